@@ -1,0 +1,123 @@
+"""The settings of every stage as typed, frozen models.
+
+Each section of `pipeline_config.yaml` is one model here, and each stage is given just its own section, so that what
+determines a stage's output is what it can see. Defaults are the paper's (section 4.3) where the paper gives a value.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DetectionSettings(Section):
+    """Face detection with InsightFace."""
+
+    model: str = Field("scrfd-2.5g", description="'scrfd-2.5g', an InsightFace pack ('buffalo_l'), or a path to a .onnx")
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; one that is absent is an error")
+    input_size: int = Field(640, ge=64, multiple_of=32, description="side of the square detector input, pixels")
+    threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
+    close_up_fallback: bool = Field(True, description="look again in a padded picture where no face was found")
+
+
+class TrackingSettings(Section):
+    """One person per clip, followed over time."""
+
+    max_gap: int = Field(12, ge=0, description="longest run of source frames bridged by interpolated key points")
+    min_face_share: Share = Field(0.5, description="share of the frames looked at that must end up with a face")
+
+
+class AlignmentSettings(Section):
+    """Five key points to a template (section 4.2)."""
+
+    size: int = Field(224, ge=16, description="side of the aligned crop, pixels")
+    margin: float = Field(0.25, ge=0.0, le=2.0, description="room around the tight face template, share of its side")
+    transform: Literal["similarity", "affine"] = "similarity"
+
+
+class ShardSettings(Section):
+    """How aligned clips are stored."""
+
+    format: Literal["parquet", "npz"] = "parquet"
+    frames_per_segment: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        "all", description="frames kept of each segment, or all; with 2 or more, random sampling in segments survives"
+    )
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    clips_per_shard: Count = 64
+    max_failed_share: Share = Field(0.2, description="more clips than this without a usable face stop the pipeline")
+
+
+class SamplingSettings(Section):
+    """T frames of a clip, one from each of T equal segments (section 4.3)."""
+
+    num_segments: Count = 8
+
+
+class MixingSettings(Section):
+    """Equations 1 to 3."""
+
+    alpha: Positive = Field(0.4, description="lambda ~ Beta(alpha, alpha)")
+
+
+class ModelSettings(Section):
+    """The network."""
+
+    name: str = "resnet18_tsm"
+    width: float = Field(1.0, gt=0.0, le=1.0, description="channels as a share of torchvision's; 1.0 is exactly it")
+    pretrained: str | None = Field("imagenet", description="'imagenet', a torchvision weight file, or null")
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    input_size: int = Field(224, ge=16, description="side of the frames the network sees, pixels")
+
+
+class AugmentSettings(Section):
+    """One draw per clip, the same for all its frames."""
+
+    min_scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.8, description="smallest crop side, share of the frame")
+    horizontal_flip: Share = Field(0.5, description="probability of mirroring a clip")
+
+
+class TrainSettings(Section):
+    """Optimisation (section 4.3)."""
+
+    epochs: Count = 450
+    batch_size: Annotated[int, Field(ge=2)] = 8
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.02
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    schedule: Literal["cosine", "onecycle"] = "cosine"
+    augment: AugmentSettings = AugmentSettings()
+    ambiguous: Literal["exclude", "train"] = Field(
+        "exclude", description="clips with votes but no single label: left out, or added to the training part"
+    )
+    selection: Literal["last", "validation"] = Field(
+        "last", description="the epoch that is reported: the last, or the best on an inner part of the training folds"
+    )
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    monitor_every: int = Field(1, ge=0, description="epochs between looks at the test fold (0: never); never selects")
+    checkpoint_every: Count = 1
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    channels_last: bool = False
+    threads: int = Field(0, ge=0, description="CPU threads of one training; 0 shares the cores between trainings")
+    loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
+
+
+class ArmSettings(Section):
+    """One arm of an experiment: which labels, which mixing, which normalisation."""
+
+    labels: Literal["hard", "soft"]
+    mixing: Literal["none", "midas"] = "none"
+    normalize: Literal["none", "softmax"] = "none"
