@@ -6,7 +6,8 @@ determines a stage's output is what it can see. Defaults are the paper's (sectio
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,7 +25,9 @@ class Section(BaseModel):
 class DetectionSettings(Section):
     """Face detection with InsightFace."""
 
-    model: str = Field("scrfd-2.5g", description="'scrfd-2.5g', an InsightFace pack ('buffalo_l'), or a path to a .onnx")
+    model: str = Field(
+        "scrfd-2.5g", description="'scrfd-2.5g', an InsightFace pack ('buffalo_l'), or a path to a .onnx"
+    )
     provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; one that is absent is an error")
     input_size: int = Field(640, ge=64, multiple_of=32, description="side of the square detector input, pixels")
     threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
@@ -83,7 +86,9 @@ class ModelSettings(Section):
 class AugmentSettings(Section):
     """One draw per clip, the same for all its frames."""
 
-    min_scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(0.8, description="smallest crop side, share of the frame")
+    min_scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.8, description="smallest crop side, share of the frame"
+    )
     horizontal_flip: Share = Field(0.5, description="probability of mirroring a clip")
 
 
@@ -121,3 +126,68 @@ class ArmSettings(Section):
     labels: Literal["hard", "soft"]
     mixing: Literal["none", "midas"] = "none"
     normalize: Literal["none", "softmax"] = "none"
+
+
+class StageSettings(Section):
+    """The settings of all stages of one pipeline."""
+
+    detection: DetectionSettings = DetectionSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
+    shards: ShardSettings = ShardSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    mixing: MixingSettings = MixingSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+
+
+class DemoDataSettings(Section):
+    """The synthetic data sets that `dfer demo-data` writes."""
+
+    clips: int = Field(
+        320, ge=7, description="clips of the DFEW-like set; the AFEW-like one has about a quarter as many"
+    )
+    seed: int = Field(0, ge=0)
+
+
+class DatasetSettings(Section):
+    """Where a data set lies and how it is laid out."""
+
+    layout: Literal["dfew", "afew"]
+    root: Path = Field(description="the data set's own folder; of a generated one, the part of the demo data")
+    source: str | None = Field(None, description="which kind of the set's files to read; null: the raw videos")
+    generated: bool = Field(False, description="synthetic: made by the pipeline itself")
+
+
+class MLflowSettings(Section):
+    tracking_uri: str | None = Field(None, description="null: a database under the work directory")
+
+
+class RunSettings(Section):
+    """How much runs side by side on this machine."""
+
+    workers: int = Field(0, ge=0, description="single-threaded processes; 0: one a core")
+    trainings: int = Field(0, ge=0, description="trainings at a time; 0: one a GPU, or one a core without")
+
+
+class PipelineSettings(Section):
+    """One experiment: arms trained on the folds of one data set, evaluated there and across."""
+
+    description: str
+    dataset: str
+    folds: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
+    cross_datasets: list[str] = []
+    arms: Annotated[list[str], Field(min_length=1)]
+    settings: dict[str, dict[str, Any]] = Field({}, description="laid over the sections above")
+
+
+class ConfigFile(StageSettings):
+    """The whole of `pipeline_config.yaml`."""
+
+    work_dir: Path = Path("work")
+    mlflow: MLflowSettings = MLflowSettings()
+    run: RunSettings = RunSettings()
+    demo_data: DemoDataSettings = DemoDataSettings()
+    datasets: dict[str, DatasetSettings]
+    arms: dict[str, ArmSettings]
+    pipelines: dict[str, PipelineSettings]

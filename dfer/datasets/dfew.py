@@ -1,0 +1,189 @@
+"""DFEW (Jiang et al., 2020): clips from films, ten votes each, five official folds.
+
+Expected in the root: `Clip/original/N.mp4` (or one of the sets of ready-aligned clips beside it),
+`EmoLabel_DataSplit/` and `Annotation/annotation.xlsx`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from dfer.datasets.dfew_lists import (
+    ANNOTATION,
+    LIST_RULES,
+    SPLIT_FOLDER,
+    Annotated,
+    Folds,
+    clip_number,
+    read_annotation,
+    read_folds,
+    sha256,
+)
+from dfer.datasets.report import Counts, Finding, IngestReport, Problems, Rules, findings
+from dfer.datasets.scan import Scan, Source, listing, root_finding, scan_frame_folders, scan_videos, subfolders
+from dfer.datasets.table import ClipRow, from_rows
+from dfer.labels import EMOTIONS
+
+SOURCES = {
+    "original": scan_videos,
+    "clip_224x224": scan_frame_folders,
+    "clip_224x224_16f": scan_frame_folders,
+    "clip_224x224_avi": scan_videos,
+}
+"""Folders of `Clip/` that can be the source of the clips: films as cut, aligned frames, 16 aligned frames, aligned
+videos."""
+
+OFFICIAL_TEST_SIZES = (2341, 2341, 2340, 2339, 2336)
+# A set this small is somebody's sample, of which nobody expects the official numbers.
+_SAMPLE = 1000
+
+RULES: Rules = {
+    "outside_root": (
+        "error",
+        "links that lead out of the data set's root, which are not followed; mount or move the files into the root",
+    ),
+    "duplicate_source": ("error", "clips that are there twice under names for the same number; remove one"),
+    **LIST_RULES,
+    "fold_label_differs": ("error", "clips whose label in the fold lists is not the one in the annotation"),
+    "labels_contradict_votes": (
+        "error",
+        "clips whose label is not the emotion with the most votes, more than half of all: the annotation's columns or "
+        "its label numbers are not what they seem",
+    ),
+    "label_not_top_vote": ("warning", "clips whose label is not the emotion with the most votes"),
+    "not_in_annotation": ("warning", "clips of the folds without a row in the annotation: they have no soft label"),
+    "missing_clips": ("warning", "clips that are listed but not there; alignment will report them as missing_file"),
+    "unlisted_clips": ("note", "clips that are there but in no list; they are left out"),
+    "other_files": ("note", "files and folders among the clips that are no clip"),
+    "official_counts": ("note", "numbers of test clips that differ from the official folds'"),
+}
+
+
+def inspect(root: Path, *, dataset: str = "dfew", source: str = "original") -> tuple[pd.DataFrame, IngestReport]:
+    """The clip table of DFEW in `root`, and what is to be said about it.
+
+    One row for every clip that the annotation or a fold list names, there or not. `label` is the annotation's single
+    label (the fold lists' where there is no annotation), `fold` the fold in whose test list the clip is.
+    Raises ValueError for a `source` that is not one of `SOURCES`; whatever is wrong with the data is in the report.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"DFEW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+    expected = f"DFEW's folders Clip, {SPLIT_FOLDER} and Annotation"
+    wrong = root_finding(root, expected, _is_root) or _source_finding(root, source)
+    if wrong:
+        return from_rows([]), IngestReport(dataset, str(root), (wrong,))
+    problems = Problems()
+    clips = SOURCES[source](root / "Clip" / source, root)
+    sources, padding = _by_number(clips, problems)
+    annotated = read_annotation(root, problems)
+    folds = read_folds(root, problems)
+    _compare(annotated, folds, problems)
+    suffix = "" if SOURCES[source] is scan_frame_folders else ".avi" if source.endswith("avi") else ".mp4"
+    rows = []
+    for number in sorted(annotated.keys() | folds.labels.keys()):
+        row = annotated.get(number, Annotated(None, folds.labels.get(number)))
+        there = sources.pop(number, None)
+        if there is None:
+            there = Source("", f"Clip/{source}/{number:0{padding}d}{suffix}", -1, -1)
+            problems["missing_clips"].append(there.path)
+        rows.append(
+            ClipRow(
+                clip_id=f"{dataset}/{number:05d}",
+                dataset=dataset,
+                source=there.path,
+                votes=row.votes,
+                label=folds.labels.get(number) if row.label is None else row.label,
+                fold=folds.test.get(number),
+                num_frames=there.num_frames,
+                source_size=there.size,
+                source_mtime_ns=there.mtime_ns,
+            )
+        )
+    problems["unlisted_clips"] += [unlisted.path for unlisted in sources.values()]
+    _compare_with_official(rows, problems)
+    hashes = {ANNOTATION: sha256(root / ANNOTATION)} | folds.hashes if annotated else folds.hashes
+    report = IngestReport(
+        dataset, str(root), tuple(findings(problems, RULES)), _counts(rows, len(clips.sources), problems), hashes
+    )
+    return from_rows(rows), report
+
+
+def _is_root(folder: Path) -> bool:
+    return (folder / SPLIT_FOLDER).is_dir() or (folder / "Annotation").is_dir() or (folder / "Clip").is_dir()
+
+
+def _source_finding(root: Path, source: str) -> Finding | None:
+    if (root / "Clip" / source).is_dir():
+        return None
+    clip = root / "Clip"
+    found = f"Clip holds {listing(clip)}" if clip.is_dir() else f"there is no Clip; {root} holds {listing(root)}"
+    usable = [name for name in subfolders(clip) if name in SOURCES]
+    hint = f" Usable as source: {', '.join(usable)}." if usable else " Unpack the clips of the download there."
+    return Finding("clips_missing", "error", f"expected the clips in {clip / source}, but {found}.{hint}")
+
+
+def _by_number(clips: Scan, problems: Problems) -> tuple[dict[int, Source], int]:
+    """The clips by their number, and the width to which their names are padded with zeros (0: not at all)."""
+    sources: dict[int, Source] = {}
+    problems["outside_root"] += clips.outside
+    problems["other_files"] += clips.others
+    for source in clips.sources:
+        number = clip_number(source.name)
+        if number is None:
+            problems["other_files"].append(source.path)
+        elif number in sources:
+            problems["duplicate_source"].append(f"{sources[number].path} and {source.path}")
+        else:
+            sources[number] = source
+    padding = max((len(source.name) for source in sources.values() if source.name.startswith("0")), default=0)
+    return sources, padding
+
+
+def _compare(annotated: dict[int, Annotated], folds: Folds, problems: Problems) -> None:
+    contradicted = [
+        f"clip {number}: labelled {EMOTIONS[row.label]}, votes {list(row.votes)}"
+        for number, row in annotated.items()
+        if row.label is not None and row.votes is not None and row.votes[row.label] < max(row.votes)
+    ]
+    labelled = sum(row.label is not None for row in annotated.values())
+    problems["labels_contradict_votes" if 2 * len(contradicted) > labelled else "label_not_top_vote"] += contradicted
+    if not annotated or "label_base" in problems:
+        return
+    for number, label in sorted(folds.labels.items()):
+        if number not in annotated:
+            problems["not_in_annotation"].append(f"clip {number}")
+        elif annotated[number].label != label:
+            other = annotated[number].label
+            other_name = "none" if other is None else EMOTIONS[other]
+            problems["fold_label_differs"].append(
+                f"clip {number}: {EMOTIONS[label]} in the folds, {other_name} in the annotation"
+            )
+
+
+def _compare_with_official(rows: list[ClipRow], problems: Problems) -> None:
+    sizes = Counter(row.fold for row in rows)
+    if len(rows) >= _SAMPLE:
+        problems["official_counts"] += [
+            f"fold {fold}: {sizes[fold]} instead of {official}"
+            for fold, official in enumerate(OFFICIAL_TEST_SIZES, start=1)
+            if sizes[fold] != official
+        ]
+
+
+def _counts(rows: list[ClipRow], found: int, problems: Problems) -> Counts:
+    folds = Counter(row.fold for row in rows if row.fold is not None)
+    labels = Counter(row.label for row in rows if row.label is not None)
+    return {
+        "clips": len(rows),
+        "clips_found": found,
+        "missing": len(problems["missing_clips"]),
+        "unlisted": len(problems["unlisted_clips"]),
+        "with_votes": sum(row.votes is not None for row in rows),
+        "without_single_label": sum(row.label is None for row in rows),
+        "single_label_but_no_fold": sum(row.label is not None and row.fold is None for row in rows),
+        "test_clips_per_fold": {str(fold): folds[fold] for fold in sorted(folds)},
+        "labels": {name: labels[place] for place, name in enumerate(EMOTIONS)},
+    }

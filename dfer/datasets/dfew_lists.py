@@ -1,0 +1,324 @@
+"""DFEW's own lists: the annotators' votes (`annotation.xlsx`) and the five folds (`set_1.csv` to `set_5.csv`).
+
+Both are read into dicts keyed by clip number. What does not fit is collected, never corrected.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import openpyxl
+
+from dfer.datasets.report import Problems, Rules
+from dfer.datasets.scan import is_inside, subfolders
+from dfer.datasets.table import NUM_FOLDS
+from dfer.labels import EMOTIONS, emotion_index
+
+ANNOTATION = "Annotation/annotation.xlsx"
+SPLIT_FOLDER = "EmoLabel_DataSplit"
+VOTES_PER_CLIP = 10
+
+NO_LABEL = 0
+LABELS = {
+    number: emotion_index(name)
+    for number, name in enumerate(("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"), start=1)
+}
+"""DFEW's label numbers, which count from 1, and the index of the same emotion in `EMOTIONS`."""
+
+_CLIP_COLUMNS = frozenset({"order", "clip", "clipname", "name", "video", "videoname"})
+_LABEL_COLUMNS = frozenset({"label", "annotation"})
+
+LIST_RULES: Rules = {
+    "folds_missing": (
+        "error",
+        f"fold lists that are not there; each of the {NUM_FOLDS} folds needs a train and a test list. Unpack "
+        f"{SPLIT_FOLDER} of the download into the root",
+    ),
+    "fold_folder_twice": ("error", "folders for the same lists under two spellings; keep the right one"),
+    "list_unreadable": ("error", "lists that cannot be read; take the file from the original download"),
+    "list_columns": ("error", "lists without the expected columns; take the file from the original download"),
+    "bad_clip_name": ("error", "clip names that are not a plain number; they are never used as a path"),
+    "bad_label": ("error", "labels that are no number from 1 (happy) to 7 (fear), or 0 for none in the annotation"),
+    "label_base": (
+        "error",
+        "lists whose labels may count from 0, not from 1 as DFEW's own do: reading them could shift every class "
+        "by one; take the list from the original download",
+    ),
+    "bad_votes": ("error", "votes that are no whole number from 0 up"),
+    "votes_all_zero": ("error", "clips in the annotation without a single vote"),
+    "listed_twice_differently": (
+        "error",
+        "clips that a list gives twice with different content; remove one of the rows",
+    ),
+    "fold_labels_differ": ("error", "clips with different labels in different fold lists"),
+    "two_test_folds": ("error", "clips in the test lists of two folds: they would be evaluated twice"),
+    "train_list_differs": (
+        "error",
+        "train lists that are not exactly the other folds' test lists: training on the other folds would not be "
+        "training on the official list",
+    ),
+    "annotation_missing": (
+        "warning",
+        f"no {ANNOTATION}: there are no votes, so only hard labels can be used. Unpack Annotation of the download into "
+        "the root for soft labels",
+    ),
+    "listed_twice": ("warning", "clips that a list gives twice with the same content, used once"),
+    "votes_total": (
+        "warning",
+        f"clips whose votes do not add up to {VOTES_PER_CLIP}; soft labels divide by the real sum",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """One row of the annotation: seven votes in the order of `EMOTIONS` (None if unusable), label 0..6 or None."""
+
+    votes: tuple[int, ...] | None
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Folds:
+    """`test`: clip number -> the fold (1..5) that tests on it; `labels`: clip number -> label 0..6; `hashes`:
+    SHA-256."""
+
+    test: dict[int, int] = field(default_factory=dict)
+    labels: dict[int, int] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+def clip_number(name: object) -> int | None:
+    """The number that `name` stands for, with or without leading zeros; None if it is anything but a plain number."""
+    if isinstance(name, float) and name.is_integer():
+        name = int(name)
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text := str(name).strip()) else None
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:
+    """Votes and label of every clip in `Annotation/annotation.xlsx`, by clip number.
+
+    Column names are matched loosely (`1happy`, `Happy`, `happiness`), since descriptions of the file differ, and then
+    each must have been found exactly once. Adds to `problems`; returns {} for a file that cannot be used.
+    """
+    path = root / ANNOTATION
+    if not path.is_file():
+        problems["annotation_missing"].append(ANNOTATION)
+        return {}
+    if not is_inside(path, root):
+        problems["outside_root"].append(ANNOTATION)
+        return {}
+    try:
+        rows = list(_sheet_rows(path))
+    except (BadZipFile, KeyError, ValueError, SyntaxError, EOFError, zlib.error) as error:
+        # SyntaxError is what the XML parsers' ParseError derives from.
+        problems["list_unreadable"].append(f"{ANNOTATION}: {error}")
+        return {}
+    columns = _annotation_columns(rows[0] if rows else (), problems)
+    if columns is None:
+        return {}
+    annotated: dict[int, Annotated] = {}
+    for line, row in enumerate(rows[1:], start=2):
+        cells = [row[place] if place < len(row) else None for place in columns]
+        if any(value is not None for value in row):
+            _add_annotated(annotated, cells, f"{ANNOTATION} row {line}", problems)
+    if _counts_from_zero(annotated):
+        problems["label_base"].append(ANNOTATION)
+        return {number: Annotated(row.votes, None) for number, row in annotated.items()}
+    return annotated
+
+
+def read_folds(root: Path, problems: Problems) -> Folds:
+    """The five folds of `EmoLabel_DataSplit/{train,test}(single-labeled)/set_{1..5}.csv`.
+
+    Checked: every list is there, labels count from 1, no clip is tested twice, and each train list is the union of the
+    other folds' test lists. Adds to `problems`.
+    """
+    tests: dict[int, dict[int, int]] = {}
+    trains: dict[int, dict[int, int]] = {}
+    hashes: dict[str, str] = {}
+    for part, lists in (("train", trains), ("test", tests)):
+        folder = _fold_folder(root, part, problems)
+        for fold in range(1, NUM_FOLDS + 1):
+            path = folder / f"set_{fold}.csv"
+            name = path.relative_to(root).as_posix()
+            if not path.is_file():
+                problems["folds_missing"].append(name)
+            elif not is_inside(path, root):
+                problems["outside_root"].append(name)
+            else:
+                hashes[name] = sha256(path)
+                rows = _read_fold_list(path, name, problems)
+                if rows is not None:
+                    lists[fold] = rows
+    labels: dict[int, int] = {}
+    for number, label in (pair for lists in (tests, trains) for listed in lists.values() for pair in listed.items()):
+        if labels.setdefault(number, label) != label:
+            problems["fold_labels_differ"].append(f"clip {number}: {EMOTIONS[labels[number]]} and {EMOTIONS[label]}")
+    test: dict[int, int] = {}
+    for fold, listed in tests.items():
+        for number in listed:
+            if test.setdefault(number, fold) != fold:
+                problems["two_test_folds"].append(f"clip {number}: folds {test[number]} and {fold}")
+    if len(tests) == len(trains) == NUM_FOLDS:
+        _compare_train_lists(trains, tests, problems)
+    return Folds(test, labels, hashes)
+
+
+def _sheet_rows(path: Path) -> Iterator[tuple[object, ...]]:
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    try:
+        sheet = book.worksheets[0]
+        # Some programs write a wrong extent into the file, and read-only mode would stop there.
+        sheet.reset_dimensions()
+        yield from sheet.iter_rows(values_only=True)
+    finally:
+        book.close()
+
+
+def _annotation_columns(header: tuple[object, ...], problems: Problems) -> list[int] | None:
+    """Places of the seven vote columns in the order of `EMOTIONS`, of the clip's name and of the label."""
+    found: dict[str, list[int]] = {}
+    for place, title in enumerate(header):
+        word = re.sub(r"[^a-z]", "", str(title).lower()) if title is not None else ""
+        try:
+            key = EMOTIONS[emotion_index(word)]
+        except ValueError:
+            key = "clip" if word in _CLIP_COLUMNS else "label" if word in _LABEL_COLUMNS else ""
+        found.setdefault(key, []).append(place)
+    wanted = (*EMOTIONS, "clip", "label")
+    wrong = {key: len(found.get(key, [])) for key in wanted if len(found.get(key, [])) != 1}
+    if wrong:
+        problems["list_columns"].append(
+            f"{ANNOTATION}: needs one column each for {', '.join(wanted)}; "
+            + ", ".join(f"{count} for {key}" for key, count in wrong.items())
+            + f" among {[title for title in header if title is not None]}"
+        )
+        return None
+    return [found[key][0] for key in wanted]
+
+
+def _add_annotated(annotated: dict[int, Annotated], cells: list[object], where: str, problems: Problems) -> None:
+    *vote_cells, name, label_cell = cells
+    number = clip_number(name)
+    if number is None:
+        problems["bad_clip_name"].append(f"{where}: {_shown(name)}")
+        return
+    votes: tuple[int, ...] | None = None
+    counts = [count for cell in vote_cells if (count := clip_number(cell)) is not None]
+    if len(counts) != len(EMOTIONS):
+        problems["bad_votes"].append(f"{where}: {', '.join(map(_shown, vote_cells))}")
+    elif not any(counts):
+        problems["votes_all_zero"].append(f"{where}: clip {number}")
+    else:
+        votes = tuple(counts)
+        if sum(votes) != VOTES_PER_CLIP:
+            problems["votes_total"].append(f"clip {number}: {sum(votes)}")
+    label_number = clip_number(label_cell)
+    if label_number not in {NO_LABEL, *LABELS}:
+        problems["bad_label"].append(f"{where}: {_shown(label_cell)}")
+        label_number = None
+    row = Annotated(votes, LABELS.get(label_number) if label_number is not None else None)
+    if number in annotated:
+        problems["listed_twice" if annotated[number] == row else "listed_twice_differently"].append(
+            f"{where}: clip {number}"
+        )
+        return
+    annotated[number] = row
+
+
+def _counts_from_zero(annotated: dict[int, Annotated]) -> bool:
+    """Whether the annotation's labels may count from 0.
+
+    Labels with a 0 and without a 7 are what both a file that counts from 0 and one without a fear clip look like; the
+    votes tell which, as the label is the emotion with the most of them.
+    """
+    labels = {row.label for row in annotated.values()}
+    if None not in labels or LABELS[max(LABELS)] in labels:
+        return False
+    from_one = from_zero = 0
+    for row in annotated.values():
+        if row.votes is not None and row.label is not None:
+            from_one += row.votes[row.label] == max(row.votes)
+            from_zero += row.votes[row.label + 1] == max(row.votes)
+    return from_zero >= from_one
+
+
+def _fold_folder(root: Path, part: str, problems: Problems) -> Path:
+    """The folder of the train or test lists, whose name is written with a hyphen, an underscore or a blank by turns."""
+    parent = root / SPLIT_FOLDER
+    wanted = f"{part}singlelabeled"
+    found = [name for name in subfolders(parent) if re.sub(r"[^a-z]", "", name.lower()) == wanted]
+    if len(found) > 1:
+        problems["fold_folder_twice"].append(f"{SPLIT_FOLDER}: {' and '.join(found)}")
+    return parent / (found[0] if found else f"{part}(single-labeled)")
+
+
+def _read_fold_list(path: Path, name: str, problems: Problems) -> dict[int, int] | None:
+    """Clip number -> label 0..6; None for a list that cannot be used."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        problems["list_unreadable"].append(f"{name}: {error}")
+        return None
+    header = [title.strip().lower() for title in rows[0]] if rows else []
+    if not {"video_name", "label"} <= set(header):
+        problems["list_columns"].append(
+            f"{name}: expected the header video_name,label, found {','.join(header)[:80]!r}"
+        )
+        return None
+    name_place, label_place = header.index("video_name"), header.index("label")
+    numbers: dict[int, int] = {}
+    for line, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        cells = [row[place] if place < len(row) else "" for place in (name_place, label_place)]
+        number, label = (clip_number(cell) for cell in cells)
+        if number is None:
+            problems["bad_clip_name"].append(f"{name} line {line}: {_shown(cells[0])}")
+        elif label is None or label > max(LABELS):
+            problems["bad_label"].append(f"{name} line {line}: {_shown(cells[1])}")
+        elif number in numbers:
+            same = numbers[number] == label
+            problems["listed_twice" if same else "listed_twice_differently"].append(
+                f"{name} line {line}: clip {number}"
+            )
+        else:
+            numbers[number] = label
+    if NO_LABEL in numbers.values():
+        problems["label_base"].append(f"{name}: {Counter(numbers.values())[NO_LABEL]} clips with label 0")
+        return None
+    return {number: LABELS[label] for number, label in numbers.items()}
+
+
+def _compare_train_lists(
+    trains: dict[int, dict[int, int]], tests: dict[int, dict[int, int]], problems: Problems
+) -> None:
+    for fold in trains:
+        others = set().union(*(rows for other, rows in tests.items() if other != fold))
+        missing, extra = others - set(trains[fold]), set(trains[fold]) - others
+        if missing or extra:
+            own = len(extra & set(tests[fold]))
+            problems["train_list_differs"].append(
+                f"set_{fold}: {len(missing)} clips missing, {len(extra)} too many, {own} of them in its own test list"
+            )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

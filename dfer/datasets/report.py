@@ -1,0 +1,112 @@
+"""What was found while a data set was read: findings for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "note"]
+Counts = dict[str, int | dict[str, int]]
+Rules = Mapping[str, tuple[Severity, str]]
+"""Finding code -> its severity and what it means for the reader and what to do about it."""
+
+EXAMPLES = 5
+_SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+
+
+class Problems(defaultdict[str, list[str]]):
+    """Finding code -> every place where it applies, collected while reading."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of thing worth knowing about a data set.
+
+    `count` is how often it was found; `examples` names up to five of the places.
+    """
+
+    code: str
+    severity: Severity
+    message: str
+    count: int = 1
+    examples: tuple[str, ...] = ()
+
+
+def findings(problems: Mapping[str, Sequence[str]], rules: Rules) -> list[Finding]:
+    """The collected problems as findings, in the order of `rules`.
+
+    Raises KeyError for a code without a rule.
+    """
+    unknown = set(problems) - set(rules)
+    if unknown:
+        raise KeyError(f"no rule for the finding codes {sorted(unknown)}")
+    return [
+        Finding(code, severity, message, len(problems[code]), tuple(problems[code][:EXAMPLES]))
+        for code, (severity, message) in rules.items()
+        if problems.get(code)
+    ]
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """Everything to be said about one data set folder.
+
+    `counts`: numbers of clips, some of them per fold or per label; `lists`: SHA-256 of every label and fold list that
+    was read, since lists of the same data set that differ in a few clips are in circulation.
+    """
+
+    dataset: str
+    root: str
+    findings: tuple[Finding, ...]
+    counts: Counts = field(default_factory=dict)
+    lists: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fatal(self) -> bool:
+        """Whether any finding is an error, that is, whether the clip table must not be used."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain dicts, lists, strings and numbers."""
+        return asdict(self) | {"fatal": self.fatal, "findings": [asdict(finding) for finding in self.findings]}
+
+    def to_json(self) -> str:
+        """The report as JSON text, the same for the same report."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+
+    def as_text(self) -> str:
+        """The report as a block of plain text: counts first, then the findings, errors before warnings before notes."""
+        lines = [f"{self.dataset}: {self.root}"]
+        for name, value in self.counts.items():
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            lines.append(f"  {name.replace('_', ' ')}: {shown}")
+        if not self.findings:
+            lines.append("  nothing to report")
+        for severity in _SEVERITIES:
+            for finding in self.findings:
+                if finding.severity == severity:
+                    lines += _finding_lines(finding)
+        return "\n".join(lines)
+
+
+class IngestError(ValueError):
+    """A data set that cannot be used as it is; `report` says why."""
+
+    def __init__(self, report: IngestReport) -> None:
+        super().__init__(f"the data set cannot be used as it is\n{report.as_text()}")
+        self.report = report
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    lines = [f"{finding.severity.upper()} {finding.code} ({finding.count}): {finding.message}"]
+    if finding.examples:
+        shown = finding.examples[:EXAMPLES]
+        more = finding.count - len(shown)
+        lines.append(f"  {'; '.join(shown)}" + (f"; and {more} more" if more > 0 else ""))
+    return lines

@@ -1,0 +1,164 @@
+"""What lies in a data set's folders: videos, folders of frames, and everything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfer.datasets.report import Finding
+from dfer.natural import natural_key
+
+VIDEO_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+FRAME_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip on disk: a video, or a folder of frames.
+
+    `name` is the file's name without its suffix or the folder's name, `path` is relative to the root. For a folder
+    `size` is the sum and `mtime_ns` the newest of its frames, and `num_frames` their number; for a video `num_frames`
+    is None.
+    """
+
+    name: str
+    path: str
+    size: int
+    mtime_ns: int
+    num_frames: int | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One folder's clips in natural order, and the paths that were left aside.
+
+    `others`: no clip; `outside`: links that lead out of the root, which are not followed.
+    """
+
+    sources: tuple[Source, ...] = ()
+    others: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether `path` still lies in `root` once every symbolic link is resolved."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def scan_videos(folder: Path, root: Path) -> Scan:
+    """The video files directly in `folder`, told by their suffix in any case; hidden files are passed over."""
+    return _scan(folder, root, _video)
+
+
+def scan_frame_folders(folder: Path, root: Path) -> Scan:
+    """The folders directly in `folder`, each one a clip of frames; hidden folders are passed over."""
+    return _scan(folder, root, _frame_folder)
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders directly in `folder`, hidden ones left out, in natural order; [] if it is no folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return _ordered(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def listing(folder: Path, limit: int = 8) -> str:
+    """What `folder` holds, for a message: its first names in natural order and how many more there are."""
+    names = _ordered(f"{entry.name}/" if entry.is_dir() else entry.name for entry in os.scandir(folder))
+    if not names:
+        return "nothing"
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def root_finding(root: Path, expected: str, fits: Callable[[Path], bool]) -> Finding | None:
+    """An error finding if `root` is not a data set's root folder; None if it is.
+
+    `fits` tells whether a folder has the layout, `expected` says in words what the root should hold. A root that is
+    off by one or two levels gets the right folder in its message.
+    """
+    if not root.exists():
+        parent = next(folder for folder in root.absolute().parents if folder.is_dir())
+        return Finding(
+            "root_missing",
+            "error",
+            f"the folder {root} does not exist; {parent} holds {listing(parent)}. Give the folder with {expected}",
+        )
+    if not root.is_dir():
+        return Finding("wrong_root", "error", f"{root} is a file; give the folder that holds {expected}")
+    if fits(root):
+        return None
+    above = list(root.absolute().parents)[:2]
+    below = [root / name for name in subfolders(root)]
+    better = next((folder for folder in [*below, *above] if fits(folder)), None)
+    hint = f"Did you mean {better}?" if better else f"Give the folder that holds {expected}."
+    return Finding("wrong_root", "error", f"expected {expected} in {root}, but found there: {listing(root)}. {hint}")
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=natural_key)
+
+
+class _LinkOutError(Exception):
+    """A symbolic link that leads out of the data set's root; its text is the link's path."""
+
+
+def _scan(folder: Path, root: Path, read: Callable[[os.DirEntry[str], str, Path], Source | None]) -> Scan:
+    prefix = folder.relative_to(root).as_posix()
+    if not is_inside(folder, root):
+        return Scan(outside=(prefix,))
+    sources: list[Source] = []
+    others: list[str] = []
+    outside: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = f"{prefix}/{entry.name}"
+            try:
+                source = read(entry, path, root)
+            except _LinkOutError as error:
+                outside.append(str(error))
+                continue
+            if source is None:
+                others.append(path)
+            else:
+                sources.append(source)
+    sources.sort(key=lambda source: natural_key(source.path))
+    return Scan(tuple(sources), tuple(_ordered(others)), tuple(_ordered(outside)))
+
+
+def _stat(entry: os.DirEntry[str], path: str, root: Path) -> os.stat_result:
+    if entry.is_symlink() and not is_inside(Path(entry.path), root):
+        raise _LinkOutError(path)
+    return entry.stat()
+
+
+def _video(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
+    stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path for every one of 16,000 files takes its time
+    if suffix.lower() not in VIDEO_SUFFIXES or not (entry.is_file() or entry.is_symlink()):
+        return None
+    try:
+        stat = _stat(entry, path, root)
+    except FileNotFoundError:  # a broken link
+        return None
+    return Source(stem, path, stat.st_size, stat.st_mtime_ns)
+
+
+def _frame_folder(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
+    if not entry.is_dir():
+        return None
+    _stat(entry, path, root)
+    size, mtime_ns, num_frames = 0, -1, 0
+    with os.scandir(entry.path) as frames:
+        for frame in frames:
+            suffix = os.path.splitext(frame.name)[1].lower()  # noqa: PTH122 - as above, for a million frames
+            if suffix in FRAME_SUFFIXES and not frame.name.startswith(".") and frame.is_file():
+                stat = _stat(frame, f"{path}/{frame.name}", root)
+                size += stat.st_size
+                mtime_ns = max(mtime_ns, stat.st_mtime_ns)
+                num_frames += 1
+    return Source(entry.name, path, size, mtime_ns, num_frames)

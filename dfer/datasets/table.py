@@ -1,0 +1,182 @@
+"""The clip table: one row a clip, whatever the data set it comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dfer.labels import EMOTIONS
+from dfer.natural import natural_key
+
+SPLITS = ("train", "val", "test")
+NUM_FOLDS = 5
+
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("votes", pa.list_(pa.int64())),
+        pa.field("label", pa.int64()),
+        pa.field("split", pa.string()),
+        pa.field("fold", pa.int64()),
+        pa.field("subject", pa.string()),
+        pa.field("num_frames", pa.int64()),
+        pa.field("source_size", pa.int64(), nullable=False),
+        pa.field("source_mtime_ns", pa.int64(), nullable=False),
+    ]
+)
+"""The table's columns on disk (Parquet)."""
+
+_DTYPES = {
+    "clip_id": "str",
+    "dataset": "str",
+    "source": "str",
+    "votes": "object",
+    "label": "Int64",
+    "split": "str",
+    "fold": "Int64",
+    "subject": "str",
+    "num_frames": "Int64",
+    "source_size": "int64",
+    "source_mtime_ns": "int64",
+}
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """One clip of the table.
+
+    `clip_id` starts with `dataset/`; `source` is relative to the data set's root, with forward slashes; `votes` are
+    seven counts in the order of `EMOTIONS`; `label` 0..6, None where there is no single label; `fold` 1..5, the fold
+    in whose test part the clip is; `source_size` in bytes and `source_mtime_ns` are -1 for a source that is not there.
+    """
+
+    clip_id: str
+    dataset: str
+    source: str
+    votes: tuple[int, ...] | None = None
+    label: int | None = None
+    split: str | None = None
+    fold: int | None = None
+    subject: str | None = None
+    num_frames: int | None = None
+    source_size: int = -1
+    source_mtime_ns: int = -1
+
+
+def from_rows(rows: Iterable[ClipRow]) -> pd.DataFrame:
+    """The clip table of `rows`, in natural order of the clip ids, validated (see `validate` for what it raises)."""
+    ordered = sorted(rows, key=lambda row: natural_key(row.clip_id))
+    columns: dict[str, list[object]] = {f.name: [getattr(row, f.name) for row in ordered] for f in fields(ClipRow)}
+    columns["votes"] = [None if row.votes is None else list(row.votes) for row in ordered]
+    table = pd.DataFrame({name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()})
+    validate(table)
+    return table
+
+
+def validate(table: pd.DataFrame) -> None:
+    """Check a clip table: its columns, their types and their values.
+
+    Raises ValueError that names every column and the first clips that do not fit.
+    """
+    if list(table.columns) != SCHEMA.names:
+        missing = [name for name in SCHEMA.names if name not in table.columns]
+        extra = [str(name) for name in table.columns if name not in SCHEMA.names]
+        raise ValueError(
+            f"not a clip table: columns must be {SCHEMA.names} in this order; missing {missing}, unknown {extra}"
+        )
+    wrong = [
+        f"{name} is {table[name].dtype}, not {dtype}" for name, dtype in _DTYPES.items() if table[name].dtype != dtype
+    ]
+    if wrong:
+        raise ValueError(f"not a clip table: {'; '.join(wrong)}")
+    checks = {
+        "clip_id is missing or there twice": table["clip_id"].isna() | table["clip_id"].duplicated(keep=False),
+        "clip_id does not start with 'dataset/'": pd.Series(
+            [
+                not str(clip_id).startswith(f"{dataset}/")
+                for clip_id, dataset in zip(table["clip_id"], table["dataset"], strict=True)
+            ],
+            index=table.index,
+            dtype=bool,
+        ),
+        "source is not a relative path inside the root": ~table["source"].map(_is_relative).astype(bool),
+        f"votes are not {len(EMOTIONS)} counts with at least one vote": ~table["votes"].map(_are_votes).astype(bool),
+        f"label is not in 0..{len(EMOTIONS) - 1}": ~table["label"].between(0, len(EMOTIONS) - 1).fillna(True),
+        f"split is not one of {SPLITS}": ~(table["split"].isin(SPLITS) | table["split"].isna()),
+        f"fold is not in 1..{NUM_FOLDS}": ~table["fold"].between(1, NUM_FOLDS).fillna(True),
+        "num_frames is negative": (table["num_frames"] < 0).fillna(False),
+        "source_size or source_mtime_ns is below -1": table[["source_size", "source_mtime_ns"]].lt(-1).any(axis=1),
+    }
+    faults = [
+        f"{what}: {int(mask.sum())} clips, first {table.loc[mask, 'clip_id'].iloc[0]!r}"
+        for what, mask in checks.items()
+        if mask.any()
+    ]
+    if faults:
+        raise ValueError(f"not a valid clip table: {'; '.join(faults)}")
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Validate `table` and write it to `path` as Parquet; a reader sees the old file or the whole new one.
+
+    The same table gives the same bytes. Raises ValueError for an invalid table, OSError where nothing can be written.
+    """
+    validate(table)
+    data = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False).replace_schema_metadata(None)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(data, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read(path: Path) -> pd.DataFrame:
+    """Read a clip table that `write` wrote and validate it.
+
+    Raises FileNotFoundError, and ValueError for a file that is no clip table.
+    """
+    try:
+        data = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file or is damaged ({error}); ingest the data set again") from error
+    if not data.schema.equals(SCHEMA):
+        raise ValueError(
+            f"{path} is no clip table of this version; expected the columns\n{SCHEMA}\nfound\n{data.schema}\n"
+            "ingest the data set again"
+        )
+    table = data.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(_DTYPES)
+    table["votes"] = pd.Series(
+        [None if votes is None else [int(count) for count in votes] for votes in table["votes"]], dtype=object
+    )
+    try:
+        validate(table)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; ingest the data set again") from error
+    return table
+
+
+def _is_relative(source: object) -> bool:
+    if not isinstance(source, str) or not source or "\\" in source:
+        return False
+    path = PurePosixPath(source)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _are_votes(votes: object) -> bool:
+    if votes is None:
+        return True
+    return (
+        isinstance(votes, list)
+        and len(votes) == len(EMOTIONS)
+        and all(type(count) is int and count >= 0 for count in votes)
+        and any(votes)
+    )

@@ -1,0 +1,218 @@
+"""From a trained model and aligned clips to a prediction table, and from that to numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from scipy.special import softmax
+from torch import nn
+
+from dfer import metrics
+from dfer.files import replacing
+from dfer.labels import EMOTIONS, soft_labels
+from dfer.models.saved import load_model
+from dfer.training.data import ClipSource, evaluation_loader
+from dfer.training.inference import predict_logits
+from dfer.training.optimization import choose_device
+
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("label", pa.int64()),
+        pa.field("votes", pa.list_(pa.int64())),
+        pa.field("logits", pa.list_(pa.float64()), nullable=False),
+        pa.field("probabilities", pa.list_(pa.float64()), nullable=False),
+        pa.field("prediction", pa.int64(), nullable=False),
+    ]
+)
+"""The prediction table; everything is in the order of `dfer.labels.EMOTIONS`, whatever the model's own order."""
+
+ECE_BINS = 15
+
+
+def predict(
+    model: Path | tuple[nn.Module, Mapping[str, Any]],
+    clips: pd.DataFrame,
+    index: pd.DataFrame,
+    root: Path,
+    *,
+    batch_size: int = 16,
+    device: str = "auto",
+    threads: int = 0,
+) -> pd.DataFrame:
+    """The prediction table: one row for every clip given that has aligned faces, in the order given.
+
+    The frames are those at the segments' centres, whole, resized and normalised as the model's card says.
+
+    Args:
+        model: a folder that `train` wrote, or a module and its card.
+        clips: rows of the clip table.
+        index: the align index; its shard folders are relative to `root`.
+        root: see `index`.
+        batch_size: clips at a time.
+        device: "auto", "cpu" or "cuda".
+        threads: CPU threads; 0 leaves torch's number.
+
+    Returns:
+        `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of 7, in our
+        class order, matched by name), `prediction` (the largest probability's class).
+
+    Raises:
+        SavedModelError: the folder holds no usable model.
+        ValueError: the card's classes are not ours, or no clip has aligned faces.
+    """
+    module, card = load_model(model) if isinstance(model, Path) else model
+    order = class_order(card["classes"])
+    source = ClipSource(
+        clips, index, root, num_segments=card["num_segments"], input_size=card["input_size"], cache_bytes=0
+    )
+    chosen = choose_device(device)
+    with _thread_count(threads):
+        logits = predict_logits(
+            module.to(chosen),
+            evaluation_loader(source, batch_size=batch_size),
+            mean=card["normalization"]["mean"],
+            std=card["normalization"]["std"],
+            device=chosen,
+        )[:, order]
+    probabilities = softmax(logits, axis=1)
+    table = source.clips[["clip_id", "dataset", "label", "votes"]].assign(
+        logits=list(logits), probabilities=list(probabilities), prediction=probabilities.argmax(axis=1)
+    )
+    return _to_pandas(_checked(table))
+
+
+def class_order(classes: Sequence[str]) -> list[int]:
+    """Where each of our classes stands in a model's own order, matched by name.
+
+    Raises ValueError when a class is missing, foreign or there twice.
+    """
+    if sorted(classes) != sorted(EMOTIONS):
+        missing, foreign = set(EMOTIONS) - set(classes), set(classes) - set(EMOTIONS)
+        raise ValueError(
+            f"the model's classes are {', '.join(classes)}; expected each of {', '.join(EMOTIONS)} once, in any order "
+            f"(missing: {', '.join(sorted(missing)) or 'none'}; unknown: {', '.join(sorted(foreign)) or 'none'})"
+        )
+    return [list(classes).index(name) for name in EMOTIONS]
+
+
+def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
+    """Write a prediction table as Parquet. Raises ValueError when it does not have the columns and types of `SCHEMA`."""
+    with replacing(path) as temporary:
+        pq.write_table(_checked(predictions), temporary)
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read a prediction table. Raises ValueError when the file is none."""
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{path} cannot be read as a prediction table: {error}") from error
+    if not table.schema.equals(SCHEMA):
+        raise ValueError(f"{path} is no prediction table: expected {SCHEMA.names}, found {table.schema.names}")
+    return _to_pandas(table)
+
+
+def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
+    """All metrics of a prediction table, as plain numbers (nan is None).
+
+    Args:
+        predictions: a prediction table.
+        num_listed: the clips that the protocol lists, with and without aligned faces.
+
+    Returns:
+        `war`, `uar`, `per_class_recall` (by class name), `nll`, `brier`, `ece` (15 bins), `confusion_matrix` (rows = true
+        class) of the clips with a single label; `js_divergence` (mean, nats, to the voters) of the clips with votes, None
+        without any; `coverage` = predicted / listed; `num_listed`, `num_predicted`, `num_scored`, `clips_per_class` and
+        `classes_without_clips`, which `uar` leaves out. A clip that is listed and was not predicted counts in `coverage`
+        alone.
+
+    Raises:
+        ValueError: no clip has a label, or more clips are predicted than listed.
+    """
+    if len(predictions) > num_listed:
+        raise ValueError(f"{len(predictions)} clips are predicted, but only {num_listed} listed")
+    scored = predictions[predictions["label"].notna()]
+    if scored.empty:
+        raise ValueError(
+            f"none of the {len(predictions)} predicted clips has a single label: there is nothing to score"
+        )
+    labels, predicted = scored["label"].to_numpy("int64"), scored["prediction"].to_numpy("int64")
+    probabilities = _matrix(scored["probabilities"])
+    confusion = metrics.confusion_matrix(labels, predicted, len(EMOTIONS))
+    recall = metrics.per_class_recall(labels, predicted, len(EMOTIONS))
+    clips_per_class = dict(zip(EMOTIONS, confusion.sum(axis=1).tolist(), strict=True))
+    voted = predictions[predictions["votes"].notna()]
+    return {
+        "war": metrics.war(labels, predicted),
+        "uar": metrics.uar(labels, predicted, len(EMOTIONS)),
+        "per_class_recall": {
+            name: None if math.isnan(value) else value for name, value in zip(EMOTIONS, recall.tolist(), strict=True)
+        },
+        "nll": metrics.nll(probabilities, labels),
+        "brier": metrics.brier(probabilities, labels),
+        "ece": metrics.ece(probabilities, labels, bins=ECE_BINS),
+        "js_divergence": _distance_to_voters(voted) if len(voted) else None,
+        "confusion_matrix": confusion.tolist(),
+        "coverage": len(predictions) / num_listed,
+        "num_listed": num_listed,
+        "num_predicted": len(predictions),
+        "num_scored": len(scored),
+        "clips_per_class": clips_per_class,
+        "classes_without_clips": [name for name, clips in clips_per_class.items() if clips == 0],
+    }
+
+
+def _distance_to_voters(voted: pd.DataFrame) -> float:
+    divergence = metrics.js_divergence(_matrix(voted["probabilities"]), soft_labels(voted["votes"].tolist()))
+    return float(divergence.mean())
+
+
+def _matrix(rows: pd.Series) -> npt.NDArray[np.float64]:
+    return np.stack(rows.to_list())
+
+
+def _checked(predictions: pd.DataFrame) -> pa.Table:
+    """The table in `SCHEMA`, or ValueError."""
+    missing = set(SCHEMA.names) - set(predictions.columns)
+    if missing:
+        raise ValueError(f"the prediction table lacks {', '.join(sorted(missing))}")
+    try:
+        table = pa.Table.from_pandas(predictions[SCHEMA.names], schema=SCHEMA, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"the prediction table does not have the right types: {error}") from error
+    for field in SCHEMA:
+        if not field.nullable and table[field.name].null_count:
+            raise ValueError(f"the prediction table has clips without {field.name}")
+    for name in ("votes", "logits", "probabilities"):
+        lengths = set(pc.list_value_length(table[name]).drop_null().to_pylist())
+        if lengths - {len(EMOTIONS)}:
+            raise ValueError(f"{name}: expected {len(EMOTIONS)} numbers a clip, found {sorted(lengths)}")
+    return table
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    frame = table.to_pandas(ignore_metadata=True)
+    return frame.assign(label=frame["label"].astype("Int64"))
+
+
+@contextmanager
+def _thread_count(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

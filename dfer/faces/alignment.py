@@ -1,0 +1,143 @@
+"""Bringing a face to a fixed place and size by its five key points (section 4.2)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# Left eye, right eye, nose, left and right mouth corner as seen, on a crop of 112x112: the positions that ArcFace
+# (Deng et al., CVPR 2019, https://arxiv.org/abs/1801.07698) and InsightFace align to.
+_TIGHT = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
+)
+_TIGHT_SIDE = 112.0
+# The tight template leaves the forehead in and cuts the chin, which an open mouth lowers further: most of the added
+# room goes below.
+_ROOM_ABOVE = 0.3
+# The nose stands out of the plane of the others and moves against them when the head turns.
+_POINT_WEIGHTS = np.array([1.0, 1.0, 0.25, 1.0, 1.0])
+
+
+def template(size: int, margin: float) -> NDArray[np.float32]:
+    """Where the five key points lie in an aligned crop of `size` x `size` pixels.
+
+    The tight ArcFace template with a margin around it: the crop is 1 + margin times as wide and high as the tight one.
+    The margin is shared equally between left and right; 30 % of it lie above the tight template and 70 % below. margin 0
+    is exactly ArcFace's template scaled to `size`.
+
+    Returns: float32[5, 2], (x, y) in pixels of the crop.
+    """
+    shift = margin * np.array([0.5, _ROOM_ABOVE])
+    return ((_TIGHT / _TIGHT_SIDE + shift) * (size / (1.0 + margin))).astype(np.float32)
+
+
+def crop_matrix(
+    keypoints: NDArray[np.floating], target: NDArray[np.floating], transform: Literal["similarity", "affine"]
+) -> NDArray[np.float64]:
+    """The map [2, 3] from frame to crop that brings five key points [5, 2] closest to the template `target` [5, 2].
+
+    Weighted least squares: the nose counts a quarter of each other point. Raises: ValueError for degenerate points.
+    """
+    fit = similarity if transform == "similarity" else affine
+    return fit(keypoints, target, _POINT_WEIGHTS)
+
+
+def similarity(
+    source: NDArray[np.floating], target: NDArray[np.floating], weights: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
+    """The rotation, uniform scale and shift that brings `source` closest to `target` (least squares, no reflection).
+
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in the closed
+    form for the plane: with centred points as complex numbers, target = a * source has one least-squares solution.
+
+    source, target: [N, 2], N >= 2; weights: [N], positive, all 1 if not given. Returns: float64[2, 3].
+    Raises: ValueError if the points are not finite, or all source points coincide.
+    """
+    source, target, weights = _checked(source, target, weights)
+    source_centre, target_centre = weights @ source, weights @ target
+    s = _complex(source - source_centre)
+    spread = weights @ np.abs(s) ** 2
+    if spread <= 1e-12 * max(1.0, np.square(source).max()):
+        raise ValueError(f"the {len(source)} points to align coincide at {source_centre.round(2).tolist()}")
+    a = (weights * s.conj()) @ _complex(target - target_centre) / spread
+    linear = np.array([[a.real, -a.imag], [a.imag, a.real]])
+    return np.column_stack([linear, target_centre - linear @ source_centre])
+
+
+def affine(
+    source: NDArray[np.floating], target: NDArray[np.floating], weights: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
+    """The affine map that brings `source` closest to `target` (least squares, six parameters).
+
+    source, target: [N, 2], N >= 3; weights: [N], positive, all 1 if not given. Returns: float64[2, 3].
+    Raises: ValueError if the points are not finite, or the source points lie on one line.
+    """
+    source, target, weights = _checked(source, target, weights)
+    source_centre, target_centre = weights @ source, weights @ target
+    roots = np.sqrt(weights)[:, None]
+    solution, _, rank, _ = np.linalg.lstsq(roots * (source - source_centre), roots * (target - target_centre), rcond=1e-6)
+    if rank < 2:
+        raise ValueError(f"the {len(source)} points to align lie on one line; an affine map needs three that do not")
+    linear = solution.T
+    return np.column_stack([linear, target_centre - linear @ source_centre])
+
+
+def transform_points(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Points [..., 2] under a map [2, 3] (or maps [..., 2, 3], one for each set of points [..., N, 2]): float32."""
+    linear, shift = matrix[..., :2], matrix[..., 2]
+    moved = np.asarray(points, np.float64) @ np.swapaxes(linear, -1, -2) + shift[..., None, :]
+    return moved.astype(np.float32)
+
+
+def warp(frame: NDArray[np.uint8], matrix: NDArray[np.floating], size: int) -> NDArray[np.uint8]:
+    """The crop uint8[size, size, C] that `matrix` (2x3, frame pixel to crop pixel) cuts out of a frame uint8[H, W, C].
+
+    Black beyond the frame. Where the map shrinks, the part of the frame that the crop shows is first shrunk by area
+    averaging, since a bilinear look-up alone would skip pixels.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if scale < 1.0:
+        frame, matrix = _shrink(frame, matrix, size, scale)
+    return np.asarray(cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
+
+
+def _shrink(
+    frame: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, scale: float
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """The part of the frame under the crop, `scale` times as large, and the map that remains from there."""
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float64)
+    under = transform_points(corners, cv2.invertAffineTransform(matrix))
+    room = 2.0 / scale  # two pixels of the shrunk picture, for the bilinear look-up at the border
+    height, width = frame.shape[:2]
+    left, top = np.clip(np.floor(under.min(axis=0) - room), 0, [width, height]).astype(int)
+    right, bottom = np.clip(np.ceil(under.max(axis=0) + room), 0, [width, height]).astype(int)
+    part = frame[top:bottom, left:right]
+    if part.size == 0:
+        return frame, matrix
+    small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    # Pixel centres are at whole numbers: pixel u of the small picture covers x = (u + 0.5) * ratio - 0.5 of the part.
+    ratio = np.array([part.shape[1] / small.shape[1], part.shape[0] / small.shape[0]])
+    remaining = matrix.copy()
+    remaining[:, :2] = matrix[:, :2] * ratio
+    remaining[:, 2] = matrix[:, 2] + matrix[:, :2] @ (0.5 * ratio - 0.5 + np.array([left, top]))
+    return np.asarray(small, np.uint8), remaining
+
+
+def _checked(
+    source: NDArray[np.floating], target: NDArray[np.floating], weights: NDArray[np.floating] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
+        raise ValueError(f"expected two sets of N points, [N, 2], found shapes {source.shape} and {target.shape}")
+    if not (np.isfinite(source).all() and np.isfinite(target).all()):
+        raise ValueError("the points to align must be finite numbers")
+    weights = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
+    return source, target, weights / weights.sum()
+
+
+def _complex(points: NDArray[np.float64]) -> NDArray[np.complex128]:
+    return points[:, 0] + 1j * points[:, 1]

@@ -1,0 +1,137 @@
+"""Where the face detector's weights come from, and that they are the right ones."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+from insightface.utils.storage import ensure_available
+
+logger = logging.getLogger(__name__)
+
+BUNDLED_MODEL = "scrfd-2.5g"
+# SCRFD-2.5G with five key points travels inside a source distribution of the package index: no download page needed.
+_REQUIREMENT = "scrfd==0.3.0"
+_ARCHIVE = "scrfd-0.3.0.tar.gz"
+_ARCHIVE_SHA256 = "35855c664d565492aab0068f1c64b4957a15ca6cd106b9c8b1642d67cfeeb5fc"
+_MEMBER = "scrfd-0.3.0/models/scrfd.onnx"
+_MEMBER_SHA256 = "9c162a817c7dd32d35d1f1c6ae6445032d6e73c6c5fe61d8b5b663ba8bc86b30"
+_PACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class ModelFileError(Exception):
+    """A model file that is missing, wrong or out of reach."""
+
+
+def detector_file(model: str, *, cache: Path | None = None) -> Path:
+    """The .onnx file of a face detector, fetched at its first use.
+
+    `model` is 'scrfd-2.5g' (kept in `cache`, checked by its SHA-256 at every use), a path that ends in .onnx, or the name
+    of an InsightFace pack such as 'buffalo_l' (fetched whole by InsightFace into ~/.insightface/models; of its models
+    only the detector is used).
+
+    Raises: ModelFileError, saying what to do, if the file is not there and cannot be fetched, or is not the right one.
+    """
+    if model == BUNDLED_MODEL:
+        return _bundled_file(cache or default_cache())
+    if model.endswith(".onnx"):
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise ModelFileError(f"detector file {path.absolute()} does not exist; check detection.model")
+        return path
+    return _pack_file(model)
+
+
+def default_cache() -> Path:
+    """$DFER_CACHE, else $XDG_CACHE_HOME/dfer, else ~/.cache/dfer."""
+    if own := os.environ.get("DFER_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "dfer"
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bundled_file(cache: Path) -> Path:
+    path = cache / "scrfd-2.5g.onnx"
+    if path.is_file():
+        if sha256(path) == _MEMBER_SHA256:
+            return path
+        logger.warning("%s is not the detector that was fetched (its SHA-256 differs); fetching it again", path)
+    cache.mkdir(parents=True, exist_ok=True)
+    # Every process fetches into a folder of its own and renames: the last one wins, with the same bytes.
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as scratch:
+        fetched = _extract(_fetch_archive(Path(scratch)), Path(scratch) / "detector.onnx")
+        fetched.replace(path)
+    return path
+
+
+def _fetch_archive(folder: Path) -> Path:
+    logger.info("fetching the face detector from the package index (%s, 8.7 MB)", _REQUIREMENT)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", _REQUIREMENT]
+    result = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True, check=False)
+    archive = folder / _ARCHIVE
+    if result.returncode != 0 or not archive.is_file():
+        last = result.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
+        raise ModelFileError(
+            f"the face detector {BUNDLED_MODEL} could not be fetched: `{' '.join(command)}` failed ({last[0]}). "
+            f"Run that where the package index can be reached and copy {_MEMBER} out of it to "
+            f"{folder.parent / 'scrfd-2.5g.onnx'}, or set detection.model to a path to a .onnx file."
+        )
+    return archive
+
+
+def _extract(archive: Path, target: Path) -> Path:
+    _expect(archive, _ARCHIVE_SHA256)
+    with tarfile.open(archive, "r:gz") as files:
+        member = files.extractfile(_MEMBER)
+        if member is None:
+            raise ModelFileError(f"{_MEMBER} in {archive.name} is not a regular file")
+        target.write_bytes(member.read())
+    _expect(target, _MEMBER_SHA256)
+    return target
+
+
+def _expect(path: Path, wanted: str) -> None:
+    found = sha256(path)
+    if found != wanted:
+        raise ModelFileError(
+            f"{path.name} from {_REQUIREMENT} has SHA-256 {found}, expected {wanted}: the package index served another "
+            "file. Check the index that pip is configured for; nothing was kept."
+        )
+
+
+def _pack_file(name: str) -> Path:
+    if not _PACK_NAME.fullmatch(name):
+        raise ModelFileError(f"detection.model {name!r} is neither {BUNDLED_MODEL}, a .onnx path nor the name of a pack")
+    root = Path.home() / ".insightface"
+    folder = root / "models" / name
+    ways_out = (
+        f"Download the pack by hand and unpack it into {folder}, or set detection.model to a path to a .onnx file, or to "
+        f"{BUNDLED_MODEL}."
+    )
+    existed = folder.exists()
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # its progress messages are not our output
+            ensure_available("models", name, root=str(root))
+    except (RuntimeError, OSError, zipfile.BadZipFile) as error:
+        if not existed and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # InsightFace would take it for a finished download next time
+        raise ModelFileError(f"InsightFace could not fetch the pack {name!r} ({error}). {ways_out}") from error
+    found = sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ModelFileError(f"expected one detector (det_*.onnx or scrfd_*.onnx) in {folder}, found {names}. {ways_out}")
+    return found[0]

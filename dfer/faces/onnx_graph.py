@@ -1,0 +1,77 @@
+"""Making a detector's ONNX graph accept any input size."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+
+class GraphError(Exception):
+    """A graph that cannot be freed from its fixed input size."""
+
+
+def fixed_input_size(model: onnx.ModelProto) -> tuple[int, int] | None:
+    """(width, height) that the graph's first input (N, C, H, W) is fixed to; None if either is free."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    if len(dims) != 4:
+        raise GraphError(f"expected an image input of 4 axes (N, C, H, W), found {len(dims)} axes")
+    height, width = dims[2].dim_value, dims[3].dim_value
+    return (width, height) if width > 0 and height > 0 else None
+
+
+def with_free_input_size(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of an SCRFD graph whose input height and width (multiples of 32) are free.
+
+    Three things tie such a graph to one size: the declared shapes; the Resize nodes of its feature pyramid, which name
+    their output size although each doubles its input; and stale shape notes inside. The rest of the graph is
+    fully convolutional, so at the old size the outputs stay the same.
+
+    Raises: GraphError if the graph has a Resize that does not double its input, or the result is not a valid model.
+    """
+    free = onnx.ModelProto()
+    free.CopyFrom(model)
+    graph = free.graph
+    for axis, name in ((2, "height"), (3, "width")):
+        _set_free(graph.input[0].type.tensor_type.shape.dim[axis], name)
+    for output in graph.output:
+        # Only the number of anchors, second to last of (1, anchors, values) or (anchors, values), follows the size.
+        _set_free(output.type.tensor_type.shape.dim[-2], f"{output.name}_anchors")
+    try:
+        shapes = _shapes(onnx.shape_inference.infer_shapes(model, strict_mode=True))
+        del graph.value_info[:]
+        _double_instead_of_resizing(graph, shapes)
+        onnx.checker.check_model(free)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise GraphError(f"the graph without its fixed size is not valid: {error}") from error
+    return free
+
+
+def _double_instead_of_resizing(graph: onnx.GraphProto, shapes: dict[str, list[int]]) -> None:
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    resizes = [node for node in graph.node if node.op_type == "Resize" and len(node.input) == 4 and node.input[3]]
+    for node in resizes:
+        size = constants.get(node.input[3])
+        if size is None:
+            continue  # computed inside the graph, hence free already
+        source = shapes.get(node.input[0])
+        if source is None or size.tolist() != [*source[:2], *(2 * side for side in source[2:])]:
+            raise GraphError(f"Resize node {node.name!r} goes from {source} to {size.tolist()}, expected a doubling")
+        scales = f"{node.output[0]}_doubling"
+        graph.initializer.append(numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), scales))
+        inputs = [node.input[0], node.input[1], scales]
+        del node.input[:]
+        node.input.extend(inputs)
+    used = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    values = [*model.graph.value_info, *model.graph.input]
+    return {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
+
+
+def _set_free(dim: onnx.TensorShapeProto.Dimension, name: str) -> None:
+    dim.ClearField("dim_value")
+    dim.dim_param = name

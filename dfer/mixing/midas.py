@@ -1,0 +1,89 @@
+"""MIDAS: mixing ambiguous data with soft labels (section 3.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dfer.mixing.normalization import normalize_targets
+
+
+def midas(
+    clips: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = 0.4,
+    normalize: str = "softmax",
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mix every clip i of a batch with another clip j != i of the same batch.
+
+    Equations 1 to 3, with one lambda ~ Beta(alpha, alpha) for all frames t of a clip, drawn anew for every clip i::
+
+        x~(t) = lambda * x_i(t) + (1 - lambda) * x_j(t)        y~ = lambda * y_i + (1 - lambda) * y_j
+
+    The partner j is uniform among the other clips. The mixed label is then normalised by softmax, or left as it is.
+
+    Args:
+        clips: float[B, T, C, H, W] in any affine pixel scale (mixing commutes with normalising). Not modified.
+        labels: float[B, K], non-negative rows that sum to 1: soft labels, or one-hot rows. Not modified. They may be on
+            another device than the clips (on the CPU, checking them never waits for a GPU).
+        alpha: parameter of the beta distribution, above 0.
+        normalize: "softmax" (the paper) or "none".
+        generator: source of the randomness; torch's global one if None.
+
+    Returns:
+        The mixed clips, like `clips`, and the targets, like `labels`.
+
+    Raises:
+        TypeError: clips or labels are not floating point.
+        ValueError: fewer than two clips, shapes that do not fit, label rows that are no distributions, a bad `alpha` or
+            `normalize`.
+    """
+    _check(clips, labels, alpha)
+    weight, partner = _draw(len(clips), alpha, generator)
+    # Rounded to the pixels' precision first, so that labels get exactly the lambda that the frames get.
+    weight = weight.to(clips.dtype)
+    mixed = _mix(clips, partner, weight.view(-1, 1, 1, 1, 1))
+    targets = _mix(labels, partner, weight.view(-1, 1))
+    return mixed, normalize_targets(targets, normalize)
+
+
+def _mix(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+    # In place in the gathered copy: no second copy of the batch.
+    return values[partner.to(values.device)].lerp_(values, weight.to(values.device, values.dtype))
+
+
+def _draw(count: int, alpha: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Lambda float64[B] and partner int64[B], on the CPU.
+
+    NumPy draws, seeded by torch: torch's own beta sampler takes no generator, and at alpha 0.4 a large part of the mass
+    lies so close to 0 and 1 that it wants float64.
+    """
+    device = generator.device if generator is not None else torch.device("cpu")
+    seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
+    rng = np.random.default_rng(seed)
+    weight = torch.from_numpy(rng.beta(alpha, alpha, size=count))
+    partner = (np.arange(count) + rng.integers(1, count, size=count)) % count
+    return weight, torch.from_numpy(partner)
+
+
+def _check(clips: Tensor, labels: Tensor, alpha: float) -> None:
+    if not (clips.is_floating_point() and labels.is_floating_point()):
+        raise TypeError(f"expected floating-point clips and labels, found {clips.dtype} and {labels.dtype}")
+    if clips.ndim != 5 or labels.ndim != 2 or len(clips) != len(labels):
+        raise ValueError(
+            f"expected clips [B, T, C, H, W] and labels [B, K], found {list(clips.shape)} and {list(labels.shape)}"
+        )
+    if len(clips) < 2:
+        raise ValueError(f"a clip is never mixed with itself: expected two clips or more, found {len(clips)}")
+    if not 0 < alpha < float("inf"):
+        raise ValueError(f"alpha {alpha}: expected a finite number above 0")
+    sums = labels.detach().sum(dim=1)
+    # bfloat16 keeps about three digits. Written so that nan fails too.
+    tolerance = 1e-3 if labels.dtype in (torch.float32, torch.float64) else 2e-2
+    if not bool(((labels.detach() >= 0).all(dim=1) & ((sums - 1).abs() <= tolerance)).all()):
+        raise ValueError(
+            f"expected label rows that are distributions (non-negative, sum 1), found sums {sums.tolist()}"
+        )

@@ -1,0 +1,77 @@
+"""A trained network on disk: `model.safetensors` (weights) and `model.json` (the card, all it takes to use them)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from dfer.files import write_atomically
+from dfer.models import build
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+
+
+class SavedModelError(Exception):
+    """A model folder is incomplete or does not fit together."""
+
+
+def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+    """Write weights and card into a folder; each file is complete or not there.
+
+    The card holds at least `model` (name for `build`), `classes` (names in the order of the logits), `num_segments`,
+    `width`, `dropout`, `input_size` and `normalization` (`mean`, `std`); the weights' checksum is added to it.
+    """
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
+    text = json.dumps({**card, "weights_sha256": hashlib.sha256(weights).hexdigest()}, indent=2, allow_nan=False)
+    write_atomically(folder / WEIGHTS, weights)
+    write_atomically(folder / CARD, text.encode())
+
+
+def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network (on the CPU, in evaluation mode) and its card.
+
+    Raises SavedModelError when a file is missing, damaged, or not the other's.
+    """
+    card = load_card(folder)
+    path = folder / WEIGHTS
+    try:
+        weights = path.read_bytes()
+        state = load(weights)
+    except (OSError, SafetensorError) as error:
+        raise SavedModelError(f"{path} cannot be read: {error}; train again or copy the folder anew") from error
+    if hashlib.sha256(weights).hexdigest() != card["weights_sha256"]:
+        raise SavedModelError(f"{path} is not the file that {CARD} was written with; copy both anew, or train again")
+    try:
+        model = build(
+            card["model"],
+            num_classes=len(card["classes"]),
+            num_segments=card["num_segments"],
+            width=card["width"],
+            dropout=card["dropout"],
+        )
+        model.load_state_dict(state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise SavedModelError(f"{folder}: the weights do not fit the network of {CARD}: {error}") from error
+    return model.eval(), card
+
+
+def load_card(folder: Path) -> dict[str, Any]:
+    """The card alone. Raises SavedModelError when it is missing or unreadable."""
+    path = folder / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SavedModelError(
+            f"{path} cannot be read: {error}; is {folder} the folder of a finished training?"
+        ) from error
+    needed = {"model", "classes", "num_segments", "width", "dropout", "input_size", "normalization", "weights_sha256"}
+    if not isinstance(card, dict) or needed - card.keys():
+        raise SavedModelError(f"{path} lacks {', '.join(sorted(needed - set(card)))}: no card of a trained model")
+    return card

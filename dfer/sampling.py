@@ -1,0 +1,45 @@
+"""Which frames of a clip are used: T equal segments, one frame of each (section 4.3)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def segment_indices(
+    num_frames: int, num_segments: int, *, train: bool, generator: np.random.Generator | None = None
+) -> NDArray[np.int64]:
+    """One frame of each of `num_segments` equal segments: a random one if `train`, else the one at the centre.
+
+    A segment is num_frames / num_segments frames long, which need not be a whole number.
+
+    Returns: int64[num_segments], non-decreasing, each in [0, num_frames); a clip with fewer frames than segments repeats
+    frames in order.
+    Raises: ValueError if a number is below 1, or if `train` is asked for without a generator.
+    """
+    if num_frames < 1 or num_segments < 1:
+        raise ValueError(f"expected at least 1 frame and 1 segment, found {num_frames} frames, {num_segments} segments")
+    if train and generator is None:
+        raise ValueError("sampling for training is random: pass generator=numpy.random.default_rng(seed)")
+    offsets = generator.random(num_segments) if train and generator is not None else np.full(num_segments, 0.5)
+    positions = (np.arange(num_segments) + offsets) * (num_frames / num_segments)
+    return np.minimum(positions.astype(np.int64), num_frames - 1)  # rounding may reach num_frames itself
+
+
+def kept_indices(num_frames: int, num_segments: int, per_segment: int | Literal["all"]) -> NDArray[np.int64]:
+    """The frames of a clip worth keeping: `per_segment` evenly spread ones of every segment, or all.
+
+    With per_segment=1 and a clip of at least `num_segments` frames these are exactly the frames of the evaluation.
+
+    Returns: int64[N], strictly increasing, each in [0, num_frames), N <= num_segments * per_segment.
+    Raises: ValueError if a number is below 1.
+    """
+    if per_segment == "all":
+        if num_frames < 1:
+            raise ValueError(f"expected at least 1 frame, found {num_frames}")
+        return np.arange(num_frames, dtype=np.int64)
+    if per_segment < 1:
+        raise ValueError(f"expected at least 1 frame per segment, found {per_segment}")
+    return np.unique(segment_indices(num_frames, num_segments * per_segment, train=False))

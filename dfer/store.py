@@ -1,0 +1,212 @@
+"""Stage outputs on disk: folders named by what determines them, complete or not there at all.
+
+A stage writes into a partial folder. When it is done, a manifest (files, sizes, checksums, counts, what it was made from)
+goes in last and the folder is renamed, so that a folder under its final name is always whole. A stage whose manifest is
+there, whose files are as they were written, and whose inputs have not been made again since, is not run again.
+
+A process that is killed leaves a partial folder behind, which the next run continues (training, from its checkpoints) or
+clears (everything else). A lock file per output keeps two runs from building the same thing at once: the second waits and
+then finds it made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a stage has made. Small and plain, so that an orchestrator can pass it between tasks.
+
+    `build` is new each time the stage's work is done; stages that depend on it remember which one they read.
+    """
+
+    stage: str
+    hash: str
+    build: str
+    folder: str
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What determines a stage's output.
+
+    Attributes:
+        stage: name of the stage, and of its folder.
+        version: raised by hand when the stage's code would make something else of the same inputs.
+        key: the part of the configuration and the parameters that matter, as JSON data.
+        inputs: the outputs of other stages that it reads.
+    """
+
+    stage: str
+    version: int
+    key: Mapping[str, Any]
+    inputs: tuple[Output, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        determined_by = [self.stage, self.version, self.key, [made.hash for made in self.inputs]]
+        return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Made:
+    """An output and how it came about: `why` is empty if it was there already, else why the stage was run."""
+
+    output: Output
+    why: str
+    seconds: float
+
+    @property
+    def executed(self) -> bool:
+        return bool(self.why)
+
+
+class Store:
+    """The stage outputs under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, recipe: Recipe) -> Path:
+        return self.root / recipe.stage / recipe.hash
+
+    def find(self, recipe: Recipe) -> Output | str:
+        """The output if it is there and whole, else the reason why the stage has to run."""
+        folder = self.folder(recipe)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            output = Output(recipe.stage, recipe.hash, manifest["build"], str(folder), manifest["counts"])
+            read, files = manifest["inputs"], manifest["files"]
+        except FileNotFoundError:
+            return "its manifest is gone" if folder.exists() else "never run"
+        except (ValueError, KeyError, TypeError) as error:
+            return f"its manifest cannot be read ({error})"
+        if read != [made.build for made in recipe.inputs]:
+            rebuilt = [
+                f"{made.stage} {made.hash[:8]}"
+                for made, build in zip(recipe.inputs, read, strict=False)
+                if made.build != build
+            ]
+            return f"made from earlier {', '.join(rebuilt) or 'inputs'}"
+        for entry in files:
+            if not _unchanged(folder / entry["path"], entry):
+                return f"{entry['path']} is gone or damaged"
+        return output
+
+    def ensure(
+        self, recipe: Recipe, work: Callable[[Path], Mapping[str, int] | None], *, resumable: bool = False
+    ) -> Made:
+        """Return the output, doing the work only if it is not there.
+
+        Args:
+            recipe: what determines the output.
+            work: writes the output's files into the folder it is given; returns counts for the manifest.
+            resumable: the work continues from what it finds in the folder; otherwise it starts with an empty one.
+
+        Raises:
+            Whatever `work` raises. Nothing is left under the final name then.
+        """
+        final = self.folder(recipe)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = final.with_name(f".{final.name}.partial")
+        with FileLock(final.with_name(f".{final.name}.lock")):
+            found = self.find(recipe)
+            if isinstance(found, Output):
+                return Made(found, "", 0.0)
+            started = time.monotonic()
+            logger.info("%s %s: %s", recipe.stage, recipe.hash[:8], found)
+            self._prepare(partial, recipe, keep=resumable)
+            counts = dict(work(partial) or {})
+            seconds = time.monotonic() - started
+            output = Output(recipe.stage, recipe.hash, uuid.uuid4().hex, str(final), counts)
+            _write_manifest(partial, recipe, output, seconds)
+            _replace(partial, final)
+            return Made(output, found, seconds)
+
+    @staticmethod
+    def _prepare(partial: Path, recipe: Recipe, *, keep: bool) -> None:
+        """An empty folder, or the one that was left if it was made from the very same inputs."""
+        made_from = [made.build for made in recipe.inputs]
+        note = partial / ".inputs.json"
+        if not (keep and note.exists() and json.loads(note.read_text()) == made_from):
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(exist_ok=True)
+        note.write_text(json.dumps(made_from))
+
+
+def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float) -> None:
+    (folder / ".inputs.json").unlink()
+    files = [
+        {"path": path.relative_to(folder).as_posix(), **_fingerprint(path), "sha256": _sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    manifest = {
+        "stage": recipe.stage,
+        "version": recipe.version,
+        "key": recipe.key,
+        "hash": recipe.hash,
+        "build": output.build,
+        "inputs": [made.build for made in recipe.inputs],
+        "made_from": [asdict(made) for made in recipe.inputs],
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(seconds, 3),
+        "counts": output.counts,
+        "files": files,
+    }
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(partial: Path, final: Path) -> None:
+    """Rename, moving an output that is no longer valid out of the way first."""
+    if final.exists():
+        old = final.with_name(f".{final.name}.old-{uuid.uuid4().hex[:8]}")
+        final.rename(old)
+        shutil.rmtree(old, ignore_errors=True)
+    partial.rename(final)
+
+
+def _fingerprint(path: Path) -> dict[str, int]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _unchanged(path: Path, entry: Mapping[str, Any]) -> bool:
+    """Size and time as written; where only the time differs (a copy, a restored backup), the checksum decides."""
+    try:
+        now = _fingerprint(path)
+        return now["size"] == entry["size"] and (
+            now["mtime_ns"] == entry["mtime_ns"] or _sha256(path) == entry["sha256"]
+        )
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

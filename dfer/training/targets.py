@@ -1,0 +1,44 @@
+"""The label distribution of every clip under an arm, before mixing and normalisation."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from dfer.labels import EMOTIONS, hard_labels, soft_labels
+from dfer.settings import ArmSettings
+
+
+def has_target(clips: pd.DataFrame, arm: ArmSettings) -> pd.Series:
+    """bool[N]: whether a clip can be trained on in this arm: hard labels need a single label, soft ones votes."""
+    return clips["label" if arm.labels == "hard" else "votes"].notna()
+
+
+def label_distributions(clips: pd.DataFrame, arm: ArmSettings) -> Tensor:
+    """Rows float32[N, 7] that sum to 1, in our class order: one-hot of `label`, or votes over their number (section 3.2).
+
+    Raises ValueError, naming the data set, where a clip has no label or no votes to make them of.
+    """
+    without = clips[~has_target(clips, arm)]
+    if len(without):
+        sets = ", ".join(sorted(set(without["dataset"]))) if "dataset" in without else "the clip table"
+        what, way_out = (
+            ("single label", "leave such clips out, or train on soft labels")
+            if arm.labels == "hard"
+            else ("votes", "this data set needs an arm with hard labels")
+        )
+        raise ValueError(
+            f"{len(without)} of {len(clips)} clips of {sets} have no {what} (the first is "
+            f"{without['clip_id'].iloc[0]}): {way_out}"
+        )
+    if arm.labels == "soft":
+        rows = soft_labels(clips["votes"].tolist())
+    else:
+        rows = hard_labels(clips["label"].to_numpy("int64"), len(EMOTIONS))
+    return torch.from_numpy(rows).to(torch.float32)
+
+
+def single_labels(clips: pd.DataFrame) -> Tensor:
+    """int64[N]: each clip's single label, -1 where it has none."""
+    return torch.from_numpy(clips["label"].astype("Int64").fillna(-1).to_numpy("int64"))

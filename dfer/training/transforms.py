@@ -1,0 +1,50 @@
+"""From stored frames to what the network sees: crop, flip, resize, normalise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional
+
+from dfer.settings import AugmentSettings
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Mean and standard deviation of ImageNet's RGB values in [0, 1], with which torchvision's weights were trained."""
+
+
+def full_view(frames: Tensor, size: int) -> Tensor:
+    """The whole frames uint8[T, 3, H, W], resized with antialiasing to uint8[T, 3, size, size]: for evaluation."""
+    return functional.resize(frames, [size, size], antialias=True)
+
+
+def random_view(frames: Tensor, size: int, augment: AugmentSettings, generator: np.random.Generator) -> Tensor:
+    """One random square crop and flip, the same for all frames of the clip: for training ("random scaling", section 4.3).
+
+    The side of the crop is uniform in [min_scale, 1] times the shorter side of the frame, its place uniform.
+
+    Args:
+        frames: uint8[T, 3, H, W].
+        size: side of the result, pixels.
+        augment: least scale and flip probability.
+        generator: the clip's own; always four numbers are drawn.
+
+    Returns:
+        uint8[T, 3, size, size].
+    """
+    scale, down, right, flip = generator.random(4)
+    height, width = frames.shape[-2:]
+    side = max(1, round(min(height, width) * (augment.min_scale + scale * (1 - augment.min_scale))))
+    top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
+    view = functional.resized_crop(frames, top, left, side, side, [size, size], antialias=True)
+    return functional.horizontal_flip(view) if flip < augment.horizontal_flip else view
+
+
+def to_float(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Frames uint8[..., 3, H, W] in 0..255 -> float32, (x / 255 - mean) / std per channel."""
+    scale = torch.tensor([1 / (255 * value) for value in std], device=frames.device).view(-1, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=frames.device).view(-1, 1, 1)
+    return frames.to(torch.float32).mul_(scale).add_(shift)

@@ -1,0 +1,190 @@
+"""Decoding: the frames of a video file or of a folder of images, in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# FFmpeg's own messages about broken files would bury ours; it reads this when the first video is opened.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfer.natural import natural_key
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
+_LFS_POINTER = b"version https://git-lfs"
+_HEAD_BYTES = 4096
+
+
+class VideoError(Exception):
+    """A source whose frames cannot be had.
+
+    `reason` is one of missing_file, empty_file, lfs_pointer, not_a_video, undecodable, no_frames; `detail` says what
+    was found and what to do.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Decoded frames: `indices` int64[N] in the source, `images` N times uint8[H, W, 3] BGR, `num_frames` in all."""
+
+    indices: NDArray[np.int64]
+    images: list[NDArray[np.uint8]]
+    num_frames: int
+
+
+class Video:
+    """A video file (read with OpenCV's FFmpeg) or a folder of images (jpg, png, bmp; in natural order).
+
+    `num_frames` is what the source announces until `frames` has run to its end; from then on it is the number of frames
+    that really decode, which is often smaller.
+
+    Raises: VideoError if the source is missing, empty, a Git LFS pointer, no video, undecodable or without frames.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self._images: list[Path] | None = None
+        if source.is_dir():
+            self._images = _images(source)
+            self.num_frames = len(self._images)
+        else:
+            _check_file(source)
+            capture = _open(source)
+            announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            capture.release()
+            # Streams and damaged indices announce nothing, or nonsense.
+            self.num_frames = announced if announced > 0 else self._count()
+
+    def frames(self, indices: Sequence[int] | NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """The frames at `indices` (increasing) that exist, one at a time, as (index, uint8[H, W, 3] BGR).
+
+        Rotation flags are honoured; grey and transparent pictures come as BGR. The pass always goes to the end of the
+        source, so that `num_frames` is the real number afterwards: where it has changed, plan again.
+
+        Raises: VideoError (undecodable, no_frames).
+        """
+        wanted = {int(index) for index in indices}
+        if self._images is not None:
+            for index, path in enumerate(self._images):
+                if index in wanted:
+                    yield index, _read_image(path)
+            return
+        capture = _open(self.source)
+        count = 0
+        try:
+            while capture.grab():
+                if count in wanted:
+                    ok, frame = capture.retrieve()
+                    if not ok:
+                        raise VideoError("undecodable", f"{self.source}: frame {count} cannot be decoded")
+                    yield count, _bgr(frame)
+                count += 1
+        finally:
+            capture.release()
+        if count == 0:
+            raise VideoError("undecodable", f"{self.source}: {self.num_frames} frames announced, not one decodes")
+        self.num_frames = count
+
+    def _count(self) -> int:
+        capture = _open(self.source)
+        count = 0
+        while capture.grab():
+            count += 1
+        capture.release()
+        if count == 0:
+            raise VideoError("no_frames", f"{self.source} opens as a video but holds no frame")
+        return count
+
+
+def read_frames(source: Path, plan: Callable[[int], NDArray[np.int64]]) -> Frames:
+    """The frames that `plan` chooses when told how many there are, all in memory.
+
+    Decodes in one pass with the announced number of frames; where the real one differs, plans and decodes again.
+
+    Raises: VideoError.
+    """
+    video = Video(source)
+    while True:
+        planned_for = video.num_frames
+        indices = np.asarray(plan(planned_for), dtype=np.int64)
+        images = [image for _, image in video.frames(indices)]
+        if video.num_frames == planned_for:
+            return Frames(indices, images, planned_for)
+        logger.debug("%s: %d frames announced, %d decode", source, planned_for, video.num_frames)
+
+
+def _images(folder: Path) -> list[Path]:
+    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    if not found:
+        raise VideoError("no_frames", f"folder {folder} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def _read_image(path: Path) -> NDArray[np.uint8]:
+    _check_file(path, kind="picture")
+    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise VideoError("undecodable", f"{path} cannot be decoded as a picture")
+    return _bgr(image)
+
+
+def _check_file(path: Path, *, kind: str = "video") -> None:
+    if not path.is_file():
+        raise VideoError("missing_file", f"{path} does not exist; check the data set's root")
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        raise VideoError("empty_file", f"{path} has 0 bytes; copy or download it again")
+    if head.startswith(_LFS_POINTER):
+        raise VideoError("lfs_pointer", f"{path} is a Git LFS pointer, not the {kind} itself; run `git lfs pull` there")
+    if _is_text(head):
+        raise VideoError("not_a_video", f"{path} is text, not a {kind}; it starts with {head[:40].decode()!r}")
+
+
+def _is_text(head: bytes) -> bool:
+    if b"\0" in head:
+        return False
+    try:
+        head[:-4].decode() if len(head) == _HEAD_BYTES else head.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _open(source: Path) -> cv2.VideoCapture:
+    # One decoding thread: parallelism is one process per shard of clips, and detection is the larger part by far.
+    capture = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    if not capture.isOpened():
+        capture.release()
+        with source.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        if _has_video_signature(head):
+            raise VideoError("undecodable", f"{source} looks like a video but cannot be opened; is it complete?")
+        raise VideoError("not_a_video", f"{source} is no video that FFmpeg knows; it starts with bytes {head[:12].hex(' ')}")
+    return capture
+
+
+def _has_video_signature(head: bytes) -> bool:
+    boxes = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+    starts = (b"\x1a\x45\xdf\xa3", b"FLV", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"\x30\x26\xb2\x75", b"OggS", b"G@")
+    return head[4:8] in boxes or head.startswith(starts) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+
+
+def _bgr(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if frame.ndim == 2:
+        return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
+    return cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR) if frame.shape[2] == 4 else frame

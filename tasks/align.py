@@ -1,0 +1,136 @@
+"""Stages `align` (one a shard of clips) and `index` (all shards of a data set together)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+
+from dfer import plots
+from dfer.config import Pipeline
+from dfer.faces import index
+from dfer.faces.model_files import detector_file, file_sha256
+from dfer.store import Made, Recipe
+from tasks import progress
+from tasks.ingest import clips_of, root_of
+from tasks.isolated import run_isolated
+from tasks.stage import ensure, store_of
+
+VERSION = 1
+
+
+class TooManyFailedError(RuntimeError):
+    """More clips than allowed ended up without a usable face."""
+
+
+# A download can fail and succeed a minute later; a wrong checksum is found out at once all the same.
+@task(name="fetch-detector", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30])
+def fetch_detector(pipeline: Pipeline) -> str:
+    """Make sure that the detector's file is here; its SHA-256."""
+    return file_sha256(detector_file(pipeline.settings.detection.model))
+
+
+def split_into_shards(ingested: Made, clips_per_shard: int) -> list[pd.DataFrame]:
+    """The clip table in runs of rows: one align task each."""
+    clips = clips_of(ingested)
+    return [clips.iloc[start : start + clips_per_shard] for start in range(0, len(clips), clips_per_shard)]
+
+
+@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE)
+def align_shard(
+    pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str
+) -> Made | State:
+    """Detect, follow and align the faces of some clips, in a process of its own."""
+    settings = pipeline.settings
+    key = {
+        "detector": detector,
+        "detection": settings.detection.model_dump(mode="json", exclude={"model"}),
+        "tracking": settings.tracking.model_dump(mode="json"),
+        "alignment": settings.alignment.model_dump(mode="json"),
+        "shards": settings.shards.model_dump(mode="json", include={"format", "frames_per_segment", "jpeg_quality"}),
+        "num_segments": settings.sampling.num_segments,
+        "clips": clips[["clip_id", "source", "source_size", "source_mtime_ns"]].values.tolist(),
+    }
+    # not made from the ingest stage's output: another label does not move a face
+    recipe = Recipe("align", VERSION, key)
+    root = root_of(ingested)
+
+    def work(folder: Path) -> dict[str, int]:
+        with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
+            counts: dict[str, int] = run_isolated(
+                "tasks.align:align_in_process",
+                on_message=lambda _: advance(),
+                clips=[(row.clip_id, root / row.source) for row in clips.itertuples()],
+                folder=folder,
+                pipeline=pipeline,
+            )
+            return counts
+
+    return ensure(pipeline, recipe, work)
+
+
+def align_in_process(*, clips: list[tuple[str, Path]], folder: Path, pipeline: Pipeline, send: object) -> dict[str, int]:
+    from dfer.faces.align import align_clips
+
+    assert callable(send)
+    settings = pipeline.settings
+    rows = align_clips(
+        clips,
+        folder,
+        detection=settings.detection,
+        tracking=settings.tracking,
+        alignment=settings.alignment,
+        shards=settings.shards,
+        num_segments=settings.sampling.num_segments,
+        on_clip=lambda row: send(row["clip_id"]),
+    )
+    kept = int((rows["status"] == "ok").sum())
+    return {"given": len(rows), "ok": kept, "failed": len(rows) - kept}
+
+
+@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
+def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[Made]) -> Made | State:
+    """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
+
+    Raises:
+        TooManyFailedError: more clips failed than `shards.max_failed_share` allows.
+    """
+    allowed = pipeline.settings.shards.max_failed_share
+    recipe = Recipe("index", VERSION, {"dataset": dataset}, tuple(made.output for made in shards))
+    stages = store_of(pipeline).root
+
+    def work(folder: Path) -> dict[str, int]:
+        merged = index.merge([(made.output.path.relative_to(stages).as_posix(), made.output.path) for made in shards])
+        index.write(merged, folder / "index.parquet")
+        plots.aligned_faces(merged, stages, folder / "aligned.jpg")
+        reasons = merged.loc[merged["status"] != "ok", "reason"].value_counts()
+        kept = int((merged["status"] == "ok").sum())
+        return {"given": len(merged), "ok": kept, **{f"failed.{reason}": int(n) for reason, n in reasons.items()}}
+
+    state = ensure(pipeline, recipe, work)
+    made = state if isinstance(state, Made) else state.data
+    counts = made.output.counts
+    _show(dataset, counts)
+    failed = counts["given"] - counts["ok"]
+    if failed > allowed * counts["given"]:
+        reasons = ", ".join(f"{n} {name.removeprefix('failed.')}" for name, n in counts.items() if "failed." in name)
+        raise TooManyFailedError(
+            f"{dataset}: {failed} of {counts['given']} clips have no usable face, more than the "
+            f"{allowed:.0%} that shards.max_failed_share allows ({reasons}).\n"
+            f"Every clip is listed with its reason in {made.output.path / 'index.parquet'}.\n"
+            f"Mend the data set, or allow more with --set shards.max_failed_share={failed / counts['given'] + 0.01:.2f}"
+        )
+    return state
+
+
+def _show(dataset: str, counts: dict[str, int]) -> None:
+    lines = [f"| {name} | {number} |" for name, number in counts.items()]
+    create_markdown_artifact(
+        "\n".join(["| clips | |", "|---|---:|", *lines]),
+        key=f"index-{dataset}",
+        description=f"What became of the clips of {dataset}",
+    )

@@ -1,0 +1,37 @@
+"""Stage `demo-data`: the synthetic data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+
+from dfer.config import Pipeline
+from dfer.store import Made, Recipe
+from tasks import progress
+from tasks.stage import ensure
+
+VERSION = 1
+
+
+@task(name="demo-data", cache_policy=NO_CACHE)
+def make_demo_data(pipeline: Pipeline) -> Made | State:
+    """Write the synthetic data sets that the pipeline uses."""
+    recipe = Recipe("demo-data", VERSION, pipeline.demo_data.model_dump(mode="json"))
+
+    def work(folder: Path) -> dict[str, int]:
+        from dfer.demo import generate
+
+        with progress.bar("demo-data", "clips drawn") as advance:
+            summary = generate(
+                folder,
+                clips=pipeline.demo_data.clips,
+                seed=pipeline.demo_data.seed,
+                workers=pipeline.workers,
+                on_clip=advance,
+            )
+        return {"dfew": summary.dfew_clips, "afew": summary.afew_clips}
+
+    return ensure(pipeline, recipe, work)

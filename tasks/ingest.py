@@ -1,0 +1,73 @@
+"""Stage `ingest`: a data set's own folder to the clip table, with a report of everything that does not fit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.states import State
+
+from dfer import datasets
+from dfer.config import Pipeline
+from dfer.datasets import table
+from dfer.store import Made, Recipe
+from tasks.stage import ensure
+
+VERSION = 1
+
+
+@task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE)
+def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> Made | State:
+    """Read a data set's lists and folders.
+
+    They are read each time, which takes seconds; what they say is the key, so that nothing after this is run again
+    unless a list, a vote or a file has changed.
+
+    Raises:
+        IngestError: the data set cannot be used as it is; the error holds the whole report.
+    """
+    settings = pipeline.datasets[dataset]
+    root = settings.root
+    if settings.generated:
+        assert demo_data is not None
+        root = demo_data.output.path / settings.root
+    clips, report = datasets.inspect(settings.layout, root, dataset=dataset, source=settings.source)
+    logger = get_run_logger()
+    logger.info("%s", report.as_text())
+    if report.fatal:
+        raise datasets.IngestError(report)
+    said = json.dumps(report.to_dict(), sort_keys=True)
+    rows = clips.to_json(orient="records")
+    key = {
+        "dataset": dataset,
+        "layout": settings.layout,
+        "clips": hashlib.sha256(rows.encode()).hexdigest(),
+        "report": hashlib.sha256(said.encode()).hexdigest(),
+    }
+    recipe = Recipe("ingest", VERSION, key, (demo_data.output,) if demo_data and settings.generated else ())
+
+    def work(folder: Path) -> dict[str, int]:
+        table.write(clips, folder / "clips.parquet")
+        (folder / "report.json").write_text(said)
+        (folder / "report.txt").write_text(report.as_text())
+        (folder / "root.json").write_text(json.dumps({"root": str(root), "synthetic": settings.generated}))
+        return {"clips": len(clips)}
+
+    create_markdown_artifact(f"```\n{report.as_text()}\n```", key=f"ingest-{dataset}", description="What was found")
+    return ensure(pipeline, recipe, work)
+
+
+def clips_of(ingested: Made) -> pd.DataFrame:
+    """The clip table."""
+    return table.read(ingested.output.path / "clips.parquet")
+
+
+def root_of(ingested: Made) -> Path:
+    """Where the data set's files lie."""
+    return Path(json.loads((ingested.output.path / "root.json").read_text())["root"])

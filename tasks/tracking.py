@@ -1,0 +1,243 @@
+"""MLflow: one experiment a pipeline, a parent run a pipeline run, a child run an arm and fold.
+
+Runs are addressed by their ids throughout, since stages work in threads and processes of their own. A parent run is opened
+when the first stage has something to log, so that a pipeline with nothing to do leaves no trace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+# before mlflow is imported: no call home from a research machine
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+import mlflow
+import yaml
+from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from dfer.config import Pipeline
+
+PACKAGES = ("torch", "torchvision", "insightface", "onnxruntime", "opencv-python", "numpy", "prefect", "mlflow", "dfer")
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """Where a run is tracked. `uri` may name a server, never a password."""
+
+    uri: str
+    experiment_id: str
+    run_id: str
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.uri)
+
+    @property
+    def page(self) -> str:
+        """The run's page; of an embedded database, as `make ui` shows it."""
+        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        return f"{server}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    def write(self, folder: Path) -> None:
+        (folder / "tracking.json").write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path) -> TrackedRun | None:
+        """The run that was noted in a folder, if there is a note and the run still exists."""
+        try:
+            run = cls(**json.loads((folder / "tracking.json").read_text()))
+            run.client.get_run(run.run_id)
+        except (FileNotFoundError, ValueError, TypeError, MlflowException):
+            return None
+        return run
+
+    def log(self, values: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics in one call; values that are not numbers (a recall of a class without clips) are left out."""
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, float(value), now, step) for name, value in values.items() if value == value]
+        self.client.log_batch(self.run_id, metrics=metrics)
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        self.client.log_artifact(self.run_id, str(path), folder)
+
+    def close(self, status: str = "FINISHED") -> None:
+        self.client.set_terminated(self.run_id, status)
+
+
+class PipelineTracking:
+    """The parent run of one run of a pipeline."""
+
+    def __init__(self, pipeline: Pipeline, fingerprint: str) -> None:
+        self.pipeline = pipeline
+        self._key = hashlib.sha256((fingerprint + _identity(pipeline)).encode()).hexdigest()[:16]
+        self._lock = threading.Lock()
+        self._parent: TrackedRun | None = None
+
+    @property
+    def opened(self) -> TrackedRun | None:
+        return self._parent
+
+    def parent(self) -> TrackedRun:
+        """The parent run: opened now if need be, or the one that an interrupted run of the same pipeline left behind."""
+        with self._lock:
+            if self._parent is None:
+                self._parent = self._continue() or self._create()
+            return self._parent
+
+    def arm_run(self, arm: str, fold: int) -> TrackedRun:
+        """A new child run, with its parameters."""
+        parent = self.parent()
+        settings = self.pipeline.arms[arm]
+        tags = {
+            "mlflow.runName": f"{arm} fold {fold}",
+            "mlflow.parentRunId": parent.run_id,
+            "dfer.kind": "arm",
+            "dfer.arm": arm,
+            "dfer.fold": str(fold),
+            **self._tags(),
+        }
+        run = parent.client.create_run(parent.experiment_id, tags=tags)
+        stages = self.pipeline.settings.model_dump(mode="json")
+        if settings.mixing == "none":
+            del stages["mixing"]
+        params = {"arm": arm, "fold": fold, "dataset": self.pipeline.dataset, **settings.model_dump(mode="json")}
+        self._log_params(run.info.run_id, {**params, **_flat(stages)})
+        return TrackedRun(parent.uri, parent.experiment_id, run.info.run_id)
+
+    def belongs(self, run: TrackedRun | None) -> bool:
+        """Whether a run is a child of this pipeline run."""
+        if run is None or run.uri != self.pipeline.tracking_uri:
+            return False
+        return run.client.get_run(run.run_id).data.tags.get("mlflow.parentRunId") == self.parent().run_id
+
+    def copy_of(self, run: TrackedRun | None, arm: str, fold: int) -> TrackedRun:
+        """A child run that stands for an arm trained in an earlier pipeline run: its last values, without its files."""
+        copy = self.arm_run(arm, fold)
+        if run is not None:
+            metrics = run.client.get_run(run.run_id).data.metrics
+            copy.log(metrics)
+            copy.client.set_tag(copy.run_id, "dfer.trained_in_run", run.run_id)
+            copy.client.set_tag(copy.run_id, "mlflow.note.content", f"Trained earlier: see run {run.page}")
+        copy.close()
+        return copy
+
+    def close(self, status: str) -> None:
+        """End the parent run if one was opened; status as MLflow names it: FINISHED, FAILED, KILLED."""
+        if self._parent is not None:
+            self._parent.close(status)
+
+    def _continue(self) -> TrackedRun | None:
+        uri, experiment = self._experiment()
+        client = MlflowClient(uri)
+        left = client.search_runs([experiment], f"tags.`dfer.key` = '{self._key}' and status != 'FINISHED'", max_results=1)
+        if not left:
+            return None
+        client.update_run(left[0].info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+        return TrackedRun(uri, experiment, left[0].info.run_id)
+
+    def _create(self) -> TrackedRun:
+        uri, experiment = self._experiment()
+        client = MlflowClient(uri)
+        tags = {
+            "mlflow.runName": f"{self.pipeline.name} {time.strftime('%Y-%m-%d %H:%M')}",
+            "mlflow.note.content": self.pipeline.description,
+            "dfer.kind": "pipeline",
+            "dfer.key": self._key,
+            **self._tags(),
+        }
+        run = TrackedRun(uri, experiment, client.create_run(experiment, tags=tags).info.run_id)
+        resolved = self.pipeline.as_dict()
+        client.log_text(run.run_id, yaml.safe_dump(resolved, sort_keys=False), "config.yaml")
+        client.log_dict(run.run_id, _versions(), "versions.json")
+        self._log_params(run.run_id, _flat(self.pipeline.settings.model_dump(mode="json")))
+        return run
+
+    def _experiment(self) -> tuple[str, str]:
+        uri = self.pipeline.tracking_uri
+        location = None
+        if uri.startswith("sqlite:///"):
+            folder = Path(uri.removeprefix("sqlite:///")).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            location = (folder / "artifacts" / self.pipeline.name).as_uri()
+        client = MlflowClient(uri)
+        found = client.get_experiment_by_name(self.pipeline.name)
+        if found is not None:
+            return uri, found.experiment_id
+        return uri, client.create_experiment(self.pipeline.name, artifact_location=location)
+
+    def _tags(self) -> dict[str, str]:
+        synthetic = any(dataset.generated for dataset in self.pipeline.datasets.values())
+        return {
+            "dfer.pipeline": self.pipeline.name,
+            "dfer.dataset": self.pipeline.dataset,
+            "dfer.data": "synthetic" if synthetic else "real",
+            "mlflow.source.name": f"dfer run {self.pipeline.name}",
+            **({"mlflow.source.git.commit": commit} if (commit := git_revision()) else {}),
+        }
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        MlflowClient(self.pipeline.tracking_uri).log_batch(
+            run_id, params=[Param(name, str(value)) for name, value in params.items()]
+        )
+
+
+def log_dataset(run: TrackedRun, clips: Any, *, name: str, source: Path, context: str) -> None:
+    """Note in a run which clips it used, and where they came from."""
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.entities import DatasetInput, InputTag
+
+    plain = clips[["clip_id", "label"]].astype({"clip_id": object, "label": "float64"})
+    dataset = from_pandas(plain, source=str(source), name=name, targets="label")
+    entity = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
+    run.client.log_inputs(run.run_id, [entity])
+
+
+def git_revision() -> str | None:
+    """The checkout's commit, marked if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        run = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+        return subprocess.run(run, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _versions() -> dict[str, str | None]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git": git_revision(),
+        **{package: importlib.metadata.version(package) for package in PACKAGES},
+    }
+
+
+def _identity(pipeline: Pipeline) -> str:
+    """What makes two runs of a pipeline the same run: all of the configuration but where and how much at a time."""
+    described = {k: v for k, v in pipeline.as_dict().items() if k not in ("work_dir", "run", "description")}
+    return json.dumps(described, sort_keys=True)
+
+
+def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{above}{key}."))
+        else:
+            flat[f"{above}{key}"] = value
+    return flat
+
+
+__all__ = ["PipelineTracking", "RunTag", "TrackedRun", "git_revision", "log_dataset", "mlflow"]

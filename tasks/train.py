@@ -1,0 +1,175 @@
+"""Stage `train`: one arm on one fold."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import State
+
+from dfer.config import Pipeline
+from dfer.store import Made, Recipe
+from tasks import progress
+from tasks.ingest import clips_of
+from tasks.isolated import run_isolated
+from tasks.stage import ensure, store_of
+from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
+
+VERSION = 1
+
+# What decides how fast a training runs and not what it computes.
+SPEED = {"threads", "loader_workers", "checkpoint_every"}
+
+
+class Slots:
+    """How many trainings run side by side, and with how many threads each."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.number = pipeline.run.trainings or _gpus(pipeline) or pipeline.workers
+        self.threads = pipeline.settings.train.threads or max(1, pipeline.workers // self.number)
+        self.free = threading.Semaphore(self.number)
+
+
+def _gpus(pipeline: Pipeline) -> int:
+    """GPUs that trainings may use; 0 for training on the CPU."""
+    if pipeline.settings.train.device == "cpu":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@task(name="train", task_run_name="train {arm} fold {fold}", cache_policy=NO_CACHE)
+def train_arm(
+    pipeline: Pipeline,
+    arm: str,
+    fold: int,
+    ingested: Made,
+    index: Made,
+    tracking: PipelineTracking,
+    slots: Slots,
+) -> Made | State:
+    """Train an arm on the clips of all other folds. Killed half-way, it goes on from its last checkpoint."""
+    settings = pipeline.settings
+    key: dict[str, Any] = {
+        "fold": fold,
+        "arm": pipeline.arms[arm].model_dump(mode="json"),
+        "sampling": settings.sampling.model_dump(mode="json"),
+        "model": settings.model.model_dump(mode="json"),
+        "train": settings.train.model_dump(mode="json", exclude=SPEED | {"device"}),
+    }
+    if pipeline.arms[arm].mixing != "none":
+        key["mixing"] = settings.mixing.model_dump(mode="json")
+    recipe = Recipe("train", VERSION, key, (ingested.output, index.output))
+
+    def work(folder: Path) -> dict[str, int]:
+        # a training that was killed goes on in the run that it was tracked in
+        run = TrackedRun.read(folder)
+        if run is None or not tracking.belongs(run):
+            run = tracking.arm_run(arm, fold)
+        run.write(folder)
+        with slots.free, progress.bar(f"train {arm} fold {fold}", "epochs", share_of=settings.train.epochs) as advance:
+            counts: dict[str, int] = run_isolated(
+                "tasks.train:train_in_process",
+                threads=slots.threads,
+                on_message=lambda epoch: advance(epoch),
+                pipeline=pipeline,
+                arm=arm,
+                fold=fold,
+                ingested=ingested,
+                index=index,
+                folder=folder,
+                run=run,
+                threads_of_training=slots.threads,
+            )
+            return counts
+
+    return ensure(pipeline, recipe, work, resumable=True)
+
+
+def train_in_process(
+    *,
+    pipeline: Pipeline,
+    arm: str,
+    fold: int,
+    ingested: Made,
+    index: Made,
+    folder: Path,
+    run: TrackedRun,
+    threads_of_training: int,
+    send: Callable[[int], None],
+) -> dict[str, int]:
+    """The training itself, tracked epoch by epoch."""
+    import mlflow
+
+    from dfer import plots
+    from dfer.datasets import protocol
+    from dfer.faces import index as align_index
+    from dfer.training import train
+    from tasks.models import log_model
+
+    settings = pipeline.settings
+    clips = clips_of(ingested)
+    training = protocol.part(clips, fold=fold, part="train", ambiguous=settings.train.ambiguous)
+    test = protocol.part(clips, fold=fold, part="test")
+    rows = align_index.read(index.output.path / "index.parquet")
+    stages = store_of(pipeline).root
+    mlflow.set_tracking_uri(run.uri)
+    with mlflow.start_run(run_id=run.run_id, log_system_metrics=True):
+        log_dataset(run, training, name=f"{pipeline.dataset} fold {fold} train", source=ingested.output.path, context="training")
+        logged = _last_step(run)
+        picture = folder / "batch.jpg"
+        plots.training_clips(
+            training, rows, stages, picture, arm=pipeline.arms[arm], mixing=settings.mixing, settings=settings
+        )
+        run.log_artifact(picture)
+
+        def on_epoch(row: dict[str, Any]) -> None:
+            send(row["epoch"])
+            # epochs between the last checkpoint and a kill are trained again, with the same numbers
+            if row["epoch"] > logged:
+                values = {k: v for k, v in row.items() if k != "epoch" and v is not None}
+                run.log({f"epoch/{name}": value for name, value in values.items()}, step=row["epoch"])
+
+        result = train(
+            clips=training,
+            monitor=test if settings.train.monitor_every else None,
+            index=rows,
+            root=stages,
+            arm=pipeline.arms[arm],
+            mixing=settings.mixing,
+            model=settings.model,
+            sampling=settings.sampling,
+            settings=settings.train,
+            folder=folder,
+            card={
+                "pipeline": pipeline.name,
+                "dataset": pipeline.dataset,
+                "fold": fold,
+                "synthetic_data": pipeline.datasets[pipeline.dataset].generated,
+                "alignment": settings.alignment.model_dump(mode="json"),
+                "detection": settings.detection.model_dump(mode="json"),
+            },
+            threads=threads_of_training,
+            extra={"run_id": run.run_id},
+            on_epoch=on_epoch,
+        )
+        best = result.summary["best_on_test_fold"]
+        if best:
+            run.log({f"best_on_test_fold/{name}": best[key] for name, key in (("WAR", "war"), ("UAR", "uar"))})
+        figure = folder / "learning_curves.png"
+        plots.learning_curves(result.history, figure, title=f"{arm}, fold {fold}")
+        for path in (figure, folder / "history.json", folder / "model.json", folder / "model.safetensors"):
+            run.log_artifact(path)
+        log_model(folder, run)
+    (folder / "checkpoint.pt").unlink()
+    return {"clips": result.summary["training_clips"], "epochs": len(result.history)}
+
+
+def _last_step(run: TrackedRun) -> int:
+    """The last epoch whose numbers are in the run; 0 for none."""
+    return max((metric.step for metric in run.client.get_metric_history(run.run_id, "epoch/loss")), default=0)

@@ -1,0 +1,84 @@
+"""Work in a process of its own: results, messages, errors, and death with the parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.isolated import StageProcessError, run_isolated
+
+
+def double(*, number, send):
+    send("started")
+    return {"twice": 2 * number, "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+def fail(*, send):
+    raise ValueError("no such clip")
+
+
+def kill_itself(*, send):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_for_ever(*, path, send):
+    while True:
+        Path(path).write_text(str(time.time()))
+        time.sleep(0.02)
+
+
+def call(name, **arguments):
+    return run_isolated(f"{__name__}:{name}", **arguments)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    here = str(Path(__file__).parent)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
+
+
+def test_result_and_messages_come_back():
+    messages = []
+    result = call("double", number=21, threads=3, on_message=messages.append)
+    assert result["twice"] == 42
+    assert result["pid"] != os.getpid()
+    assert result["threads"] == "3"
+    assert messages == ["started"]
+
+
+def test_errors_come_back_as_they_were():
+    with pytest.raises(ValueError, match="no such clip") as caught:
+        call("fail")
+    assert "in the process of" in caught.value.__notes__[0]
+
+
+def test_a_killed_process_is_an_error_that_says_so():
+    with pytest.raises(StageProcessError, match="SIGKILL"):
+        call("kill_itself")
+
+
+def test_the_process_dies_with_a_killed_parent(tmp_path):
+    target = tmp_path / "beat"
+    code = (
+        "from tasks.isolated import run_isolated\n"
+        f"if __name__ == '__main__': run_isolated('{__name__}:write_for_ever', path={str(target)!r})"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script)])
+    deadline = time.monotonic() + 30
+    while not target.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert target.exists()
+    parent.kill()
+    parent.wait()
+    time.sleep(0.5)
+    last = target.read_text()
+    time.sleep(0.3)
+    assert target.read_text() == last

@@ -1,0 +1,156 @@
+"""Stage outputs: made once, never half, made again when they or their inputs are gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from dfer.store import MANIFEST, Output, Recipe, Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "stages")
+
+
+def recipe(stage: str = "align", *, inputs: tuple[Output, ...] = (), **key: object) -> Recipe:
+    return Recipe(stage, 1, key, inputs)
+
+
+def write(text: str = "x"):
+    def work(folder: Path) -> dict[str, int]:
+        (folder / "data.txt").write_text(text)
+        return {"clips": 3}
+
+    return work
+
+
+def never(folder: Path) -> None:
+    raise AssertionError("the stage was run again")
+
+
+def test_work_is_done_once(store: Store) -> None:
+    first = store.ensure(recipe(size=1), write())
+    second = store.ensure(recipe(size=1), never)
+    assert first.executed
+    assert not second.executed
+    assert first.output == second.output
+    assert second.output.counts == {"clips": 3}
+
+
+def test_another_setting_is_another_folder(store: Store) -> None:
+    one = store.ensure(recipe(size=1), write("one")).output
+    two = store.ensure(recipe(size=2), write("two")).output
+    assert one.path != two.path
+    assert (one.path / "data.txt").read_text() == "one"
+
+
+def test_failed_work_leaves_nothing_under_the_final_name(store: Store) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "data.txt").write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        store.ensure(recipe(), fails)
+    assert not store.folder(recipe()).exists()
+    assert store.ensure(recipe(), write()).executed
+
+
+def test_only_resumable_work_finds_what_it_left(store: Store) -> None:
+    def dies(folder: Path) -> None:
+        (folder / "checkpoint").write_text("epoch 3")
+        raise KeyboardInterrupt
+
+    def goes_on(folder: Path) -> dict[str, int]:
+        return {"found": int((folder / "checkpoint").exists())}
+
+    for resumable in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            store.ensure(recipe(r=resumable), dies, resumable=resumable)
+        made = store.ensure(recipe(r=resumable), goes_on, resumable=resumable)
+        assert made.output.counts == {"found": int(resumable)}
+
+
+@pytest.mark.parametrize("damage", ["delete file", "truncate", "flip byte", "delete manifest", "break manifest"])
+def test_damage_is_noticed_and_repaired(store: Store, damage: str) -> None:
+    made = store.ensure(recipe(), write("content")).output
+    data, manifest = made.path / "data.txt", made.path / MANIFEST
+    match damage:
+        case "delete file":
+            data.unlink()
+        case "truncate":
+            data.write_text("cont")
+        case "flip byte":
+            data.write_text("Content")
+        case "delete manifest":
+            manifest.unlink()
+        case "break manifest":
+            manifest.write_text('{"build": ')
+    again = store.ensure(recipe(), write("content"))
+    assert again.executed
+    assert data.read_text() == "content"
+    assert not store.ensure(recipe(), never).executed
+
+
+def test_a_new_time_stamp_alone_is_no_damage(store: Store) -> None:
+    made = store.ensure(recipe(), write()).output
+    os.utime(made.path / "data.txt", ns=(1, 1))
+    assert not store.ensure(recipe(), never).executed
+
+
+def test_what_depends_on_a_rebuilt_output_is_run_again(store: Store) -> None:
+    shard = store.ensure(recipe(), write()).output
+    model = store.ensure(recipe("train", inputs=(shard,)), write()).output
+    (shard.path / "data.txt").unlink()
+    shard = store.ensure(recipe(), write()).output
+    again = store.ensure(recipe("train", inputs=(shard,)), write())
+    assert again.executed
+    assert "align" in again.why
+    assert again.output.path == model.path
+
+
+def test_a_partial_folder_made_from_other_inputs_is_not_continued(store: Store) -> None:
+    def dies(folder: Path) -> None:
+        (folder / "checkpoint").write_text("old")
+        raise KeyboardInterrupt
+
+    shard = store.ensure(recipe(), write()).output
+    with pytest.raises(KeyboardInterrupt):
+        store.ensure(recipe("train", inputs=(shard,)), dies, resumable=True)
+    (shard.path / "data.txt").unlink()
+    shard = store.ensure(recipe(), write()).output
+    made = store.ensure(
+        recipe("train", inputs=(shard,)),
+        lambda folder: {"found": int((folder / "checkpoint").exists())},
+        resumable=True,
+    )
+    assert made.output.counts == {"found": 0}
+
+
+def test_two_runs_at_once_do_the_work_once(store: Store) -> None:
+    done: list[bool] = []
+
+    def slow(folder: Path) -> None:
+        time.sleep(0.2)
+        (folder / "data.txt").write_text("x")
+
+    threads = [threading.Thread(target=lambda: done.append(store.ensure(recipe(), slow).executed)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == [False, False, True]
+
+
+def test_the_manifest_says_what_the_output_was_made_from(store: Store) -> None:
+    shard = store.ensure(recipe(size=5), write()).output
+    model = store.ensure(recipe("train", inputs=(shard,), alpha=0.4), write()).output
+    manifest = json.loads((model.path / MANIFEST).read_text())
+    assert manifest["key"] == {"alpha": 0.4}
+    assert manifest["made_from"][0]["folder"] == shard.folder
+    assert [entry["path"] for entry in manifest["files"]] == ["data.txt"]
