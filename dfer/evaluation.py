@@ -51,6 +51,7 @@ def predict(
     batch_size: int = 16,
     device: str = "auto",
     threads: int = 0,
+    workers: int = 0,
 ) -> pd.DataFrame:
     """The prediction table: one row for every clip given that has aligned faces, in the order given.
 
@@ -64,6 +65,7 @@ def predict(
         batch_size: clips at a time.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; 0 leaves torch's number.
+        workers: processes that read clips ahead.
 
     Returns:
         `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of 7, in our
@@ -82,7 +84,7 @@ def predict(
     with _thread_count(threads):
         logits = predict_logits(
             module.to(chosen),
-            evaluation_loader(source, batch_size=batch_size),
+            evaluation_loader(source, batch_size=batch_size, workers=workers),
             mean=card["normalization"]["mean"],
             std=card["normalization"]["std"],
             device=chosen,

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_UNFINISHED = ".part"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it becomes `path` in one step when the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A temporary path beside `path` to write to; it becomes `path` in one step if the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -25,3 +27,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to `path` in one step."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed writers have left in a folder; nobody else may be writing there."""
+    for path in folder.glob(f".*{_UNFINISHED}"):
+        path.unlink()

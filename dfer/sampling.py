@@ -15,8 +15,8 @@ def segment_indices(
 
     A segment is num_frames / num_segments frames long, which need not be a whole number.
 
-    Returns: int64[num_segments], non-decreasing, each in [0, num_frames); a clip with fewer frames than segments repeats
-    frames in order.
+    Returns: int64[num_segments], non-decreasing, each in [0, num_frames); a clip with fewer frames than segments
+    repeats frames in order.
     Raises: ValueError if a number is below 1, or if `train` is asked for without a generator.
     """
     if num_frames < 1 or num_segments < 1:

@@ -1,12 +1,12 @@
 """Stage outputs on disk: folders named by what determines them, complete or not there at all.
 
-A stage writes into a partial folder. When it is done, a manifest (files, sizes, checksums, counts, what it was made from)
-goes in last and the folder is renamed, so that a folder under its final name is always whole. A stage whose manifest is
-there, whose files are as they were written, and whose inputs have not been made again since, is not run again.
+A stage writes into a partial folder. When it is done, a manifest (files, sizes, checksums, counts, what it was made
+from) goes in last and the folder is renamed, so that a folder under its final name is always whole. A stage whose
+manifest is there, whose files are as they were written, and whose inputs have not been made again since, is not run.
 
-A process that is killed leaves a partial folder behind, which the next run continues (training, from its checkpoints) or
-clears (everything else). A lock file per output keeps two runs from building the same thing at once: the second waits and
-then finds it made.
+A process that is killed leaves a partial folder behind, which the next run continues (training, from its checkpoints)
+or clears (everything else). A lock file per output keeps two runs from building the same thing at once: the second
+waits and then finds it made.
 """
 
 from __future__ import annotations

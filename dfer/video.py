@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # FFmpeg's own messages about broken files would bury ours; it reads this when the first video is opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -128,7 +130,9 @@ def read_frames(source: Path, plan: Callable[[int], NDArray[np.int64]]) -> Frame
 
 
 def _images(folder: Path) -> list[Path]:
-    found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
+    found = [
+        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
     if not found:
         raise VideoError("no_frames", f"folder {folder} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))})")
     return sorted(found, key=lambda path: natural_key(path.name))
@@ -152,14 +156,14 @@ def _check_file(path: Path, *, kind: str = "video") -> None:
     if head.startswith(_LFS_POINTER):
         raise VideoError("lfs_pointer", f"{path} is a Git LFS pointer, not the {kind} itself; run `git lfs pull` there")
     if _is_text(head):
-        raise VideoError("not_a_video", f"{path} is text, not a {kind}; it starts with {head[:40].decode()!r}")
+        raise VideoError("not_a_video", f"{path} is text, not a {kind}; it starts with {head.decode(errors='ignore')[:40]!r}")
 
 
 def _is_text(head: bytes) -> bool:
     if b"\0" in head:
         return False
     try:
-        head[:-4].decode() if len(head) == _HEAD_BYTES else head.decode()
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # the head may end inside a character
     except UnicodeDecodeError:
         return False
     return True
@@ -167,24 +171,40 @@ def _is_text(head: bytes) -> bool:
 
 def _open(source: Path) -> cv2.VideoCapture:
     # One decoding thread: parallelism is one process per shard of clips, and detection is the larger part by far.
-    capture = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        capture = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if not capture.isOpened():
         capture.release()
         with source.open("rb") as file:
             head = file.read(_HEAD_BYTES)
         if _has_video_signature(head):
             raise VideoError("undecodable", f"{source} looks like a video but cannot be opened; is it complete?")
-        raise VideoError("not_a_video", f"{source} is no video that FFmpeg knows; it starts with bytes {head[:12].hex(' ')}")
+        raise VideoError(
+            "not_a_video", f"{source} is no video that FFmpeg knows; it starts with bytes {head[:12].hex(' ')}"
+        )
     return capture
 
 
 def _has_video_signature(head: bytes) -> bool:
     boxes = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-    starts = (b"\x1a\x45\xdf\xa3", b"FLV", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"\x30\x26\xb2\x75", b"OggS", b"G@")
+    starts = (
+        b"\x1a\x45\xdf\xa3",
+        b"FLV",
+        b"\x00\x00\x01\xba",
+        b"\x00\x00\x01\xb3",
+        b"\x30\x26\xb2\x75",
+        b"OggS",
+        b"G@",
+    )
     return head[4:8] in boxes or head.startswith(starts) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
-def _bgr(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if frame.ndim == 2:
-        return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
-    return cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR) if frame.shape[2] == 4 else frame
+def _bgr(frame: NDArray[Any]) -> NDArray[np.uint8]:
+    if frame.ndim == 2 or frame.shape[2] == 1:
+        frame = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
+    elif frame.shape[2] == 4:
+        frame = cv2.cvtColor(frame, cv2.COLOR_BGRA2BGR)
+    return np.asarray(frame, np.uint8)

@@ -1,1 +1,1 @@
-"""The stages as Prefect tasks: whether and where to run, retries, artefacts and tracking around one call into `dfer`."""
+"""The stages as Prefect tasks: whether and where to run, artefacts and tracking around one call into `dfer`."""

@@ -8,17 +8,16 @@ import pandas as pd
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
 
 from dfer import plots
 from dfer.config import Pipeline
 from dfer.faces import index
-from dfer.faces.model_files import detector_file, file_sha256
+from dfer.faces.model_files import detector_file, sha256
+from dfer.processes import run_isolated
 from dfer.store import Made, Recipe
 from tasks import progress
 from tasks.ingest import clips_of, root_of
-from tasks.isolated import run_isolated
-from tasks.stage import ensure, store_of
+from tasks.stage import Slots, ensure, shown, store_of
 
 VERSION = 1
 
@@ -31,7 +30,7 @@ class TooManyFailedError(RuntimeError):
 @task(name="fetch-detector", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30])
 def fetch_detector(pipeline: Pipeline) -> str:
     """Make sure that the detector's file is here; its SHA-256."""
-    return file_sha256(detector_file(pipeline.settings.detection.model))
+    return sha256(detector_file(pipeline.settings.detection.model))
 
 
 def split_into_shards(ingested: Made, clips_per_shard: int) -> list[pd.DataFrame]:
@@ -42,8 +41,8 @@ def split_into_shards(ingested: Made, clips_per_shard: int) -> list[pd.DataFrame
 
 @task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE)
 def align_shard(
-    pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str
-) -> Made | State:
+    pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str, slots: Slots
+) -> Made:
     """Detect, follow and align the faces of some clips, in a process of its own."""
     settings = pipeline.settings
     key = {
@@ -60,40 +59,21 @@ def align_shard(
     root = root_of(ingested)
 
     def work(folder: Path) -> dict[str, int]:
-        with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
+        with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance, slots.aligning:
             counts: dict[str, int] = run_isolated(
-                "tasks.align:align_in_process",
+                "dfer.faces.videos:align_in_process",
                 on_message=lambda _: advance(),
-                clips=[(row.clip_id, root / row.source) for row in clips.itertuples()],
+                clips=[(clip, root / source) for clip, source in zip(clips["clip_id"], clips["source"], strict=True)],
                 folder=folder,
-                pipeline=pipeline,
+                settings=settings,
             )
             return counts
 
-    return ensure(pipeline, recipe, work)
-
-
-def align_in_process(*, clips: list[tuple[str, Path]], folder: Path, pipeline: Pipeline, send: object) -> dict[str, int]:
-    from dfer.faces.align import align_clips
-
-    assert callable(send)
-    settings = pipeline.settings
-    rows = align_clips(
-        clips,
-        folder,
-        detection=settings.detection,
-        tracking=settings.tracking,
-        alignment=settings.alignment,
-        shards=settings.shards,
-        num_segments=settings.sampling.num_segments,
-        on_clip=lambda row: send(row["clip_id"]),
-    )
-    kept = int((rows["status"] == "ok").sum())
-    return {"given": len(rows), "ok": kept, "failed": len(rows) - kept}
+    return shown(ensure(pipeline, recipe, work))
 
 
 @task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
-def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[Made]) -> Made | State:
+def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[Made]) -> Made:
     """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
 
     Raises:
@@ -104,15 +84,17 @@ def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[
     stages = store_of(pipeline).root
 
     def work(folder: Path) -> dict[str, int]:
-        merged = index.merge([(made.output.path.relative_to(stages).as_posix(), made.output.path) for made in shards])
-        index.write(merged, folder / "index.parquet")
+        merged = index.merge_indices(
+            [index.read_index(made.output.path / index.FILE_NAME) for made in shards],
+            [made.output.path.relative_to(stages).as_posix() for made in shards],
+        )
+        index.write_index(folder / index.FILE_NAME, merged)
         plots.aligned_faces(merged, stages, folder / "aligned.jpg")
         reasons = merged.loc[merged["status"] != "ok", "reason"].value_counts()
         kept = int((merged["status"] == "ok").sum())
         return {"given": len(merged), "ok": kept, **{f"failed.{reason}": int(n) for reason, n in reasons.items()}}
 
-    state = ensure(pipeline, recipe, work)
-    made = state if isinstance(state, Made) else state.data
+    made = ensure(pipeline, recipe, work)
     counts = made.output.counts
     _show(dataset, counts)
     failed = counts["given"] - counts["ok"]
@@ -121,10 +103,10 @@ def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[
         raise TooManyFailedError(
             f"{dataset}: {failed} of {counts['given']} clips have no usable face, more than the "
             f"{allowed:.0%} that shards.max_failed_share allows ({reasons}).\n"
-            f"Every clip is listed with its reason in {made.output.path / 'index.parquet'}.\n"
+            f"Every clip is listed with its reason in {made.output.path / index.FILE_NAME}.\n"
             f"Mend the data set, or allow more with --set shards.max_failed_share={failed / counts['given'] + 0.01:.2f}"
         )
-    return state
+    return shown(made)
 
 
 def _show(dataset: str, counts: dict[str, int]) -> None:

@@ -6,18 +6,17 @@ from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
 
 from dfer.config import Pipeline
 from dfer.store import Made, Recipe
 from tasks import progress
-from tasks.stage import ensure
+from tasks.stage import ensure, shown
 
 VERSION = 1
 
 
 @task(name="demo-data", cache_policy=NO_CACHE)
-def make_demo_data(pipeline: Pipeline) -> Made | State:
+def make_demo_data(pipeline: Pipeline) -> Made:
     """Write the synthetic data sets that the pipeline uses."""
     recipe = Recipe("demo-data", VERSION, pipeline.demo_data.model_dump(mode="json"))
 
@@ -32,6 +31,6 @@ def make_demo_data(pipeline: Pipeline) -> Made | State:
                 workers=pipeline.workers,
                 on_clip=advance,
             )
-        return {"dfew": summary.dfew_clips, "afew": summary.afew_clips}
+        return summary.clips
 
-    return ensure(pipeline, recipe, work)
+    return shown(ensure(pipeline, recipe, work))

@@ -11,19 +11,18 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.states import State
 
 from dfer import datasets
 from dfer.config import Pipeline
 from dfer.datasets import table
 from dfer.store import Made, Recipe
-from tasks.stage import ensure
+from tasks.stage import ensure, shown
 
 VERSION = 1
 
 
 @task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE)
-def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> Made | State:
+def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> Made:
     """Read a data set's lists and folders.
 
     They are read each time, which takes seconds; what they say is the key, so that nothing after this is run again
@@ -60,7 +59,7 @@ def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> M
         return {"clips": len(clips)}
 
     create_markdown_artifact(f"```\n{report.as_text()}\n```", key=f"ingest-{dataset}", description="What was found")
-    return ensure(pipeline, recipe, work)
+    return shown(ensure(pipeline, recipe, work))
 
 
 def clips_of(ingested: Made) -> pd.DataFrame:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from dfer.config import Pipeline
-from dfer.store import Made, Output, Recipe, Store
+from dfer.store import Made, Recipe, Store
 
 
 def store_of(pipeline: Pipeline) -> Store:
     return Store(pipeline.work_dir / "stages")
-
-
-def is_made(pipeline: Pipeline, recipe: Recipe) -> bool:
-    return isinstance(store_of(pipeline).find(recipe), Output)
 
 
 def ensure(
@@ -25,13 +23,37 @@ def ensure(
     work: Callable[[Path], Mapping[str, int] | None],
     *,
     resumable: bool = False,
-) -> Made | State:
+) -> Made:
     """Make a stage's output, or find it made.
 
-    The one cache is the folder with its manifest, which is checked against the files that are there. An output that was
-    found shows in Prefect as `Cached`, with or without a server's memory of earlier runs.
+    The one cache is the folder with its manifest, which is checked against the files that are there.
     """
-    made = store_of(pipeline).ensure(recipe, work, resumable=resumable)
+    return store_of(pipeline).ensure(recipe, work, resumable=resumable)
+
+
+def shown(made: Made) -> Made:
+    """What a stage's task returns: an output that was there already appears in Prefect as `Cached`."""
     if made.executed:
         return made
-    return Completed(name="Cached", message=f"{recipe.stage} {recipe.hash[:8]} was there", data=made)
+    was_there = f"{made.output.stage} {made.output.hash[:8]} was there"
+    return cast(Made, Completed(name="Cached", message=was_there, data=made))
+
+
+class Slots:
+    """How much runs side by side. Tasks wait here rather than in Prefect's pool, whose threads also hold tasks that
+    wait for others."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        trainings = pipeline.run.trainings or _gpus(pipeline) or pipeline.workers
+        self.aligning = threading.Semaphore(pipeline.workers)
+        self.training = threading.Semaphore(trainings)
+        self.threads_per_training = pipeline.settings.train.threads or max(1, pipeline.workers // trainings)
+
+
+def _gpus(pipeline: Pipeline) -> int:
+    """GPUs that trainings may use; 0 for training on the CPU."""
+    if pipeline.settings.train.device == "cpu":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

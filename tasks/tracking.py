@@ -1,7 +1,7 @@
 """MLflow: one experiment a pipeline, a parent run a pipeline run, a child run an arm and fold.
 
-Runs are addressed by their ids throughout, since stages work in threads and processes of their own. A parent run is opened
-when the first stage has something to log, so that a pipeline with nothing to do leaves no trace.
+Runs are addressed by their ids throughout, since stages work in threads and processes of their own. A parent run is
+opened when the first stage has something to log, so that a pipeline with nothing to do leaves no trace.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any
 # before mlflow is imported: no call home from a research machine
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-import mlflow
+import pandas as pd
 import yaml
-from mlflow.entities import Metric, Param, RunStatus, RunTag
+from mlflow.data.pandas_dataset import from_pandas
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -86,12 +87,8 @@ class PipelineTracking:
         self._lock = threading.Lock()
         self._parent: TrackedRun | None = None
 
-    @property
-    def opened(self) -> TrackedRun | None:
-        return self._parent
-
     def parent(self) -> TrackedRun:
-        """The parent run: opened now if need be, or the one that an interrupted run of the same pipeline left behind."""
+        """The parent run: opened now, or the one that an interrupted run of the same pipeline left behind."""
         with self._lock:
             if self._parent is None:
                 self._parent = self._continue() or self._create()
@@ -134,15 +131,20 @@ class PipelineTracking:
         copy.close()
         return copy
 
-    def close(self, status: str) -> None:
-        """End the parent run if one was opened; status as MLflow names it: FINISHED, FAILED, KILLED."""
+    def __enter__(self) -> PipelineTracking:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the parent run, if one was opened, with the status that fits."""
         if self._parent is not None:
-            self._parent.close(status)
+            self._parent.close("FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
 
     def _continue(self) -> TrackedRun | None:
         uri, experiment = self._experiment()
         client = MlflowClient(uri)
-        left = client.search_runs([experiment], f"tags.`dfer.key` = '{self._key}' and status != 'FINISHED'", max_results=1)
+        left = client.search_runs(
+            [experiment], f"tags.`dfer.key` = '{self._key}' and status != 'FINISHED'", max_results=1
+        )
         if not left:
             return None
         client.update_run(left[0].info.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
@@ -194,11 +196,8 @@ class PipelineTracking:
         )
 
 
-def log_dataset(run: TrackedRun, clips: Any, *, name: str, source: Path, context: str) -> None:
+def log_dataset(run: TrackedRun, clips: pd.DataFrame, *, name: str, source: Path, context: str) -> None:
     """Note in a run which clips it used, and where they came from."""
-    from mlflow.data.pandas_dataset import from_pandas
-    from mlflow.entities import DatasetInput, InputTag
-
     plain = clips[["clip_id", "label"]].astype({"clip_id": object, "label": "float64"})
     dataset = from_pandas(plain, source=str(source), name=name, targets="label")
     entity = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
@@ -238,6 +237,3 @@ def _flat(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
         else:
             flat[f"{above}{key}"] = value
     return flat
-
-
-__all__ = ["PipelineTracking", "RunTag", "TrackedRun", "git_revision", "log_dataset", "mlflow"]

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import State
 
 from dfer.config import Pipeline
+from dfer.processes import run_isolated
 from dfer.store import Made, Recipe
 from tasks import progress
 from tasks.ingest import clips_of
-from tasks.isolated import run_isolated
-from tasks.stage import ensure, store_of
+from tasks.stage import Slots, ensure, shown, store_of
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
 
 VERSION = 1
 
 # What decides how fast a training runs and not what it computes.
 SPEED = {"threads", "loader_workers", "checkpoint_every"}
-
-
-class Slots:
-    """How many trainings run side by side, and with how many threads each."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self.number = pipeline.run.trainings or _gpus(pipeline) or pipeline.workers
-        self.threads = pipeline.settings.train.threads or max(1, pipeline.workers // self.number)
-        self.free = threading.Semaphore(self.number)
-
-
-def _gpus(pipeline: Pipeline) -> int:
-    """GPUs that trainings may use; 0 for training on the CPU."""
-    if pipeline.settings.train.device == "cpu":
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
 
 
 @task(name="train", task_run_name="train {arm} fold {fold}", cache_policy=NO_CACHE)
@@ -52,7 +32,7 @@ def train_arm(
     index: Made,
     tracking: PipelineTracking,
     slots: Slots,
-) -> Made | State:
+) -> Made:
     """Train an arm on the clips of all other folds. Killed half-way, it goes on from its last checkpoint."""
     settings = pipeline.settings
     key: dict[str, Any] = {
@@ -72,10 +52,13 @@ def train_arm(
         if run is None or not tracking.belongs(run):
             run = tracking.arm_run(arm, fold)
         run.write(folder)
-        with slots.free, progress.bar(f"train {arm} fold {fold}", "epochs", share_of=settings.train.epochs) as advance:
+        with (
+            slots.training,
+            progress.bar(f"train {arm} fold {fold}", "epochs", share_of=settings.train.epochs) as advance,
+        ):
             counts: dict[str, int] = run_isolated(
                 "tasks.train:train_in_process",
-                threads=slots.threads,
+                threads=slots.threads_per_training,
                 on_message=lambda epoch: advance(epoch),
                 pipeline=pipeline,
                 arm=arm,
@@ -84,11 +67,11 @@ def train_arm(
                 index=index,
                 folder=folder,
                 run=run,
-                threads_of_training=slots.threads,
+                threads_of_training=slots.threads_per_training,
             )
             return counts
 
-    return ensure(pipeline, recipe, work, resumable=True)
+    return shown(ensure(pipeline, recipe, work, resumable=True))
 
 
 def train_in_process(
@@ -108,7 +91,7 @@ def train_in_process(
 
     from dfer import plots
     from dfer.datasets import protocol
-    from dfer.faces import index as align_index
+    from dfer.faces.index import FILE_NAME, read_index
     from dfer.training import train
     from tasks.models import log_model
 
@@ -116,11 +99,13 @@ def train_in_process(
     clips = clips_of(ingested)
     training = protocol.part(clips, fold=fold, part="train", ambiguous=settings.train.ambiguous)
     test = protocol.part(clips, fold=fold, part="test")
-    rows = align_index.read(index.output.path / "index.parquet")
+    rows = read_index(index.output.path / FILE_NAME)
     stages = store_of(pipeline).root
     mlflow.set_tracking_uri(run.uri)
     with mlflow.start_run(run_id=run.run_id, log_system_metrics=True):
-        log_dataset(run, training, name=f"{pipeline.dataset} fold {fold} train", source=ingested.output.path, context="training")
+        log_dataset(
+            run, training, name=f"{pipeline.dataset} fold {fold} train", source=ingested.output.path, context="training"
+        )
         logged = _last_step(run)
         picture = folder / "batch.jpg"
         plots.training_clips(

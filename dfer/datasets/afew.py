@@ -16,6 +16,7 @@ from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import Scan, Source, root_finding, scan_frame_folders, scan_videos, subfolders
 from dfer.datasets.table import SPLITS, ClipRow, from_rows
 from dfer.labels import EMOTIONS, emotion_index
+from dfer.natural import natural_key
 
 SOURCES = ("videos", "faces")
 """The clips as cut from the films, or the frames of ready-aligned faces that come with the set."""
@@ -114,21 +115,20 @@ def _labelled_videos(folder: Path, root: Path, problems: Problems) -> tuple[dict
     """Label and video of every clip of one split, by the clip's name."""
     labels: dict[str, int] = {}
     videos: dict[str, Source] = {}
-    problems["unlabelled_videos"] += [video.path for video in scan_videos(folder, root).sources]
+    stray = scan_videos(folder, root)
+    problems["outside_root"] += stray.outside
+    problems["unlabelled_videos"] += [video.path for video in stray.sources]
     for name in subfolders(folder):
-        if name in FACE_FOLDERS:
-            continue
         scan = scan_videos(folder / name, root)
         if not _is_emotion(name):
-            problems["unknown_folder"] += [f"{(folder / name).relative_to(root)} ({len(scan.sources)} videos)"] * bool(
-                scan.sources
-            )
+            if scan.sources:
+                problems["unknown_folder"].append(f"{folder.name}/{name}: {len(scan.sources)} videos")
             continue
         problems["outside_root"] += scan.outside
         problems["other_files"] += scan.others
         for video in scan.sources:
             if not video.name.isprintable() or "\\" in video.name:
-                problems["unusable_name"].append(repr(video.path))
+                problems["unusable_name"].append(video.path)
             elif video.name in videos:
                 problems["duplicate_name"].append(f"{videos[video.name].path} and {video.path}")
             else:
@@ -153,8 +153,8 @@ def _faces(folder: Path, root: Path, videos: dict[str, Source], problems: Proble
 def _check_splits(rows: list[ClipRow], problems: Problems) -> None:
     sizes = Counter(row.split for row in rows)
     problems["split_missing"] += [split for split in OFFICIAL_SIZES if not sizes[split]]
-    names = {split: [row.clip_id.rsplit("/", 1)[1] for row in rows if row.split == split] for split in OFFICIAL_SIZES}
-    problems["train_val_overlap"] += [name for name in names["val"] if name in set(names["train"])]
+    names = {split: {row.clip_id.rsplit("/", 1)[1] for row in rows if row.split == split} for split in OFFICIAL_SIZES}
+    problems["train_val_overlap"] += sorted(names["train"] & names["val"], key=natural_key)
     if len(rows) >= _SAMPLE:
         problems["official_counts"] += [
             f"{split}: {sizes[split]} instead of {official}"

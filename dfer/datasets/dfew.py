@@ -28,10 +28,10 @@ from dfer.datasets.table import ClipRow, from_rows
 from dfer.labels import EMOTIONS
 
 SOURCES = {
-    "original": scan_videos,
-    "clip_224x224": scan_frame_folders,
-    "clip_224x224_16f": scan_frame_folders,
-    "clip_224x224_avi": scan_videos,
+    "original": (scan_videos, ".mp4"),
+    "clip_224x224": (scan_frame_folders, ""),
+    "clip_224x224_16f": (scan_frame_folders, ""),
+    "clip_224x224_avi": (scan_videos, ".avi"),
 }
 """Folders of `Clip/` that can be the source of the clips: films as cut, aligned frames, 16 aligned frames, aligned
 videos."""
@@ -76,39 +76,33 @@ def inspect(root: Path, *, dataset: str = "dfew", source: str = "original") -> t
     if wrong:
         return from_rows([]), IngestReport(dataset, str(root), (wrong,))
     problems = Problems()
-    clips = SOURCES[source](root / "Clip" / source, root)
-    sources, padding = _by_number(clips, problems)
+    scan, suffix = SOURCES[source]
+    sources = _by_number(scan(root / "Clip" / source, root), problems)
     annotated = read_annotation(root, problems)
     folds = read_folds(root, problems)
     _compare(annotated, folds, problems)
-    suffix = "" if SOURCES[source] is scan_frame_folders else ".avi" if source.endswith("avi") else ".mp4"
-    rows = []
-    for number in sorted(annotated.keys() | folds.labels.keys()):
-        row = annotated.get(number, Annotated(None, folds.labels.get(number)))
-        there = sources.pop(number, None)
-        if there is None:
-            there = Source("", f"Clip/{source}/{number:0{padding}d}{suffix}", -1, -1)
-            problems["missing_clips"].append(there.path)
-        rows.append(
-            ClipRow(
-                clip_id=f"{dataset}/{number:05d}",
-                dataset=dataset,
-                source=there.path,
-                votes=row.votes,
-                label=folds.labels.get(number) if row.label is None else row.label,
-                fold=folds.test.get(number),
-                num_frames=there.num_frames,
-                source_size=there.size,
-                source_mtime_ns=there.mtime_ns,
-            )
-        )
-    problems["unlisted_clips"] += [unlisted.path for unlisted in sources.values()]
+    listed = sorted(annotated.keys() | folds.labels.keys())
+    padding = max((len(there.name) for there in sources.values() if there.name.startswith("0")), default=0)
+    missing = {
+        number: Source("", f"Clip/{source}/{number:0{padding}d}{suffix}", -1, -1)
+        for number in listed
+        if number not in sources
+    }
+    unlisted = sources.keys() - set(listed)
+    problems["missing_clips"] += [clip.path for clip in missing.values()]
+    problems["unlisted_clips"] += [sources[number].path for number in sorted(unlisted)]
+    clips = sources | missing
+    rows = [_row(number, dataset, clips[number], annotated, folds) for number in listed]
     _compare_with_official(rows, problems)
+    counts: Counts = {
+        "clips": len(rows),
+        "clips_found": len(sources),
+        "missing": len(missing),
+        "unlisted": len(unlisted),
+        **_counts(rows),
+    }
     hashes = {ANNOTATION: sha256(root / ANNOTATION)} | folds.hashes if annotated else folds.hashes
-    report = IngestReport(
-        dataset, str(root), tuple(findings(problems, RULES)), _counts(rows, len(clips.sources), problems), hashes
-    )
-    return from_rows(rows), report
+    return from_rows(rows), IngestReport(dataset, str(root), tuple(findings(problems, RULES)), counts, hashes)
 
 
 def _is_root(folder: Path) -> bool:
@@ -125,8 +119,22 @@ def _source_finding(root: Path, source: str) -> Finding | None:
     return Finding("clips_missing", "error", f"expected the clips in {clip / source}, but {found}.{hint}")
 
 
-def _by_number(clips: Scan, problems: Problems) -> tuple[dict[int, Source], int]:
-    """The clips by their number, and the width to which their names are padded with zeros (0: not at all)."""
+def _row(number: int, dataset: str, clip: Source, annotated: dict[int, Annotated], folds: Folds) -> ClipRow:
+    row = annotated.get(number, Annotated(None, None))
+    return ClipRow(
+        clip_id=f"{dataset}/{number:05d}",
+        dataset=dataset,
+        source=clip.path,
+        votes=row.votes,
+        label=folds.labels.get(number) if row.label is None else row.label,
+        fold=folds.test.get(number),
+        num_frames=clip.num_frames,
+        source_size=clip.size,
+        source_mtime_ns=clip.mtime_ns,
+    )
+
+
+def _by_number(clips: Scan, problems: Problems) -> dict[int, Source]:
     sources: dict[int, Source] = {}
     problems["outside_root"] += clips.outside
     problems["other_files"] += clips.others
@@ -138,8 +146,7 @@ def _by_number(clips: Scan, problems: Problems) -> tuple[dict[int, Source], int]
             problems["duplicate_source"].append(f"{sources[number].path} and {source.path}")
         else:
             sources[number] = source
-    padding = max((len(source.name) for source in sources.values() if source.name.startswith("0")), default=0)
-    return sources, padding
+    return sources
 
 
 def _compare(annotated: dict[int, Annotated], folds: Folds, problems: Problems) -> None:
@@ -173,14 +180,10 @@ def _compare_with_official(rows: list[ClipRow], problems: Problems) -> None:
         ]
 
 
-def _counts(rows: list[ClipRow], found: int, problems: Problems) -> Counts:
+def _counts(rows: list[ClipRow]) -> Counts:
     folds = Counter(row.fold for row in rows if row.fold is not None)
     labels = Counter(row.label for row in rows if row.label is not None)
     return {
-        "clips": len(rows),
-        "clips_found": found,
-        "missing": len(problems["missing_clips"]),
-        "unlisted": len(problems["unlisted_clips"]),
         "with_votes": sum(row.votes is not None for row in rows),
         "without_single_label": sum(row.label is None for row in rows),
         "single_label_but_no_fold": sum(row.label is not None and row.fold is None for row in rows),

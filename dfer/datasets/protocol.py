@@ -34,8 +34,8 @@ def part(
     if table["fold"].notna().any():
         tested = table["fold"].eq(_known_fold(table, fold)).fillna(False).astype(bool)
         trained = table["fold"].notna() & ~tested
-        # Clips without a single label are in no fold: each fold may train on all of them.
-        outside = unlabelled & table["fold"].isna()
+        # Clips without a single label are in no fold: every fold may train on all of them.
+        ambiguous_clips = unlabelled & ~tested
     else:
         if fold is not None:
             raise ValueError(
@@ -43,13 +43,13 @@ def part(
             )
         tested = table["split"].eq(evaluation_split(table))
         trained = table["split"].eq("train")
-        outside = unlabelled & trained
+        ambiguous_clips = unlabelled & trained
     if part == "test":
         chosen = tested & labelled
     else:
         chosen = trained & labelled
         if ambiguous == "train":
-            chosen |= outside
+            chosen |= ambiguous_clips
     if not chosen.any():
         raise ValueError(f"{_name(table)} has no clips to {part} on; splits: {_splits(table)}, clips: {len(table)}")
     return table[chosen].reset_index(drop=True)

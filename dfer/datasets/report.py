@@ -47,7 +47,7 @@ def findings(problems: Mapping[str, Sequence[str]], rules: Rules) -> list[Findin
     if unknown:
         raise KeyError(f"no rule for the finding codes {sorted(unknown)}")
     return [
-        Finding(code, severity, message, len(problems[code]), tuple(problems[code][:EXAMPLES]))
+        Finding(code, severity, message, len(problems[code]), tuple(map(_printable, problems[code][:EXAMPLES])))
         for code, (severity, message) in rules.items()
         if problems.get(code)
     ]
@@ -84,7 +84,11 @@ class IngestReport:
         """The report as a block of plain text: counts first, then the findings, errors before warnings before notes."""
         lines = [f"{self.dataset}: {self.root}"]
         for name, value in self.counts.items():
-            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+            shown = (
+                ", ".join(f"{key}: {number}" for key, number in value.items())
+                if isinstance(value, dict)
+                else str(value)
+            )
             lines.append(f"  {name.replace('_', ' ')}: {shown}")
         if not self.findings:
             lines.append("  nothing to report")
@@ -101,6 +105,11 @@ class IngestError(ValueError):
     def __init__(self, report: IngestReport) -> None:
         super().__init__(f"the data set cannot be used as it is\n{report.as_text()}")
         self.report = report
+
+
+def _printable(example: str) -> str:
+    """File names may hold control characters or bytes that are no text; those are shown escaped."""
+    return example if example.isprintable() else ascii(example)
 
 
 def _finding_lines(finding: Finding) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dfer.files import replacing
 from dfer.labels import EMOTIONS
 from dfer.natural import natural_key
 
@@ -131,12 +131,8 @@ def write(table: pd.DataFrame, path: Path) -> None:
     """
     validate(table)
     data = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False).replace_schema_metadata(None)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        pq.write_table(data, part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        pq.write_table(data, temporary)
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dfer.demo.expressions import ACTION_UNITS, BLINK, RECIPES
+from dfer.demo.expressions import BLINK, RECIPES
 from dfer.labels import EMOTIONS
 
 _IDLE_UNITS: Final = (1, 2, 4, 7, 12, 15, 17, 23)
@@ -33,9 +33,9 @@ class Performance:
 def perform(intensities: Sequence[float], frames: int, generator: np.random.Generator) -> Performance:
     """Act out emotions of the given intensities (seven, in the order of EMOTIONS, 0..1) over `frames` frames.
 
-    Each emotion starts at 0-22 % of the clip, reaches its apex at 18-50 % and may leave it from 75 % on; each action unit
-    lags, differs in strength and differs between the sides. Blinks, small idle movements and the sway of the head come
-    on top of every emotion, so that a neutral face moves as well.
+    Each emotion starts at 0-22 % of the clip, reaches its apex at 18-50 % and may leave it from 75 % on; each action
+    unit lags, differs in strength and differs between the sides. Blinks, small idle movements and the sway of the head
+    come on top of every emotion, so that a neutral face moves as well.
     """
     time = (np.arange(frames) + 0.5) / frames
     strength: dict[int, NDArray[np.float64]] = {}

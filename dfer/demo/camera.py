@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dfer.demo.people import CENTRE
 
 Range = tuple[float, float]
+_Pixel = TypeVar("_Pixel", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,10 @@ CAMERAS: Final = {
         quality=(4, 9),
     ),
 }
-"""Two unlike cameras: warm square pictures, and wide, noisier, darker, bluish ones. Quality: H.264 CRF, MPEG-4 qscale."""
+"""Two unlike cameras: warm square pictures, and wide, noisier, darker, bluish ones.
+
+Quality: H.264 CRF, MPEG-4 qscale.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,8 @@ class Look:
     """How one clip is filmed.
 
     views: float32[T,2,3], the affine maps from picture to portrait pixels. light: float32[H,W] gains. curve: uint8[256]
-    from grey level to luma (16..235). blur: sigma in pixels. noise: float32[H,W] grey levels, rolled anew for each frame
-    by `rolls` int[T,2]. tint: chroma offsets (U, V) at white. quality: see `Camera`.
+    from grey level to luma (16..235). blur: sigma in pixels. noise: float32[H,W] grey levels, rolled anew for each
+    frame by `rolls` int64[T,2]. tint: chroma offsets (U, V) at white. quality: see `Camera`.
     """
 
     size: tuple[int, int]
@@ -123,6 +127,12 @@ def picture_grid(view: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np
     return grid
 
 
+def look_through(portrait: NDArray[_Pixel], places: NDArray[np.float32]) -> NDArray[_Pixel]:
+    """The picture whose pixels show `places` float32[H,W,2] (x, y) of a portrait [h,w]: [H,W] of the same dtype."""
+    seen = cv2.remap(portrait, places, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return cast("NDArray[_Pixel]", seen)
+
+
 def expose(picture: NDArray[np.uint8], look: Look, frame: int) -> NDArray[np.uint8]:
     """Film a grey picture uint8[H,W]: light, blur, noise and tint. Returns planar YUV 4:2:0, uint8[1.5*H,W]."""
     if look.blur > 0.3:
@@ -136,6 +146,6 @@ def expose(picture: NDArray[np.uint8], look: Look, frame: int) -> NDArray[np.uin
 def tinted(luma: NDArray[np.uint8], tint: tuple[float, float]) -> NDArray[np.uint8]:
     """The two chroma planes of a luma plane uint8[H,W], stacked as uint8[H/2,W]; the tint grows with the brightness."""
     height, width = luma.shape
-    small = cv2.resize(luma, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(luma, (width // 2, height // 2), interpolation=cv2.INTER_AREA))
     planes = [np.rint(128 + np.float32(offset / 235) * small).astype(np.uint8) for offset in tint]
     return np.concatenate(planes).reshape(height // 2, width)

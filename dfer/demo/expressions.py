@@ -6,7 +6,7 @@ The sizes were found by looking: they are what can be named, not what was measur
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from dfer.labels import EMOTIONS
@@ -34,12 +34,9 @@ LIP_CORNER: Final[Pair] = ((61,), (291,))
 CHIN_BOSS: Final[Pair] = ((199,), (199,))
 CHIN: Final[Pair] = ((152,), (152,))
 
-INNER_LIPS: Final = ((78,), (191, 95), (80, 88), (81, 178), (82, 87), (13, 14)) + (
-    (312, 317),
-    (311, 402),
-    (310, 318),
-    (415, 324),
-    (308,),
+INNER_LIPS: Final = (
+    *((78,), (191, 95), (80, 88), (81, 178), (82, 87), (13, 14)),
+    *((312, 317), (311, 402), (310, 318), (415, 324), (308,)),
 )
 
 MESH_POINTS: Final = tuple(
@@ -51,7 +48,18 @@ MESH_POINTS: Final = tuple(
                 number
                 for pair in (
                     *(BROW_INNER, BROW_RIM, BROW_MIDDLE, BROW_OUTER, LID_UPPER, LID_LOWER, EYE_OUTER, EYE_INNER, CHEEK),
-                    *(NOSE_WING, NOSE_ROOT, FOLD_MIDDLE, FOLD_END, LIP_UPPER, LIP_LOWER, LIP_MIDDLE, LIP_CORNER, CHIN_BOSS, CHIN),
+                    *(
+                        NOSE_WING,
+                        NOSE_ROOT,
+                        FOLD_MIDDLE,
+                        FOLD_END,
+                        LIP_UPPER,
+                        LIP_LOWER,
+                        LIP_MIDDLE,
+                        LIP_CORNER,
+                        CHIN_BOSS,
+                        CHIN,
+                    ),
                 )
                 for side in pair
                 for number in side
@@ -155,7 +163,7 @@ class Recipe:
     units: dict[int, float]
     upper_teeth: float = 0.0
     lower_teeth: float = 0.0
-    pitch: float = field(default=0.0)
+    pitch: float = 0.0
 
 
 RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from dfer.demo.acting import Performance
-from dfer.demo.camera import Look, expose, picture_grid
+from dfer.demo.camera import Look, expose, look_through, picture_grid
 from dfer.demo.expressions import WRINKLES
-from dfer.demo.people import Person
+from dfer.demo.people import IOD, Person
 from dfer.demo.warp import (
     STEP,
     WINDOW,
@@ -21,9 +23,13 @@ from dfer.demo.warp import (
     head_fields,
     invert,
     lip_distance,
+    lip_line,
     mouth_fields,
     wrinkles,
 )
+
+_MOUTH_BOX = (1.0, 0.5, 2.0)
+"""How far an open mouth reaches to the sides, up and down from the middle of the lips, in IOD."""
 
 
 def film(who: Person, performance: Performance, look: Look) -> Iterator[NDArray[np.uint8]]:
@@ -34,56 +40,106 @@ def film(who: Person, performance: Performance, look: Look) -> Iterator[NDArray[
 
 def pictures(who: Person, performance: Performance, look: Look) -> Iterator[NDArray[np.uint8]]:
     """The animated portrait as the camera frames it, before light and noise: yields uint8[H,W] grey."""
-    units, strength = performance.units, performance.strength
-    basis = np.stack([expression_field(who, unit, side) for unit in units for side in (0, 1)] + list(head_fields()))
-    weights = np.concatenate([strength.reshape(len(strength), -1), performance.head], axis=1)
-    tears = {unit: field for unit, field in mouth_fields(who).items() if unit in units}
-    folded = [unit for unit in units if any(wrinkle.unit == unit for wrinkle in WRINKLES)]
-    folds = np.stack([wrinkles(who, unit) for unit in folded]) if folded else None
-    distance, mouth = lip_distance(who), Mouth.of(who)
-    x, y, width, height = WINDOW
-
-    back = torn = None
+    puppet = _Puppet.of(who, performance)
+    back = torn_back = None
     for frame, view in enumerate(look.views):
-        portrait = who.picture
-        if folds is not None:
-            depth = np.array([strength[frame, units.index(unit)].mean() for unit in folded], np.float32)
-            gain = np.exp(np.tensordot(np.maximum(depth, 0), folds, axes=1))
-            portrait = portrait.copy()
-            portrait[y : y + height, x : x + width] = np.rint(portrait[y : y + height, x : x + width] * gain)
-        field = np.tensordot(weights[frame], basis, axes=1)
-        grid = picture_grid(view, look.size)
+        portrait = puppet.wrinkled(frame)
+        field = puppet.field(frame)
         back = invert(field, back)
-        upper = grid + _seen(back, view, look.size)
-        if not tears:
-            yield cv2.remap(portrait, upper, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        places = picture_grid(view, look.size) + _seen(back, view, look.size)
+        tear = puppet.tear(frame)
+        if tear is None:
+            yield look_through(portrait, places)
             continue
-        lower_field = field.copy()
-        for unit, tear in tears.items():
-            lower_field[..., 1] += max(float(strength[frame, units.index(unit)].mean()), 0.0) * tear
-        torn = invert(lower_field, torn)
-        lower = grid + _seen(torn, view, look.size)
-        below_upper = _look_up(distance, upper)
-        below_lower = _look_up(distance, lower)
-        chosen = np.where((below_upper + below_lower > 0)[..., None], lower, upper)
-        picture = cv2.remap(portrait, chosen, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        open_rows = np.flatnonzero(((below_upper > 0) & (below_lower < 0)).any(axis=1))
-        if len(open_rows):
-            part = slice(open_rows[0], open_rows[-1] + 1)
-            teeth = (float(performance.teeth[frame, 0]), float(performance.teeth[frame, 1]))
-            picture[part] = mouth.paint(
-                picture[part], upper[part, :, 0], below_upper[part], -below_lower[part], teeth
-            )
+        field[..., 1] += tear
+        torn_back = invert(field, torn_back)
+        box = _mouth_box(lip_line(who), view, look.size)
+        upper = places[box].copy()
+        view_of_box = view.copy()
+        view_of_box[:, 2] += view[:, :2] @ np.array([box[1].start, box[0].start], np.float32)
+        size = (upper.shape[1], upper.shape[0])
+        lower = picture_grid(view_of_box, size) + _seen(torn_back, view_of_box, size)
+        below_upper, below_lower = puppet.below_lips(upper), puppet.below_lips(lower)
+        # Each pixel belongs to the nearer lip; what lies between both is the inside of the mouth, painted over it.
+        places[box] = np.where((below_upper + below_lower > 0)[..., None], lower, upper)
+        picture = look_through(portrait, places)
+        teeth = (float(performance.teeth[frame, 0]), float(performance.teeth[frame, 1]))
+        picture[box] = puppet.mouth.paint(picture[box], upper[..., 0], below_upper, -below_lower, teeth)
         yield picture
+
+
+@dataclass(frozen=True, eq=False)
+class _Puppet:
+    """A person's fields for the action units of one performance."""
+
+    who: Person
+    performance: Performance
+    basis: Field
+    weights: NDArray[np.float32]
+    tears: dict[int, Field]
+    folds: dict[int, NDArray[np.float32]]
+    distance: NDArray[np.float32]
+    mouth: Mouth
+
+    @classmethod
+    def of(cls, who: Person, performance: Performance) -> _Puppet:
+        units = performance.units
+        expressions = [expression_field(who, unit, side) for unit in units for side in (0, 1)]
+        strength = performance.strength.reshape(len(performance.strength), -1)
+        return cls(
+            who=who,
+            performance=performance,
+            basis=np.stack([*expressions, *head_fields()]),
+            weights=np.concatenate([strength, performance.head], axis=1),
+            tears={unit: field for unit, field in mouth_fields(who).items() if unit in units},
+            folds={unit: wrinkles(who, unit) for unit in units if any(each.unit == unit for each in WRINKLES)},
+            distance=lip_distance(who),
+            mouth=Mouth.of(who),
+        )
+
+    def strength(self, unit: int, frame: int) -> np.float32:
+        both = self.performance.strength[frame, self.performance.units.index(unit)]
+        return np.float32(max(both.mean(), 0.0))
+
+    def field(self, frame: int) -> Field:
+        return cast("Field", np.tensordot(self.weights[frame], self.basis, axes=1))
+
+    def tear(self, frame: int) -> Field | None:
+        """How far what is below the lips is moved away from what is above, pixels down; None where the mouth is shut."""
+        parts = [(self.strength(unit, frame), field) for unit, field in self.tears.items()]
+        if not any(strength > 0 for strength, _ in parts):
+            return None
+        return cast("Field", sum(strength * field for strength, field in parts))
+
+    def wrinkled(self, frame: int) -> NDArray[np.uint8]:
+        depth = sum(self.strength(unit, frame) * fold for unit, fold in self.folds.items())
+        if isinstance(depth, int):
+            return self.who.picture
+        x, y, width, height = WINDOW
+        portrait = self.who.picture.copy()
+        inside = portrait[y : y + height, x : x + width]
+        np.rint(inside * cv2.exp(depth), out=inside, casting="unsafe")
+        return portrait
+
+    def below_lips(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
+        return look_through(self.distance, places - np.array(WINDOW[:2], np.float32))
+
+
+def _mouth_box(lips: NDArray[np.float32], view: NDArray[np.float32], size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the picture in which an open mouth can be seen; never empty."""
+    side, up, down = (IOD * reach for reach in _MOUTH_BOX)
+    x, y = lips.mean(axis=0)
+    corners = np.array([[x + i, y + j] for i in (-side, side) for j in (-up, down)]) - view[:, 2]
+    seen = np.linalg.solve(view[:, :2].astype(np.float64), corners.T)
+    (left, top), (right, bottom) = seen.min(axis=1), seen.max(axis=1)
+    columns = np.clip([np.floor(left), np.ceil(right)], 0, size[0] - 1).astype(int)
+    rows = np.clip([np.floor(top), np.ceil(bottom)], 0, size[1] - 1).astype(int)
+    return slice(rows[0], rows[1] + 1), slice(columns[0], columns[1] + 1)
 
 
 def _seen(field: Field, view: NDArray[np.float32], size: tuple[int, int]) -> Field:
     """A field on the window's grid, looked at through the camera: float32[H,W,2], zero outside the window."""
     to_node = view.astype(np.float64)
     to_node[:, 2] -= np.array(WINDOW[:2]) + (STEP - 1) / 2
-    return cv2.warpAffine(field, to_node / STEP, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-
-
-def _look_up(distance: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.float32]:
-    origin = np.array(WINDOW[:2], np.float32)
-    return cv2.remap(distance, places - origin, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cast("Field", cv2.warpAffine(field, to_node / STEP, size, flags=flags))

@@ -32,14 +32,12 @@ WINDOW: Final = (192, 40, 320, 352)
 STEP: Final = 2
 GRID: Final = (WINDOW[3] // STEP, WINDOW[2] // STEP)
 
-_DAMPING: Final = (1.0, 0.7, 0.6, 0.6, 0.5, 0.5, 0.4)
+_DAMPING: Final = (0.8, 0.6, 0.6, 0.5, 0.5)
 _SHADE_OF_MOUTH: Final = 0.17
 
 _GRID_X: Final = (WINDOW[0] + STEP * np.arange(GRID[1], dtype=np.float32) + (STEP - 1) / 2).astype(np.float32)
 _GRID_Y: Final = (WINDOW[1] + STEP * np.arange(GRID[0], dtype=np.float32) + (STEP - 1) / 2).astype(np.float32)
-_NODE_X, _NODE_Y = (
-    plane.astype(np.float32) for plane in np.meshgrid(np.arange(GRID[1]), np.arange(GRID[0]), indexing="xy")
-)
+_NODES: Final = np.dstack(np.meshgrid(np.arange(GRID[1]), np.arange(GRID[0]))).astype(np.float32)
 
 
 def _smooth(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -144,9 +142,9 @@ def invert(field: Field, start: Field | None = None) -> Field:
 
 def sample(field: Field, offset: Field) -> Field:
     """`field` at each grid node plus `offset` (portrait pixels), bilinear; both on the grid."""
-    x = _NODE_X + offset[..., 0] * np.float32(1 / STEP)
-    y = _NODE_Y + offset[..., 1] * np.float32(1 / STEP)
-    return cast("Field", cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    places = offset * np.float32(1 / STEP)
+    places += _NODES
+    return cast("Field", cv2.remap(field, places, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,14 +19,16 @@ _TIGHT_SIDE = 112.0
 _ROOM_ABOVE = 0.3
 # The nose stands out of the plane of the others and moves against them when the head turns.
 _POINT_WEIGHTS = np.array([1.0, 1.0, 0.25, 1.0, 1.0])
+# In profile the points come close to a line, and an affine map that spreads them to the template tears the picture.
+_STRETCH_LIMIT = 2.0
 
 
 def template(size: int, margin: float) -> NDArray[np.float32]:
     """Where the five key points lie in an aligned crop of `size` x `size` pixels.
 
     The tight ArcFace template with a margin around it: the crop is 1 + margin times as wide and high as the tight one.
-    The margin is shared equally between left and right; 30 % of it lie above the tight template and 70 % below. margin 0
-    is exactly ArcFace's template scaled to `size`.
+    The margin is shared equally between left and right; 30 % of it lie above the tight template and 70 % below.
+    margin 0 is exactly ArcFace's template scaled to `size`.
 
     Returns: float32[5, 2], (x, y) in pixels of the crop.
     """
@@ -39,10 +41,18 @@ def crop_matrix(
 ) -> NDArray[np.float64]:
     """The map [2, 3] from frame to crop that brings five key points [5, 2] closest to the template `target` [5, 2].
 
-    Weighted least squares: the nose counts a quarter of each other point. Raises: ValueError for degenerate points.
+    Weighted least squares: the nose counts a quarter of each other point. An affine map stretches one direction at most
+    twice as much as the other. Raises: ValueError for degenerate points.
     """
-    fit = similarity if transform == "similarity" else affine
-    return fit(keypoints, target, _POINT_WEIGHTS)
+    if transform == "similarity":
+        return similarity(keypoints, target, _POINT_WEIGHTS)
+    matrix = affine(keypoints, target, _POINT_WEIGHTS)
+    u, stretches, v = np.linalg.svd(matrix[:, :2])
+    if stretches[0] > _STRETCH_LIMIT * stretches[1]:
+        centre = _POINT_WEIGHTS @ keypoints / _POINT_WEIGHTS.sum()
+        linear = u @ np.diag([_STRETCH_LIMIT * stretches[1], stretches[1]]) @ v
+        matrix = np.column_stack([linear, transform_points(centre[None], matrix)[0] - linear @ centre])
+    return matrix
 
 
 def similarity(
@@ -50,7 +60,7 @@ def similarity(
 ) -> NDArray[np.float64]:
     """The rotation, uniform scale and shift that brings `source` closest to `target` (least squares, no reflection).
 
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in the closed
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in closed
     form for the plane: with centred points as complex numbers, target = a * source has one least-squares solution.
 
     source, target: [N, 2], N >= 2; weights: [N], positive, all 1 if not given. Returns: float64[2, 3].
@@ -78,7 +88,9 @@ def affine(
     source, target, weights = _checked(source, target, weights)
     source_centre, target_centre = weights @ source, weights @ target
     roots = np.sqrt(weights)[:, None]
-    solution, _, rank, _ = np.linalg.lstsq(roots * (source - source_centre), roots * (target - target_centre), rcond=1e-6)
+    solution, _, rank, _ = np.linalg.lstsq(
+        roots * (source - source_centre), roots * (target - target_centre), rcond=1e-6
+    )
     if rank < 2:
         raise ValueError(f"the {len(source)} points to align lie on one line; an affine map needs three that do not")
     linear = solution.T
@@ -98,11 +110,11 @@ def warp(frame: NDArray[np.uint8], matrix: NDArray[np.floating], size: int) -> N
     Black beyond the frame. Where the map shrinks, the part of the frame that the crop shows is first shrunk by area
     averaging, since a bilinear look-up alone would skip pixels.
     """
-    matrix = np.asarray(matrix, np.float64)
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    exact = matrix.astype(np.float64)
+    scale = float(np.sqrt(abs(np.linalg.det(exact[:, :2]))))
     if scale < 1.0:
-        frame, matrix = _shrink(frame, matrix, size, scale)
-    return np.asarray(cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
+        frame, exact = _shrink(frame, exact, size, scale)
+    return np.asarray(cv2.warpAffine(frame, exact, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def _shrink(
@@ -110,7 +122,7 @@ def _shrink(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """The part of the frame under the crop, `scale` times as large, and the map that remains from there."""
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float64)
-    under = transform_points(corners, cv2.invertAffineTransform(matrix))
+    under = transform_points(corners, np.asarray(cv2.invertAffineTransform(matrix), np.float64))
     room = 2.0 / scale  # two pixels of the shrunk picture, for the bilinear look-up at the border
     height, width = frame.shape[:2]
     left, top = np.clip(np.floor(under.min(axis=0) - room), 0, [width, height]).astype(int)
@@ -130,13 +142,12 @@ def _shrink(
 def _checked(
     source: NDArray[np.floating], target: NDArray[np.floating], weights: NDArray[np.floating] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:
         raise ValueError(f"expected two sets of N points, [N, 2], found shapes {source.shape} and {target.shape}")
     if not (np.isfinite(source).all() and np.isfinite(target).all()):
         raise ValueError("the points to align must be finite numbers")
-    weights = np.ones(len(source)) if weights is None else np.asarray(weights, np.float64)
-    return source, target, weights / weights.sum()
+    weights = np.ones(len(source)) if weights is None else weights
+    return source.astype(np.float64), target.astype(np.float64), (weights / weights.sum()).astype(np.float64)
 
 
 def _complex(points: NDArray[np.float64]) -> NDArray[np.complex128]:

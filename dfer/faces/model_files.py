@@ -35,9 +35,9 @@ class ModelFileError(Exception):
 def detector_file(model: str, *, cache: Path | None = None) -> Path:
     """The .onnx file of a face detector, fetched at its first use.
 
-    `model` is 'scrfd-2.5g' (kept in `cache`, checked by its SHA-256 at every use), a path that ends in .onnx, or the name
-    of an InsightFace pack such as 'buffalo_l' (fetched whole by InsightFace into ~/.insightface/models; of its models
-    only the detector is used).
+    `model` is 'scrfd-2.5g' (kept in `cache`, checked by its SHA-256 at every use), a path that ends in .onnx, or the
+    name of an InsightFace pack such as 'buffalo_l' (fetched whole by InsightFace into ~/.insightface/models; of its
+    models only the detector is used).
 
     Raises: ModelFileError, saying what to do, if the file is not there and cannot be fetched, or is not the right one.
     """
@@ -115,12 +115,14 @@ def _expect(path: Path, wanted: str) -> None:
 
 def _pack_file(name: str) -> Path:
     if not _PACK_NAME.fullmatch(name):
-        raise ModelFileError(f"detection.model {name!r} is neither {BUNDLED_MODEL}, a .onnx path nor the name of a pack")
+        raise ModelFileError(
+            f"detection.model {name!r} is neither {BUNDLED_MODEL}, a .onnx path nor the name of a pack"
+        )
     root = Path.home() / ".insightface"
     folder = root / "models" / name
     ways_out = (
-        f"Download the pack by hand and unpack it into {folder}, or set detection.model to a path to a .onnx file, or to "
-        f"{BUNDLED_MODEL}."
+        f"Download the pack by hand and unpack it into {folder}, or set detection.model to a path to a .onnx file, or "
+        f"to {BUNDLED_MODEL}."
     )
     existed = folder.exists()
     try:
@@ -133,5 +135,7 @@ def _pack_file(name: str) -> Path:
     found = sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise ModelFileError(f"expected one detector (det_*.onnx or scrfd_*.onnx) in {folder}, found {names}. {ways_out}")
+        raise ModelFileError(
+            f"expected one detector (det_*.onnx or scrfd_*.onnx) in {folder}, found {names}. {ways_out}"
+        )
     return found[0]

@@ -64,9 +64,9 @@ class _Path:
 def follow(detections: Sequence[Detections], frame_indices: NDArray[np.int64], *, max_gap: int) -> Track | None:
     """The most prominent person of a clip, in every frame where that person's key points are known.
 
-    Faces are linked from look to look by the assignment with the least total distance from where each is expected, among
-    those near enough and of similar size; a person may be out of sight for any time. The person with the greatest sum
-    of score x face size over the frames is followed: being there throughout outweighs being large for a moment.
+    Faces are linked from look to look by the assignment with the least total distance from where each is expected,
+    among those near enough and of similar size; a person may be out of sight for any time. The person with the greatest
+    sum of score x face size over the frames is followed: being there throughout outweighs being large for a moment.
 
     Up to `max_gap` source frames between two detections are bridged by linear interpolation of the key points; the
     frames of a longer gap, and those before the first and after the last detection, are left out.

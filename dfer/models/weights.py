@@ -48,7 +48,7 @@ def _imagenet() -> dict[str, Tensor]:
     weights = ResNet18_Weights.IMAGENET1K_V1
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"ImageNet weights could not be fetched from {weights.url}: {error}. Two ways out: download "
             f"{Path(weights.url).name} elsewhere and give its path as model.pretrained, or set model.pretrained to null "

@@ -1,0 +1,9 @@
+"""Aligned clips on disk: Parquet and NPZ behind one writer and one reader."""
+
+from __future__ import annotations
+
+from dfer.shards.clip import Clip
+from dfer.shards.read import Shard, ShardError, open_shard, read, shard_folders
+from dfer.shards.write import ShardInfo, write_shard
+
+__all__ = ["Clip", "Shard", "ShardError", "ShardInfo", "open_shard", "read", "shard_folders", "write_shard"]

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dfer import shards
 from dfer.sampling import segment_indices
 from dfer.settings import AugmentSettings
+from dfer.shards import Shard, ShardError, open_shard
 from dfer.training.randomness import stream
 from dfer.training.transforms import full_view, random_view
 
@@ -82,7 +82,7 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
         self._augment, self._seed = augment, seed
         self._cache: dict[int, npt.NDArray[np.uint8]] = {}
         self._cache_room = cache_bytes
-        self._shards: dict[Path, shards.Shard] = {}
+        self._shards: dict[Path, Shard] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -100,18 +100,33 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
         """One frame of each segment, uint8[T, 3, H, W]: random ones with a generator, else the centres."""
         folder, place = self._places[row]
         if folder not in self._shards:
-            self._shards[folder] = shards.open_shard(folder)
+            self._shards[folder] = open_shard(folder)
         shard = self._shards[folder]
+        num_frames = len(shard.frame_indices(place))
         positions = segment_indices(
-            shard.num_frames(place), self._num_segments, train=generator is not None, generator=generator
+            num_frames, self._num_segments, train=generator is not None, generator=generator
         )
-        if row not in self._cache and self._cache_room > 0:
-            frames = shard.read(place).frames
-            self._cache[row] = frames
-            self._cache_room -= frames.nbytes
-        frames = self._cache[row][positions] if row in self._cache else shard.read(place, positions.tolist()).frames
+        if row in self._cache:
+            frames = self._cache[row][positions]
+        elif self._cache_room > 0:
+            self._cache[row] = self._read(shard, place, row, np.arange(num_frames))
+            self._cache_room -= self._cache[row].nbytes
+            frames = self._cache[row][positions]
+        else:
+            frames = self._read(shard, place, row, positions)
         # Channels last in memory, as stored: torchvision resizes uint8 fastest so.
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
+
+    def _read(
+        self, shard: Shard, place: int, row: int, positions: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.uint8]:
+        clip, wanted = shard.read(place, positions), self.clips["clip_id"].iloc[row]
+        if clip.clip_id != wanted:
+            raise ShardError(
+                f"{shard.path}: the align index says that row {place} is {wanted}, found {clip.clip_id}; the index is of "
+                "other shards: align again"
+            )
+        return clip.frames
 
 
 class TrainingBatches:
@@ -156,4 +171,10 @@ def evaluation_loader(source: ClipSource, *, batch_size: int, workers: int = 0) 
     """Batches of (frames uint8[B, T, 3, S, S], rows int64[B]) in the order of `source.clips`."""
     keys: list[Key] = [(row, None) for row in range(len(source))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-    return DataLoader(source, batch_sampler=batches, num_workers=workers, generator=torch.Generator())
+    return DataLoader(
+        source,
+        batch_sampler=batches,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),
+    )

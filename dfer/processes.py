@@ -1,7 +1,7 @@
-"""Heavy work in a process of its own.
+"""Heavy work in processes of its own, which do not outlive the one that started them.
 
-A stage's process starts clean (its own threads, its own CUDA context), reports progress while it works, and dies with the
-process that started it, however that one ends: nothing goes on writing into a folder that a new run has taken over.
+A process starts clean (its own threads, its own CUDA context), reports progress while it works, and dies with the one
+that started it, however that one ends: nothing goes on writing into a folder that a new run has taken over.
 """
 
 from __future__ import annotations
@@ -9,16 +9,18 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any
 
 
-class StageProcessError(RuntimeError):
-    """The process of a stage failed or was killed."""
+class ProcessDiedError(RuntimeError):
+    """A process ended without a word, or its error could not travel."""
 
 
 def run_isolated(
@@ -33,7 +35,7 @@ def run_isolated(
         arguments: anything that can be pickled.
 
     Raises:
-        Whatever the function raised, with its traceback as a note; StageProcessError if the process died without a word.
+        Whatever the function raised, with its traceback as a note; ProcessDiedError if the process just died.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -54,7 +56,7 @@ def run_isolated(
                 raise error
     except EOFError:
         process.join()
-        raise StageProcessError(_last_words(function, process.exitcode)) from None
+        raise ProcessDiedError(_last_words(function, process.exitcode)) from None
     finally:
         here.close()
         if process.is_alive():
@@ -71,11 +73,8 @@ def _last_words(function: str, exit_code: int | None) -> str:
 
 
 def _child(connection: Connection, function: str, threads: int, arguments: dict[str, Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    # read by the libraries when they are loaded, so before the function's module is
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = str(threads)
+    die_with_parent()
+    limit_threads(threads)  # before the function's module loads the libraries
     try:
         module, name = function.split(":")
         target = getattr(importlib.import_module(module), name)
@@ -85,20 +84,41 @@ def _child(connection: Connection, function: str, threads: int, arguments: dict[
     connection.send(answer)
 
 
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
 def _portable(error: Exception) -> Exception:
     """The error itself if it survives the way to the parent, else its text."""
-    import pickle
-
     try:
         # a round trip through our own bytes, to find out here what would fail there
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return StageProcessError(f"{type(error).__name__}: {error}")
+        return ProcessDiedError(f"{type(error).__name__}: {error}")
     return error
+
+
+def die_with_parent() -> None:
+    """End this process as soon as its parent has ended, however that came about. To be called in a child process."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None, "this is not a child process"
+        parent.join()
+        os._exit(1)
+
+    # Ctrl-C reaches the whole group of processes; the parent is the one that says something about it
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def pool(workers: int) -> ProcessPoolExecutor:
+    """A pool of fresh processes, one thread of numerical libraries each, that ends with this process even if killed."""
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    die_with_parent()
+    limit_threads(1)
+
+
+def limit_threads(number: int) -> None:
+    """How many threads numerical libraries that are loaded after this may use."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = str(number)

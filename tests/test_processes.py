@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.isolated import StageProcessError, run_isolated
+from dfer.processes import ProcessDiedError, run_isolated
 
 
 def double(*, number, send):
@@ -59,14 +59,14 @@ def test_errors_come_back_as_they_were():
 
 
 def test_a_killed_process_is_an_error_that_says_so():
-    with pytest.raises(StageProcessError, match="SIGKILL"):
+    with pytest.raises(ProcessDiedError, match="SIGKILL"):
         call("kill_itself")
 
 
 def test_the_process_dies_with_a_killed_parent(tmp_path):
     target = tmp_path / "beat"
     code = (
-        "from tasks.isolated import run_isolated\n"
+        "from dfer.processes import run_isolated\n"
         f"if __name__ == '__main__': run_isolated('{__name__}:write_for_ever', path={str(target)!r})"
     )
     script = tmp_path / "parent.py"

@@ -1,0 +1,275 @@
+"""The command `dfer`. Libraries are loaded by the command that needs them: `--help` and mistakes answer at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dfer.config import DEFAULT_CONFIG, ConfigError, load_pipeline, read_config
+from dfer.settings import StageSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flows.midas import Outcome
+
+app = typer.Typer(
+    help="Recognising dynamic facial expressions: from raw videos to compared, cross-evaluated models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+out = Console()
+err = Console(stderr=True)
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="A value that wins over the file; repeat for more.")
+]
+
+
+def _examples(*lines: str) -> str:
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+@app.command(
+    epilog=_examples(
+        "dfer run demo",
+        "dfer run demo --set mixing.alpha=0.2 --set train.epochs=8",
+        "dfer run dfew-fold1 --set datasets.dfew.root=/mnt/DFEW --set train.device=cuda",
+    )
+)
+def run(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline of the configuration file; see `dfer pipelines`.")],
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
+    load_pipeline(pipeline, config, overrides)  # mistakes are found before anything heavy is loaded
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
+    # the one place where the library reaches up: the command line is the way into the flows
+    from flows.midas import midas
+    from tasks import progress
+
+    if out.is_terminal:
+        with progress.on_terminal():
+            outcome = midas(pipeline, str(config), overrides)
+    else:
+        outcome = midas(pipeline, str(config), overrides)
+    _print_outcome(pipeline, outcome)
+
+
+def _print_outcome(pipeline: str, outcome: Outcome) -> None:
+    import pandas as pd
+
+    from dfer.results import as_text
+    from tasks.report import SYNTHETIC, failures
+    from tasks.tracking import TrackedRun
+
+    stages = _table("Stages", "stage", "run", "was there", "seconds", "why")
+    for stage, made in outcome.stages.items():
+        if made:
+            executed = [m for m in made if m.executed]
+            whys = dict.fromkeys(m.why for m in executed)
+            seconds = f"{sum(m.seconds for m in executed):.1f}" if executed else ""
+            stages.add_row(stage, str(len(executed)), str(len(made) - len(executed)), seconds, "; ".join(whys))
+    out.print(stages)
+
+    clips = _table("Clips", "data set", "given", "kept", "not kept")
+    for name, index in outcome.indexes.items():
+        counts = index.output.counts
+        clips.add_row(name, str(counts["given"]), str(counts["ok"]), failures(counts))
+    out.print(clips)
+
+    scores = _table("Scores", "arm", "evaluated on", "WAR %", "UAR %", "clips scored")
+    report = outcome.report.output.path
+    for cells in as_text(pd.read_csv(report / "results.csv")):
+        scores.add_row(*cells)
+    out.print(scores)
+    if SYNTHETIC in (report / "report.md").read_text():
+        out.print(f"[yellow]{SYNTHETIC}[/yellow]")
+
+    public = _shown(report.parents[2] / "reports" / pipeline)
+    out.print("\n[bold]Where to look next[/bold]")
+    out.print(f"  report and pictures  {public}/report.md", soft_wrap=True)
+    run = TrackedRun.read(report)
+    if run is not None:
+        out.print(f"  runs in MLflow       make ui, then {run.page}", soft_wrap=True)
+    for index in outcome.indexes.values():
+        out.print(f"  every clip's fate    {_shown(index.output.path)}/index.parquet", soft_wrap=True)
+
+
+@app.command(
+    epilog=_examples(
+        "dfer align interview.mp4 --out faces", "dfer align recordings/ --out faces --set alignment.size=112"
+    )
+)
+def align(
+    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.")],
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Detect, follow and align the face of any videos, and say what was kept and what was not."""
+    settings = StageSettings()
+    if config.exists() or config != DEFAULT_CONFIG or overrides:
+        file, _ = read_config(config, overrides)
+        settings = StageSettings(**{name: getattr(file, name) for name in StageSettings.model_fields})
+    from rich.progress import Progress
+
+    from dfer.faces.videos import align_videos, find_videos
+
+    found = find_videos(videos)
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("aligning", total=len(found))
+        workers = min(os.cpu_count() or 1, len(found))
+        index = align_videos(found, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
+    _print_index(index, folder)
+    if not (index["status"] == "ok").any():
+        raise typer.Exit(1)
+
+
+def _print_index(index: pd.DataFrame, folder: Path) -> None:
+    kept = index["status"] == "ok"
+    rows = index if len(index) <= 50 else index[~kept].head(50)
+    table = _table(
+        "" if len(rows) == len(index) else "Not kept", "clip", "frames", "with a face", "kept", "", "why not"
+    )
+    for row in rows.to_dict(orient="records"):
+        why = f"{row['reason']}: {row['detail']}" if row["reason"] else ""
+        numbers = [str(row[name]) for name in ("frames_seen", "frames_with_face", "frames_kept")]
+        table.add_row(row["clip_id"], *numbers, row["status"], why)
+    out.print(table)
+    out.print(f"{kept.sum()} of {len(index)} clips kept, in {folder}; every clip is listed in {folder}/index.parquet")
+
+
+@app.command(
+    "demo-data", epilog=_examples("dfer demo-data --out demo", "dfer demo-data --out small --clips 28 --seed 7")
+)
+def demo_data(
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    clips: Annotated[
+        int, typer.Option(min=7, help="Clips of the DFEW-like set; the other has a quarter as many.")
+    ] = 320,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Write the demo data: synthetic clips in the layouts of DFEW and AFEW, animated from a historical photograph."""
+    from rich.progress import Progress
+
+    from dfer.demo import generate
+
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("drawing clips")
+        summary = generate(
+            folder, clips=clips, seed=seed, on_clip=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    table = _table("", "data set", "clips", "odd ones", "where")
+    for name, number in summary.clips.items():
+        odd = sum(name in Path(path).parts for path in summary.odd)
+        table.add_row(name, str(number), str(odd), str(folder / name))
+    out.print(table)
+    out.print(
+        f"Look at {folder / 'contact_sheet.jpg'}; all of this is synthetic, see {folder / 'README.txt'}"
+    )
+
+
+@app.command()
+def datasets(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
+    """The data sets of the configuration, and whether they are there."""
+    file, _ = read_config(config, overrides)
+    table = _table("", "data set", "layout", "where", "there")
+    for name, dataset in file.datasets.items():
+        where = "made by the pipeline (synthetic)" if dataset.generated else str(dataset.root)
+        there = "when needed" if dataset.generated else "yes" if dataset.root.is_dir() else "no"
+        table.add_row(name, dataset.layout, where, there)
+    out.print(table)
+
+
+@app.command()
+def pipelines(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
+    """The pipelines of the configuration."""
+    for pipeline in read_config(config, overrides)[1]:
+        folds = f"fold{'s' if len(pipeline.folds) > 1 else ''} {', '.join(map(str, pipeline.folds))}"
+        across = f", across to {', '.join(pipeline.cross_datasets)}" if pipeline.cross_datasets else ""
+        out.print(f"[bold]{pipeline.name}[/bold]  {pipeline.description}")
+        out.print(f"    {pipeline.dataset} {folds}{across}; arms {', '.join(pipeline.arms)}", style="dim")
+
+
+@app.command()
+def models() -> None:
+    """The networks that can be trained."""
+    from dfer.models import available
+
+    table: Table | None = None
+    for name, facts in available().items():
+        table = table or _table("", "model", *facts)
+        table.add_row(name, *(f"{value:,}" if isinstance(value, int) else str(value) for value in facts.values()))
+    out.print(table)
+
+
+@config_app.command(
+    "check", epilog=_examples("dfer config check", "dfer config check dfew-full --set datasets.dfew.root=/mnt/DFEW")
+)
+def config_check(
+    pipeline: Annotated[str | None, typer.Argument(help="Also look for what this pipeline reads.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Say everything that is wrong with the configuration, with lines. Nothing is started, fetched or written."""
+    if pipeline is not None:
+        load_pipeline(pipeline, config, overrides)
+        out.print(f"{config}: {pipeline} can run")
+        return
+    names = [pipeline.name for pipeline in read_config(config, overrides)[1]]
+    out.print(f"{config}: no problems; pipelines {', '.join(names)}. Data sets: `dfer config check PIPELINE`")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
+    for column in columns:
+        numeric = column in ("run", "was there", "seconds", "given", "kept", "WAR %", "UAR %", "frames", "with a face")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def _shown(path: Path) -> Path:
+    """The path as a person in this folder would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _said(error: BaseException) -> Iterable[str]:
+    yield str(error) or type(error).__name__
+    yield from getattr(error, "__notes__", ()) if os.environ.get("DFER_DEBUG") else ()
+
+
+def main() -> Any:
+    """Entry point. Mistakes in what was asked for end with status 2, failures of the work with 1."""
+    try:
+        return app()
+    except ConfigError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("Interrupted. What was finished is kept; the same command goes on from here.")
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("DFER_DEBUG"):
+            raise
+        for line in _said(error):
+            err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print("(DFER_DEBUG=1 shows where this came from)", style="dim")
+        sys.exit(2 if type(error).__name__ == "InputError" else 1)

@@ -1,0 +1,6 @@
+"""Demo data that comes with the install: synthetic clips of faces in the on-disk layouts of DFEW and AFEW."""
+
+from dfer.demo.casting import ODDITIES
+from dfer.demo.generation import DemoSummary, generate
+
+__all__ = ["ODDITIES", "DemoSummary", "generate"]

@@ -1,0 +1,129 @@
+"""From a clip's plan to its file, the odd ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfer.demo.acting import perform
+from dfer.demo.camera import CAMERAS, Camera, draw_look, expose, look_through, picture_grid, tinted
+from dfer.demo.casting import ClipPlan
+from dfer.demo.encoding import rotate_clockwise, write_h264, write_mpeg4
+from dfer.demo.people import person, read_picture
+from dfer.demo.render import film
+
+Planes = NDArray[np.uint8]
+
+_PHONE: Final = replace(CAMERAS["dfew"], size=(240, 426), zoom=(1.08, 1.16))
+_HALF: Final = replace(CAMERAS["dfew"], size=(200, 320), zoom=(0.8, 0.9), shift=6)
+_NOT_A_VIDEO: Final = "This is not a video: somebody saved a page of text under the name of a clip.\n"
+
+
+def write_clip(plan: ClipPlan, out: Path, seed: int) -> None:
+    """Make one clip and write it to `out / plan.path`, whose folder must exist.
+
+    The file appears complete or not at all. Its bytes depend on the plan and the seed alone.
+    """
+    if plan.oddity == "missing":
+        return
+    target = out / plan.path
+    partial = target.with_name(f".{target.name}.partial")
+    _WRITERS.get(plan.oddity, _write_regular)(plan, partial, seed)
+    partial.replace(target)
+
+
+def _write_regular(plan: ClipPlan, path: Path, seed: int) -> None:
+    camera = CAMERAS[plan.dataset]
+    frames, quality = _film(plan, camera, seed)
+    if plan.dataset == "afew":
+        write_mpeg4(path, frames, qscale=quality)
+    else:
+        write_h264(path, frames, crf=quality)
+
+
+def _write_empty(plan: ClipPlan, path: Path, seed: int) -> None:
+    path.write_bytes(b"")
+
+
+def _write_text(plan: ClipPlan, path: Path, seed: int) -> None:
+    path.write_text(_NOT_A_VIDEO, encoding="utf-8")
+
+
+def _write_truncated(plan: ClipPlan, path: Path, seed: int) -> None:
+    _write_regular(plan, path, seed)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 6 // 10])
+
+
+def _write_without_face(plan: ClipPlan, path: Path, seed: int) -> None:
+    write_h264(path, _empty_scene(plan, seed), crf=24)
+
+
+def _write_two_faces(plan: ClipPlan, path: Path, seed: int) -> None:
+    halves = [list(_film(plan, _HALF, seed, who)[0]) for who in range(2)]
+    height = _HALF.size[1]
+    pairs = zip(*([planes[:height] for planes in half] for half in halves), strict=True)
+    frames = []
+    for pair in pairs:
+        luma = np.hstack(pair)
+        frames.append(np.concatenate([luma, tinted(luma, (-6.0, 6.0))]))
+    write_h264(path, frames, crf=23)
+
+
+def _write_grey(plan: ClipPlan, path: Path, seed: int) -> None:
+    frames, quality = _film(plan, CAMERAS["dfew"], seed)
+    height = CAMERAS["dfew"].size[1]
+    write_h264(path, (np.ascontiguousarray(planes[:height]) for planes in frames), crf=quality, grey=True)
+
+
+def _write_portrait(plan: ClipPlan, path: Path, seed: int) -> None:
+    frames, quality = _film(plan, _PHONE, seed)
+    width, height = _PHONE.size
+    lying = (np.ascontiguousarray(np.rot90(planes[:height])) for planes in frames)
+    write_h264(path, (np.concatenate([luma, tinted(luma, (-4.0, 4.0))]) for luma in lying), crf=quality)
+    rotate_clockwise(path, coded_height=width)
+
+
+def _write_vanishing(plan: ClipPlan, path: Path, seed: int) -> None:
+    frames, quality = _film(plan, CAMERAS["dfew"], seed)
+    half = plan.frames // 2
+    write_h264(path, [*list(frames)[:half], *_empty_scene(plan, seed)[half:]], crf=quality)
+
+
+_WRITERS: Final = {
+    "empty": _write_empty,
+    "text": _write_text,
+    "truncated": _write_truncated,
+    "no-face": _write_without_face,
+    "two-faces": _write_two_faces,
+    "grey": _write_grey,
+    "portrait": _write_portrait,
+    "vanishing": _write_vanishing,
+}
+
+
+def _film(plan: ClipPlan, camera: Camera, seed: int, who: int = 0) -> tuple[Iterable[Planes], int]:
+    """The frames of a plan and the quality to encode them with. How it is filmed is drawn apart from what is acted."""
+    acting, filming = (_generator(plan, seed, 2 * who + stream) for stream in (0, 1))
+    performance = perform(plan.intensities, plan.frames, acting)
+    look = draw_look(camera, plan.frames, filming)
+    return film(person(plan.people[who]), performance, look), look.quality
+
+
+def _empty_scene(plan: ClipPlan, seed: int) -> list[Planes]:
+    look = draw_look(CAMERAS["dfew"], plan.frames, _generator(plan, seed, 9))
+    scene = read_picture("background")
+    frames = []
+    for number, view in enumerate(look.views):
+        grid = picture_grid(view, look.size)
+        frames.append(expose(look_through(scene, grid), look, number))
+    return frames
+
+
+def _generator(plan: ClipPlan, seed: int, stream: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, plan.number, stream)))

@@ -1,0 +1,154 @@
+"""Writing the whole demo data."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+
+from dfer.demo.annotations import write_annotations
+from dfer.demo.annotators import MAJORITY
+from dfer.demo.casting import FOLDS, ODDITIES, ClipPlan, cast
+from dfer.demo.clips import write_clip
+from dfer.demo.sheet import write_contact_sheet
+from dfer.labels import EMOTIONS
+
+_LOG = logging.getLogger(__name__)
+_PARTIAL: Final = ".partial"
+_PARTS: Final = ("dfew", "afew", "contact_sheet.jpg", "README.txt")
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """What was written.
+
+    clips: regular clips per data set. classes: data set -> emotion -> clips of that label among them. unlabelled: regular
+    dfew clips without a single label. folds: fold -> rows of dfew's "train" and "test" list, odd clips included. odd: path -> what is wrong or unusual with it. seconds: how long it took.
+    """
+
+    folder: Path
+    seed: int
+    clips: dict[str, int]
+    classes: dict[str, dict[str, int]]
+    folds: dict[int, dict[str, int]]
+    unlabelled: int
+    odd: dict[str, str]
+    seconds: float
+
+
+def generate(
+    out: Path,
+    *,
+    clips: int = 320,
+    seed: int = 0,
+    workers: int | None = None,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> DemoSummary:
+    """Write two small data sets in the layouts of DFEW and AFEW: videos, folds, votes, a contact sheet and a README.
+
+    `clips`: regular clips of dfew (at least 7); afew gets about a quarter as many, dfew a handful of odd ones on top.
+    `workers`: processes, default one for each CPU. `on_clip(done, total)` is called after each clip.
+    The bytes depend on `clips` and `seed` alone. Everything is made in `out/.partial` and moved when complete,
+    README.txt last, so that an interrupted run leaves nothing that looks finished. Raises FileExistsError if `out` already holds
+    demo data, ValueError for too few clips or workers.
+    """
+    began = time.monotonic()
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    plans = cast(clips, seed)
+    for part in _PARTS:
+        if (out / part).exists():
+            raise FileExistsError(f"{out / part} is already there; remove it or choose another folder")
+    partial = out / _PARTIAL
+    shutil.rmtree(partial, ignore_errors=True)
+    for folder in {(partial / plan.path).parent for plan in plans}:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    for done, _ in enumerate(_write_clips(plans, partial, seed, workers or os.cpu_count() or 1), start=1):
+        if on_clip is not None:
+            on_clip(done, len(plans))
+    write_annotations([plan for plan in plans if plan.dataset == "dfew"], partial / "dfew")
+    write_contact_sheet(plans, partial, partial / "contact_sheet.jpg")
+    summary = summarize(plans, out, seed, time.monotonic() - began)
+    (partial / "README.txt").write_text(readme(summary), encoding="utf-8")
+    for part in _PARTS:
+        (partial / part).replace(out / part)
+    partial.rmdir()
+    _LOG.info("demo data: %d clips in %s, %.0f s", len(plans), out, summary.seconds)
+    return summary
+
+
+def summarize(plans: Sequence[ClipPlan], out: Path, seed: int, seconds: float) -> DemoSummary:
+    """Count what the plans hold."""
+    regular = [plan for plan in plans if not plan.oddity]
+    classes = Counter((plan.dataset, plan.label) for plan in regular)
+    labelled = [plan for plan in plans if plan.fold is not None]
+    tests = Counter(plan.fold for plan in labelled)
+    return DemoSummary(
+        folder=out,
+        seed=seed,
+        clips=dict(Counter(plan.dataset for plan in regular)),
+        classes={
+            dataset: {emotion: classes[dataset, place] for place, emotion in enumerate(EMOTIONS)}
+            for dataset in ("dfew", "afew")
+        },
+        folds={fold: {"train": len(labelled) - tests[fold], "test": tests[fold]} for fold in FOLDS},
+        unlabelled=classes["dfew", None],
+        odd={plan.path: ODDITIES[plan.oddity] for plan in plans if plan.oddity},
+        seconds=seconds,
+    )
+
+
+def readme(summary: DemoSummary) -> str:
+    """The text of README.txt."""
+
+    def per_class(dataset: str) -> str:
+        return ", ".join(f"{emotion} {count}" for emotion, count in summary.classes[dataset].items())
+
+    folds = ", ".join(f"{fold}: {sizes['train']}/{sizes['test']}" for fold, sizes in summary.folds.items())
+    odd = "\n".join(f"  {path}: {what}" for path, what in summary.odd.items())
+    return f"""Demo data for dynamic facial expression recognition: SYNTHETIC.
+
+The faces come from one photograph in the public domain (Fifth Solvay Conference, Brussels 1927, by Benjamin Couprie) and
+were animated by warping it. Nobody in it ever made these expressions, and no annotator ever saw them: the votes are drawn
+at random from the expressions' intensities. Numbers obtained on this data prove that the pipeline runs, not that the method
+works.
+
+Seed {summary.seed}. The same seed gives the same bytes.
+
+dfew/  {summary.clips["dfew"]} clips in the layout of DFEW, ten votes each; a single label needs {MAJORITY} of them (DFEW: more than 6).
+       {per_class("dfew")}; {summary.unlabelled} without a single label.
+       Folds (train/test rows): {folds}. No person is in both parts of a fold.
+afew/  {summary.clips["afew"]} clips in the layout of AFEW: other people, another camera, the intended emotion as the label.
+       {per_class("afew")}.
+
+Odd clips in dfew, beyond these, as every collection has them:
+{odd}
+"""
+
+
+def _write_clips(plans: Sequence[ClipPlan], out: Path, seed: int, workers: int) -> Iterator[None]:
+    if workers == 1:
+        for plan in plans:
+            write_clip(plan, out, seed)
+            yield
+        return
+    # Spawned, not forked: the caller may have threads, and OpenCV's own threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(plans)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        futures = [pool.submit(write_clip, plan, out, seed) for plan in plans]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)

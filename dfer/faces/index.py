@@ -1,0 +1,98 @@
+"""The align index: one row for every clip that was given, whatever became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FILE_NAME = "index.parquet"
+
+# Why a clip has no aligned faces.
+REASONS = (
+    "missing_file",
+    "empty_file",
+    "not_a_video",
+    "undecodable",
+    "no_frames",
+    "no_face",
+    "too_few_faces",
+    "lfs_pointer",
+    "error",
+)
+
+_COUNTS = ("frames_seen", "frames_with_face", "frames_kept", "close_up_frames", "interpolated_frames", "faces_max")
+SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),  # ok, failed
+        pa.field("reason", pa.string(), nullable=False),  # of REASONS, "" if ok
+        pa.field("detail", pa.string(), nullable=False),  # for people
+        *(pa.field(name, pa.int64(), nullable=False) for name in _COUNTS),
+        pa.field("shard", pa.string(), nullable=False),  # folder of the shard, "" if failed
+        pa.field("row", pa.int64(), nullable=False),  # in the shard, -1 if failed
+    ]
+)
+
+
+def from_rows(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """An align index of rows that have every column."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA).to_pandas()
+
+
+def check_index(index: pd.DataFrame) -> None:
+    """Raises ValueError, saying where, if a table is not an align index: columns, types, rows at odds with themselves."""
+    if list(index.columns) != SCHEMA.names:
+        raise ValueError(f"align index: expected columns {SCHEMA.names}, found {list(index.columns)}")
+    try:
+        pa.Table.from_pandas(index, schema=SCHEMA, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"align index: {error}") from error
+    ok = index["status"] == "ok"
+    rules = {
+        "clips that occur twice": index["clip_id"].duplicated(keep=False),
+        "a status other than ok and failed": ~index["status"].isin(["ok", "failed"]),
+        "ok with a reason, or without shard, row and frames": ok
+        & ((index["reason"] != "") | (index["shard"] == "") | (index["row"] < 0) | (index["frames_kept"] < 1)),
+        "failed with an unknown reason, or with a place in a shard": ~ok
+        & (~index["reason"].isin(REASONS) | (index["shard"] != "") | (index["row"] != -1)),
+    }
+    for rule, broken in rules.items():
+        if broken.any():
+            raise ValueError(f"align index: {rule}: {', '.join(index['clip_id'][broken].head(5))}")
+
+
+def write_index(path: Path, index: pd.DataFrame) -> None:
+    """Write a checked align index as Parquet, under its name only once complete. Raises: ValueError."""
+    check_index(index)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    pq.write_table(pa.Table.from_pandas(index, schema=SCHEMA, preserve_index=False), unfinished)
+    unfinished.replace(path)
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """The align index at `path`, checked. Raises: ValueError naming the file; FileNotFoundError."""
+    try:
+        index = pq.read_table(path).to_pandas()
+        check_index(index)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return index
+
+
+def merge_indices(indices: Sequence[pd.DataFrame], shards: Sequence[str]) -> pd.DataFrame:
+    """One index of the clips of all shards, each given its shard's name as seen from the merged index's folder.
+
+    Raises: ValueError if there are not as many names as indices, or a clip is in two of them.
+    """
+    placed = [
+        index.assign(shard=index["shard"].where(index["status"] != "ok", name))
+        for index, name in zip(indices, shards, strict=True)
+    ]
+    merged = pd.concat(placed, ignore_index=True) if placed else from_rows([])
+    check_index(merged)
+    return merged

@@ -1,0 +1,133 @@
+"""Aligning any videos, without a data set around them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dfer.faces.align import align_clips
+from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
+from dfer.faces.model_files import detector_file
+from dfer.natural import natural_key
+from dfer.processes import run_isolated
+from dfer.settings import StageSettings
+from dfer.store import Made, Recipe, Store
+
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv"}
+SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
+
+
+class InputError(Exception):
+    """What was asked for cannot be started on: nothing has been written."""
+
+
+def find_videos(paths: Sequence[Path]) -> dict[str, Path]:
+    """The videos at some paths, by name: files as they are, folders with all videos below them.
+
+    Returns: clip id -> path in natural order; the id is the path relative to the folder that all of them share.
+    Raises: InputError for a path that is not there and for a folder without a video.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = [child for child in path.rglob("*") if child.suffix.lower() in VIDEO_SUFFIXES and child.is_file()]
+            if not inside:
+                raise InputError(f"no videos below {path}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise InputError(f"{path} does not exist")
+    absolute = sorted({path.absolute() for path in found}, key=lambda path: natural_key(path.as_posix()))
+    shared = Path(os.path.commonpath([path.parent for path in absolute]))
+    return {path.relative_to(shared).as_posix(): path for path in absolute}
+
+
+def align_videos(
+    videos: dict[str, Path],
+    out: Path,
+    *,
+    settings: StageSettings,
+    workers: int,
+    on_clip: Callable[[], None] = lambda: None,
+) -> pd.DataFrame:
+    """Detect, follow and align the face of each video; write shards and `index.parquet` into a folder.
+
+    The same call on the same videos goes on where an earlier one stopped, and does nothing if that one was done.
+
+    Returns: the align index, a row for every video; its shards are folders inside `out`.
+    Raises: InputError if `out` holds something else; ModelFileError, DetectorError.
+    """
+    chosen = settings.model_dump(mode="json", include=SECTIONS)
+    job = {"settings": chosen, "videos": {name: _stamp(path) for name, path in videos.items()}}
+    _claim(out, job)
+    detector_file(settings.detection.model)  # fetched once, here, and not by every worker
+    size = min(settings.shards.clips_per_shard, -(-len(videos) // workers))
+    names = list(videos)
+    parts = [names[start : start + size] for start in range(0, len(names), size)]
+    store = Store(out.parent)
+
+    def one(part: list[str]) -> Made:
+        recipe = Recipe(out.name, 1, {"settings": chosen, "clips": {name: job["videos"][name] for name in part}})
+
+        def work(folder: Path) -> None:
+            run_isolated(
+                "dfer.faces.videos:align_in_process",
+                on_message=lambda _: on_clip(),
+                clips=[(name, videos[name]) for name in part],
+                folder=folder,
+                settings=settings,
+            )
+
+        return store.ensure(recipe, work)
+
+    with ThreadPoolExecutor(workers) as threads:
+        made = list(threads.map(one, parts))
+    index = merge_indices([read_index(m.output.path / FILE_NAME) for m in made], [m.output.hash for m in made])
+    write_index(out / FILE_NAME, index)
+    return index
+
+
+def align_in_process(
+    *, clips: list[tuple[str, Path]], folder: Path, settings: StageSettings, send: Callable[[str], None]
+) -> dict[str, int]:
+    """`align_clips` as the work of a process: sends each clip's id, returns the counts."""
+    rows = align_clips(
+        clips,
+        folder,
+        detection=settings.detection,
+        tracking=settings.tracking,
+        alignment=settings.alignment,
+        shards=settings.shards,
+        num_segments=settings.sampling.num_segments,
+        on_clip=lambda row: send(row["clip_id"]),
+    )
+    kept = int((rows["status"] == "ok").sum())
+    return {"given": len(rows), "ok": kept, "failed": len(rows) - kept}
+
+
+def _stamp(path: Path) -> list[Any]:
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def _claim(out: Path, job: dict[str, Any]) -> None:
+    """Make the folder ours, unless it holds anything but an earlier run of the same job."""
+    note = out / "align.json"
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, expected a folder to write into")
+    if note.exists() and json.loads(note.read_text()) != job:
+        raise InputError(
+            f"{out} holds the faces of other videos, or with other settings (see {note}): "
+            "choose another --out, or delete that folder first"
+        )
+    if not note.exists() and out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty: choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(job, indent=1))

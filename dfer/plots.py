@@ -1,0 +1,227 @@
+"""Every picture. Figures are drawn without pyplot, so that stages in threads do not share a canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from dfer.labels import EMOTIONS
+from dfer.settings import ArmSettings, MixingSettings, StageSettings
+from dfer.shards import open_shard
+
+Image = npt.NDArray[np.uint8]
+
+INK, QUIET, ACCENT = "#1f2933", "#9aa5b1", "#2f6db3"
+ARM_COLOURS = ("#9aa5b1", "#e3a008", "#2f6db3", "#7c5cbf", "#3a8f6b", "#c2544d")
+
+
+def class_distribution(counts: Mapping[str, Sequence[int]], path: Path) -> None:
+    """Clips per emotion, one panel a data set (for DFEW: the paper's Fig. 4).
+
+    Args:
+        counts: data set -> 7 numbers of clips in our class order.
+    """
+    figure = Figure(figsize=(4.2 * len(counts), 2.8), layout="constrained")
+    for axes, (dataset, numbers) in zip(np.ravel(figure.subplots(1, len(counts))), counts.items(), strict=True):
+        bars = axes.bar(EMOTIONS, numbers, color=ACCENT)
+        axes.bar_label(bars, color=INK, fontsize=8)
+        axes.set_title(f"{dataset}: {sum(numbers)} clips with a single label", fontsize=10, loc="left")
+        axes.tick_params(axis="x", rotation=35, labelsize=8)
+        _bare(axes)
+        axes.set_yticks([])
+    _save(figure, path)
+
+
+def confusion(matrix: Sequence[Sequence[int]] | npt.ArrayLike, path: Path, *, title: str) -> None:
+    """Confusion matrix int[K, K], rows = true class, coloured by the share of the row (the paper's Fig. 6)."""
+    counts = np.asarray(matrix)
+    clips = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, clips, out=np.zeros(counts.shape), where=clips > 0)
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        if clips[row, 0]:
+            colour = "white" if share[row, column] > 0.55 else INK
+            text = f"{100 * share[row, column]:.0f}" if counts[row, column] else "·"
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    labels = [f"{emotion} ({n})" for emotion, n in zip(EMOTIONS, clips[:, 0], strict=True)]
+    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right", fontsize=8)
+    axes.set_yticks(range(len(EMOTIONS)), labels, fontsize=8)
+    axes.set_xlabel("predicted, % of the row", fontsize=9)
+    axes.set_ylabel("true (clips)", fontsize=9)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    _save(figure, path)
+
+
+def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+    """Loss, and WAR and UAR on the test fold where they were looked at, over the epochs."""
+    frame = pd.DataFrame(list(history)).set_index("epoch")
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    loss, recall = figure.subplots(1, 2)
+    loss.plot(frame.index, frame["loss"], color=ACCENT)
+    loss.set_title(f"{title}: training loss", fontsize=10, loc="left")
+    curves = {
+        "train accuracy": ("train_accuracy", QUIET),
+        "WAR, test fold": ("monitor_war", "#e3a008"),
+        "UAR, test fold": ("monitor_uar", ACCENT),
+    }
+    for name, (column, colour) in curves.items():
+        if column in frame and frame[column].notna().any():
+            values = frame[column].dropna()
+            recall.plot(values.index, values, color=colour, label=name)
+    recall.set_ylim(0, 1)
+    recall.axhline(1 / len(EMOTIONS), color=QUIET, linewidth=0.8, linestyle=":")
+    recall.set_title("share of clips right (dotted: chance)", fontsize=10, loc="left")
+    recall.legend(frameon=False, fontsize=8)
+    for axes in (loss, recall):
+        axes.set_xlabel("epoch", fontsize=9)
+        _bare(axes)
+    _save(figure, path)
+
+
+def arms(table: pd.DataFrame, path: Path, *, note: str = "") -> None:
+    """WAR and UAR of every arm, one panel a data set.
+
+    Args:
+        table: columns `dataset`, `arm`, `WAR`, `UAR` in [0, 1], a row per data set and arm.
+        note: shown below, for example that the data are synthetic.
+    """
+    datasets = list(dict.fromkeys(table["dataset"]))
+    figure = Figure(figsize=(4.2 * len(datasets), 3.2), layout="constrained")
+    for axes, dataset in zip(np.ravel(figure.subplots(1, len(datasets))), datasets, strict=True):
+        rows = table[table["dataset"] == dataset]
+        width = 0.8 / len(rows)
+        for place, row in enumerate(rows.itertuples()):
+            at = np.arange(2) + (place - (len(rows) - 1) / 2) * width
+            bars = axes.bar(at, [row.WAR, row.UAR], width * 0.92, label=row.arm, color=ARM_COLOURS[place % 6])
+            axes.bar_label(bars, fmt=lambda value: f"{100 * value:.1f}", fontsize=8, color=INK)
+        axes.set_xticks([0, 1], ["WAR", "UAR"])
+        axes.set_ylim(0, 1)
+        axes.axhline(1 / len(EMOTIONS), color=QUIET, linewidth=0.8, linestyle=":")
+        axes.set_title(dataset, fontsize=10, loc="left")
+        axes.legend(frameon=False, fontsize=8, ncols=len(rows))
+        axes.set_yticks([])
+        _bare(axes)
+    if note:
+        figure.supxlabel(note, fontsize=8, color=QUIET)
+    _save(figure, path)
+
+
+def aligned_faces(index: pd.DataFrame, root: Path, path: Path, *, clips: int = 16, frames: int = 8) -> None:
+    """A sheet of aligned faces: a row a clip, frames over time; interpolated frames have a yellow edge.
+
+    Args:
+        index: an align index; clips are taken evenly from those that are ok.
+        root: what the index's shard folders are relative to.
+    """
+    kept = index[index["status"] == "ok"]
+    chosen = kept.iloc[np.unique(np.linspace(0, len(kept) - 1, min(clips, len(kept))).round().astype(int))]
+    rows = []
+    for place in chosen.itertuples():
+        shard = open_shard(root / place.shard)
+        positions = np.linspace(0, len(shard.frame_indices(place.row)) - 1, frames).round().astype(int)
+        clip = shard.read(place.row, positions.tolist())
+        tiles = [_tile(frame) for frame in clip.frames]
+        for tile, interpolated in zip(tiles, clip.interpolated, strict=True):
+            if interpolated:
+                cv2.rectangle(tile, (0, 0), (tile.shape[1] - 1, tile.shape[0] - 1), (240, 190, 0), 3)
+        rows.append(_captioned(np.hstack(tiles), [place.clip_id]))
+    _write_sheet(rows or [_captioned(np.full((96, 96 * frames, 3), 255, np.uint8), ["no clip was kept"])], path)
+
+
+def training_clips(
+    clips: pd.DataFrame,
+    index: pd.DataFrame,
+    root: Path,
+    path: Path,
+    *,
+    arm: ArmSettings,
+    mixing: MixingSettings,
+    settings: StageSettings,
+    number: int = 6,
+) -> None:
+    """What the network is shown: some training clips as augmented in the first epoch, with their targets.
+
+    With an arm that mixes, these are mixed clips with their mixed labels, before and after the normalisation.
+    """
+    import torch
+
+    from dfer.mixing import midas
+    from dfer.training.data import ClipSource
+    from dfer.training.targets import has_target, label_distributions
+
+    usable = clips[has_target(clips, arm)]
+    some = usable.iloc[np.unique(np.linspace(0, len(usable) - 1, 4 * number).round().astype(int))]
+    source = ClipSource(
+        some,
+        index,
+        root,
+        num_segments=settings.sampling.num_segments,
+        input_size=settings.model.input_size,
+        augment=settings.train.augment,
+        seed=settings.train.seed,
+    )
+    number = min(number, len(source))
+    frames = torch.stack([source[row, 1][0] for row in range(number)])
+    targets = label_distributions(source.clips, arm)[:number]
+    captions = [[clip_id, _in_words(target)] for clip_id, target in zip(source.clips["clip_id"], targets, strict=False)]
+    if arm.mixing == "midas" and number > 1:
+        seeds = [torch.Generator().manual_seed(settings.train.seed) for _ in range(2)]
+        mixed, plain = midas(frames.float(), targets, alpha=mixing.alpha, normalize="none", generator=seeds[0])
+        _, trained_on = midas(frames.float(), targets, alpha=mixing.alpha, normalize=arm.normalize, generator=seeds[1])
+        frames = mixed.round().to(torch.uint8)
+        captions = [
+            [f"{row[0]} mixed with another", _in_words(before), f"target: {_in_words(after)}"]
+            for row, before, after in zip(captions, plain, trained_on, strict=True)
+        ]
+    rows = [
+        _captioned(np.hstack([_tile(frame) for frame in clip.permute(0, 2, 3, 1).numpy()]), lines)
+        for clip, lines in zip(frames, captions, strict=True)
+    ]
+    _write_sheet(rows, path)
+
+
+def _in_words(target: Any) -> str:
+    """'sad .60, angry .40', the largest first; small shares are left out."""
+    order = np.argsort(-np.asarray(target))
+    return ", ".join(f"{EMOTIONS[k]} {float(target[k]):.2f}" for k in order if float(target[k]) >= 0.05)
+
+
+def _tile(frame: Image, size: int = 96) -> Image:
+    interpolation = cv2.INTER_AREA if frame.shape[0] > size else cv2.INTER_CUBIC
+    return np.ascontiguousarray(cv2.resize(frame, (size, size), interpolation=interpolation))
+
+
+def _captioned(row: Image, lines: Sequence[str]) -> Image:
+    """A strip of tiles with lines of text above it."""
+    band = np.full((17 * len(lines) + 4, row.shape[1], 3), 255, np.uint8)
+    for number, line in enumerate(lines):
+        at = (4, 14 + 17 * number)
+        cv2.putText(band, line, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (31, 41, 51), 1, cv2.LINE_AA)
+    return np.vstack([band, row])
+
+
+def _write_sheet(rows: Sequence[Image], path: Path) -> None:
+    written = cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+    if not written:
+        raise OSError(f"{path} cannot be written")
+
+
+def _bare(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=140, facecolor="white")

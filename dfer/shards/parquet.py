@@ -1,0 +1,116 @@
+"""A shard as Parquet: one row and one row group a clip, its frames as JPEG."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dfer.shards.clip import FRAME_FIELDS, Clip
+
+FILE_NAME = "clips.parquet"
+_METADATA_KEY = b"dfer"
+_ARROW_TYPES = {np.int64: pa.int64(), np.float32: pa.float32(), np.bool_: pa.bool_()}
+
+
+def _column(name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> pa.Field:
+    value = _ARROW_TYPES[dtype]
+    return pa.field(name, pa.list_(pa.list_(value, int(np.prod(shape))) if shape else value), nullable=False)
+
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("frames", pa.list_(pa.binary()), nullable=False),
+        *(_column(name, dtype, shape) for name, (dtype, shape) in FRAME_FIELDS.items()),
+    ]
+)
+
+
+def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any], jpeg_quality: int) -> Iterator[int]:
+    """Write clips one at a time; yields each one's number of frames once it is written.
+
+    JPEG does not shrink by compression, so that columns are stored plain; pages carry checksums.
+    """
+    schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="NONE",
+        use_dictionary=False,
+        write_statistics=["clip_id"],
+        write_page_checksum=True,
+    ) as writer:
+        for clip in clips:
+            columns = [
+                pa.array([clip.clip_id], pa.string()),
+                pa.array([[_encode(frame, jpeg_quality) for frame in clip.frames]], schema.field("frames").type),
+                *(pa.array([_rows(getattr(clip, name))], schema.field(name).type) for name in FRAME_FIELDS),
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            yield len(clip)
+
+
+class ParquetFile:
+    """Random access to the clips of a Parquet shard."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        if not self._file.schema_arrow.equals(_SCHEMA):
+            raise ValueError(f"its columns are {self._file.schema_arrow.names}, expected {_SCHEMA.names}")
+        metadata = self._file.schema_arrow.metadata or {}
+        self.metadata: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+        if self._file.num_row_groups != self._file.metadata.num_rows:
+            raise ValueError("expected one row group a clip")
+        names = self._file.read(columns=["clip_id", "frame_indices"], use_threads=False)
+        self.clip_ids: list[str] = names.column("clip_id").to_pylist()
+        self.frame_indices: list[NDArray[np.int64]] = [
+            np.asarray(row.values.to_numpy(zero_copy_only=False), np.int64) for row in names.column("frame_indices")
+        ]
+
+    def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
+        """The clip of a row, or those of its frames; only their JPEGs are decoded."""
+        table = self._file.read_row_group(row, use_threads=False)
+        values = {
+            name: np.asarray(_flat(table.column(name)[0].values), dtype).reshape(-1, *shape)
+            for name, (dtype, shape) in FRAME_FIELDS.items()
+        }
+        wanted = np.arange(len(values["frame_indices"])) if frames is None else frames
+        pictures = table.column("frames")[0].values
+        # A frame that is asked for twice (a clip shorter than its segments) is decoded once.
+        unique, inverse = np.unique(wanted, return_inverse=True)
+        decoded = np.stack([_decode(pictures[int(index)].as_buffer()) for index in unique])
+        return Clip(
+            clip_id=table.column("clip_id")[0].as_py(),
+            frames=decoded if len(unique) == len(wanted) and (unique == wanted).all() else decoded[inverse],
+            **{name: value[wanted] for name, value in values.items()},
+        )
+
+
+def _rows(values: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
+    return values if values.ndim == 1 else list(values.reshape(len(values), -1))
+
+
+def _flat(values: pa.Array) -> NDArray[Any]:
+    return (values.flatten() if pa.types.is_fixed_size_list(values.type) else values).to_numpy(zero_copy_only=False)
+
+
+def _encode(frame: NDArray[np.uint8], quality: int) -> bytes:
+    ok, encoded = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not ok:
+        raise ValueError(f"a frame of shape {list(frame.shape)} cannot be encoded as JPEG")
+    return encoded.tobytes()
+
+
+def _decode(encoded: pa.Buffer) -> NDArray[np.uint8]:
+    frame = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if frame is None:
+        raise ValueError("a frame is not a JPEG that can be decoded")
+    return np.asarray(frame, np.uint8)

@@ -1,0 +1,123 @@
+"""Reading shards: one clip after the other, or any clip by its row."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dfer.natural import natural_key
+from dfer.shards import npz, parquet
+from dfer.shards.clip import Clip
+from dfer.shards.write import SCHEMA_VERSION
+
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class ShardError(Exception):
+    """A shard that is missing, damaged or of another version."""
+
+
+class Shard:
+    """Random access to the clips of one shard.
+
+    Can be pickled and used in other processes, forked ones included: each opens the file for itself at first use.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened: tuple[int, parquet.ParquetFile | npz.NpzFile] | None = None
+        version = self.metadata.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ShardError(f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}; align again")
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    @property
+    def clip_ids(self) -> list[str]:
+        """The clip of each row."""
+        return self._file.clip_ids
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was stored with the clips: settings, template, detector, versions."""
+        return self._file.metadata
+
+    def frame_indices(self, row: int) -> NDArray[np.int64]:
+        """The source's frame numbers of a clip, int64[T]; no picture is read."""
+        return self._file.frame_indices[row]
+
+    def read(self, row: int, frames: Sequence[int] | NDArray[np.int64] | None = None) -> Clip:
+        """The clip of a row; with `frames` (places in 0..T-1, repeats allowed) those frames only, in that order.
+
+        Raises: ShardError if the clip cannot be read; IndexError if there is no such row or frame.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}, asked for {row}")
+        length = len(self.frame_indices(row))
+        places = None if frames is None else np.asarray(frames, dtype=np.int64)
+        if places is not None and (places.size == 0 or places.min() < 0 or places.max() >= length):
+            raise IndexError(f"clip {self.clip_ids[row]} has frames 0 to {length - 1}, asked for {places.tolist()}")
+        try:
+            return self._file.read(row, places)
+        except _UNREADABLE as error:
+            raise ShardError(f"{self.path}: clip {self.clip_ids[row]} (row {row}) cannot be read: {error}") from error
+
+    @property
+    def _file(self) -> parquet.ParquetFile | npz.NpzFile:
+        # A file handle that two processes share has one position for both.
+        if self._opened is None or self._opened[0] != os.getpid():
+            try:
+                opened = parquet.ParquetFile(self.path) if self.path.suffix == ".parquet" else npz.NpzFile(self.path)
+            except _UNREADABLE as error:
+                raise ShardError(f"{self.path} is not a readable shard: {error}") from error
+            self._opened = (os.getpid(), opened)
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_opened": None}
+
+
+def open_shard(folder: Path) -> Shard:
+    """The shard in `folder`. Raises: ShardError if there is none, or it cannot be read."""
+    found = [folder / name for name in (parquet.FILE_NAME, npz.FILE_NAME) if (folder / name).is_file()]
+    if len(found) != 1:
+        names = " and ".join(path.name for path in found) or "neither"
+        raise ShardError(f"expected {parquet.FILE_NAME} or {npz.FILE_NAME} in {folder}, found {names}")
+    return Shard(found[0])
+
+
+def shard_folders(path: Path) -> list[Path]:
+    """The shard folders at `path`: itself if it is one, else those inside, in natural order.
+
+    Raises: ShardError if there is none.
+    """
+    if _is_shard(path):
+        return [path]
+    found = [child for child in path.iterdir() if _is_shard(child)] if path.is_dir() else []
+    if not found:
+        raise ShardError(
+            f"no shard at {path}: expected {parquet.FILE_NAME} or {npz.FILE_NAME} there or one folder below"
+        )
+    return sorted(found, key=lambda child: natural_key(child.name))
+
+
+def read(path: Path) -> Iterator[Clip]:
+    """Every clip of a shard folder, or of a folder of shard folders, one in memory at a time.
+
+    Raises: ShardError, also before the first clip.
+    """
+    shards = [open_shard(folder) for folder in shard_folders(Path(path))]
+    return (shard.read(row) for shard in shards for row in range(len(shard)))
+
+
+def _is_shard(folder: Path) -> bool:
+    return (folder / parquet.FILE_NAME).is_file() or (folder / npz.FILE_NAME).is_file()

@@ -1,0 +1,119 @@
+"""What one training is made of: its settings and its clips."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.training.data import CACHE_BYTES, ClipSource
+from dfer.training.split import validation_rows
+from dfer.training.targets import has_target, single_labels
+
+# They decide how fast a training runs and how much of it a crash can cost, not what it computes.
+_FREE_TO_CHANGE = {"threads", "loader_workers", "checkpoint_every"}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sections of the configuration that a training sees."""
+
+    arm: ArmSettings
+    mixing: MixingSettings
+    model: ModelSettings
+    sampling: SamplingSettings
+    train: TrainSettings
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """All settings as JSON data, by section."""
+        return {name: getattr(self, name).model_dump(mode="json") for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The clips of a training.
+
+    Attributes:
+        training: what the weights are fitted to.
+        validation: the inner part that chooses the epoch; None if the last one is taken.
+        monitor: the test fold, only looked at; None if it is not.
+        left_out: clips of the training part that cannot be used, by reason.
+    """
+
+    training: ClipSource
+    validation: ClipSource | None
+    monitor: ClipSource | None
+    left_out: dict[str, int]
+
+
+def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFrame, root: Path, plan: Plan) -> Parts:
+    """The parts of a training; what cannot be used is counted and logged.
+
+    Raises ValueError when a part that is needed has no usable clip.
+    """
+    given = len(clips)
+    aligned = clips["clip_id"].isin(index["clip_id"][index["status"] == "ok"])
+    left_out = {"without aligned face": int((~aligned).sum()), "without single label": 0}
+    if plan.arm.labels == "hard":
+        labelled = has_target(clips, plan.arm)
+        left_out["without single label"] = int((aligned & ~labelled).sum())
+        clips = clips[labelled]
+    for reason, count in left_out.items():
+        if count:
+            _log.warning("%d of %d training clips are left out: %s", count, given, reason)
+
+    inner = None
+    if plan.train.selection == "validation":
+        usable = clips[clips["clip_id"].isin(index["clip_id"][index["status"] == "ok"])]
+        inner = usable[validation_rows(usable, plan.train.validation_share, plan.train.seed)]
+        clips = clips[~clips["clip_id"].isin(inner["clip_id"])]
+
+    def source(table: pd.DataFrame) -> ClipSource:
+        return ClipSource(
+            table,
+            index,
+            root,
+            num_segments=plan.sampling.num_segments,
+            input_size=plan.model.input_size,
+            augment=plan.train.augment,
+            seed=plan.train.seed,
+            # Every worker process would keep frames of its own.
+            cache_bytes=0 if plan.train.loader_workers else CACHE_BYTES,
+        )
+
+    return Parts(
+        training=source(clips),
+        validation=None if inner is None else source(inner[inner["label"].notna()]),
+        monitor=None if monitor is None or not plan.train.monitor_every else source(monitor[monitor["label"].notna()]),
+        left_out=left_out,
+    )
+
+
+def fingerprint(plan: Plan, parts: Parts, device: str) -> dict[str, str]:
+    """All that decides what a training computes, as text by name, so that a difference can be named."""
+    values = {
+        f"{section}.{key}": str(value)
+        for section, keys in plan.as_dict().items()
+        for key, value in keys.items()
+        if key not in _FREE_TO_CHANGE
+    }
+    values["train.device"] = device
+    for name in ("training", "validation", "monitor"):
+        source = getattr(parts, name)
+        values[f"{name} clips"] = "none" if source is None else _digest(source.clips)
+    return values
+
+
+def _digest(clips: pd.DataFrame) -> str:
+    known = clips["votes"].notna()
+    votes = [[int(count) for count in row] if has else None for row, has in zip(clips["votes"], known, strict=True)]
+    text = json.dumps([clips["clip_id"].tolist(), single_labels(clips).tolist(), votes])
+    return f"{len(clips)} ({hashlib.sha256(text.encode()).hexdigest()[:12]})"

@@ -1,0 +1,201 @@
+"""Model, optimiser and history of a training, epoch by epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+from dfer import metrics
+from dfer.labels import EMOTIONS
+from dfer.mixing import midas, normalize_targets
+from dfer.models import build
+from dfer.training.data import ClipSource, TrainingBatches, evaluation_loader, training_loader
+from dfer.training.inference import predict_logits
+from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule
+from dfer.training.plan import Parts, Plan
+from dfer.training.randomness import torch_seed
+from dfer.training.targets import label_distributions, single_labels
+from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
+
+EVALUATION_BATCH = 16
+
+Row = dict[str, Any]
+
+
+class TrainingError(Exception):
+    """The training cannot go on: the loss is no number any more."""
+
+
+class Run:
+    """A training that can be stopped after any epoch and restored.
+
+    Attributes:
+        model: the network, on its device.
+        history: one row per epoch that is done.
+        best_weights: of the epoch with the best UAR on the validation part; empty without one.
+    """
+
+    def __init__(self, plan: Plan, parts: Parts, device: torch.device) -> None:
+        """Initial weights, drawn from the seed or pretrained; uses torch's global generator."""
+        self._plan, self._parts, self._device = plan, parts, device
+        # On the CPU until after mixing: checking them there does not wait for a GPU.
+        self._distributions = label_distributions(parts.training.clips, plan.arm)
+        self._labels = single_labels(parts.training.clips)
+        torch.manual_seed(torch_seed(plan.train.seed, "weights"))
+        network = build(
+            plan.model.name,
+            num_classes=len(EMOTIONS),
+            num_segments=plan.sampling.num_segments,
+            pretrained=plan.model.pretrained,
+            width=plan.model.width,
+            dropout=plan.model.dropout,
+        )
+        if plan.train.channels_last:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = network.to(device)
+        workers, pin_memory = plan.train.loader_workers, device.type == "cuda"
+        self._batches = TrainingBatches(len(parts.training), plan.train.batch_size, plan.train.seed)
+        self._loader = training_loader(parts.training, self._batches, workers=workers, pin_memory=pin_memory)
+        self._watched: dict[str, tuple[ClipSource, DataLoader]] = {
+            name: (source, evaluation_loader(source, batch_size=EVALUATION_BATCH, workers=workers))
+            for name, source in (("monitor", parts.monitor), ("validation", parts.validation))
+            if source is not None
+        }
+        self._optimizer = make_optimizer(self.model, plan.train)
+        self._schedule = make_schedule(self._optimizer, plan.train, plan.train.epochs * len(self._batches))
+        self._scaler = torch.amp.GradScaler(device.type, enabled=plan.train.precision == "float16")
+        self.history: list[Row] = []
+        self.best_weights: dict[str, Tensor] = {}
+
+    def train_epoch(self, epoch: int) -> Row:
+        """Train for one epoch, look at the monitored clips, and add a row to the history.
+
+        Raises TrainingError when the loss is infinite or nan.
+        """
+        started = time.perf_counter()
+        rate = self._schedule.get_last_lr()[0]
+        loss, accuracy, waited = self._pass(epoch)
+        seconds = time.perf_counter() - started
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"the loss of epoch {epoch} is {loss}: the training has diverged; try a lower train.learning_rate "
+                f"(now {self._plan.train.learning_rate}), or precision float32"
+            )
+        row: Row = {
+            "epoch": epoch,
+            "loss": loss,
+            "learning_rate": rate,
+            "train_accuracy": accuracy,
+            "seconds": seconds,
+            "clips_per_second": len(self._parts.training) / seconds,
+            "data_seconds": waited,
+        }
+        every = {"monitor": self._plan.train.monitor_every, "validation": 1}
+        for name in self._watched:
+            if epoch % every[name] == 0 or epoch == self._plan.train.epochs:
+                row.update(self._look_at(name))
+        past = [done["validation_uar"] for done in self.history if "validation_uar" in done]
+        if row.get("validation_uar", -1.0) > max(past, default=-0.5):
+            self.best_weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+        self.history.append(row)
+        return row
+
+    def _pass(self, epoch: int) -> tuple[float, float | None, float]:
+        """One pass over the training clips: mean loss, accuracy on the labelled ones, seconds waited for clips."""
+        torch.manual_seed(torch_seed(self._plan.train.seed, "network", epoch))
+        generator = torch.Generator().manual_seed(torch_seed(self._plan.train.seed, "mixing", epoch))
+        self._batches.epoch = epoch
+        self.model.train()
+        # Summed on the device: reading a number back at every step would make the GPU wait.
+        loss_sum = torch.zeros((), device=self._device)
+        correct = torch.zeros((), device=self._device, dtype=torch.int64)
+        waited = 0.0
+        batches = iter(self._loader)
+        for _ in range(len(self._batches)):
+            asked = time.perf_counter()
+            frames, rows = next(batches)
+            waited += time.perf_counter() - asked
+            loss, logits = self._step(frames, self._distributions[rows], generator)
+            loss_sum += loss * len(rows)
+            correct += (logits.argmax(dim=1) == self._labels[rows].to(self._device, non_blocking=True)).sum()
+        labelled = int((self._labels >= 0).sum())
+        accuracy = int(correct) / labelled if labelled else None
+        return float(loss_sum) / len(self._labels), accuracy, waited
+
+    def _step(self, frames: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; the loss and the logits, detached."""
+        arm, precision = self._plan.arm, self._plan.train.precision
+        inputs = to_float(frames.to(self._device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
+        if arm.mixing == "midas":
+            alpha = self._plan.mixing.alpha
+            inputs, targets = midas(inputs, targets, alpha=alpha, normalize=arm.normalize, generator=generator)
+        else:
+            targets = normalize_targets(targets, arm.normalize)
+        with torch.autocast(self._device.type, PRECISIONS[precision], enabled=precision != "float32"):
+            logits = self.model(inputs)
+            loss = cross_entropy(logits, targets.to(self._device, non_blocking=True))
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._schedule.step()
+        return loss.detach(), logits.detach()
+
+    def _look_at(self, name: str) -> Row:
+        source, loader = self._watched[name]
+        logits = predict_logits(self.model, loader, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
+        labels, predicted = source.clips["label"].to_numpy("int64"), logits.argmax(axis=1)
+        return {
+            f"{name}_war": metrics.war(labels, predicted),
+            f"{name}_uar": metrics.uar(labels, predicted, len(EMOTIONS)),
+            f"{name}_nll": metrics.nll(softmax(logits, axis=1), labels),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that `restore` needs, for `torch.save`."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "history": self.history,
+            "best_weights": self.best_weights,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state of a run of the same plan."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.history, self.best_weights = list(state["history"]), dict(state["best_weights"])
+
+    def final_weights(self) -> dict[str, Tensor]:
+        """The weights of the epoch that `summary` names."""
+        return self.best_weights or self.model.state_dict()
+
+    def summary(self) -> dict[str, Any]:
+        """Which epoch is taken and how it was chosen, the best epoch on the test fold, and the clips used."""
+        chosen, how = self.history[-1], "last epoch"
+        if self._parts.validation is not None:
+            chosen = max(self.history, key=lambda row: row["validation_uar"])
+            how = "best UAR on an inner validation part of the training clips"
+        watched = [row for row in self.history if "monitor_uar" in row]
+        best = max(watched, key=lambda row: row["monitor_uar"], default=None)
+        sources = {"training": self._parts.training, **{name: source for name, (source, _) in self._watched.items()}}
+        return {
+            "epoch": chosen["epoch"],
+            "chosen_by": how,
+            "best_on_test_fold": best and {"epoch": best["epoch"], "war": best["monitor_war"], "uar": best["monitor_uar"]},
+            "clips": {name: len(source) for name, source in sources.items()},
+            "left_out": self._parts.left_out,
+            "seconds": sum(row["seconds"] for row in self.history),
+        }

@@ -1,0 +1,111 @@
+"""The flow `midas`: from raw videos to compared, cross-evaluated arms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+# The first start of Prefect's temporary server migrates a database, which takes longer than it waits by default.
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+
+from prefect import flow, get_run_logger
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
+from dfer.store import Made
+from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
+from tasks.demo_data import make_demo_data
+from tasks.evaluate import evaluate_model
+from tasks.ingest import ingest
+from tasks.report import Evaluation, write_report
+from tasks.stage import Slots
+from tasks.tracking import PipelineTracking
+from tasks.train import train_arm
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of a pipeline came to: every stage output by stage, in the order of the pipeline."""
+
+    stages: dict[str, list[Made]]
+    indexes: dict[str, Made]
+    report: Made
+
+
+# The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
+@flow(name="midas", task_runner=ThreadPoolTaskRunner(max_workers=64), persist_result=False)
+def midas(pipeline: str = "demo", config: str = str(DEFAULT_CONFIG), overrides: list[str] | None = None) -> Outcome:
+    """Detect and align faces, sample frames into shards, train the arms, evaluate them at home and across.
+
+    A stage whose output is there is not run again.
+
+    Args:
+        pipeline: a pipeline of the configuration file.
+        config: path of the configuration file.
+        overrides: KEY.PATH=VALUE pairs that win over the file, for example train.epochs=2.
+    """
+    plan = load_pipeline(pipeline, Path(config), overrides or ())
+    slots = Slots(plan)
+
+    demo_data = make_demo_data(plan) if any(d.generated for d in plan.datasets.values()) else None
+    ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
+    detector = fetch_detector(plan)
+    shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in plan.datasets}
+    indexes = all_of({name: index_shards.submit(plan, name, ingested[name], shards[name]) for name in plan.datasets})
+
+    with PipelineTracking(plan, fingerprint="".join(made.output.hash for made in ingested.values())) as tracking:
+        home = ingested[plan.dataset], indexes[plan.dataset]
+        models = {
+            (arm, fold): train_arm.submit(plan, arm, fold, *home, tracking, slots)
+            for fold in plan.folds
+            for arm in plan.arms
+        }
+        scores = {
+            (arm, fold, name): evaluate_model.submit(
+                plan, arm, fold, name, model, ingested[name], indexes[name], tracking, slots
+            )
+            for (arm, fold), model in models.items()
+            for name in plan.datasets
+        }
+        trained, scored = all_of(models), all_of(scores)
+        evaluations = [
+            Evaluation(arm, fold, name, trained[arm, fold], made) for (arm, fold, name), made in scored.items()
+        ]
+        report = write_report(plan, ingested, indexes, evaluations, tracking)
+    stages = {
+        "demo-data": [demo_data] if demo_data else [],
+        "ingest": list(ingested.values()),
+        "align": [future.result() for futures in shards.values() for future in futures],
+        "index": list(indexes.values()),
+        "train": list(trained.values()),
+        "evaluate": list(scored.values()),
+        "report": [report],
+    }
+    return Outcome(stages, indexes, report)
+
+
+def align_data_set(plan: Pipeline, name: str, ingested: Made, detector: str, slots: Slots) -> list[PrefectFuture[Made]]:
+    """One align task a shard of clips."""
+    parts = split_into_shards(ingested, plan.settings.shards.clips_per_shard)
+    return [align_shard.submit(plan, name, part, clips, ingested, detector, slots) for part, clips in enumerate(parts)]
+
+
+def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
+    """The results of all futures; all are waited for before an error of one is raised, so that each gets its say."""
+    for future in futures.values():
+        future.wait()
+    failed = {name: future.state.message for name, future in futures.items() if not future.state.is_completed()}
+    if len(failed) > 1:
+        get_run_logger().error("%d tasks failed:\n%s", len(failed), "\n".join(f"{n}: {m}" for n, m in failed.items()))
+    return {name: future.result() for name, future in futures.items()}
+
+
+if __name__ == "__main__":
+    midas()

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dfer.datasets.table import SCHEMA, ClipRow, from_rows, read, validate, write
+
+ROWS = [
+    ClipRow(
+        "set/10", "set", "a/10.mp4", votes=(1, 2, 3, 4, 0, 0, 0), label=3, fold=5, source_size=7, source_mtime_ns=9
+    ),
+    ClipRow("set/9", "set", "a/9.mp4", votes=(5, 5, 0, 0, 0, 0, 0), subject="s1", num_frames=0),
+    ClipRow("set/11", "set", "a/11", label=0, split="val", num_frames=30),
+]
+
+
+def test_rows_become_a_table_in_natural_order() -> None:
+    table = from_rows(ROWS)
+    assert list(table["clip_id"]) == ["set/9", "set/10", "set/11"]
+    assert list(table.columns) == SCHEMA.names
+    assert table["votes"].tolist() == [[5, 5, 0, 0, 0, 0, 0], [1, 2, 3, 4, 0, 0, 0], None]
+    assert table["label"].isna().tolist() == [True, False, False]
+    assert table["split"].isna().tolist() == [True, True, False]
+    assert table.dtypes.astype(str).to_dict() == {
+        "clip_id": "str",
+        "dataset": "str",
+        "source": "str",
+        "votes": "object",
+        "label": "Int64",
+        "split": "str",
+        "fold": "Int64",
+        "subject": "str",
+        "num_frames": "Int64",
+        "source_size": "int64",
+        "source_mtime_ns": "int64",
+    }
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS[2:], []])
+def test_what_is_written_is_read(tmp_path: Path, rows: list[ClipRow]) -> None:
+    table = from_rows(rows)
+    write(table, tmp_path / "clips.parquet")
+    pd.testing.assert_frame_equal(read(tmp_path / "clips.parquet"), table)
+    assert [path.name for path in tmp_path.iterdir()] == ["clips.parquet"]
+
+
+def test_no_library_versions_are_written(tmp_path: Path) -> None:
+    write(from_rows(ROWS), tmp_path / "clips.parquet")
+    assert pq.read_schema(tmp_path / "clips.parquet").metadata is None
+
+
+def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
+    write(from_rows(ROWS), tmp_path / "one.parquet")
+    write(from_rows(ROWS[::-1]), tmp_path / "two.parquet")
+    assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clips.parquet"
+    write(from_rows(ROWS), path)
+    before = path.read_bytes()
+
+    def fail(_: pa.Table, part: Path) -> None:
+        part.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pq, "write_table", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(from_rows(ROWS[:1]), path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["clips.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clip_id": "set/9"}, "there twice"),
+        ({"clip_id": "other/1"}, "does not start with"),
+        ({"source": "/etc/passwd"}, "relative path"),
+        ({"source": "../x.mp4"}, "relative path"),
+        ({"source": "a\\x.mp4"}, "relative path"),
+        ({"source": ""}, "relative path"),
+        ({"votes": (1, 2, 3)}, "votes are not 7"),
+        ({"votes": (0, 0, 0, 0, 0, 0, 0)}, "votes are not 7"),
+        ({"votes": (2, -1, 0, 0, 0, 0, 0)}, "votes are not 7"),
+        ({"label": 7}, "label is not"),
+        ({"label": -1}, "label is not"),
+        ({"split": "validation"}, "split is not"),
+        ({"fold": 0}, "fold is not"),
+        ({"fold": 6}, "fold is not"),
+        ({"num_frames": -1}, "num_frames"),
+        ({"source_size": -2}, "source_size"),
+    ],
+)
+def test_values_that_do_not_fit_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_rows([replace(ROWS[0], **change), *ROWS[1:]])  # type: ignore[arg-type]
+
+
+def test_columns_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    table = from_rows(ROWS)
+    with pytest.raises(ValueError, match=r"missing \['votes'\], unknown \['extra'\]"):
+        validate(table.drop(columns="votes").assign(extra=1))
+    with pytest.raises(ValueError, match="label is float64, not Int64"):
+        write(table.assign(label=[0.0, 1.0, 2.0]), tmp_path / "clips.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_no_clip_table(tmp_path: Path) -> None:
+    path = tmp_path / "clips.parquet"
+    with pytest.raises(FileNotFoundError):
+        read(path)
+    path.write_bytes(b"PAR1 nothing")
+    with pytest.raises(ValueError, match=r"clips\.parquet is no Parquet file or is damaged"):
+        read(path)
+    pq.write_table(pa.table({"clip_id": ["a"]}), path)
+    with pytest.raises(ValueError, match="is no clip table of this version"):
+        read(path)
+    bad = from_rows(ROWS).assign(label=pd.array([9, None, None], dtype="Int64"))
+    pq.write_table(pa.Table.from_pandas(bad, schema=SCHEMA, preserve_index=False), path)
+    with pytest.raises(ValueError, match=r"clips\.parquet: .*label is not in 0\.\.6: 1 clips, first 'set/9'"):
+        read(path)

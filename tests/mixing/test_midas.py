@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from dfer.mixing import midas, normalize_targets
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def numbered_clips(count: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Clip i is white in channel i alone, and its label is one-hot at i: the mixture shows who was mixed, and how much."""
+    identity = torch.eye(count, dtype=dtype)
+    return identity.view(count, 1, count, 1, 1).expand(count, 3, count, 2, 2).contiguous(), identity
+
+
+def soft_rows(count: int, classes: int, seed: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).dirichlet(np.ones(classes), size=count))
+
+
+def test_labels_get_the_lambda_of_the_pixels() -> None:
+    clips = torch.zeros(2, 4, 3, 5, 5)
+    clips[0] = 1.0
+    mixed, targets = midas(clips, torch.eye(2), normalize="none", generator=seeded())
+    # White's share in the pixels is white's share in the label, for both samples.
+    assert torch.equal(mixed[:, 0, 0, 0, 0], targets[:, 0])
+    assert 0 < targets[0, 0] < 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_equations_1_to_3_for_every_clip_and_frame(dtype: torch.dtype) -> None:
+    clips, labels = numbered_clips(6, dtype)
+    mixed, targets = midas(clips, labels, normalize="none", generator=seeded(3))
+    # One lambda for all frames and pixels: every frame and every pixel shows the same mixture, the label's.
+    assert torch.equal(mixed, targets.view(6, 1, 6, 1, 1).expand_as(mixed))
+    weights = targets.double()
+    assert weights.sum(dim=1).numpy() == pytest.approx(np.ones(6), abs=1e-2)
+    assert (weights > 0).sum(dim=1).max() <= 2
+
+
+def test_every_sample_draws_a_lambda_of_its_own() -> None:
+    clips, labels = numbered_clips(8)
+    _, targets = midas(clips, labels, normalize="none", generator=seeded(1))
+    assert len(targets.diagonal().unique()) == 8
+
+
+def draws(alpha: float, batches: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lambda and partner of every sample of many batches, read from the mixed labels."""
+    generator, clips, labels = seeded(7), *numbered_clips(count)
+    lambdas, partners = [], []
+    for _ in range(batches):
+        _, targets = midas(clips[:, :1], labels, alpha=alpha, normalize="none", generator=generator)
+        lambdas.append(targets.diagonal().numpy().copy())
+        others = targets.clone()
+        others.fill_diagonal_(-1)
+        partners.append(others.argmax(dim=1).numpy())
+    return np.stack(lambdas), np.stack(partners)
+
+
+@pytest.mark.parametrize("alpha", [0.4, 1.0, 3.0])
+def test_lambda_follows_the_beta_distribution(alpha: float) -> None:
+    lambdas, _ = draws(alpha, batches=500, count=5)
+    assert stats.kstest(lambdas.ravel(), stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_the_partner_is_uniform_among_the_others_and_never_the_clip_itself() -> None:
+    lambdas, partners = draws(1.0, batches=2000, count=5)
+    assert (partners != np.arange(5)).all()
+    assert lambdas.max() < 1
+    for clip in range(5):
+        counts = np.bincount(partners[:, clip], minlength=5)
+        assert counts[clip] == 0
+        assert stats.chisquare(np.delete(counts, clip)).pvalue > 1e-4
+
+
+def test_the_mixed_label_is_normalised_by_softmax_unless_told_otherwise() -> None:
+    clips, labels = torch.rand(4, 2, 3, 4, 4), soft_rows(4, 7, 0).float()
+    _, plain = midas(clips, labels, normalize="none", generator=seeded(5))
+    _, default = midas(clips, labels, generator=seeded(5))
+    assert torch.allclose(default, plain.exp() / plain.exp().sum(dim=1, keepdim=True))
+    assert not torch.allclose(default, plain)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(2, 6),
+    alpha=st.floats(0.01, 20),
+    normalize=st.sampled_from(["none", "softmax"]),
+)
+@settings(deadline=None)
+def test_mixtures_are_convex_and_targets_are_distributions(seed: int, count: int, alpha: float, normalize: str) -> None:
+    generator = np.random.default_rng(seed)
+    clips = torch.from_numpy(generator.normal(size=(count, 2, 3, 2, 2)))
+    labels = soft_rows(count, 7, seed)
+    mixed, targets = midas(clips, labels, alpha=alpha, normalize=normalize, generator=seeded(seed))
+    assert torch.isfinite(mixed).all()
+    assert (mixed <= clips.max(dim=0).values + 1e-9).all()
+    assert (mixed >= clips.min(dim=0).values - 1e-9).all()
+    assert (targets >= 0).all()
+    assert targets.sum(dim=1).numpy() == pytest.approx(np.ones(count))
+
+
+def test_the_generator_decides_and_nothing_is_modified() -> None:
+    clips, labels = torch.rand(4, 2, 3, 4, 4), soft_rows(4, 7, 1).float()
+    before = clips.clone(), labels.clone()
+    first, again, other = (midas(clips, labels, generator=seeded(seed)) for seed in (11, 11, 12))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], other[0])
+    assert torch.equal(clips, before[0])
+    assert torch.equal(labels, before[1])
+    torch.manual_seed(4)
+    unseeded = midas(clips, labels)
+    torch.manual_seed(4)
+    assert torch.equal(midas(clips, labels)[0], unseeded[0])
+
+
+def test_mixing_commutes_with_normalising_pixels() -> None:
+    clips, labels = torch.rand(3, 2, 3, 4, 4, dtype=torch.float64), soft_rows(3, 7, 2)
+    mixed, _ = midas(clips, labels, generator=seeded(2))
+    normalised, _ = midas((clips - 0.45) / 0.22, labels, generator=seeded(2))
+    assert torch.allclose((mixed - 0.45) / 0.22, normalised)
+
+
+LABELS = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("clips", "labels", "options", "error", "message"),
+    [
+        (torch.zeros(2, 1, 3, 2, 2, dtype=torch.uint8), LABELS, {}, TypeError, "torch.uint8"),
+        (torch.zeros(2, 1, 3, 2, 2), LABELS.long(), {}, TypeError, "torch.int64"),
+        (torch.zeros(1, 1, 3, 2, 2), LABELS[:1], {}, ValueError, "two clips or more, found 1"),
+        (torch.zeros(2, 3, 2, 2), LABELS, {}, ValueError, "B, T, C, H, W"),
+        (torch.zeros(3, 1, 3, 2, 2), LABELS, {}, ValueError, "found"),
+        (torch.zeros(2, 1, 3, 2, 2), LABELS * 2, {}, ValueError, "sum 1"),
+        (torch.zeros(2, 1, 3, 2, 2), LABELS * float("nan"), {}, ValueError, "sum 1"),
+        (torch.zeros(2, 1, 3, 2, 2), torch.tensor([[1.5, -0.5], [0, 1]]), {}, ValueError, "non-negative"),
+        (torch.zeros(2, 1, 3, 2, 2), LABELS, {"alpha": 0.0}, ValueError, "alpha 0.0"),
+        (torch.zeros(2, 1, 3, 2, 2), LABELS, {"alpha": float("nan")}, ValueError, "alpha nan"),
+        (torch.zeros(2, 1, 3, 2, 2), LABELS, {"normalize": "sum"}, ValueError, "'softmax' or 'none'"),
+    ],
+)
+def test_bad_input_is_refused(
+    clips: Tensor, labels: Tensor, options: dict, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        midas(clips, labels, **options)
+
+
+def test_softmax_of_a_one_hot_row_is_nearly_uniform() -> None:
+    row = normalize_targets(torch.eye(7)[:1], "softmax")[0]
+    assert row[0].item() == pytest.approx(np.e / (np.e + 6))
+    assert row[1:].tolist() == pytest.approx([1 / (np.e + 6)] * 6)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dfer.sampling import kept_indices, segment_indices
+
+counts = st.integers(1, 400)
+segments = st.integers(1, 20)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "num_segments", "expected"),
+    [
+        (1, 1, [0]),
+        (1, 4, [0, 0, 0, 0]),
+        (2, 4, [0, 0, 1, 1]),
+        (3, 8, [0, 0, 0, 1, 1, 2, 2, 2]),
+        (8, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (16, 8, [1, 3, 5, 7, 9, 11, 13, 15]),
+        (40, 8, [2, 7, 12, 17, 22, 27, 32, 37]),
+        (41, 4, [5, 15, 25, 35]),
+        (9, 3, [1, 4, 7]),
+    ],
+)
+def test_the_evaluation_takes_the_centre_of_each_segment(
+    num_frames: int, num_segments: int, expected: list[int]
+) -> None:
+    indices = segment_indices(num_frames, num_segments, train=False)
+    assert indices.dtype == np.int64
+    assert indices.tolist() == expected
+
+
+@settings(deadline=None)
+@given(counts, segments, st.integers(0, 2**32 - 1))
+def test_a_training_sample_has_one_frame_of_each_segment_in_order(
+    num_frames: int, num_segments: int, seed: int
+) -> None:
+    indices = segment_indices(num_frames, num_segments, train=True, generator=np.random.default_rng(seed))
+    assert indices.dtype == np.int64
+    assert indices.shape == (num_segments,)
+    edges = np.arange(num_segments + 1) * num_frames / num_segments
+    assert (indices >= np.floor(edges[:-1])).all()
+    assert (indices <= np.ceil(edges[1:]) - 1).all()
+    assert (np.diff(indices) >= 0).all()
+
+
+def test_training_draws_every_frame_of_a_segment_equally_often() -> None:
+    generator = np.random.default_rng(0)
+    drawn = np.array([segment_indices(12, 3, train=True, generator=generator) for _ in range(6000)])
+    for segment in range(3):
+        frames, times = np.unique(drawn[:, segment], return_counts=True)
+        assert frames.tolist() == [4 * segment + k for k in range(4)]
+        assert (abs(times - 1500) < 200).all()
+
+
+def test_the_same_generator_gives_the_same_sample() -> None:
+    first, second = (segment_indices(99, 8, train=True, generator=np.random.default_rng(5)) for _ in range(2))
+    assert (first == second).all()
+
+
+@settings(deadline=None)
+@given(counts, segments, st.integers(1, 6))
+def test_kept_frames_increase_and_stay_in_range(num_frames: int, num_segments: int, per_segment: int) -> None:
+    kept = kept_indices(num_frames, num_segments, per_segment)
+    assert (np.diff(kept) > 0).all()
+    assert kept[0] >= 0
+    assert kept[-1] < num_frames
+    assert len(kept) == min(num_frames, num_segments * per_segment)
+
+
+@settings(deadline=None)
+@given(counts, segments)
+def test_one_kept_frame_a_segment_is_the_evaluations_frame(num_frames: int, num_segments: int) -> None:
+    expected = segment_indices(num_frames, num_segments, train=False)
+    assert set(kept_indices(num_frames, num_segments, 1)) == set(expected)
+    if num_frames >= num_segments:
+        assert (kept_indices(num_frames, num_segments, 1) == expected).all()
+
+
+def test_kept_frames_lie_evenly_in_their_segment() -> None:
+    assert kept_indices(24, 2, 3).tolist() == [2, 6, 10, 14, 18, 22]
+
+
+def test_all_frames_are_kept_if_asked_for() -> None:
+    assert kept_indices(5, 8, "all").tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("num_frames", "num_segments"), [(0, 8), (-1, 8), (5, 0)])
+def test_nothing_to_sample_is_an_error(num_frames: int, num_segments: int) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        segment_indices(num_frames, num_segments, train=False)
+
+
+def test_nothing_to_keep_is_an_error() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        kept_indices(0, 8, "all")
+    with pytest.raises(ValueError, match="at least 1"):
+        kept_indices(10, 8, 0)
+
+
+def test_training_without_a_generator_is_an_error() -> None:
+    with pytest.raises(ValueError, match="generator"):
+        segment_indices(10, 2, train=True)

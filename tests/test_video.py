@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dfer.video import Video, VideoError, read_frames
+
+SIZE = (64, 48)  # width, height
+
+
+def shade(index: int) -> int:
+    return 20 + 10 * index
+
+
+def write_video(path: Path, num_frames: int, fourcc: str = "mp4v") -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*fourcc), 25, SIZE)
+    for index in range(num_frames):
+        writer.write(np.full((SIZE[1], SIZE[0], 3), shade(index), np.uint8))
+    writer.release()
+    return path
+
+
+def everything(num_frames: int) -> NDArray[np.int64]:
+    return np.arange(num_frames)
+
+
+def shown(image: NDArray[np.uint8]) -> int:
+    return round((float(image.mean()) - 20) / 10)
+
+
+@pytest.mark.parametrize(("name", "fourcc"), [("a.mp4", "mp4v"), ("a.avi", "MJPG"), ("a.mkv", "mp4v")])
+def test_the_wanted_frames_of_a_video_come_in_order(tmp_path: Path, name: str, fourcc: str) -> None:
+    frames = read_frames(write_video(tmp_path / name, 12, fourcc), lambda n: np.array([0, 3, n - 1]))
+    assert frames.num_frames == 12
+    assert frames.indices.tolist() == [0, 3, 11]
+    assert [shown(image) for image in frames.images] == [0, 3, 11]
+    assert frames.images[0].shape == (48, 64, 3)
+
+
+def announce(path: Path, announced: int, real: int) -> None:
+    """Makes an AVI's headers tell another number of frames than it has."""
+    data = bytearray(path.read_bytes())
+    avih, strh = data.index(b"avih"), data.index(b"strh")
+    for offset in (avih + 8 + 16, strh + 8 + 32):
+        assert struct.unpack_from("<I", data, offset) == (real,)
+        struct.pack_into("<I", data, offset, announced)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("announced", [30, 7])
+def test_the_frames_that_decode_count_and_not_those_announced(tmp_path: Path, announced: int) -> None:
+    path = write_video(tmp_path / "a.avi", 12, "MJPG")
+    announce(path, announced, 12)
+    assert Video(path).num_frames == announced
+    frames = read_frames(path, lambda n: np.array([0, n // 2, n - 1]))
+    assert frames.num_frames == 12
+    assert [shown(image) for image in frames.images] == [0, 6, 11]
+
+
+def test_a_video_that_announces_nothing_is_counted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 9, "MJPG")
+    announce(path, 0, 9)
+    assert len(read_frames(path, everything).images) == 9
+
+
+def test_a_video_that_breaks_off_gives_the_frames_before(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", 20, "MJPG")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    frames = read_frames(path, everything)
+    assert 3 < len(frames.images) < 20
+    assert [shown(image) for image in frames.images] == list(range(len(frames.images)))
+
+
+def test_rotation_flags_are_honoured(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, SIZE)
+    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    picture[:, :20] = 255
+    for _ in range(3):
+        writer.write(picture)
+    writer.release()
+    data = path.read_bytes()
+    one = 1 << 16
+    upright = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    clockwise = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
+    track = data.index(b"tkhd")
+    assert data.find(upright, track) > 0
+    path.write_bytes(data[:track] + data[track:].replace(upright, clockwise, 1))
+    image = read_frames(path, everything).images[0]
+    assert image.shape == (64, 48, 3)
+    assert image[:16].mean() > 240
+    assert image[24:].mean() < 15
+
+
+def test_a_folder_of_frames_is_read_in_natural_order(tmp_path: Path) -> None:
+    for index in range(12):
+        cv2.imwrite(str(tmp_path / f"frame_{index}.png"), np.full((8, 8, 3), shade(index), np.uint8))
+    (tmp_path / "notes.txt").write_text("not a frame")
+    (tmp_path / "._frame_1.png").write_bytes(b"left by a file browser")
+    frames = read_frames(tmp_path, lambda n: np.array([1, 2, 10]))
+    assert frames.num_frames == 12
+    assert [shown(image) for image in frames.images] == [1, 2, 10]
+
+
+def test_grey_transparent_and_deep_pictures_become_bgr(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((8, 8), 100, np.uint8))
+    cv2.imwrite(str(tmp_path / "2.png"), np.full((8, 8, 4), (10, 20, 30, 128), np.uint8))
+    cv2.imwrite(str(tmp_path / "3.png"), np.full((8, 8, 3), 100 * 257, np.uint16))
+    first, second, third = read_frames(tmp_path, everything).images
+    assert first.shape == second.shape == third.shape == (8, 8, 3)
+    assert (first == 100).all()
+    assert (second == (10, 20, 30)).all()
+    assert third.dtype == np.uint8
+    assert (third == 100).all()
+
+
+def test_no_more_than_one_frame_need_be_held(tmp_path: Path) -> None:
+    video = Video(write_video(tmp_path / "a.mp4", 6))
+    seen = [(index, shown(image)) for index, image in video.frames(range(6))]
+    assert seen == [(index, index) for index in range(6)]
+
+
+def lfs_pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+
+
+def cut_off(path: Path) -> None:
+    """An mp4 keeps its table of contents at the end."""
+    write_video(path, 10)
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "words"),
+    [
+        (lambda path: None, "missing_file", "does not exist"),
+        (lambda path: path.touch(), "empty_file", "0 bytes"),
+        (lambda path: path.write_text("<html>404</html>"), "not_a_video", "<html>"),
+        (lambda path: path.write_text("<p>ü</p>" * 4000, encoding="utf-8"), "not_a_video", "text"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 40), "not_a_video", "no video"),
+        (lfs_pointer, "lfs_pointer", "git lfs pull"),
+        (cut_off, "undecodable", "complete"),
+        (lambda path: path.mkdir(), "no_frames", "no picture"),
+    ],
+)
+def test_what_is_wrong_with_a_source_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], make: Callable[[Path], None], reason: str, words: str
+) -> None:
+    path = tmp_path / "clip.mp4"
+    make(path)
+    with pytest.raises(VideoError, match=words) as caught:
+        read_frames(path, everything)
+    assert caught.value.reason == reason
+    assert str(path) in caught.value.detail
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"\x89PNG\r\n\x1a\n\0\0", "undecodable"), (b"", "empty_file"), (b"text", "not_a_video")]
+)
+def test_a_broken_frame_of_a_folder_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "2.png").write_bytes(content)
+    with pytest.raises(VideoError, match=r"2\.png") as caught:
+        read_frames(tmp_path, everything)
+    assert caught.value.reason == reason

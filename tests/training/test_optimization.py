@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW
+
+from dfer.settings import TrainSettings
+from dfer.training.optimization import check_precision, choose_device, make_optimizer, make_schedule
+
+
+def rates(settings: TrainSettings, steps: int) -> list[float]:
+    optimizer = make_optimizer(nn.Linear(2, 2), settings)
+    schedule = make_schedule(optimizer, settings, steps)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+def test_cosine_falls_from_the_given_rate_to_almost_nothing() -> None:
+    seen = rates(TrainSettings(learning_rate=0.02, schedule="cosine"), 100)
+    assert seen[0] == pytest.approx(0.02)
+    assert seen[50] == pytest.approx(0.01)
+    assert seen[-1] < 1e-5
+    assert seen == sorted(seen, reverse=True)
+
+
+def test_one_cycle_rises_to_the_given_rate_and_leaves_the_momentum() -> None:
+    settings = TrainSettings(learning_rate=0.02, schedule="onecycle", momentum=0.8)
+    seen = rates(settings, 100)
+    assert max(seen) == pytest.approx(0.02, rel=1e-3)
+    assert seen[0] < 0.001 > seen[-1]
+    optimizer = make_optimizer(nn.Linear(2, 2), settings)
+    make_schedule(optimizer, settings, 10)
+    assert optimizer.param_groups[0]["momentum"] == 0.8
+
+
+def test_the_optimiser_has_the_settings() -> None:
+    sgd = make_optimizer(nn.Linear(2, 2), TrainSettings(momentum=0.7, weight_decay=0.1))
+    assert isinstance(sgd, SGD)
+    assert (sgd.defaults["momentum"], sgd.defaults["weight_decay"]) == (0.7, 0.1)
+    adamw = make_optimizer(nn.Linear(2, 2), TrainSettings(optimizer="adamw", weight_decay=0.3))
+    assert isinstance(adamw, AdamW)
+    assert adamw.defaults["weight_decay"] == 0.3
+
+
+def test_a_device_that_is_absent_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert choose_device("auto").type == choose_device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="finds no CUDA device"):
+        choose_device("cuda")
+
+
+def test_half_precision_is_refused_on_a_cpu_alone() -> None:
+    check_precision("float32", torch.device("cpu"))
+    check_precision("bfloat16", torch.device("cuda"))
+    for precision in ("bfloat16", "float16"):
+        with pytest.raises(ValueError, match=f"{precision}.*set it to 'float32'"):
+            check_precision(precision, torch.device("cpu"))

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from dfer.settings import ArmSettings
+from dfer.training.targets import has_target, label_distributions, single_labels
+
+HARD, SOFT = ArmSettings(labels="hard"), ArmSettings(labels="soft")
+
+
+def table(votes: list, labels: list) -> pd.DataFrame:
+    ids = [f"dfew/{number}" for number in range(len(labels))]
+    return pd.DataFrame({"clip_id": ids, "dataset": "dfew", "votes": votes, "label": pd.array(labels, "Int64")})
+
+
+CLIPS = table([[8, 2, 0, 0, 0, 0, 0], [0, 0, 5, 0, 0, 0, 5]], [0, None])
+
+
+def test_soft_labels_are_the_share_of_votes_and_hard_ones_one_hot() -> None:
+    assert label_distributions(CLIPS, SOFT)[0].tolist() == pytest.approx([0.8, 0.2, 0, 0, 0, 0, 0])
+    assert label_distributions(CLIPS[:1], HARD).tolist() == [[1, 0, 0, 0, 0, 0, 0]]
+
+
+def test_a_clip_without_single_label_has_a_soft_target_alone() -> None:
+    assert has_target(CLIPS, SOFT).tolist() == [True, True]
+    assert has_target(CLIPS, HARD).tolist() == [True, False]
+    assert single_labels(CLIPS).tolist() == [0, -1]
+
+
+def test_missing_votes_and_labels_are_errors_that_name_the_data_set() -> None:
+    with pytest.raises(ValueError, match=r"1 of 2 clips of dfew have no votes .*dfew/1.*arm with hard labels"):
+        label_distributions(table([[1] * 7, None], [0, 1]), SOFT)
+    with pytest.raises(ValueError, match=r"1 of 2 clips of dfew have no single label .*dfew/1"):
+        label_distributions(CLIPS, HARD)

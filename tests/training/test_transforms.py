@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dfer.settings import AugmentSettings
+from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, full_view, random_view, to_float
+
+
+def gradient(side: int = 64, num_frames: int = 3) -> Tensor:
+    """Frames whose red is the column and green the row, in 0..255; blue is the frame."""
+    ramp = torch.linspace(0, 255, side)
+    frames = torch.zeros(num_frames, 3, side, side)
+    frames[:, 0], frames[:, 1] = ramp.view(1, 1, -1), ramp.view(1, -1, 1)
+    frames[:, 2] = torch.arange(num_frames).view(-1, 1, 1)
+    return frames.round().to(torch.uint8)
+
+
+def test_the_evaluation_sees_the_whole_frame() -> None:
+    view = full_view(gradient(), 16)
+    assert view.shape == (3, 3, 16, 16)
+    assert view.dtype == torch.uint8
+    assert view[0, 0, 0, [0, -1]].tolist() == pytest.approx([6, 249], abs=2)
+    assert torch.equal(full_view(gradient(), 64), gradient())
+
+
+def test_shrinking_does_not_alias() -> None:
+    stripes = (torch.arange(64) % 2 * 255).to(torch.uint8).expand(1, 3, 64, 64).contiguous()
+    assert (full_view(stripes, 16).float() - 127.5).abs().max() < 3
+
+
+def views(augment: AugmentSettings, count: int = 200) -> list[Tensor]:
+    return [random_view(gradient(), 32, augment, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_all_frames_of_a_clip_share_crop_and_flip() -> None:
+    for view in views(AugmentSettings(min_scale=0.5), 30):
+        assert torch.equal(view[0, :2], view[1, :2])
+        assert torch.equal(view[0, :2], view[2, :2])
+        assert view[:, 2].float().mean(dim=(1, 2)).tolist() == [0, 1, 2]
+
+
+def test_the_crop_is_square_and_between_min_scale_and_the_whole_frame() -> None:
+    spans = []
+    for view in views(AugmentSettings(min_scale=0.5, horizontal_flip=0.0)):
+        wide, high = (float(view[0, channel].max()) - float(view[0, channel].min()) for channel in (0, 1))
+        assert wide == pytest.approx(high, abs=4)
+        spans.append(wide / 255)
+    assert 0.44 <= min(spans) < 0.55
+    assert 0.9 < max(spans) <= 1.0
+
+
+def test_crops_reach_every_corner() -> None:
+    least = np.array([view[0, :2].amin(dim=(1, 2)).numpy() for view in views(AugmentSettings(min_scale=0.5))])
+    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        assert (np.sign(least - 64).clip(0) == corner).all(axis=1).any()
+
+
+@pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (0.5, 70, 130), (1.0, 200, 200)])
+def test_clips_are_mirrored_as_often_as_asked(probability: float, low: int, high: int) -> None:
+    mirrored = [view[0, 0, 0, 0] > view[0, 0, 0, -1] for view in views(AugmentSettings(horizontal_flip=probability))]
+    assert low <= sum(mirrored) <= high
+
+
+def test_without_scale_and_flip_training_sees_what_evaluation_sees() -> None:
+    generator = np.random.default_rng(0)
+    same = AugmentSettings(min_scale=1.0, horizontal_flip=0.0)
+    assert torch.equal(random_view(gradient(), 32, same, generator), full_view(gradient(), 32))
+
+
+def test_pixels_are_normalised_per_channel() -> None:
+    frames = torch.randint(0, 256, (2, 4, 3, 5, 5), dtype=torch.uint8)
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    floats = to_float(frames, IMAGENET_MEAN, IMAGENET_STD)
+    assert floats.dtype == torch.float32
+    assert torch.allclose(floats, (frames.float() / 255 - mean) / std, atol=1e-5)
