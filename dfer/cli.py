@@ -57,7 +57,8 @@ def run(
 ) -> None:
     """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
     load_pipeline(pipeline, config, overrides)  # mistakes are found before anything heavy is loaded
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    # Prefect would show a failing task with its traceback as well as what is said below
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if os.environ.get("DFER_DEBUG") else "CRITICAL")
     out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
     # the one place where the library reaches up: the command line is the way into the flows
     from flows.midas import midas
@@ -252,8 +253,9 @@ def _shown(path: Path) -> Path:
 
 
 def _said(error: BaseException) -> Iterable[str]:
-    yield str(error) or type(error).__name__
-    yield from getattr(error, "__notes__", ()) if os.environ.get("DFER_DEBUG") else ()
+    """The error and its notes, without tracebacks."""
+    yield str(error) if str(error).strip("'\"").count(" ") else f"{type(error).__name__}: {error}"
+    yield from (note for note in getattr(error, "__notes__", ()) if "Traceback" not in note)
 
 
 def main() -> Any:

@@ -111,7 +111,7 @@ def class_order(classes: Sequence[str]) -> list[int]:
 
 
 def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
-    """Write a prediction table as Parquet. Raises ValueError when it does not have the columns and types of `SCHEMA`."""
+    """Write a prediction table as Parquet. Raises ValueError when its columns or types are not those of `SCHEMA`."""
     with replacing(path) as temporary:
         pq.write_table(_checked(predictions), temporary)
 
@@ -135,11 +135,11 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
         num_listed: the clips that the protocol lists, with and without aligned faces.
 
     Returns:
-        `war`, `uar`, `per_class_recall` (by class name), `nll`, `brier`, `ece` (15 bins), `confusion_matrix` (rows = true
-        class) of the clips with a single label; `js_divergence` (mean, nats, to the voters) of the clips with votes, None
-        without any; `coverage` = predicted / listed; `num_listed`, `num_predicted`, `num_scored`, `clips_per_class` and
-        `classes_without_clips`, which `uar` leaves out. A clip that is listed and was not predicted counts in `coverage`
-        alone.
+        Of the clips with a single label: `war`, `uar`, `per_class_recall` (by class name), `nll`, `brier`, `ece` (15
+        bins), `confusion_matrix` (rows = true class), `clips_per_class`, and `classes_without_clips`, which `uar`
+        leaves out. Of the clips with votes: `js_divergence` to the voters (mean, nats; None without votes). And
+        `num_listed`, `num_predicted`, `num_scored`, `coverage` = predicted / listed; a clip that is listed and was not
+        predicted counts nowhere else.
 
     Raises:
         ValueError: no clip has a label, or more clips are predicted than listed.
@@ -193,11 +193,8 @@ def _checked(predictions: pd.DataFrame) -> pa.Table:
         raise ValueError(f"the prediction table lacks {', '.join(sorted(missing))}")
     try:
         table = pa.Table.from_pandas(predictions[SCHEMA.names], schema=SCHEMA, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError) as error:
         raise ValueError(f"the prediction table does not have the right types: {error}") from error
-    for field in SCHEMA:
-        if not field.nullable and table[field.name].null_count:
-            raise ValueError(f"the prediction table has clips without {field.name}")
     for name in ("votes", "logits", "probabilities"):
         lengths = set(pc.list_value_length(table[name]).drop_null().to_pylist())
         if lengths - {len(EMOTIONS)}:

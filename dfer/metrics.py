@@ -77,8 +77,8 @@ def brier(probabilities: npt.ArrayLike, targets: npt.ArrayLike) -> float:
 def ece(probabilities: npt.ArrayLike, y_true: npt.ArrayLike, *, bins: int = 15) -> float:
     """Expected calibration error, in [0, 1].
 
-    The confidence of a clip is its largest probability. Confidences fall into `bins` equally wide bins, open on the left
-    and closed on the right; the error is the mean over bins, weighted by clips, of |accuracy - mean confidence|.
+    The confidence of a clip is its largest probability. Confidences fall into `bins` equally wide bins, open on the
+    left and closed on the right; the error is the mean over bins, weighted by clips, of |accuracy - mean confidence|.
     """
     predicted, _ = _probability_pair(probabilities, y_true)
     confidence = predicted.max(axis=1)

@@ -156,7 +156,9 @@ def _check_file(path: Path, *, kind: str = "video") -> None:
     if head.startswith(_LFS_POINTER):
         raise VideoError("lfs_pointer", f"{path} is a Git LFS pointer, not the {kind} itself; run `git lfs pull` there")
     if _is_text(head):
-        raise VideoError("not_a_video", f"{path} is text, not a {kind}; it starts with {head.decode(errors='ignore')[:40]!r}")
+        raise VideoError(
+            "not_a_video", f"{path} is text, not a {kind}; it starts with {head.decode(errors='ignore')[:40]!r}"
+        )
 
 
 def _is_text(head: bytes) -> bool:

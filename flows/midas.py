@@ -12,7 +12,7 @@ from typing import TypeVar
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -54,9 +54,10 @@ def midas(pipeline: str = "demo", config: str = str(DEFAULT_CONFIG), overrides: 
     plan = load_pipeline(pipeline, Path(config), overrides or ())
     slots = Slots(plan)
 
-    demo_data = make_demo_data(plan) if any(d.generated for d in plan.datasets.values()) else None
+    generated = any(dataset.generated for dataset in plan.datasets.values())
+    demo_data = make_demo_data.submit(plan).result() if generated else None
     ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
-    detector = fetch_detector(plan)
+    detector = fetch_detector.submit(plan).result()
     shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in plan.datasets}
     indexes = all_of({name: index_shards.submit(plan, name, ingested[name], shards[name]) for name in plan.datasets})
 
@@ -78,7 +79,7 @@ def midas(pipeline: str = "demo", config: str = str(DEFAULT_CONFIG), overrides: 
         evaluations = [
             Evaluation(arm, fold, name, trained[arm, fold], made) for (arm, fold, name), made in scored.items()
         ]
-        report = write_report(plan, ingested, indexes, evaluations, tracking)
+        report = write_report.submit(plan, ingested, indexes, evaluations, tracking).result()
     stages = {
         "demo-data": [demo_data] if demo_data else [],
         "ingest": list(ingested.values()),
@@ -102,9 +103,12 @@ def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
     for future in futures.values():
         future.wait()
     failed = {name: future.state.message for name, future in futures.items() if not future.state.is_completed()}
-    if len(failed) > 1:
-        get_run_logger().error("%d tasks failed:\n%s", len(failed), "\n".join(f"{n}: {m}" for n, m in failed.items()))
-    return {name: future.result() for name, future in futures.items()}
+    try:
+        return {name: future.result() for name, future in futures.items()}
+    except Exception as error:
+        for name, message in list(failed.items())[1:]:
+            error.add_note(f"also failed: {name}: {message}")
+        raise
 
 
 if __name__ == "__main__":

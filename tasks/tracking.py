@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +32,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from dfer.config import Pipeline
+
+# what MLflow says of its system metrics and its database's migrations helps nobody here
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PACKAGES = ("torch", "torchvision", "insightface", "onnxruntime", "opencv-python", "numpy", "prefect", "mlflow", "dfer")
 
@@ -199,7 +205,9 @@ class PipelineTracking:
 def log_dataset(run: TrackedRun, clips: pd.DataFrame, *, name: str, source: Path, context: str) -> None:
     """Note in a run which clips it used, and where they came from."""
     plain = clips[["clip_id", "label"]].astype({"clip_id": object, "label": "float64"})
-    dataset = from_pandas(plain, source=str(source), name=name, targets="label")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
+        dataset = from_pandas(plain, source=str(source), name=name, targets="label")
     entity = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
     run.client.log_inputs(run.run_id, [entity])
 

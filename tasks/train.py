@@ -152,7 +152,7 @@ def train_in_process(
             run.log_artifact(path)
         log_model(folder, run)
     (folder / "checkpoint.pt").unlink()
-    return {"clips": result.summary["training_clips"], "epochs": len(result.history)}
+    return {"clips": result.summary["clips"]["training"], "epochs": len(result.history)}
 
 
 def _last_step(run: TrackedRun) -> int:

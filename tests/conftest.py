@@ -55,7 +55,9 @@ def make_toy_set(root: Path, *, clips_per_class: int = 10, side: int = 32) -> To
     shards = {"shard-0": range(0, count, 2), "shard-1": range(1, count, 2)}
     index_rows = [{"clip_id": ids[count], "status": "failed", "reason": "no_face", "shard": "", "row": -1}]
     for name, numbers in shards.items():
-        clips = [toy_clip(ids[number], toy_frames(labels[number], 9 + number % 5, side, generator)) for number in numbers]
+        clips = [
+            toy_clip(ids[number], toy_frames(labels[number], 9 + number % 5, side, generator)) for number in numbers
+        ]
         write_shard(root / name, clips, settings=ShardSettings())
         index_rows += [
             {"clip_id": ids[number], "status": "ok", "reason": "", "shard": name, "row": row}

@@ -31,8 +31,7 @@ def test_recalls_agree_with_scikit_learn(pair: tuple[np.ndarray, np.ndarray]) ->
     true, predicted = pair
     assert metrics.war(true, predicted) == pytest.approx(accuracy_score(true, predicted))
     assert (
-        metrics.confusion_matrix(true, predicted, K)
-        == sklearn_confusion_matrix(true, predicted, labels=range(K))
+        metrics.confusion_matrix(true, predicted, K) == sklearn_confusion_matrix(true, predicted, labels=range(K))
     ).all()
     present = np.unique(true)
     recall = metrics.per_class_recall(true, predicted, K)

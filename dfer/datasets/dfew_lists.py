@@ -8,12 +8,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import openpyxl
 
@@ -122,10 +121,10 @@ def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:
     if not is_inside(path, root):
         problems["outside_root"].append(ANNOTATION)
         return {}
+    content = BytesIO(path.read_bytes())
     try:
-        rows = list(_sheet_rows(path))
-    except (BadZipFile, KeyError, ValueError, SyntaxError, EOFError, zlib.error) as error:
-        # SyntaxError is what the XML parsers' ParseError derives from.
+        rows = list(_sheet_rows(content))
+    except Exception as error:  # whatever the zip and XML parsers raise on damaged or encrypted files
         problems["list_unreadable"].append(f"{ANNOTATION}: {error}")
         return {}
     columns = _annotation_columns(rows[0] if rows else (), problems)
@@ -179,8 +178,8 @@ def read_folds(root: Path, problems: Problems) -> Folds:
     return Folds(test, labels, hashes)
 
 
-def _sheet_rows(path: Path) -> Iterator[tuple[object, ...]]:
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+def _sheet_rows(content: BytesIO) -> Iterator[tuple[object, ...]]:
+    book = openpyxl.load_workbook(content, read_only=True, data_only=True)
     try:
         sheet = book.worksheets[0]
         # Some programs write a wrong extent into the file, and read-only mode would stop there.

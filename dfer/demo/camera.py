@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import cv2
 import numpy as np
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from dfer.demo.people import CENTRE
 
 Range = tuple[float, float]
-_Pixel = TypeVar("_Pixel", np.uint8, np.float32)
 
 
 @dataclass(frozen=True)
@@ -127,20 +126,14 @@ def picture_grid(view: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np
     return grid
 
 
-def look_through(portrait: NDArray[_Pixel], places: NDArray[np.float32]) -> NDArray[_Pixel]:
-    """The picture whose pixels show `places` float32[H,W,2] (x, y) of a portrait [h,w]: [H,W] of the same dtype."""
-    seen = cv2.remap(portrait, places, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return cast("NDArray[_Pixel]", seen)
-
-
 def expose(picture: NDArray[np.uint8], look: Look, frame: int) -> NDArray[np.uint8]:
     """Film a grey picture uint8[H,W]: light, blur, noise and tint. Returns planar YUV 4:2:0, uint8[1.5*H,W]."""
     if look.blur > 0.3:
         picture = cast("NDArray[np.uint8]", cv2.GaussianBlur(picture, (0, 0), look.blur))
     lit = picture * look.light
     lit += np.roll(look.noise, tuple(look.rolls[frame]), axis=(0, 1))
-    luma = cv2.LUT(cv2.convertScaleAbs(np.maximum(lit, 0)), look.curve)
-    return cast("NDArray[np.uint8]", np.concatenate([luma, tinted(luma, look.tint)]))
+    luma = look.curve[np.clip(lit, 0, 255).astype(np.uint8)]
+    return np.concatenate([luma, tinted(luma, look.tint)])
 
 
 def tinted(luma: NDArray[np.uint8], tint: tuple[float, float]) -> NDArray[np.uint8]:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfer.demo.acting import perform
-from dfer.demo.camera import CAMERAS, Camera, draw_look, expose, look_through, picture_grid, tinted
+from dfer.demo.camera import CAMERAS, Camera, draw_look, expose, picture_grid, tinted
 from dfer.demo.casting import ClipPlan
 from dfer.demo.encoding import rotate_clockwise, write_h264, write_mpeg4
 from dfer.demo.people import person, read_picture
 from dfer.demo.render import film
+from dfer.demo.warp import look_up
 
 Planes = NDArray[np.uint8]
 
@@ -121,7 +122,7 @@ def _empty_scene(plan: ClipPlan, seed: int) -> list[Planes]:
     frames = []
     for number, view in enumerate(look.views):
         grid = picture_grid(view, look.size)
-        frames.append(expose(look_through(scene, grid), look, number))
+        frames.append(expose(look_up(scene, grid), look, number))
     return frames
 
 

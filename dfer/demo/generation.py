@@ -32,8 +32,9 @@ _PARTS: Final = ("dfew", "afew", "contact_sheet.jpg", "README.txt")
 class DemoSummary:
     """What was written.
 
-    clips: regular clips per data set. classes: data set -> emotion -> clips of that label among them. unlabelled: regular
-    dfew clips without a single label. folds: fold -> rows of dfew's "train" and "test" list, odd clips included. odd: path -> what is wrong or unusual with it. seconds: how long it took.
+    clips: regular clips per data set. classes: data set -> emotion -> clips of that label among them. unlabelled:
+    regular dfew clips without a single label. folds: fold -> rows of dfew's "train" and "test" list, odd clips
+    included. odd: path -> what is wrong or unusual with it. seconds: how long it took.
     """
 
     folder: Path
@@ -59,8 +60,8 @@ def generate(
     `clips`: regular clips of dfew (at least 7); afew gets about a quarter as many, dfew a handful of odd ones on top.
     `workers`: processes, default one for each CPU. `on_clip(done, total)` is called after each clip.
     The bytes depend on `clips` and `seed` alone. Everything is made in `out/.partial` and moved when complete,
-    README.txt last, so that an interrupted run leaves nothing that looks finished. Raises FileExistsError if `out` already holds
-    demo data, ValueError for too few clips or workers.
+    README.txt last, so that an interrupted run leaves nothing that looks finished. Raises FileExistsError if `out`
+    already holds demo data, ValueError for too few clips or workers.
     """
     began = time.monotonic()
     if workers is not None and workers < 1:
@@ -119,18 +120,20 @@ def readme(summary: DemoSummary) -> str:
     odd = "\n".join(f"  {path}: {what}" for path, what in summary.odd.items())
     return f"""Demo data for dynamic facial expression recognition: SYNTHETIC.
 
-The faces come from one photograph in the public domain (Fifth Solvay Conference, Brussels 1927, by Benjamin Couprie) and
-were animated by warping it. Nobody in it ever made these expressions, and no annotator ever saw them: the votes are drawn
-at random from the expressions' intensities. Numbers obtained on this data prove that the pipeline runs, not that the method
-works.
+The faces come from one photograph in the public domain (Fifth Solvay Conference, Brussels 1927, by Benjamin
+Couprie) and were animated by warping it. Nobody in it ever made these expressions, and no annotator ever saw them:
+the votes are drawn at random from the expressions' intensities. Numbers obtained on this data prove that the pipeline
+runs, not that the method works.
 
 Seed {summary.seed}. The same seed gives the same bytes.
 
-dfew/  {summary.clips["dfew"]} clips in the layout of DFEW, ten votes each; a single label needs {MAJORITY} of them (DFEW: more than 6).
-       {per_class("dfew")}; {summary.unlabelled} without a single label.
-       Folds (train/test rows): {folds}. No person is in both parts of a fold.
-afew/  {summary.clips["afew"]} clips in the layout of AFEW: other people, another camera, the intended emotion as the label.
-       {per_class("afew")}.
+dfew/  {summary.clips["dfew"]} clips in the layout of DFEW, ten votes each.
+       A single label needs {MAJORITY} votes (DFEW: more than 6): {per_class("dfew")};
+       {summary.unlabelled} without one, in no fold.
+       Folds (train/test rows): {folds}.
+       No person is in both parts of a fold.
+afew/  {summary.clips["afew"]} clips in the layout of AFEW: other people, another camera.
+       The label is the intended emotion: {per_class("afew")}.
 
 Odd clips in dfew, beyond these, as every collection has them:
 {odd}

@@ -33,7 +33,7 @@ class Person:
 
     def at(self, *mesh: int) -> NDArray[np.float32]:
         """The mean of some mesh points, float32[2] (x, y) in portrait pixels."""
-        return np.mean([self.points[number] for number in mesh], axis=0, dtype=np.float64).astype(np.float32)
+        return np.array([self.points[number] for number in mesh], np.float32).mean(axis=0, keepdims=True)[0]
 
 
 @cache

@@ -75,11 +75,11 @@ def main() -> None:
         mesh = np.array(face["mesh"], np.float64)
         matrix = portrait_matrix(mesh)
         portrait = cv2.warpAffine(photo, matrix, CANVAS, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-        _write_jpeg(arguments.out / f"{name}.jpg", focus_on_head(portrait))
+        _write_jpeg(arguments.out / f"{name}.jpg", focus_on_head(np.asarray(portrait, np.uint8)))
         moved = mesh @ matrix[:, :2].T + matrix[:, 2]
         people[name] = {str(number): [round(float(c), 1) for c in moved[number]] for number in MESH_POINTS}
     x, y = BACKGROUND_AT[0] - CANVAS[0] // 2, BACKGROUND_AT[1] - CANVAS[1] // 2
-    _write_jpeg(arguments.out / "background.jpg", photo[y : y + CANVAS[1], x : x + CANVAS[0]])
+    _write_jpeg(arguments.out / "background.jpg", np.asarray(photo, np.uint8)[y : y + CANVAS[1], x : x + CANVAS[0]])
     document = {
         "source": "Fifth Solvay Conference, Brussels 1927, photograph by Benjamin Couprie (public domain)",
         "points": "MediaPipe face mesh number -> x, y in pixels of the portrait NAME.jpg",

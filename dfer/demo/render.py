@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfer.demo.acting import Performance
-from dfer.demo.camera import Look, expose, look_through, picture_grid
+from dfer.demo.camera import Look, expose, picture_grid
 from dfer.demo.expressions import WRINKLES
 from dfer.demo.people import IOD, Person
 from dfer.demo.warp import (
@@ -24,6 +24,7 @@ from dfer.demo.warp import (
     invert,
     lip_distance,
     lip_line,
+    look_up,
     mouth_fields,
     wrinkles,
 )
@@ -49,7 +50,7 @@ def pictures(who: Person, performance: Performance, look: Look) -> Iterator[NDAr
         places = picture_grid(view, look.size) + _seen(back, view, look.size)
         tear = puppet.tear(frame)
         if tear is None:
-            yield look_through(portrait, places)
+            yield look_up(portrait, places)
             continue
         field[..., 1] += tear
         torn_back = invert(field, torn_back)
@@ -62,7 +63,7 @@ def pictures(who: Person, performance: Performance, look: Look) -> Iterator[NDAr
         below_upper, below_lower = puppet.below_lips(upper), puppet.below_lips(lower)
         # Each pixel belongs to the nearer lip; what lies between both is the inside of the mouth, painted over it.
         places[box] = np.where((below_upper + below_lower > 0)[..., None], lower, upper)
-        picture = look_through(portrait, places)
+        picture = look_up(portrait, places)
         teeth = (float(performance.teeth[frame, 0]), float(performance.teeth[frame, 1]))
         picture[box] = puppet.mouth.paint(picture[box], upper[..., 0], below_upper, -below_lower, teeth)
         yield picture
@@ -102,10 +103,11 @@ class _Puppet:
         return np.float32(max(both.mean(), 0.0))
 
     def field(self, frame: int) -> Field:
-        return cast("Field", np.tensordot(self.weights[frame], self.basis, axes=1))
+        # Not tensordot: that is threaded, and every process of the pool would start a thread for each CPU.
+        return cast("Field", np.einsum("n,nhwc->hwc", self.weights[frame], self.basis))
 
     def tear(self, frame: int) -> Field | None:
-        """How far what is below the lips is moved away from what is above, pixels down; None where the mouth is shut."""
+        """How far down what is below the lips moves away from what is above, in pixels; None for a shut mouth."""
         parts = [(self.strength(unit, frame), field) for unit, field in self.tears.items()]
         if not any(strength > 0 for strength, _ in parts):
             return None
@@ -122,7 +124,7 @@ class _Puppet:
         return portrait
 
     def below_lips(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        return look_through(self.distance, places - np.array(WINDOW[:2], np.float32))
+        return look_up(self.distance, places - np.array(WINDOW[:2], np.float32))
 
 
 def _mouth_box(lips: NDArray[np.float32], view: NDArray[np.float32], size: tuple[int, int]) -> tuple[slice, slice]:

@@ -7,7 +7,7 @@ displacements in portrait pixels: a field d says that what was at p is now at p 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from dfer.demo.expressions import (
 from dfer.demo.people import CENTRE, IOD, Person
 
 Field = NDArray[np.float32]
+_Pixel = TypeVar("_Pixel", np.uint8, np.float32)
 
 WINDOW: Final = (192, 40, 320, 352)
 """x, y, width, height in portrait pixels."""
@@ -119,11 +120,11 @@ def wrinkles(who: Person, unit: int) -> NDArray[np.float32]:
             path = np.array(
                 [who.at(*anchor[side]) + IOD * np.array([sign * out, down]) for anchor, out, down in wrinkle.path]
             )
-            canvas = np.zeros_like(total)
+            canvas = np.zeros(total.shape, np.float32)
             points = np.rint((path - WINDOW[:2]) * 16).astype(np.int32)
             cv2.polylines(canvas, [points], False, 1.0, thickness=3, lineType=cv2.LINE_8, shift=4)
-            canvas = cv2.GaussianBlur(canvas, (0, 0), wrinkle.width * IOD)
-            total += np.float32(wrinkle.gain) * canvas / max(float(canvas.max()), 1e-6)
+            soft = np.asarray(cv2.GaussianBlur(canvas, (0, 0), wrinkle.width * IOD), np.float32)
+            total += np.float32(wrinkle.gain) * soft / soft.max()
     return total
 
 
@@ -144,7 +145,14 @@ def sample(field: Field, offset: Field) -> Field:
     """`field` at each grid node plus `offset` (portrait pixels), bilinear; both on the grid."""
     places = offset * np.float32(1 / STEP)
     places += _NODES
-    return cast("Field", cv2.remap(field, places, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return look_up(field, places)
+
+
+def look_up(image: NDArray[_Pixel], places: NDArray[np.float32]) -> NDArray[_Pixel]:
+    """`image` [h,w] or [h,w,C] at `places` float32[H,W,2] (x, y), bilinear; outside, its rim is repeated."""
+    # The stubs do not know that the second map may be left out when the first holds both coordinates.
+    seen = cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return cast("NDArray[_Pixel]", seen)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,7 +42,7 @@ class Counts:
 
 
 class ClipError(Exception):
-    """A clip without usable faces: `reason` (one of dfer.faces.index.REASONS), `detail` for people, and the `counts`."""
+    """A clip without usable faces: `reason` (one of dfer.faces.index.REASONS), `detail` for people, and `counts`."""
 
     def __init__(self, reason: str, detail: str, counts: Counts) -> None:
         super().__init__(f"{reason}: {detail}")

@@ -130,7 +130,8 @@ def _shrink(
     part = frame[top:bottom, left:right]
     if part.size == 0:
         return frame, matrix
-    small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small_size = [max(1, round(side * scale)) for side in (part.shape[1], part.shape[0])]
+    small = cv2.resize(part, small_size, interpolation=cv2.INTER_AREA)
     # Pixel centres are at whole numbers: pixel u of the small picture covers x = (u + 0.5) * ratio - 0.5 of the part.
     ratio = np.array([part.shape[1] / small.shape[1], part.shape[0] / small.shape[0]])
     remaining = matrix.copy()

@@ -108,9 +108,8 @@ class FaceDetector:
 
     def _look(self, frame: NDArray[np.uint8], scale: float, margin: float) -> Detections:
         """Detection on the frame times `scale`, with a black margin around it (share of the scaled sides)."""
-        shrunk = scale < 1
-        picture = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if shrunk else frame
-        height, width = picture.shape[:2]
+        height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
+        picture = frame if scale == 1 else cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
         top, left = round(height * margin), round(width * margin)
         canvas = np.zeros((*self._canvas(height + 2 * top, width + 2 * left), 3), np.uint8)
         canvas[top : top + height, left : left + width] = picture

@@ -45,7 +45,7 @@ def from_rows(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def check_index(index: pd.DataFrame) -> None:
-    """Raises ValueError, saying where, if a table is not an align index: columns, types, rows at odds with themselves."""
+    """Raises ValueError, saying where, if a table is no align index: columns, types, rows at odds with themselves."""
     if list(index.columns) != SCHEMA.names:
         raise ValueError(f"align index: expected columns {SCHEMA.names}, found {list(index.columns)}")
     try:

@@ -49,6 +49,9 @@ def with_free_input_size(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _double_instead_of_resizing(graph: onnx.GraphProto, shapes: dict[str, list[int]]) -> None:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
     resizes = [node for node in graph.node if node.op_type == "Resize" and len(node.input) == 4 and node.input[3]]
     for node in resizes:
         size = constants.get(node.input[3])

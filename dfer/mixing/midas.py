@@ -51,8 +51,13 @@ def midas(
 
 
 def _mix(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+    # Not blocking: waiting for the copy would mean waiting for all that a GPU still has to do.
+    partner, weight = (
+        partner.to(values.device, non_blocking=True),
+        weight.to(values.device, values.dtype, non_blocking=True),
+    )
     # In place in the gathered copy: no second copy of the batch.
-    return values[partner.to(values.device)].lerp_(values, weight.to(values.device, values.dtype))
+    return values[partner].lerp_(values, weight)
 
 
 def _draw(count: int, alpha: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

@@ -9,8 +9,8 @@ from torch import Tensor
 def normalize_targets(targets: Tensor, how: str) -> Tensor:
     """Normalise target rows float[B, K]: "softmax" (section 3.1, end) or "none", which returns them as they are.
 
-    The softmax of a row that already sums to 1 is nearly uniform: a one-hot row of 7 classes becomes 0.312 and six times
-    0.115. Raises ValueError for another `how`.
+    The softmax of a row that already sums to 1 is nearly uniform: a one-hot row of 7 classes becomes 0.312 and six
+    times 0.115. Raises ValueError for another `how`.
     """
     if how == "softmax":
         return torch.softmax(targets, dim=-1)

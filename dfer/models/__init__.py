@@ -49,7 +49,8 @@ def build(
         raise ValueError(f"expected width in (0, 1] and dropout in [0, 1), found {width} and {dropout}")
     if pretrained is not None and width != 1:
         raise ValueError(
-            f"pretrained weights fit width 1.0 only, found width {width}; set model.width to 1.0 or model.pretrained to null"
+            f"pretrained weights fit width 1.0 only, found width {width}; set model.width to 1.0, or model.pretrained "
+            "to null"
         )
     network, _ = _NETWORKS[name]
     model = network(num_classes, num_segments, width, dropout)

@@ -22,11 +22,11 @@ def load_pretrained(model: nn.Module, pretrained: str) -> None:
 
     Args:
         model: the network; its classifier is called `fc`.
-        pretrained: "imagenet" (torchvision's IMAGENET1K_V1, downloaded once into torch's cache and checked), or the path
-            of a torchvision weight file (a state dict saved by `torch.save`; nothing but tensors is unpickled).
+        pretrained: "imagenet" (torchvision's IMAGENET1K_V1, downloaded once into torch's cache and checked), or the
+            path of a torchvision weight file (a state dict saved by `torch.save`; nothing but tensors is unpickled).
 
-    A classifier of another size is left out and logged; it keeps its random weights. Raises WeightsError when the weights
-    cannot be fetched or read, or when anything else does not fit.
+    A classifier of another size is left out and logged; it keeps its random weights. Raises WeightsError when the
+    weights cannot be fetched or read, or when anything else does not fit.
     """
     state, origin = (_imagenet() if pretrained == "imagenet" else _file(Path(pretrained))), pretrained
     own = model.state_dict()
@@ -51,8 +51,8 @@ def _imagenet() -> dict[str, Tensor]:
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
             f"ImageNet weights could not be fetched from {weights.url}: {error}. Two ways out: download "
-            f"{Path(weights.url).name} elsewhere and give its path as model.pretrained, or set model.pretrained to null "
-            "for random weights."
+            f"{Path(weights.url).name} elsewhere and give its path as model.pretrained, or set model.pretrained to "
+            "null for random weights."
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dfer.shards.clip import Clip
-from dfer.shards.read import Shard, ShardError, open_shard, read, shard_folders
-from dfer.shards.write import ShardInfo, write_shard
+from dfer.shards.reader import Shard, ShardError, open_shard, read, shard_folders
+from dfer.shards.writer import ShardInfo, write_shard
 
 __all__ = ["Clip", "Shard", "ShardError", "ShardInfo", "open_shard", "read", "shard_folders", "write_shard"]

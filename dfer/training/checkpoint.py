@@ -1,7 +1,7 @@
 """The state of a training that is under way: `checkpoint.pt`.
 
-It holds tensors, numbers, strings, lists and dicts alone, so that reading it runs no code. No random state is in it: every
-epoch derives its own from the seed (`dfer.training.randomness`).
+It holds tensors, numbers, strings, lists and dicts alone, so that reading it runs no code. No random state is in it:
+every epoch derives its own from the seed (`dfer.training.randomness`).
 """
 
 from __future__ import annotations

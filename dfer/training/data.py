@@ -28,8 +28,8 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
     """The clips of a table that have aligned faces.
 
     `source[row, epoch]` is (frames uint8[T, 3, S, S], row): for an epoch, one random frame of each segment in a random
-    view; for None, the segments' centres and the whole frame. What an epoch draws depends on the seed, the epoch and the
-    row alone.
+    view; for None, the segments' centres and the whole frame. What an epoch draws depends on the seed, the epoch and
+    the row alone.
 
     Attributes:
         clips: the usable rows of the table, numbered from 0.
@@ -90,11 +90,13 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         row, epoch = key
         if epoch is None:
-            return full_view(self._frames(row, None), self._input_size), row
+            return full_view(self._frames(row, None), self._input_size).contiguous(), row
         if self._augment is None:
             raise ValueError("this source has no augmentation: only its evaluation view can be read")
         generator = stream(self._seed, "clip", epoch, row)
-        return random_view(self._frames(row, generator), self._input_size, self._augment, generator), row
+        view = random_view(self._frames(row, generator), self._input_size, self._augment, generator)
+        # One layout, whoever collates: convolutions round differently in another one.
+        return view.contiguous(), row
 
     def _frames(self, row: int, generator: np.random.Generator | None) -> Tensor:
         """One frame of each segment, uint8[T, 3, H, W]: random ones with a generator, else the centres."""
@@ -103,9 +105,7 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
             self._shards[folder] = open_shard(folder)
         shard = self._shards[folder]
         num_frames = len(shard.frame_indices(place))
-        positions = segment_indices(
-            num_frames, self._num_segments, train=generator is not None, generator=generator
-        )
+        positions = segment_indices(num_frames, self._num_segments, train=generator is not None, generator=generator)
         if row in self._cache:
             frames = self._cache[row][positions]
         elif self._cache_room > 0:
@@ -117,14 +117,12 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
         # Channels last in memory, as stored: torchvision resizes uint8 fastest so.
         return torch.from_numpy(frames).permute(0, 3, 1, 2)
 
-    def _read(
-        self, shard: Shard, place: int, row: int, positions: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.uint8]:
+    def _read(self, shard: Shard, place: int, row: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         clip, wanted = shard.read(place, positions), self.clips["clip_id"].iloc[row]
         if clip.clip_id != wanted:
             raise ShardError(
-                f"{shard.path}: the align index says that row {place} is {wanted}, found {clip.clip_id}; the index is of "
-                "other shards: align again"
+                f"{shard.path}: the align index says that row {place} is {wanted}, found {clip.clip_id}; the index is "
+                "of other shards: align again"
             )
         return clip.frames
 

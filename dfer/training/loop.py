@@ -137,7 +137,7 @@ def _torch_state(threads: int, device: torch.device) -> Iterator[None]:
     torch.set_num_threads(threads or before)
     devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(benchmark=True):
+        with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(enabled=True, benchmark=True):
             yield
     finally:
         torch.set_num_threads(before)

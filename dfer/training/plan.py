@@ -59,22 +59,22 @@ def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFram
 
     Raises ValueError when a part that is needed has no usable clip.
     """
-    given = len(clips)
+    clips = clips.reset_index(drop=True)
+    every = pd.Series(True, index=clips.index)
     aligned = clips["clip_id"].isin(index["clip_id"][index["status"] == "ok"])
-    left_out = {"without aligned face": int((~aligned).sum()), "without single label": 0}
-    if plan.arm.labels == "hard":
-        labelled = has_target(clips, plan.arm)
-        left_out["without single label"] = int((aligned & ~labelled).sum())
-        clips = clips[labelled]
+    # Without votes there is no soft label of any clip: that is an error later on, not a clip to leave out.
+    labelled = has_target(clips, plan.arm) if plan.arm.labels == "hard" else every
+    left_out = {
+        "without aligned face": int((~aligned).sum()),
+        "without single label": int((aligned & ~labelled).sum()),
+    }
     for reason, count in left_out.items():
         if count:
-            _log.warning("%d of %d training clips are left out: %s", count, given, reason)
-
-    inner = None
+            _log.warning("%d of %d training clips are left out: %s", count, len(clips), reason)
+    inner = ~every
     if plan.train.selection == "validation":
-        usable = clips[clips["clip_id"].isin(index["clip_id"][index["status"] == "ok"])]
-        inner = usable[validation_rows(usable, plan.train.validation_share, plan.train.seed)]
-        clips = clips[~clips["clip_id"].isin(inner["clip_id"])]
+        usable = clips[aligned & labelled]
+        inner[usable.index] = validation_rows(usable, plan.train.validation_share, plan.train.seed)
 
     def source(table: pd.DataFrame) -> ClipSource:
         return ClipSource(
@@ -90,9 +90,9 @@ def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFram
         )
 
     return Parts(
-        training=source(clips),
-        validation=None if inner is None else source(inner[inner["label"].notna()]),
-        monitor=None if monitor is None or not plan.train.monitor_every else source(monitor[monitor["label"].notna()]),
+        training=source(clips[labelled & ~inner]),
+        validation=source(clips[inner & clips["label"].notna()]) if inner.any() else None,
+        monitor=source(monitor[monitor["label"].notna()]) if monitor is not None and plan.train.monitor_every else None,
         left_out=left_out,
     )
 

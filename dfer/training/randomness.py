@@ -1,7 +1,7 @@
 """Independent random streams, each derived from the seed and from what it is for.
 
-Nothing depends on how many numbers were drawn before: a training that goes on from a checkpoint, or that reads its clips
-in other processes, draws the same numbers.
+Nothing depends on how many numbers were drawn before: a training that goes on from a checkpoint, or that reads its
+clips in other processes, draws the same numbers.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 class TrainingError(Exception):
-    """The training cannot go on: the loss is no number any more."""
+    """The training cannot go on: it has diverged."""
 
 
 class Run:
@@ -59,7 +59,7 @@ class Run:
             dropout=plan.model.dropout,
         )
         if plan.train.channels_last:
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = network.to(memory_format=torch.channels_last)
         self.model = network.to(device)
         workers, pin_memory = plan.train.loader_workers, device.type == "cuda"
         self._batches = TrainingBatches(len(parts.training), plan.train.batch_size, plan.train.seed)
@@ -85,10 +85,7 @@ class Run:
         loss, accuracy, waited = self._pass(epoch)
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
-            raise TrainingError(
-                f"the loss of epoch {epoch} is {loss}: the training has diverged; try a lower train.learning_rate "
-                f"(now {self._plan.train.learning_rate}), or precision float32"
-            )
+            raise self._diverged(f"the loss of epoch {epoch} is {loss}")
         row: Row = {
             "epoch": epoch,
             "loss": loss,
@@ -102,9 +99,10 @@ class Run:
         for name in self._watched:
             if epoch % every[name] == 0 or epoch == self._plan.train.epochs:
                 row.update(self._look_at(name))
-        past = [done["validation_uar"] for done in self.history if "validation_uar" in done]
-        if row.get("validation_uar", -1.0) > max(past, default=-0.5):
-            self.best_weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+        if "validation_uar" in row:
+            best = max((past["validation_uar"] for past in self.history), default=-1.0)
+            if row["validation_uar"] > best:
+                self.best_weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
         self.history.append(row)
         return row
 
@@ -152,12 +150,20 @@ class Run:
     def _look_at(self, name: str) -> Row:
         source, loader = self._watched[name]
         logits = predict_logits(self.model, loader, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
+        if not np.isfinite(logits).all():
+            raise self._diverged("the network's output is infinite or nan")
         labels, predicted = source.clips["label"].to_numpy("int64"), logits.argmax(axis=1)
         return {
             f"{name}_war": metrics.war(labels, predicted),
             f"{name}_uar": metrics.uar(labels, predicted, len(EMOTIONS)),
             f"{name}_nll": metrics.nll(softmax(logits, axis=1), labels),
         }
+
+    def _diverged(self, sign: str) -> TrainingError:
+        rate = self._plan.train.learning_rate
+        return TrainingError(
+            f"{sign}: the training has diverged; try a lower train.learning_rate (now {rate}), or precision float32"
+        )
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs, for `torch.save`."""
@@ -194,7 +200,8 @@ class Run:
         return {
             "epoch": chosen["epoch"],
             "chosen_by": how,
-            "best_on_test_fold": best and {"epoch": best["epoch"], "war": best["monitor_war"], "uar": best["monitor_uar"]},
+            "best_on_test_fold": best
+            and {"epoch": best["epoch"], "war": best["monitor_war"], "uar": best["monitor_uar"]},
             "clips": {name: len(source) for name, source in sources.items()},
             "left_out": self._parts.left_out,
             "seconds": sum(row["seconds"] for row in self.history),

@@ -12,8 +12,8 @@ def validation_rows(clips: pd.DataFrame, share: float, seed: int) -> pd.Series:
     """Which clips form the validation part, bool[N]; about `share` of them.
 
     By person if every clip's `subject` is known: whole subjects in random order until the share is reached. Otherwise
-    stratified: the share of each class's clips, at least one where a class has two or more; clips without a single label
-    stay in training.
+    stratified: the share of each class's clips, at least one where a class has two or more; clips without a single
+    label stay in training.
 
     Raises ValueError when either part would be without clips.
     """

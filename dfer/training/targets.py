@@ -16,7 +16,7 @@ def has_target(clips: pd.DataFrame, arm: ArmSettings) -> pd.Series:
 
 
 def label_distributions(clips: pd.DataFrame, arm: ArmSettings) -> Tensor:
-    """Rows float32[N, 7] that sum to 1, in our class order: one-hot of `label`, or votes over their number (section 3.2).
+    """Rows float32[N, 7] that sum to 1, in our class order: one-hot of `label`, or votes by their number (section 3.2).
 
     Raises ValueError, naming the data set, where a clip has no label or no votes to make them of.
     """

@@ -22,7 +22,7 @@ def full_view(frames: Tensor, size: int) -> Tensor:
 
 
 def random_view(frames: Tensor, size: int, augment: AugmentSettings, generator: np.random.Generator) -> Tensor:
-    """One random square crop and flip, the same for all frames of the clip: for training ("random scaling", section 4.3).
+    """One random square crop and flip, the same for all frames of a clip: for training ("random scaling", section 4.3).
 
     The side of the crop is uniform in [min_scale, 1] times the shorter side of the frame, its place uniform.
 
@@ -45,6 +45,8 @@ def random_view(frames: Tensor, size: int, augment: AugmentSettings, generator: 
 
 def to_float(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Frames uint8[..., 3, H, W] in 0..255 -> float32, (x / 255 - mean) / std per channel."""
-    scale = torch.tensor([1 / (255 * value) for value in std], device=frames.device).view(-1, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=frames.device).view(-1, 1, 1)
+    scale = torch.tensor([1 / (255 * value) for value in std]).view(-1, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
+    # A blocking copy would wait for all that the GPU still has to do.
+    scale, shift = (tensor.to(frames.device, non_blocking=True) for tensor in (scale, shift))
     return frames.to(torch.float32).mul_(scale).add_(shift)

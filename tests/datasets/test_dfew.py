@@ -204,6 +204,17 @@ def test_an_annotation_that_is_no_workbook(tmp_path: Path, content: bytes) -> No
     assert report.fatal
 
 
+def test_an_encrypted_annotation(tmp_path: Path) -> None:
+    Dfew().write(tmp_path)
+    path = tmp_path / "Annotation" / "annotation.xlsx"
+    content = bytearray(path.read_bytes())
+    for start in (found.start() for found in re.finditer(rb"PK\x01\x02", content)):
+        content[start + 8] |= 1
+    path.write_bytes(content)
+    _, report = check(tmp_path, {"list_unreadable": 1, "unlisted_clips": 3})
+    assert "encrypted" in text_of(report, "list_unreadable")
+
+
 @pytest.mark.parametrize("column", [2, 7, 8])
 def test_an_annotation_without_a_column(tmp_path: Path, column: int) -> None:
     header = [title if place != column else "x" for place, title in enumerate(HEADER)]

@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
         raise PermissionError(13, "Permission denied", "annotation.xlsx")
 
     Dfew().write(tmp_path)
-    monkeypatch.setattr("openpyxl.load_workbook", refuse)
+    monkeypatch.setattr("dfer.datasets.dfew.read_annotation", refuse)
     table, report = inspect("dfew", tmp_path)
     assert table.empty
     assert [finding.code for finding in report.findings] == ["unreadable"]

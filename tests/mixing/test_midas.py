@@ -16,7 +16,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def numbered_clips(count: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Clip i is white in channel i alone, and its label is one-hot at i: the mixture shows who was mixed, and how much."""
+    """Clip i is white in channel i alone and its label one-hot at i: the mixture shows who was mixed, and how much."""
     identity = torch.eye(count, dtype=dtype)
     return identity.view(count, 1, count, 1, 1).expand(count, 3, count, 2, 2).contiguous(), identity
 

@@ -27,8 +27,10 @@ def source_of(toy: ToySet, **options: object) -> ClipSource:
 def counting(tmp_path_factory: pytest.TempPathFactory) -> ToySet:
     """Two clips of 12 and 3 frames; every frame's brightness is ten times its number. Stored exactly, as NPZ."""
     root = tmp_path_factory.mktemp("counting")
-    frames = [np.full((count, 16, 16, 3), 0, np.uint8) + (10 * np.arange(count, dtype=np.uint8))[:, None, None, None]
-              for count in (12, 3)]
+    frames = [
+        np.full((count, 16, 16, 3), 0, np.uint8) + (10 * np.arange(count, dtype=np.uint8))[:, None, None, None]
+        for count in (12, 3)
+    ]
     clips = [toy_clip(f"count/{number}", frame) for number, frame in enumerate(frames)]
     write_shard(root / "only", clips, settings=ShardSettings(format="npz"))
     table = pd.DataFrame({"clip_id": ["count/0", "count/1"], "label": [0, 1], "votes": [None, None]})
@@ -99,7 +101,7 @@ def test_tables_that_cannot_be_read_are_refused(toy_set: ToySet) -> None:
             toy_set.clips.replace("toy/004", "toy/003"), toy_set.index, toy_set.root, num_segments=4, input_size=32
         )
     renamed = toy_set.clips.assign(clip_id="other/" + toy_set.clips["clip_id"])
-    with pytest.raises(ValueError, match="none of 71 clips has aligned faces .*70 of them ok"):
+    with pytest.raises(ValueError, match=r"none of 71 clips has aligned faces .*70 of them ok"):
         ClipSource(renamed, toy_set.index, toy_set.root, num_segments=4, input_size=32)
     with pytest.raises(ValueError, match="evaluation view"):
         source_of(toy_set, augment=None)[0, 1]
@@ -143,6 +145,8 @@ def test_reading_in_other_processes_changes_nothing(toy_set: ToySet) -> None:
     for (frames, rows), (other_frames, other_rows) in zip(epochs[0], epochs[2], strict=True):
         assert torch.equal(rows, other_rows)
         assert torch.equal(frames, other_frames)
+        assert frames.is_contiguous()
+        assert other_frames.is_contiguous()
 
 
 def test_a_source_that_was_read_from_can_be_pickled(toy_set: ToySet) -> None:

@@ -28,7 +28,8 @@ def test_the_evaluation_sees_the_whole_frame() -> None:
 
 def test_shrinking_does_not_alias() -> None:
     stripes = (torch.arange(64) % 2 * 255).to(torch.uint8).expand(1, 3, 64, 64).contiguous()
-    assert (full_view(stripes, 16).float() - 127.5).abs().max() < 3
+    inside = full_view(stripes, 16)[..., 1:-1].float()
+    assert (inside - 127.5).abs().max() < 3
 
 
 def views(augment: AugmentSettings, count: int = 200) -> list[Tensor]:
@@ -53,9 +54,9 @@ def test_the_crop_is_square_and_between_min_scale_and_the_whole_frame() -> None:
 
 
 def test_crops_reach_every_corner() -> None:
-    least = np.array([view[0, :2].amin(dim=(1, 2)).numpy() for view in views(AugmentSettings(min_scale=0.5))])
+    least = np.array([view[0, :2].amin(dim=(1, 2)).tolist() for view in views(AugmentSettings(min_scale=0.5))])
     for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        assert (np.sign(least - 64).clip(0) == corner).all(axis=1).any()
+        assert ((least > 64) == corner).all(axis=1).any()
 
 
 @pytest.mark.parametrize(("probability", "low", "high"), [(0.0, 0, 0), (0.5, 70, 130), (1.0, 200, 200)])

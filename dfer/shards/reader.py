@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dfer.natural import natural_key
 from dfer.shards import npz, parquet
 from dfer.shards.clip import Clip
-from dfer.shards.write import SCHEMA_VERSION
+from dfer.shards.writer import SCHEMA_VERSION
 
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dfer.faces.index import SCHEMA, check_index, from_rows, merge_indices, read_index, write_index
+
+
+def row(clip_id: str, **changes: Any) -> dict[str, Any]:
+    good = {
+        "clip_id": clip_id,
+        "status": "ok",
+        "reason": "",
+        "detail": "",
+        "frames_seen": 10,
+        "frames_with_face": 9,
+        "frames_kept": 9,
+        "close_up_frames": 0,
+        "interpolated_frames": 0,
+        "faces_max": 1,
+        "shard": "part",
+        "row": 0,
+    }
+    return good | changes
+
+
+def failed(clip_id: str, reason: str = "no_face") -> dict[str, Any]:
+    return row(clip_id, status="failed", reason=reason, detail="nobody there", frames_kept=0, shard="", row=-1)
+
+
+def test_an_index_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    index = from_rows([row("a/1"), failed("a/2")])
+    write_index(tmp_path / "index.parquet", index)
+    pd.testing.assert_frame_equal(read_index(tmp_path / "index.parquet"), index)
+    assert pq.read_schema(tmp_path / "index.parquet").equals(SCHEMA)
+    assert [path.name for path in tmp_path.iterdir()] == ["index.parquet"]
+
+
+def test_an_index_without_clips_is_valid(tmp_path: Path) -> None:
+    write_index(tmp_path / "index.parquet", from_rows([]))
+    assert len(read_index(tmp_path / "index.parquet")) == 0
+
+
+def test_merged_indices_name_the_shard_of_each_clip() -> None:
+    merged = merge_indices(
+        [from_rows([row("a/1"), failed("a/2")]), from_rows([row("a/3", row=0), row("a/4", row=1)])], ["s-0", "s-1"]
+    )
+    assert merged["clip_id"].tolist() == ["a/1", "a/2", "a/3", "a/4"]
+    assert merged["shard"].tolist() == ["s-0", "", "s-1", "s-1"]
+    assert merged["row"].tolist() == [0, -1, 0, 1]
+
+
+def test_merging_nothing_gives_an_empty_index() -> None:
+    assert merge_indices([], []).columns.tolist() == SCHEMA.names
+
+
+def test_a_clip_in_two_shards_is_an_error() -> None:
+    with pytest.raises(ValueError, match="twice: a/1"):
+        merge_indices([from_rows([row("a/1")]), from_rows([row("a/1")])], ["s-0", "s-1"])
+    with pytest.raises(ValueError):
+        merge_indices([from_rows([row("a/1")])], ["s-0", "s-1"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([row("a", status="fine")], "status"),
+        ([row("a", reason="no_face")], "ok with a reason"),
+        ([row("a", row=-1)], "ok with a reason, or without shard, row and frames"),
+        ([row("a", frames_kept=0)], "without shard, row and frames"),
+        ([failed("a", reason="bad_luck")], "unknown reason"),
+        ([failed("a") | {"row": 3}], "place in a shard"),
+        ([row("a"), row("a")], "twice"),
+    ],
+)
+def test_rows_at_odds_with_themselves_are_refused(rows: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_index(from_rows(rows))
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected columns"):
+        check_index(from_rows([row("a")]).drop(columns="detail"))
+    with pytest.raises(ValueError, match="row"):
+        check_index(from_rows([row("a")]).astype({"row": str}).assign(row="first"))
+    with pytest.raises(ValueError, match="null"):
+        check_index(from_rows([row("a")]).assign(detail=None))
+    other = tmp_path / "other.parquet"
+    pq.write_table(pa.table({"x": [1]}), other)
+    with pytest.raises(ValueError, match=r"other\.parquet"):
+        read_index(other)
+    other.write_text("not parquet")
+    with pytest.raises(ValueError, match=r"other\.parquet"):
+        read_index(other)

@@ -1,0 +1,361 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from conftest import ToySet
+from safetensors.torch import load_file
+
+from dfer.labels import EMOTIONS
+from dfer.models.saved import load_model
+from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.training import CheckpointError, TrainingError, TrainResult, read_extra, train
+
+HARD, SOFT = ArmSettings(labels="hard"), ArmSettings(labels="soft")
+MIDAS = ArmSettings(labels="soft", mixing="midas", normalize="softmax")
+TIMES = {"seconds", "clips_per_second", "data_seconds"}
+
+
+def run(
+    toy: ToySet, folder: Path, arm: ArmSettings = HARD, *, settings: dict | None = None, **options: Any
+) -> TrainResult:
+    quick = {"epochs": 2, "optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.02, "schedule": "onecycle"}
+    chosen: dict[str, Any] = {
+        "clips": toy.clips,
+        "monitor": toy.clips,
+        "model": ModelSettings(width=0.25, pretrained=None, input_size=32),
+        "card": {},
+        "threads": 1,
+        **options,
+    }
+    return train(
+        index=toy.index,
+        root=toy.root,
+        arm=arm,
+        mixing=MixingSettings(),
+        sampling=SamplingSettings(num_segments=4),
+        settings=TrainSettings(**{**quick, **(settings or {})}),
+        folder=folder,
+        **chosen,
+    )
+
+
+def numbers(history: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in history]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(first: Path, second: Path) -> bool:
+    a, b = weights(first), weights(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def few(toy: ToySet, count: int) -> ToySet:
+    return replace(toy, clips=toy.clips[:count])
+
+
+def test_hard_labels_are_learnt_and_so_is_the_order_of_frames(toy_set: ToySet, tmp_path: Path) -> None:
+    result = run(toy_set, tmp_path, settings={"epochs": 8, "monitor_every": 8})
+    last = result.history[-1]
+    # Two of the seven classes differ in the order of their frames alone.
+    assert last["train_accuracy"] > 0.9
+    assert last["monitor_uar"] > 0.95
+    assert last["loss"] < 0.5 < result.history[0]["loss"]
+    assert ["monitor_uar" in row for row in result.history] == [False] * 7 + [True]
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        SOFT,
+        MIDAS,
+        ArmSettings(labels="hard", mixing="midas", normalize="softmax"),
+        ArmSettings(labels="soft", normalize="softmax"),
+    ],
+)
+def test_every_arm_learns_something(toy_set: ToySet, tmp_path: Path, arm: ArmSettings) -> None:
+    result = run(few(toy_set, 42), tmp_path, arm, settings={"epochs": 6, "monitor_every": 6})
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert result.history[-1]["monitor_war"] > 0.4
+
+
+def test_the_softmax_target_keeps_the_loss_near_its_entropy(toy_set: ToySet, tmp_path: Path) -> None:
+    result = run(few(toy_set, 20), tmp_path, MIDAS)
+    # The least loss against the softmax of a distribution over 7 classes is that target's entropy.
+    least = torch.softmax(torch.eye(7)[0], 0)
+    entropy = float(-(least * least.log()).sum())
+    assert all(row["loss"] > entropy for row in result.history)
+
+
+def test_the_folder_has_model_card_and_history(toy_set: ToySet, tmp_path: Path) -> None:
+    result = run(toy_set, tmp_path / "made" / "here", SOFT, card={"alignment": {"size": 32}})
+    assert {path.name for path in result.folder.iterdir()} == {
+        "checkpoint.pt",
+        "history.json",
+        "model.json",
+        "model.safetensors",
+    }
+    history = json.loads((result.folder / "history.json").read_text())
+    assert history == {"summary": result.summary, "epochs": result.history}
+    assert result.summary["clips"] == {"training": 70, "monitor": 70}
+    assert result.summary["left_out"] == {"without aligned face": 1, "without single label": 0}
+    model, card = load_model(result.folder)
+    assert not model.training
+    assert card["classes"] == list(EMOTIONS)
+    assert (card["num_segments"], card["input_size"], card["width"]) == (4, 32, 0.25)
+    assert (card["epoch"], card["chosen_by"]) == (2, "last epoch")
+    assert card["settings"]["arm"] == SOFT.model_dump()
+    assert card["alignment"] == {"size": 32}
+    assert model(torch.zeros(1, 4, 3, 32, 32)).shape == (1, 7)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 30)
+    folders = {name: tmp_path / name for name in ("first", "again", "workers", "other")}
+    first = run(toy, folders["first"], MIDAS)
+    torch.rand(3)
+    again = run(toy, folders["again"], MIDAS)
+    workers = run(toy, folders["workers"], MIDAS, settings={"loader_workers": 2})
+    run(toy, folders["other"], MIDAS, settings={"seed": 1})
+    assert numbers(first.history) == numbers(again.history) == numbers(workers.history)
+    assert same(folders["first"], folders["again"])
+    assert same(folders["first"], folders["workers"])
+    assert not same(folders["first"], folders["other"])
+
+
+def test_training_leaves_the_callers_random_state_and_threads_alone(toy_set: ToySet, tmp_path: Path) -> None:
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    seen: list[int] = []
+    torch.set_num_threads(3)
+    try:
+        run(few(toy_set, 5), tmp_path, settings={"epochs": 1}, on_epoch=lambda _: seen.append(torch.get_num_threads()))
+        assert (seen, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_arms_start_from_the_same_weights_and_see_the_same_batches(
+    toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list] = {"hard": [], "midas": []}
+    from dfer.training.run import Run
+
+    step = Run._step
+    for name, arm in (("hard", HARD), ("midas", MIDAS)):
+
+        def watched(self: Run, frames: torch.Tensor, *arguments: Any, name: str = name) -> Any:
+            if not seen[name]:
+                seen[name].append(self.model.conv1.weight.detach().clone())
+            seen[name].append(frames.clone())
+            return step(self, frames, *arguments)
+
+        monkeypatch.setattr(Run, "_step", watched)
+        run(few(toy_set, 20), tmp_path / name, arm)
+    assert len(seen["hard"]) == 1 + 2 * 3
+    assert all(torch.equal(a, b) for a, b in zip(seen["hard"], seen["midas"], strict=True))
+
+
+class Killed(Exception):
+    pass
+
+
+def killer(epoch: int) -> Any:
+    def on_epoch(row: dict) -> None:
+        if row["epoch"] == epoch:
+            raise Killed
+
+    return on_epoch
+
+
+@pytest.mark.parametrize(
+    ("arm", "settings", "killed_in", "kept"),
+    [
+        (MIDAS, {"checkpoint_every": 1}, 3, 2),
+        (MIDAS, {"checkpoint_every": 2, "optimizer": "sgd", "schedule": "cosine", "momentum": 0.9}, 4, 2),
+        (HARD, {"selection": "validation", "validation_share": 0.3}, 4, 3),
+        (HARD, {}, 1, 0),
+    ],
+)
+def test_a_killed_training_goes_on_to_the_same_numbers(
+    toy_set: ToySet, tmp_path: Path, arm: ArmSettings, settings: dict, killed_in: int, kept: int
+) -> None:
+    toy, settings = few(toy_set, 21), {"epochs": 4, **settings}
+    whole = run(toy, tmp_path / "whole", arm, settings=settings)
+    with pytest.raises(Killed):
+        run(toy, tmp_path / "killed", arm, settings=settings, on_epoch=killer(killed_in))
+    assert not (tmp_path / "killed" / "model.json").exists()
+    (tmp_path / "killed" / ".checkpoint.pt.123.part").write_bytes(b"half")
+    seen: list[dict] = []
+    resumed = run(toy, tmp_path / "killed", arm, settings=settings, on_epoch=seen.append)
+    assert [row["epoch"] for row in seen] == list(range(kept + 1, 5))
+    assert numbers(resumed.history) == numbers(whole.history)
+    assert resumed.epoch == whole.epoch
+    assert same(tmp_path / "killed", tmp_path / "whole")
+    assert not list((tmp_path / "killed").glob(".*"))
+
+
+def test_a_finished_training_is_not_trained_again(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 10)
+    first = run(toy, tmp_path)
+    again = run(toy, tmp_path, on_epoch=killer(1))
+    assert again == first
+
+
+def test_the_callers_extra_is_kept_in_the_checkpoint(toy_set: ToySet, tmp_path: Path) -> None:
+    assert read_extra(tmp_path) is None
+    run(few(toy_set, 10), tmp_path, settings={"epochs": 1}, extra={"run_id": "abc"})
+    assert read_extra(tmp_path) == {"run_id": "abc"}
+
+
+def test_a_checkpoint_of_other_settings_or_clips_is_refused(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 10)
+    run(toy, tmp_path)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt .*train\.epochs was 2, is 3"):
+        run(toy, tmp_path, settings={"epochs": 3})
+    with pytest.raises(CheckpointError, match=r"arm\.labels was hard, is soft"):
+        run(toy, tmp_path, SOFT)
+    with pytest.raises(CheckpointError, match=r"training clips was 10 .*, is 9"):
+        run(few(toy_set, 9), tmp_path)
+    relabelled = toy.clips.assign(label=(toy.clips["label"] + 1) % 7)
+    with pytest.raises(CheckpointError, match="training clips was 10"):
+        run(replace(toy, clips=relabelled), tmp_path)
+    # How fast it runs may change.
+    run(toy, tmp_path, settings={"loader_workers": 1, "checkpoint_every": 2})
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "text"])
+def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(toy_set: ToySet, tmp_path: Path, damage: str) -> None:
+    toy = few(toy_set, 10)
+    run(toy, tmp_path, settings={"epochs": 1})
+    path = tmp_path / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"cut": content[: len(content) // 2], "flip": content, "text": b"no checkpoint"}[damage])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is damaged .*delete it to train again"):
+        run(toy, tmp_path, settings={"epochs": 1})
+
+
+def test_the_validation_part_chooses_the_epoch_and_the_test_fold_is_only_recorded(
+    toy_set: ToySet, tmp_path: Path
+) -> None:
+    seen: list[dict] = []
+    result = run(
+        toy_set,
+        tmp_path,
+        settings={"epochs": 3, "selection": "validation", "validation_share": 0.3},
+        on_epoch=seen.append,
+    )
+    assert result.summary["clips"]["training"] + result.summary["clips"]["validation"] == 70
+    best = max(seen, key=lambda row: row["validation_uar"])
+    assert result.epoch == best["epoch"]
+    _, card = load_model(tmp_path)
+    assert "validation" in card["chosen_by"]
+    on_test = max(seen, key=lambda row: row["monitor_uar"])
+    assert result.summary["best_on_test_fold"] == {
+        "epoch": on_test["epoch"],
+        "war": on_test["monitor_war"],
+        "uar": on_test["monitor_uar"],
+    }
+
+
+def test_the_saved_weights_are_those_of_the_chosen_epoch(toy_set: ToySet, tmp_path: Path) -> None:
+    settings = {"epochs": 5, "selection": "validation", "validation_share": 0.3, "monitor_every": 1, "seed": 2}
+    result = run(few(toy_set, 35), tmp_path, settings=settings)
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    best = checkpoint["best_weights"]
+    assert all(torch.equal(tensor, best[name]) for name, tensor in weights(tmp_path).items())
+    is_last = all(torch.equal(tensor, checkpoint["model"][name]) for name, tensor in best.items())
+    assert is_last == (result.epoch == 5)
+
+
+def test_the_test_fold_decides_nothing(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 20)
+    watched = run(toy, tmp_path / "watched")
+    alone = run(toy, tmp_path / "alone", monitor=None)
+    never = run(toy, tmp_path / "never", settings={"monitor_every": 0})
+    assert same(tmp_path / "watched", tmp_path / "alone")
+    assert same(tmp_path / "watched", tmp_path / "never")
+    assert watched.summary["best_on_test_fold"] is not None
+    assert alone.summary["best_on_test_fold"] is never.summary["best_on_test_fold"] is None
+
+
+def test_ambiguous_clips_are_trained_on_with_soft_labels_and_left_out_of_hard_ones(
+    toy_set: ToySet, tmp_path: Path
+) -> None:
+    clips = toy_set.clips[:20].assign(label=toy_set.clips["label"].mask(toy_set.clips.index < 3)[:20])
+    toy = replace(toy_set, clips=clips)
+    soft = run(toy, tmp_path / "soft", SOFT, monitor=None, settings={"epochs": 1})
+    hard = run(toy, tmp_path / "hard", HARD, monitor=None, settings={"epochs": 1})
+    assert (soft.summary["clips"]["training"], soft.summary["left_out"]["without single label"]) == (20, 0)
+    assert (hard.summary["clips"]["training"], hard.summary["left_out"]["without single label"]) == (17, 3)
+    unlabelled = toy_set.clips[:6].assign(label=pd.array([None] * 6, "Int64"))
+    nothing = run(replace(toy_set, clips=unlabelled), tmp_path / "none", SOFT, monitor=None, settings={"epochs": 1})
+    assert nothing.history[0]["train_accuracy"] is None
+
+
+def test_what_cannot_be_trained_is_an_error(toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    voteless = toy_set.clips.assign(votes=None)
+    with pytest.raises(ValueError, match="70 of 70 clips of toy have no votes"):
+        run(replace(toy_set, clips=voteless), tmp_path, SOFT)
+    with pytest.raises(ValueError, match="two clips or more"):
+        run(few(toy_set, 1), tmp_path)
+    with pytest.raises(ValueError, match="none of 1 clips"):
+        run(toy_set, tmp_path, clips=toy_set.clips[70:])
+    with pytest.raises(ValueError, match="'float32'"):
+        run(toy_set, tmp_path, settings={"precision": "bfloat16", "device": "cpu"})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="CUDA"):
+        run(toy_set, tmp_path, settings={"device": "cuda"})
+    with pytest.raises(ValueError, match="every card has classes"):
+        run(toy_set, tmp_path, card={"classes": []})
+
+
+def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 20)
+    hot = {"epochs": 3, "optimizer": "sgd", "schedule": "cosine", "learning_rate": 1e30}
+    with pytest.raises(TrainingError, match=r"epoch 1 is (nan|inf).*lower train\.learning_rate"):
+        run(toy, tmp_path, settings=hot)
+    # With a single step an epoch, the loss is still that of the weights before it.
+    with pytest.raises(TrainingError, match="output is infinite or nan"):
+        run(toy, tmp_path, settings={**hot, "batch_size": 20})
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_channels_last_computes_the_same(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 20)
+    plain = run(toy, tmp_path / "plain", settings={"epochs": 1})
+    last = run(toy, tmp_path / "last", settings={"epochs": 1, "channels_last": True})
+    assert last.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-2)
+
+
+@pytest.mark.slow
+def test_the_papers_network_takes_a_step(toy_set: ToySet, tmp_path: Path) -> None:
+    result = run(
+        few(toy_set, 8),
+        tmp_path,
+        MIDAS,
+        model=ModelSettings(width=1.0, pretrained=None, input_size=64),
+        settings={"epochs": 2, "optimizer": "sgd", "schedule": "cosine", "learning_rate": 0.02},
+    )
+    assert result.history[-1]["loss"] < 5
+    model, _ = load_model(tmp_path)
+    assert model.fc.in_features == 512
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_gpu_learns_in_every_precision(toy_set: ToySet, tmp_path: Path, precision: str) -> None:
+    settings = {"epochs": 6, "device": "cuda", "precision": precision, "channels_last": True, "monitor_every": 6}
+    with pytest.raises(Killed):
+        run(toy_set, tmp_path, SOFT, settings=settings, on_epoch=killer(3))
+    result = run(toy_set, tmp_path, SOFT, settings=settings)
+    assert result.history[-1]["monitor_war"] > 0.8
