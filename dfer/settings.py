@@ -29,7 +29,7 @@ class DetectionSettings(Section):
         "scrfd-2.5g", description="'scrfd-2.5g', an InsightFace pack ('buffalo_l'), or a path to a .onnx"
     )
     provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; one that is absent is an error")
-    input_size: int = Field(640, ge=64, multiple_of=32, description="side of the square detector input, pixels")
+    input_size: int = Field(640, ge=64, multiple_of=32, description="the longest side of what the detector sees, pixels")
     threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
     close_up_fallback: bool = Field(True, description="look again in a padded picture where no face was found")
 
@@ -45,8 +45,10 @@ class AlignmentSettings(Section):
     """Five key points to a template (section 4.2)."""
 
     size: int = Field(224, ge=16, description="side of the aligned crop, pixels")
-    margin: float = Field(0.25, ge=0.0, le=2.0, description="room around the tight face template, share of its side")
-    transform: Literal["similarity", "affine"] = "similarity"
+    margin: float = Field(0.3, ge=0.0, le=2.0, description="room around the tight face template, share of its side")
+    transform: Literal["similarity", "affine"] = Field(
+        "affine", description="affine also evens out the proportions of faces, similarity keeps them"
+    )
 
 
 class ShardSettings(Section):

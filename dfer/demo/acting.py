@@ -47,6 +47,8 @@ def perform(intensities: Sequence[float], frames: int, generator: np.random.Gene
         strength[unit] = strength.get(unit, 0.0) + sides
 
     for emotion, intensity in zip(EMOTIONS, intensities, strict=True):
+        if intensity == 0:
+            continue
         recipes = RECIPES[emotion]
         recipe = recipes[int(generator.integers(len(recipes)))]
         start = generator.uniform(0, 0.22)
@@ -68,10 +70,10 @@ def perform(intensities: Sequence[float], frames: int, generator: np.random.Gene
     if generator.random() < 0.5:
         middle = generator.uniform(0.1, 0.9) * frames
         add(BLINK, np.clip(1 - np.abs(np.arange(frames) - middle) / 3.0, 0, 1) ** 0.7)
+        strength[BLINK] = np.minimum(strength[BLINK], 1.0)
 
     units = tuple(sorted(strength))
     stacked = np.stack([strength[unit] for unit in units], axis=1)
-    stacked[:, units.index(BLINK)] = np.minimum(stacked[:, units.index(BLINK)], 1.0)
     return Performance(units, stacked.astype(np.float32), head.astype(np.float32), teeth.astype(np.float32))
 
 

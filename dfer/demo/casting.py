@@ -13,15 +13,18 @@ from dfer.demo.people import names
 from dfer.labels import EMOTIONS
 
 CLASS_SHARES: Final = {
-    "happy": 0.20,
-    "sad": 0.16,
-    "neutral": 0.18,
+    "happy": 0.19,
+    "sad": 0.15,
+    "neutral": 0.17,
     "angry": 0.16,
     "surprise": 0.13,
-    "disgust": 0.08,
-    "fear": 0.09,
+    "disgust": 0.10,
+    "fear": 0.10,
 }
-"""DFEW's imbalance, softened: with its own 1 % of disgust, a few hundred clips would hold three of them."""
+"""DFEW's imbalance, softened: with its own 1 % of disgust, a few hundred clips would hold three of them.
+
+At the default size everybody shows every class, and about ten clips of each class are left to test on.
+"""
 
 FOLDS: Final = (1, 2, 3, 4, 5)
 AFEW_SHARE: Final = 0.28
@@ -31,10 +34,13 @@ _TRAIN_AFEW_PEOPLE: Final = 1
 _MIXED: Final = 0.35
 _FRAMES: Final = (24, 40)
 
-# Fold 1 is the one that the demo trains on: its test part gets enough clips of the rare classes to say something.
-_FOLD_SHARES: Final = {1: 0.28, 2: 0.18, 3: 0.18, 4: 0.18, 5: 0.18}
-_FOLD_SHARES_RARE: Final = {1: 0.48, 2: 0.13, 3: 0.13, 4: 0.13, 5: 0.13}
-_RARE: Final = 0.10
+# Fold 1 is the one that the demo trains on, so its test part holds more people and, of each class, enough clips to say
+# something: a share of the class, but not less than this share of all clips (14 of 320).
+_FIRST_FOLD: Final = 0.28
+_FIRST_FOLD_LEAST: Final = 0.045
+
+# How neutral a face looks for each part that its emotions lack to full intensity.
+_FAINT_IS_NEUTRAL: Final = 0.6
 
 # Which second emotion comes with the first, as weights (paper, section 5.4).
 _COMPANIONS: Final[dict[str, dict[str, float]]] = {
@@ -120,7 +126,7 @@ def _cast_dfew(clips: int, troupes: dict[int, list[str]], generator: np.random.G
     assigned = dict.fromkeys(FOLDS, 0)
     plans = []
     for emotion, count in class_counts(clips).items():
-        shares = _FOLD_SHARES_RARE if CLASS_SHARES[emotion] < _RARE else _FOLD_SHARES
+        shares = _fold_shares(max(_FIRST_FOLD, _FIRST_FOLD_LEAST / CLASS_SHARES[emotion]))
         inside = dict.fromkeys(FOLDS, 0)
         turns = {fold: _turns(troupe, generator) for fold, troupe in troupes.items()}
         for index in range(count):
@@ -204,12 +210,17 @@ def _dfew_clip(
 
 def _neediest_fold(shares: dict[int, float], inside: dict[int, int], assigned: dict[int, int]) -> int:
     """The fold that lacks most: of this class, and of clips altogether."""
+    overall = _fold_shares(_FIRST_FOLD)
     class_size, total = sum(inside.values()) + 1, sum(assigned.values()) + 1
 
     def lack(fold: int) -> float:
-        return 2 * (shares[fold] * class_size - inside[fold]) + _FOLD_SHARES[fold] * total - assigned[fold]
+        return 2 * (shares[fold] * class_size - inside[fold]) + overall[fold] * total - assigned[fold]
 
     return max(FOLDS, key=lack)
+
+
+def _fold_shares(first: float) -> dict[int, float]:
+    return {fold: first if fold == FOLDS[0] else (1 - first) / (len(FOLDS) - 1) for fold in FOLDS}
 
 
 def _turns(people: Sequence[str], generator: np.random.Generator) -> list[str]:
@@ -221,8 +232,8 @@ def _draw_intensities(emotion: str, generator: np.random.Generator) -> tuple[flo
         return _pure(emotion, generator)
     companions = _COMPANIONS[emotion]
     second = str(generator.choice(list(companions), p=list(companions.values())))
-    size = generator.uniform(0.20, 0.45)
-    main = 1 - size if emotion == "neutral" else generator.uniform(0.65, 0.85)
+    size = generator.uniform(0.20, 0.40)
+    main = 1 - size if "neutral" in (emotion, second) else generator.uniform(0.65, 0.85)
     return _intensities({emotion: main, second: size})
 
 
@@ -231,6 +242,6 @@ def _pure(emotion: str, generator: np.random.Generator) -> tuple[float, ...]:
 
 
 def _intensities(shown: dict[str, float]) -> tuple[float, ...]:
-    """Seven intensities; what is missing to 1 looks neutral."""
-    rest = max(0.0, 1 - sum(shown.values()))
+    """Seven intensities, in the order of EMOTIONS."""
+    rest = _FAINT_IS_NEUTRAL * max(0.0, 1 - sum(shown.values()))
     return tuple(round(shown.get(emotion, 0.0) + (rest if emotion == "neutral" else 0.0), 4) for emotion in EMOTIONS)

@@ -17,6 +17,7 @@ from dfer.demo.encoding import rotate_clockwise, write_h264, write_mpeg4
 from dfer.demo.people import person, read_picture
 from dfer.demo.render import film
 from dfer.demo.warp import look_up
+from dfer.files import replacing
 
 Planes = NDArray[np.uint8]
 
@@ -32,15 +33,13 @@ def write_clip(plan: ClipPlan, out: Path, seed: int) -> None:
     """
     if plan.oddity == "missing":
         return
-    target = out / plan.path
-    partial = target.with_name(f".{target.name}.partial")
-    _WRITERS.get(plan.oddity, _write_regular)(plan, partial, seed)
-    partial.replace(target)
+    with replacing(out / plan.path) as partial:
+        _WRITERS.get(plan.oddity, _write_regular)(plan, partial, seed)
 
 
 def _write_regular(plan: ClipPlan, path: Path, seed: int) -> None:
     camera = CAMERAS[plan.dataset]
-    frames, quality = _film(plan, camera, seed)
+    frames, quality = film_clip(plan, camera, seed)
     if plan.dataset == "afew":
         write_mpeg4(path, frames, qscale=quality)
     else:
@@ -66,7 +65,7 @@ def _write_without_face(plan: ClipPlan, path: Path, seed: int) -> None:
 
 
 def _write_two_faces(plan: ClipPlan, path: Path, seed: int) -> None:
-    halves = [list(_film(plan, _HALF, seed, who)[0]) for who in range(2)]
+    halves = [list(film_clip(plan, _HALF, seed, who)[0]) for who in range(2)]
     height = _HALF.size[1]
     pairs = zip(*([planes[:height] for planes in half] for half in halves), strict=True)
     frames = []
@@ -77,13 +76,13 @@ def _write_two_faces(plan: ClipPlan, path: Path, seed: int) -> None:
 
 
 def _write_grey(plan: ClipPlan, path: Path, seed: int) -> None:
-    frames, quality = _film(plan, CAMERAS["dfew"], seed)
+    frames, quality = film_clip(plan, CAMERAS["dfew"], seed)
     height = CAMERAS["dfew"].size[1]
     write_h264(path, (np.ascontiguousarray(planes[:height]) for planes in frames), crf=quality, grey=True)
 
 
 def _write_portrait(plan: ClipPlan, path: Path, seed: int) -> None:
-    frames, quality = _film(plan, _PHONE, seed)
+    frames, quality = film_clip(plan, _PHONE, seed)
     width, height = _PHONE.size
     lying = (np.ascontiguousarray(np.rot90(planes[:height])) for planes in frames)
     write_h264(path, (np.concatenate([luma, tinted(luma, (-4.0, 4.0))]) for luma in lying), crf=quality)
@@ -91,7 +90,7 @@ def _write_portrait(plan: ClipPlan, path: Path, seed: int) -> None:
 
 
 def _write_vanishing(plan: ClipPlan, path: Path, seed: int) -> None:
-    frames, quality = _film(plan, CAMERAS["dfew"], seed)
+    frames, quality = film_clip(plan, CAMERAS["dfew"], seed)
     half = plan.frames // 2
     write_h264(path, [*list(frames)[:half], *_empty_scene(plan, seed)[half:]], crf=quality)
 
@@ -108,7 +107,7 @@ _WRITERS: Final = {
 }
 
 
-def _film(plan: ClipPlan, camera: Camera, seed: int, who: int = 0) -> tuple[Iterable[Planes], int]:
+def film_clip(plan: ClipPlan, camera: Camera, seed: int, who: int = 0) -> tuple[Iterable[Planes], int]:
     """The frames of a plan and the quality to encode them with. How it is filmed is drawn apart from what is acted."""
     acting, filming = (_generator(plan, seed, 2 * who + stream) for stream in (0, 1))
     performance = perform(plan.intensities, plan.frames, acting)

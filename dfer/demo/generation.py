@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from dfer.demo.casting import FOLDS, ODDITIES, ClipPlan, cast
 from dfer.demo.clips import write_clip
 from dfer.demo.sheet import write_contact_sheet
 from dfer.labels import EMOTIONS
+from dfer.processes import pool
 
 _LOG = logging.getLogger(__name__)
 _PARTIAL: Final = ".partial"
@@ -146,12 +146,15 @@ def _write_clips(plans: Sequence[ClipPlan], out: Path, seed: int, workers: int) 
             write_clip(plan, out, seed)
             yield
         return
-    # Spawned, not forked: the caller may have threads, and OpenCV's own threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(plans)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        futures = [pool.submit(write_clip, plan, out, seed) for plan in plans]
+    with pool(min(workers, len(plans))) as processes:
+        futures = [processes.submit(_write_single_threaded, plan, out, seed) for plan in plans]
         try:
             for future in as_completed(futures):
                 yield future.result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            processes.shutdown(cancel_futures=True)
+
+
+def _write_single_threaded(plan: ClipPlan, out: Path, seed: int) -> None:
+    cv2.setNumThreads(1)
+    write_clip(plan, out, seed)

@@ -16,6 +16,7 @@ from dfer.labels import EMOTIONS
 _PEOPLE: Final = 3
 _MOMENTS: Final = (0.03, 0.2, 0.4, 0.6)
 _THUMB: Final = 150
+_CLOSE: Final = 0.64
 _CAPTION: Final = 20
 _GAP: Final = 6
 
@@ -55,9 +56,18 @@ def _cell(plan: ClipPlan, out: Path) -> NDArray[np.uint8]:
         frames.append(np.asarray(frame, np.uint8))
     video.release()
     shown = [frames[int(moment * plan.frames)] for moment in _MOMENTS]
-    strip = np.hstack([cv2.resize(frame, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA) for frame in shown])
+    strip = np.hstack([_thumb(frame) for frame in shown])
     caption = np.full((_CAPTION, strip.shape[1], 3), 255, np.uint8)
     counts = sorted(((count, place) for place, count in enumerate(plan.votes or ()) if count), reverse=True)
     text = f"{plan.number}: " + ", ".join(f"{EMOTIONS[place]} {count}" for count, place in counts)
     cv2.putText(caption, text, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return np.pad(np.vstack([strip, caption]), ((0, 0), (0, _GAP), (0, 0)), constant_values=255)
+
+
+def _thumb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The middle of a frame, where the face is."""
+    height, width = frame.shape[:2]
+    side = round(_CLOSE * min(height, width))
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = frame[top : top + side, left : left + side]
+    return np.asarray(cv2.resize(middle, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,1 @@
+"""Faces: finding them, following one person through a clip, and aligning that face to a template."""

@@ -30,14 +30,13 @@ _HELD_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of frames: looked at, of these with any face, kept in the clip, of these by the close-up fall-back and
-    interpolated; and the most faces in one frame."""
+    """What was seen of a clip, in frames; `faces_max` in faces of one frame."""
 
-    frames_seen: int = 0
-    frames_with_face: int = 0
-    frames_kept: int = 0
-    close_up_frames: int = 0
-    interpolated_frames: int = 0
+    frames_seen: int = 0  # looked at
+    frames_with_face: int = 0  # of these, with anybody's face
+    frames_kept: int = 0  # in the clip
+    close_up_frames: int = 0  # of these, found by the close-up fall-back
+    interpolated_frames: int = 0  # of these, not detected but between two detections
     faces_max: int = 0
 
 

@@ -62,7 +62,7 @@ def test_a_moving_face_stands_still_at_the_template(moved_video: Any, detector: 
     clip, counts = align_one(moved_video.path, detector, alignment=AlignmentSettings(size=112, transform=transform))
     assert clip.frames.shape == (12, 112, 112, 3)
     assert counts == Counts(12, 12, 12, 0, 0, 1)
-    target = template(112, 0.25)
+    target = template(112, AlignmentSettings().margin)
     assert abs(clip.keypoints - target)[:, EYES_MOUTH].max() < 0.04 * 112
     seen = np.stack([detector.detect(frame[..., ::-1]).keypoints[0] for frame in clip.frames])
     assert np.percentile(np.linalg.norm(seen - target, axis=2)[:, EYES_MOUTH], 95) < 0.04 * 112
@@ -200,7 +200,7 @@ def test_every_clip_has_its_row_whatever_becomes_of_it(
     assert shard.clip_ids == ["set/good", "set/frames"]
     assert shard.metadata["alignment"]["size"] == 224
     assert shard.metadata["detection"]["model"] == "scrfd-2.5g"
-    np.testing.assert_allclose(shard.metadata["template"], template(224, 0.25), atol=1e-3)
+    np.testing.assert_allclose(shard.metadata["template"], template(224, AlignmentSettings().margin), atol=1e-3)
 
 
 def test_no_clips_give_an_empty_shard_and_index(tmp_path: Path) -> None:

@@ -43,6 +43,24 @@ def test_two_people_who_cross_are_not_exchanged(make_detections: Faces) -> None:
     np.testing.assert_allclose(centres(track)[:, 0], 60 + 6 * np.arange(41), atol=0.01)
 
 
+def test_people_who_pass_quickly_keep_their_direction(make_detections: Faces) -> None:
+    # At the fifth look each is nearer to where the other was than to where it was itself.
+    detections = [make_detections((100 + 14 * k, 80, 55), (219 - 14 * k, 80, 50)) for k in range(10)]
+    track = follow(detections, np.arange(10), max_gap=12)
+    assert track is not None
+    np.testing.assert_allclose(centres(track)[:, 0], 100 + 14 * np.arange(10), atol=0.01)
+
+
+@pytest.mark.parametrize("second", [(300, 80, 50), (100, 80, 130)])
+def test_a_face_elsewhere_or_of_another_size_is_another_person(
+    make_detections: Faces, second: tuple[float, float, float]
+) -> None:
+    detections = [make_detections((100, 80, 50))] * 20 + [make_detections(second)] * 5
+    track = follow(detections, np.arange(25), max_gap=12)
+    assert track is not None
+    assert track.positions.tolist() == list(range(20))
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_neighbours_are_kept_apart_whatever_the_order_of_the_detections(make_detections: Faces, order: int) -> None:
     generator = np.random.default_rng(0)

@@ -1,0 +1,235 @@
+"""The whole pipeline on a few real (synthetic) videos: what is run, what is not, and what it leaves behind.
+
+The tests build on one another's files, in the order in which they stand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.tracking import MlflowClient
+
+from dfer import shards
+from dfer.evaluation import read_predictions
+from dfer.faces.index import read_index
+from dfer.labels import EMOTIONS
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def executed(outcome) -> dict[str, int]:
+    """How many tasks of each stage did their work."""
+    return {stage: n for stage, made in outcome.stages.items() if (n := sum(m.executed for m in made))}
+
+
+@pytest.fixture(scope="module")
+def first(run_demo):
+    return run_demo()
+
+
+@pytest.fixture(scope="module")
+def client(run_demo):
+    return MlflowClient(f"sqlite:///{run_demo.work}/mlflow/mlflow.db")
+
+
+def runs(client, kind):
+    experiment = client.get_experiment_by_name("demo")
+    return client.search_runs([experiment.experiment_id], f"tags.`dfer.kind` = '{kind}'")
+
+
+def test_every_stage_runs_the_first_time(first):
+    assert executed(first) == {
+        "demo-data": 1,
+        "ingest": 2,
+        "align": len(first.stages["align"]),
+        "index": 2,
+        "train": 2,
+        "evaluate": 4,
+        "report": 1,
+    }
+
+
+def test_every_clip_is_accounted_for(first):
+    for index in first.indexes.values():
+        table = read_index(index.output.path / "index.parquet")
+        counts = index.output.counts
+        failed = sum(number for name, number in counts.items() if name.startswith("failed."))
+        assert counts["ok"] + failed == counts["given"] == len(table)
+    broken = {"empty_file", "undecodable", "not_a_video", "no_face", "missing_file"}
+    dfew = read_index(first.indexes["demo-dfew"].output.path / "index.parquet")
+    assert broken <= set(dfew["reason"])
+
+
+def test_shards_hold_what_the_index_says(first, run_demo):
+    index = read_index(first.indexes["demo-dfew"].output.path / "index.parquet")
+    for row in index[index["status"] == "ok"].to_dict(orient="records"):
+        clip = shards.open_shard(run_demo.work / "stages" / row["shard"]).read(row["row"])
+        assert clip.clip_id == row["clip_id"]
+        assert len(clip.frames) == row["frames_kept"]
+
+
+def test_scores_are_those_of_the_predictions(first):
+    for made in first.stages["evaluate"]:
+        predictions = read_predictions(made.output.path / "predictions.parquet")
+        metrics = json.loads((made.output.path / "metrics.json").read_text())
+        assert metrics["war"] == pytest.approx((predictions["prediction"] == predictions["label"]).mean())
+        assert len(predictions) == metrics["coverage"] * made.output.counts["listed"]
+
+
+def test_nobody_is_in_both_parts_of_a_fold(first, run_demo):
+    history = json.loads((first.stages["train"][0].output.path / "history.json").read_text())
+    tested = made_for(first, "demo-dfew")
+    clips = pd.read_parquet(first.stages["ingest"][0].output.path / "clips.parquet")
+    train_ids = set(clips.loc[clips["fold"].notna() & (clips["fold"] != 1), "clip_id"])
+    assert history["summary"]["clips"]["training"] <= len(train_ids)
+    assert not train_ids & set(read_predictions(tested.output.path / "predictions.parquet")["clip_id"])
+
+
+def made_for(outcome, dataset):
+    return next(
+        m
+        for m in outcome.stages["evaluate"]
+        if dataset in (m.output.path / "predictions.parquet").read_bytes().decode("latin-1")
+    )
+
+
+def test_mlflow_has_a_parent_and_a_child_for_every_arm(first, client):
+    (parent,) = runs(client, "pipeline")
+    children = runs(client, "arm")
+    assert parent.info.status == "FINISHED"
+    assert {child.data.tags["dfer.arm"] for child in children} == {"hard", "midas"}
+    for child in children:
+        assert child.info.status == "FINISHED"
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert child.data.tags["dfer.data"] == "synthetic"
+        assert {"demo-dfew/WAR", "demo-dfew/UAR", "demo-afew/UAR", "epoch/loss"} <= child.data.metrics.keys()
+        assert len(client.get_metric_history(child.info.run_id, "epoch/loss")) == 2
+        assert {item.dataset.name for item in child.inputs.dataset_inputs} >= {"demo-dfew", "demo-afew"}
+        artifacts = {item.path for item in client.list_artifacts(child.info.run_id)}
+        assert {"learning_curves.png", "batch.jpg", "model.safetensors", "evaluation"} <= artifacts
+    assert "mixing.alpha" in next(c for c in children if c.data.tags["dfer.arm"] == "midas").data.params
+    assert "mixing.alpha" not in next(c for c in children if c.data.tags["dfer.arm"] == "hard").data.params
+    assert "midas/demo-dfew/UAR" in parent.data.metrics
+
+
+def test_the_logged_model_predicts_in_a_process_that_does_not_know_us(first, client, run_demo, tmp_path):
+    child = next(c for c in runs(client, "arm") if c.data.tags["dfer.arm"] == "midas")
+    (model,) = child.outputs.model_outputs
+    code = (
+        "import mlflow, numpy as np, sys\n"
+        "mlflow.set_tracking_uri(sys.argv[1])\n"
+        "model = mlflow.pyfunc.load_model(sys.argv[2])\n"
+        "clips = np.random.default_rng(0).integers(0, 256, (3, 8, 32, 32, 3), dtype=np.uint8)\n"
+        "np.save(sys.argv[3], model.predict(clips))\n"
+        "assert 'dfer' not in sys.modules\n"
+        "assert model.metadata.metadata['classes'] == sys.argv[4].split(',')\n"
+    )
+    uri = f"sqlite:///{run_demo.work}/mlflow/mlflow.db"
+    target = tmp_path / "probabilities.npy"
+    arguments = [uri, f"models:/{model.model_id}", str(target), ",".join(EMOTIONS)]
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, cwd=tmp_path, env=environment)
+    probabilities = np.load(target)
+    assert probabilities.shape == (3, 7)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_second_time_nothing_is_run_and_nothing_is_logged(first, run_demo, client):
+    before = len(runs(client, "pipeline")), len(runs(client, "arm"))
+    assert executed(run_demo()) == {}
+    assert (len(runs(client, "pipeline")), len(runs(client, "arm"))) == before
+
+
+def test_another_alpha_trains_the_arms_that_mix_and_nothing_before(first, run_demo, client):
+    outcome = run_demo("mixing.alpha=0.8")
+    assert executed(outcome) == {"train": 1, "evaluate": 2, "report": 1}
+    newest = max(runs(client, "pipeline"), key=lambda run: run.info.start_time)
+    children = [c for c in runs(client, "arm") if c.data.tags["mlflow.parentRunId"] == newest.info.run_id]
+    assert {child.data.tags["dfer.arm"] for child in children} == {"hard", "midas"}
+    again = {child.data.tags["dfer.arm"]: "dfer.trained_in_run" in child.data.tags for child in children}
+    assert again == {"hard": True, "midas": False}
+
+
+def test_a_deleted_shard_is_made_again_with_all_that_depends_on_it(first, run_demo):
+    shard = first.stages["align"][0].output
+    before = (shard.path / "clips.parquet").read_bytes()
+    (shard.path / "clips.parquet").unlink()
+    outcome = run_demo()
+    assert executed(outcome) == {"align": 1, "index": 1, "train": 2, "evaluate": 4, "report": 1}
+    assert (shard.path / "clips.parquet").read_bytes() == before
+    scores = [json.loads((m.output.path / "metrics.json").read_text()) for m in outcome.stages["evaluate"]]
+    assert scores == [json.loads((m.output.path / "metrics.json").read_text()) for m in first.stages["evaluate"]]
+
+
+def test_too_many_failed_clips_stop_the_pipeline_with_their_reasons(first, run_demo):
+    from tasks.align import TooManyFailedError
+
+    with pytest.raises(TooManyFailedError, match=r"demo-dfew: \d+ of \d+ clips .*no_face"):
+        run_demo("shards.max_failed_share=0.01")
+
+
+def test_a_data_set_that_cannot_be_used_stops_before_any_face_is_looked_for(prefect_server, tmp_path, first):
+    from dfer.datasets import IngestError
+    from flows.midas import midas
+
+    root = tmp_path / "DFEW"
+    made = first.stages["demo-data"][0].output.path / "dfew"
+    shutil.copytree(made, root)
+    shutil.rmtree(root / "EmoLabel_DataSplit")
+    config = Path(__file__).parents[2] / "pipeline_config.yaml"
+    with pytest.raises(IngestError, match="EmoLabel_DataSplit"):
+        midas(
+            "dfew-fold1",
+            str(config),
+            [
+                f"datasets.dfew.root={root}",
+                f"datasets.afew.root={made.parent / 'afew'}",
+                f"work_dir={tmp_path}",
+                "model.pretrained=null",
+            ],
+        )
+    assert not (tmp_path / "stages" / "align").exists()
+
+
+def test_folders_of_the_real_layout_run_through_the_pipeline_for_real_data(prefect_server, tmp_path, first):
+    """The demo data's folders are in the real sets' layout: taken as if they were real, two folds, one arm."""
+    from flows.midas import midas
+
+    made = first.stages["demo-data"][0].output.path
+    config = Path(__file__).parents[2] / "pipeline_config.yaml"
+    small = ["model.pretrained=null", "model.width=0.125", "model.input_size=32", "train.epochs=1", "alignment.size=64"]
+    where = [f"datasets.dfew.root={made / 'dfew'}", f"datasets.afew.root={made / 'afew'}", f"work_dir={tmp_path}"]
+    how = [
+        "pipelines.dfew-full.arms=[soft]",
+        "pipelines.dfew-full.folds=[1, 2]",
+        "shards.max_failed_share=0.5",
+        "shards.format=npz",
+        "detection.input_size=320",
+        "train.selection=validation",
+        "train.validation_share=0.3",
+    ]
+    outcome = midas("dfew-full", str(config), [*where, *small, *how, "shards.frames_per_segment=1"])
+    assert {stage: len(made) for stage, made in outcome.stages.items() if stage in ("train", "evaluate")} == {
+        "train": 2,
+        "evaluate": 4,
+    }
+    table = pd.read_csv(outcome.report.output.path / "results.csv")
+    assert set(table["dataset"]) == {"dfew", "afew"}
+    summed = json.loads((outcome.report.output.path / "summed_over_folds.json").read_text())
+    own = [
+        m
+        for m in outcome.stages["evaluate"]
+        if json.loads((m.output.path / "metrics.json").read_text())["part"] != "val"
+    ]
+    assert summed["soft"]["num_listed"] == sum(m.output.counts["listed"] for m in own)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    assert "Synthetic" not in (outcome.report.output.path / "report.md").read_text()

@@ -1,0 +1,107 @@
+"""The command line: quick where nothing is to be done, clear where something is wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dfer import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+def dfer(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    """Run the command in this process; its status and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["dfer", *arguments])
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    captured = capsys.readouterr()
+    return int(stop.value.code or 0), captured.out + captured.err
+
+
+@pytest.mark.parametrize("command", ["run", "align", "demo-data", "config check"])
+def test_help_has_examples(monkeypatch, capsys, command):
+    status, text = dfer(monkeypatch, capsys, *command.split(), "--help")
+    assert status == 0
+    assert f"dfer {command}" in text.split("Examples")[1]
+
+
+@pytest.mark.parametrize(("command", "expected"), [("datasets", "demo-afew"), ("pipelines", "dfew-full")])
+def test_lists(monkeypatch, capsys, command, expected):
+    status, text = dfer(monkeypatch, capsys, command)
+    assert status == 0
+    assert expected in text
+
+
+def test_models_are_listed_with_their_size(monkeypatch, capsys):
+    status, text = dfer(monkeypatch, capsys, "models")
+    assert status == 0
+    assert "resnet18_tsm" in text
+
+
+def test_the_shipped_configuration_is_checked(monkeypatch, capsys):
+    assert dfer(monkeypatch, capsys, "config", "check")[0] == 0
+    assert dfer(monkeypatch, capsys, "config", "check", "demo")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "demo", "--set", "mixing.alpha=-1", "--set", "train.epoch=2"],
+        ["config", "check", "--set", "mixing.alpha=-1", "--set", "train.epoch=2"],
+        ["align", "x.mp4", "--out", "unused", "--set", "mixing.alpha=-1", "--set", "train.epoch=2"],
+    ],
+)
+def test_configuration_mistakes_end_with_status_2_and_one_report(monkeypatch, capsys, arguments):
+    status, text = dfer(monkeypatch, capsys, *arguments)
+    assert status == 2
+    assert "2 problems, nothing was started" in text
+    assert "did you mean epochs?" in text
+    assert "Traceback" not in text
+
+
+def test_running_without_the_data_set_says_where_it_was_looked_for(monkeypatch, capsys):
+    status, text = dfer(monkeypatch, capsys, "run", "dfew-full", "--set", "datasets.dfew.root=/nowhere")
+    assert status == 2
+    assert "/nowhere does not exist" in text
+
+
+def test_aligning_what_is_not_there(monkeypatch, capsys, tmp_path):
+    status, text = dfer(monkeypatch, capsys, "align", "/nowhere.mp4", "--out", str(tmp_path / "faces"))
+    assert status == 2
+    assert "/nowhere.mp4 does not exist" in text
+    assert not (tmp_path / "faces").exists()
+
+
+def test_aligning_a_folder_without_videos(monkeypatch, capsys, tmp_path):
+    status, text = dfer(monkeypatch, capsys, "align", str(tmp_path), "--out", str(tmp_path / "faces"))
+    assert status == 2
+    assert "no videos below" in text
+
+
+def test_too_few_demo_clips(monkeypatch, capsys, tmp_path):
+    status, _ = dfer(monkeypatch, capsys, "demo-data", "--out", str(tmp_path), "--clips", "3")
+    assert status == 2
+
+
+def test_the_library_stands_without_orchestrator_and_tracker():
+    code = (
+        "import pkgutil, importlib, sys, dfer\n"
+        "for module in pkgutil.walk_packages(dfer.__path__, 'dfer.'): importlib.import_module(module.name)\n"
+        "found = {name.split('.')[0] for name in sys.modules} & {'prefect', 'mlflow', 'tasks', 'flows'}\n"
+        "sys.exit(f'the library imports {found}' if found else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_help_and_mistakes_load_nothing_heavy():
+    code = (
+        "import sys, dfer.cli\n"
+        "found = set(sys.modules) & {'torch', 'cv2', 'numpy', 'pandas', 'prefect', 'mlflow', 'onnxruntime'}\n"
+        "sys.exit(f'the command line imports {found}' if found else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
