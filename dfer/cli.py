@@ -181,9 +181,7 @@ def demo_data(
         odd = sum(name in Path(path).parts for path in summary.odd)
         table.add_row(name, str(number), str(odd), str(folder / name))
     out.print(table)
-    out.print(
-        f"Look at {folder / 'contact_sheet.jpg'}; all of this is synthetic, see {folder / 'README.txt'}"
-    )
+    out.print(f"Look at {folder / 'contact_sheet.jpg'}; all of this is synthetic, see {folder / 'README.txt'}")
 
 
 @app.command()

@@ -29,7 +29,9 @@ class DetectionSettings(Section):
         "scrfd-2.5g", description="'scrfd-2.5g', an InsightFace pack ('buffalo_l'), or a path to a .onnx"
     )
     provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; one that is absent is an error")
-    input_size: int = Field(640, ge=64, multiple_of=32, description="the longest side of what the detector sees, pixels")
+    input_size: int = Field(
+        640, ge=64, multiple_of=32, description="the longest side of what the detector sees, pixels"
+    )
     threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
     close_up_fallback: bool = Field(True, description="look again in a padded picture where no face was found")
 
@@ -114,7 +116,7 @@ class TrainSettings(Section):
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     monitor_every: int = Field(1, ge=0, description="epochs between looks at the test fold (0: never); never selects")
     checkpoint_every: Count = 1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     channels_last: bool = False

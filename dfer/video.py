@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfer.natural import natural_key
+from dfer.suffixes import FRAME_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 _LFS_POINTER = b"version https://git-lfs"
 _HEAD_BYTES = 4096
 
@@ -131,10 +131,10 @@ def read_frames(source: Path, plan: Callable[[int], NDArray[np.int64]]) -> Frame
 
 def _images(folder: Path) -> list[Path]:
     found = [
-        path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".")
     ]
     if not found:
-        raise VideoError("no_frames", f"folder {folder} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise VideoError("no_frames", f"folder {folder} holds no picture ({', '.join(sorted(FRAME_SUFFIXES))})")
     return sorted(found, key=lambda path: natural_key(path.name))
 
 

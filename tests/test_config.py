@@ -150,7 +150,7 @@ def test_missing_model_files_are_found_before_anything_starts(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(VALID)
     (tmp_path / "DFEW").mkdir()
-    with pytest.raises(ConfigError, match="no/weights.pth does not exist"):
+    with pytest.raises(ConfigError, match=r"no/weights.pth does not exist"):
         load_pipeline("one", path, ["model.pretrained=no/weights.pth"])
     with pytest.raises(ConfigError, match=r"no/detector.onnx does not exist"):
         load_pipeline("one", path, ["detection.model=no/detector.onnx"])

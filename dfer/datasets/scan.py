@@ -9,9 +9,7 @@ from pathlib import Path
 
 from dfer.datasets.report import Finding
 from dfer.natural import natural_key
-
-VIDEO_SUFFIXES = frozenset({".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
-FRAME_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
+from dfer.suffixes import FRAME_SUFFIXES, VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dfer.files import replacing
+
 FILE_NAME = "index.parquet"
 
 # Why a clip has no aligned faces.
@@ -69,9 +71,8 @@ def check_index(index: pd.DataFrame) -> None:
 def write_index(path: Path, index: pd.DataFrame) -> None:
     """Write a checked align index as Parquet, under its name only once complete. Raises: ValueError."""
     check_index(index)
-    unfinished = path.with_name(f".unfinished-{path.name}")
-    pq.write_table(pa.Table.from_pandas(index, schema=SCHEMA, preserve_index=False), unfinished)
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        pq.write_table(pa.Table.from_pandas(index, schema=SCHEMA, preserve_index=False), unfinished)
 
 
 def read_index(path: Path) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from dfer.natural import natural_key
 from dfer.processes import run_isolated
 from dfer.settings import StageSettings
 from dfer.store import Made, Recipe, Store
+from dfer.suffixes import VIDEO_SUFFIXES
 
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".m4v", ".mpg", ".mpeg", ".wmv"}
 SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
 
 

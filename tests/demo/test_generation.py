@@ -5,7 +5,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import openpyxl
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
