@@ -39,6 +39,8 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PACKAGES = ("torch", "torchvision", "insightface", "onnxruntime", "opencv-python", "numpy", "prefect", "mlflow", "dfer")
 
+_data_sets = threading.Lock()
+
 
 @dataclass(frozen=True)
 class TrackedRun:
@@ -203,13 +205,15 @@ class PipelineTracking:
 
 
 def log_dataset(run: TrackedRun, clips: pd.DataFrame, *, name: str, source: Path, context: str) -> None:
-    """Note in a run which clips it used, and where they came from."""
+    """Note in a run which clips it used, and where they came from. To be called in the flow's own process."""
     plain = clips[["clip_id", "label"]].astype({"clip_id": object, "label": "float64"})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")
         dataset = from_pandas(plain, source=str(source), name=name, targets="label")
     entity = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
-    run.client.log_inputs(run.run_id, [entity])
+    # MLflow looks whether it knows a data set before it adds it, which two threads can do at the same time
+    with _data_sets:
+        run.client.log_inputs(run.run_id, [entity])
 
 
 def git_revision() -> str | None:

@@ -10,6 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dfer.config import Pipeline
+from dfer.datasets import protocol
 from dfer.processes import run_isolated
 from dfer.store import Made, Recipe
 from tasks import progress
@@ -51,6 +52,9 @@ def train_arm(
         run = TrackedRun.read(folder)
         if run is None or not tracking.belongs(run):
             run = tracking.arm_run(arm, fold)
+            training = protocol.part(clips_of(ingested), fold=fold, part="train", ambiguous=settings.train.ambiguous)
+            name = f"{pipeline.dataset} fold {fold} train"
+            log_dataset(run, training, name=name, source=ingested.output.path, context="training")
         run.write(folder)
         with (
             slots.training,
@@ -90,7 +94,6 @@ def train_in_process(
     import mlflow
 
     from dfer import plots
-    from dfer.datasets import protocol
     from dfer.faces.index import FILE_NAME, read_index
     from dfer.training import train
     from tasks.models import log_model
@@ -103,9 +106,6 @@ def train_in_process(
     stages = store_of(pipeline).root
     mlflow.set_tracking_uri(run.uri)
     with mlflow.start_run(run_id=run.run_id, log_system_metrics=True):
-        log_dataset(
-            run, training, name=f"{pipeline.dataset} fold {fold} train", source=ingested.output.path, context="training"
-        )
         logged = _last_step(run)
         picture = folder / "batch.jpg"
         plots.training_clips(

@@ -91,7 +91,7 @@ class ClipPlan:
     oddity: str = ""
 
 
-def cast(clips: int, seed: int) -> tuple[ClipPlan, ...]:
+def plan_clips(clips: int, seed: int) -> tuple[ClipPlan, ...]:
     """Plan `clips` regular clips of dfew, one of each oddity, and a quarter as many clips of afew.
 
     People are dealt to the five folds and to afew's two parts, so none is ever shared; inside each of them they take
@@ -163,7 +163,7 @@ def _cast_afew(clips: int, first_number: int, people: Sequence[str], generator: 
     for emotion, count in class_counts(clips).items():
         turns = {part: _turns(troupe, generator) for part, troupe in parts.items()}
         for index in range(count):
-            part = "Train_AFEW" if index % 5 == 4 else "Val_AFEW"
+            part = "Train_AFEW" if len(plans) % 5 == 4 else "Val_AFEW"
             plans.append(
                 ClipPlan(
                     number=first_number + len(plans) + 1,

@@ -175,8 +175,8 @@ RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
     "sad": (Recipe({1: 1.0, 4: 0.3, 15: 1.0, 17: 0.9, BLINK: 0.35}, pitch=0.6),),
     "neutral": (Recipe({}),),
     "angry": (
-        Recipe({4: 1.3, 7: 1.0, 23: 1.0, 9: 0.2}),
-        Recipe({4: 1.3, 7: 0.8, 10: 0.7, LIPS_PART: 1.1, JAW_DROP: 0.12, 20: 0.25}, upper_teeth=1.0, lower_teeth=1.0),
+        Recipe({4: 1.35, 7: 1.0, 23: 1.1, 9: 0.25}),
+        Recipe({4: 1.35, 7: 0.8, 10: 0.7, LIPS_PART: 1.0, JAW_DROP: 0.15, 15: 0.6}, upper_teeth=1.0, lower_teeth=1.0),
     ),
     "surprise": (Recipe({1: 0.9, 2: 1.05, 5: 1.0, JAW_DROP: 0.95, 18: 0.9}, pitch=-0.4),),
     "disgust": (Recipe({9: 1.2, 10: 1.1, 15: 0.7, 4: 0.35, 7: 0.8, 17: 0.4}),),

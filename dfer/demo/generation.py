@@ -17,7 +17,7 @@ import cv2
 
 from dfer.demo.annotations import write_annotations
 from dfer.demo.annotators import MAJORITY
-from dfer.demo.casting import FOLDS, ODDITIES, ClipPlan, cast
+from dfer.demo.casting import FOLDS, ODDITIES, ClipPlan, plan_clips
 from dfer.demo.clips import write_clip
 from dfer.demo.sheet import write_contact_sheet
 from dfer.labels import EMOTIONS
@@ -66,7 +66,7 @@ def generate(
     began = time.monotonic()
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    plans = cast(clips, seed)
+    plans = plan_clips(clips, seed)
     for part in _PARTS:
         if (out / part).exists():
             raise FileExistsError(f"{out / part} is already there; remove it or choose another folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -111,16 +112,16 @@ class _Puppet:
         parts = [(self.strength(unit, frame), field) for unit, field in self.tears.items()]
         if not any(strength > 0 for strength, _ in parts):
             return None
-        return cast("Field", sum(strength * field for strength, field in parts))
+        return functools.reduce(np.add, (strength * field for strength, field in parts))
 
     def wrinkled(self, frame: int) -> NDArray[np.uint8]:
-        depth = sum(self.strength(unit, frame) * fold for unit, fold in self.folds.items())
-        if isinstance(depth, int):
+        if not self.folds:
             return self.who.picture
+        depth = functools.reduce(np.add, (self.strength(unit, frame) * fold for unit, fold in self.folds.items()))
         x, y, width, height = WINDOW
         portrait = self.who.picture.copy()
         inside = portrait[y : y + height, x : x + width]
-        np.rint(inside * cv2.exp(depth), out=inside, casting="unsafe")
+        np.rint(inside * np.exp(depth), out=inside, casting="unsafe")
         return portrait
 
     def below_lips(self, places: NDArray[np.float32]) -> NDArray[np.float32]:

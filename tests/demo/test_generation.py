@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dfer.datasets import load_clips
 from dfer.demo import ODDITIES, DemoSummary, generate
 from dfer.demo.camera import CAMERAS
-from dfer.demo.casting import ClipPlan, cast
+from dfer.demo.casting import ClipPlan, plan_clips
 from dfer.demo.clips import film_clip
 from dfer.labels import EMOTIONS
 
@@ -44,7 +44,7 @@ def annotation(demo: DemoSummary) -> pd.DataFrame:
 
 
 def plan_of(oddity: str) -> ClipPlan:
-    return next(plan for plan in cast(CLIPS, 0) if plan.oddity == oddity)
+    return next(plan for plan in plan_clips(CLIPS, 0) if plan.oddity == oddity)
 
 
 def test_bytes_do_not_depend_on_the_number_of_processes(demo: DemoSummary, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(demo: DemoSummary, tmp_p
 
 
 def test_regular_clips_can_be_decoded(demo: DemoSummary) -> None:
-    plans = [plan for plan in cast(CLIPS, 0) if not plan.oddity]
+    plans = [plan for plan in plan_clips(CLIPS, 0) if not plan.oddity]
     for plan in plans:
         frames = read(demo.folder / plan.path)
         width, height = CAMERAS[plan.dataset].size
@@ -178,7 +178,7 @@ def test_bad_numbers_are_refused_before_anything_is_written(tmp_path: Path, argu
 
 
 def test_how_a_clip_is_filmed_does_not_depend_on_what_is_acted() -> None:
-    plan = next(plan for plan in cast(CLIPS, 0) if plan.emotion == "happy" and plan.dataset == "dfew")
+    plan = next(plan for plan in plan_clips(CLIPS, 0) if plan.emotion == "happy" and plan.dataset == "dfew")
     happy = np.stack(list(film_clip(plan, CAMERAS["dfew"], 0)[0]))
     sad_plan = ClipPlan(**{**vars(plan), "intensities": (0, 1.0, 0, 0, 0, 0, 0)})
     sad = np.stack(list(film_clip(sad_plan, CAMERAS["dfew"], 0)[0]))
