@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,3 +34,9 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what killed writers have left in a folder; nobody else may be writing there."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink()
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,6 +25,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from dfer.files import sha256
+
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
@@ -159,7 +161,7 @@ class Store:
 def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float) -> None:
     (folder / ".inputs.json").unlink()
     files = [
-        {"path": path.relative_to(folder).as_posix(), **_fingerprint(path), "sha256": _sha256(path)}
+        {"path": path.relative_to(folder).as_posix(), **_fingerprint(path), "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]
@@ -201,12 +203,7 @@ def _unchanged(path: Path, entry: Mapping[str, Any]) -> bool:
     try:
         now = _fingerprint(path)
         return now["size"] == entry["size"] and (
-            now["mtime_ns"] == entry["mtime_ns"] or _sha256(path) == entry["sha256"]
+            now["mtime_ns"] == entry["mtime_ns"] or sha256(path) == entry["sha256"]
         )
     except OSError:
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from dfer import plots
 from dfer.config import Pipeline
 from dfer.faces import index
-from dfer.faces.model_files import detector_file, sha256
+from dfer.faces.model_files import detector_file
+from dfer.files import sha256
 from dfer.processes import run_isolated
 from dfer.store import Made, Recipe
 from tasks import progress

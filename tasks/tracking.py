@@ -186,7 +186,9 @@ class PipelineTracking:
         found = client.get_experiment_by_name(self.pipeline.name)
         if found is not None:
             return uri, found.experiment_id
-        return uri, client.create_experiment(self.pipeline.name, artifact_location=location)
+        # the kind decides which of its two faces MLflow's page shows: that of trained models
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return uri, client.create_experiment(self.pipeline.name, artifact_location=location, tags=kind)
 
     def _tags(self) -> dict[str, str]:
         synthetic = any(dataset.generated for dataset in self.pipeline.datasets.values())

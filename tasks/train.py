@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dfer.config import Pipeline
 from dfer.datasets import protocol
+from dfer.files import sha256
 from dfer.processes import run_isolated
 from dfer.store import Made, Recipe
 from tasks import progress
@@ -43,6 +44,8 @@ def train_arm(
         "model": settings.model.model_dump(mode="json"),
         "train": settings.train.model_dump(mode="json", exclude=SPEED | {"device"}),
     }
+    if settings.model.pretrained is not None and Path(settings.model.pretrained).is_file():
+        key["weights"] = sha256(Path(settings.model.pretrained))
     if pipeline.arms[arm].mixing != "none":
         key["mixing"] = settings.mixing.model_dump(mode="json")
     recipe = Recipe("train", VERSION, key, (ingested.output, index.output))

@@ -20,11 +20,11 @@ from dfer.datasets.dfew_lists import (
     clip_number,
     read_annotation,
     read_folds,
-    sha256,
 )
 from dfer.datasets.report import Counts, Finding, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import Scan, Source, listing, root_finding, scan_frame_folders, scan_videos, subfolders
 from dfer.datasets.table import ClipRow, from_rows
+from dfer.files import sha256
 from dfer.labels import EMOTIONS
 
 SOURCES = {

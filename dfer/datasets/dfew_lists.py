@@ -6,7 +6,6 @@ Both are read into dicts keyed by clip number. What does not fit is collected, n
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import openpyxl
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside, subfolders
 from dfer.datasets.table import NUM_FOLDS
+from dfer.files import sha256
 from dfer.labels import EMOTIONS, emotion_index
 
 ANNOTATION = "Annotation/annotation.xlsx"
@@ -100,12 +100,6 @@ def clip_number(name: object) -> int | None:
     if isinstance(name, float) and name.is_integer():
         name = int(name)
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text := str(name).strip()) else None
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:

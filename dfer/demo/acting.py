@@ -33,7 +33,7 @@ class Performance:
 def perform(intensities: Sequence[float], frames: int, generator: np.random.Generator) -> Performance:
     """Act out emotions of the given intensities (seven, in the order of EMOTIONS, 0..1) over `frames` frames.
 
-    Each emotion starts at 0-22 % of the clip, reaches its apex at 18-50 % and may leave it from 75 % on; each action
+    Each emotion starts at 0-18 % of the clip, reaches its apex at 15-43 % and may leave it from 80 % on; each action
     unit lags, differs in strength and differs between the sides. Blinks, small idle movements and the sway of the head
     come on top of every emotion, so that a neutral face moves as well.
     """
@@ -51,14 +51,14 @@ def perform(intensities: Sequence[float], frames: int, generator: np.random.Gene
             continue
         recipes = RECIPES[emotion]
         recipe = recipes[int(generator.integers(len(recipes)))]
-        start = generator.uniform(0, 0.22)
-        apex = start + generator.uniform(0.18, 0.28)
-        end = generator.uniform(0.75, 1.05)
+        start = generator.uniform(0, 0.18)
+        apex = start + generator.uniform(0.15, 0.25)
+        end = generator.uniform(0.80, 1.10)
         envelope = np.zeros(frames)
         for unit, weight in recipe.units.items():
             lag = generator.uniform(-0.03, 0.04)
             envelope = _ramp(time, start + lag, apex + lag) * (1 - _ramp(time, end + lag, end + lag + 0.25))
-            size = intensity * weight * (1 + generator.uniform(-0.15, 0.12))
+            size = intensity * weight * (1 + generator.uniform(-0.10, 0.15))
             asymmetry = float(np.clip(generator.normal(0, 0.06), -0.15, 0.15))
             add(unit, size * envelope, asymmetry)
         shown = np.array([recipe.upper_teeth, recipe.lower_teeth]) * min(1.0, 1.6 * intensity)

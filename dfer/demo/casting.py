@@ -233,12 +233,12 @@ def _draw_intensities(emotion: str, generator: np.random.Generator) -> tuple[flo
     companions = _COMPANIONS[emotion]
     second = str(generator.choice(list(companions), p=list(companions.values())))
     size = generator.uniform(0.20, 0.40)
-    main = 1 - size if "neutral" in (emotion, second) else generator.uniform(0.65, 0.85)
+    main = 1 - size if "neutral" in (emotion, second) else generator.uniform(0.75, 0.95)
     return _intensities({emotion: main, second: size})
 
 
 def _pure(emotion: str, generator: np.random.Generator) -> tuple[float, ...]:
-    return _intensities({emotion: 1.0 if emotion == "neutral" else generator.uniform(0.75, 1.0)})
+    return _intensities({emotion: 1.0 if emotion == "neutral" else generator.uniform(0.85, 1.0)})
 
 
 def _intensities(shown: dict[str, float]) -> tuple[float, ...]:

@@ -99,7 +99,7 @@ ACTION_UNITS: Final[dict[int, tuple[Bump, ...]]] = {
     9: (
         Bump(NOSE_WING, 0.02, -0.09, 0.12, 0.12),
         Bump(NOSE_ROOT, 0, 0.03, 0.12, 0.10),
-        Bump(BROW_INNER, -0.03, 0.05, 0.13, 0.10),
+        Bump(BROW_INNER, -0.03, 0.04, 0.13, 0.10),
     ),
     10: (Bump(LIP_UPPER, 0.02, -0.11, 0.14, 0.12), Bump(NOSE_WING, 0.02, -0.04, 0.12, 0.10)),
     12: (Bump(LIP_CORNER, 0.20, -0.20, 0.18, 0.17), Bump(CHEEK, 0.03, -0.05, 0.20, 0.16)),
@@ -148,7 +148,7 @@ WRINKLES: Final = (
     Wrinkle(9, ((NOSE_ROOT, 0.0, -0.02), (NOSE_ROOT, 0.13, 0.05)), -0.40, 0.030),
     Wrinkle(9, ((NOSE_ROOT, 0.0, 0.10), (NOSE_ROOT, 0.15, 0.17)), -0.36, 0.030),
     Wrinkle(9, _FOLD[:2], -0.22, 0.050),
-    Wrinkle(10, _FOLD, -0.28, 0.050),
+    Wrinkle(10, _FOLD, -0.30, 0.050),
     Wrinkle(12, _FOLD, -0.34, 0.045),
     Wrinkle(15, ((LIP_CORNER, 0.03, 0.02), (LIP_CORNER, 0.06, 0.20)), -0.36, 0.045),
     Wrinkle(17, ((LIP_MIDDLE, 0.0, 0.13), (LIP_MIDDLE, 0.20, 0.17)), -0.28, 0.050),
@@ -179,7 +179,7 @@ RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
         Recipe({4: 1.35, 7: 0.8, 10: 0.7, LIPS_PART: 1.0, JAW_DROP: 0.15, 15: 0.6}, upper_teeth=1.0, lower_teeth=1.0),
     ),
     "surprise": (Recipe({1: 0.9, 2: 1.05, 5: 1.0, JAW_DROP: 0.95, 18: 0.9}, pitch=-0.4),),
-    "disgust": (Recipe({9: 1.2, 10: 1.1, 15: 0.7, 4: 0.35, 7: 0.8, 17: 0.4}),),
+    "disgust": (Recipe({9: 1.25, 10: 1.1, 15: 0.75, 4: 0.25, 7: 0.8, 17: 0.7}),),
     "fear": (Recipe({1: 1.2, 2: 0.4, 4: 0.5, 5: 0.85, 20: 0.8, JAW_DROP: 0.32, 15: 0.45}, lower_teeth=0.8),),
 }
 """The ways in which an emotion shows; a clip picks one."""

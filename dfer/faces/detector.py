@@ -15,8 +15,9 @@ from insightface.model_zoo.onnxruntime_utils import preload_cuda_libraries
 from insightface.model_zoo.scrfd import SCRFD
 from numpy.typing import NDArray
 
-from dfer.faces.model_files import detector_file, sha256
+from dfer.faces.model_files import detector_file
 from dfer.faces.onnx_graph import GraphError, fixed_input_size, with_free_input_size
+from dfer.files import sha256
 from dfer.settings import DetectionSettings
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -15,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 from insightface.utils.storage import ensure_available
+
+from dfer.files import sha256
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +57,6 @@ def default_cache() -> Path:
     if own := os.environ.get("DFER_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "dfer"
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bundled_file(cache: Path) -> Path:
