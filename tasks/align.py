@@ -60,7 +60,7 @@ def align_shard(
     root = root_of(ingested)
 
     def work(folder: Path) -> dict[str, int]:
-        with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance, slots.aligning:
+        with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
             counts: dict[str, int] = run_isolated(
                 "dfer.faces.videos:align_in_process",
                 on_message=lambda _: advance(),
@@ -70,7 +70,8 @@ def align_shard(
             )
             return counts
 
-    return shown(ensure(pipeline, recipe, work))
+    with slots.aligning:
+        return shown(ensure(pipeline, recipe, work))
 
 
 @task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)

@@ -38,26 +38,26 @@ def evaluate_model(
     recipe = Recipe("evaluate", VERSION, key, (model.output, ingested.output, index.output))
 
     def work(folder: Path) -> dict[str, int]:
-        with slots.training:
-            counts: dict[str, int] = run_isolated(
-                "tasks.evaluate:evaluate_in_process",
-                threads=slots.threads_per_training,
-                pipeline=pipeline,
-                arm=arm,
-                fold=fold if own else None,
-                dataset=dataset,
-                model=model,
-                ingested=ingested,
-                index=index,
-                folder=folder,
-                threads_of_prediction=slots.threads_per_training,
-            )
+        counts: dict[str, int] = run_isolated(
+            "tasks.evaluate:evaluate_in_process",
+            threads=slots.threads_per_training,
+            pipeline=pipeline,
+            arm=arm,
+            fold=fold if own else None,
+            dataset=dataset,
+            model=model,
+            ingested=ingested,
+            index=index,
+            folder=folder,
+            threads_of_prediction=slots.threads_per_training,
+        )
         run = TrackedRun.read(model.output.path)
         if run is not None and tracking.belongs(run):
             log_evaluation(run, dataset, folder)
         return counts
 
-    return shown(ensure(pipeline, recipe, work))
+    with slots.training:
+        return shown(ensure(pipeline, recipe, work))
 
 
 def evaluate_in_process(

@@ -59,10 +59,7 @@ def train_arm(
             name = f"{pipeline.dataset} fold {fold} train"
             log_dataset(run, training, name=name, source=ingested.output.path, context="training")
         run.write(folder)
-        with (
-            slots.training,
-            progress.bar(f"train {arm} fold {fold}", "epochs", share_of=settings.train.epochs) as advance,
-        ):
+        with progress.bar(f"train {arm} fold {fold}", "epochs", share_of=settings.train.epochs) as advance:
             counts: dict[str, int] = run_isolated(
                 "tasks.train:train_in_process",
                 threads=slots.threads_per_training,
@@ -78,7 +75,8 @@ def train_arm(
             )
             return counts
 
-    return shown(ensure(pipeline, recipe, work, resumable=True))
+    with slots.training:
+        return shown(ensure(pipeline, recipe, work, resumable=True))
 
 
 def train_in_process(

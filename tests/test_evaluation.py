@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ToySet
 from scipy.special import softmax
 from torch import Tensor, nn
+from toy_set import ToySet
 
 from dfer.evaluation import SCHEMA, class_order, predict, read_predictions, score, write_predictions
 from dfer.labels import EMOTIONS

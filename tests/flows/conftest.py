@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
+from tiny import CONFIG, TINY
 
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
-
-CONFIG = Path(__file__).parents[2] / "pipeline_config.yaml"
-
-TINY = (
-    "demo_data.clips=21",
-    "shards.clips_per_shard=12",
-    "shards.max_failed_share=0.5",
-    "shards.frames_per_segment=1",
-    "pipelines.demo.arms=[hard, midas]",
-    "model.width=0.125",
-    "model.input_size=32",
-    "train.epochs=2",
-)
 
 
 @pytest.fixture(scope="session")

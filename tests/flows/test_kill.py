@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 from mlflow.tracking import MlflowClient
+from tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision
 import yaml
-from conftest import TINY
+from tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 PREFECT = str(Path(sys.executable).with_name("prefect"))

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ToySet, toy_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_set import ToySet, toy_clip
 
 from dfer.settings import AugmentSettings, ShardSettings
 from dfer.shards import ShardError, write_shard

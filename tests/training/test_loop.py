@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import ToySet
 from safetensors.torch import load_file
+from toy_set import ToySet
 
 from dfer.labels import EMOTIONS
 from dfer.models.saved import load_model
