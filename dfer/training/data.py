@@ -158,6 +158,7 @@ def training_loader(source: ClipSource, batches: TrainingBatches, *, workers: in
         source,
         batch_sampler=batches,
         num_workers=workers,
+        multiprocessing_context=_fresh_processes(workers),
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
         # A loader draws from torch's global generator otherwise, more or less often depending on its workers.
@@ -173,6 +174,12 @@ def evaluation_loader(source: ClipSource, *, batch_size: int, workers: int = 0) 
         source,
         batch_sampler=batches,
         num_workers=workers,
+        multiprocessing_context=_fresh_processes(workers),
         persistent_workers=workers > 0,
         generator=torch.Generator(),
     )
+
+
+def _fresh_processes(workers: int) -> str | None:
+    """A process that runs threads, as one that is tracked does, must not be forked."""
+    return "spawn" if workers else None
