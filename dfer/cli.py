@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,12 +14,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dfer.config import DEFAULT_CONFIG, ConfigError, load_pipeline, read_config
+from dfer.config import DEFAULT_CONFIG, ConfigError, load_pipeline, read_config, stage_settings
 from dfer.settings import StageSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dfer.config import Pipeline
     from flows.midas import Outcome
 
 app = typer.Typer(
@@ -102,14 +105,16 @@ def _print_outcome(pipeline: str, outcome: Outcome) -> None:
     if SYNTHETIC in (report / "report.md").read_text():
         out.print(f"[yellow]{SYNTHETIC}[/yellow]")
 
-    public = _shown(report.parents[2] / "reports" / pipeline)
+    work = report.parents[2]
+    public = _shown(work / "reports" / pipeline)
     out.print("\n[bold]Where to look next[/bold]")
     out.print(f"  report and pictures  {public}/report.md", soft_wrap=True)
     run = TrackedRun.read(report)
     if run is not None:
-        out.print(f"  runs in MLflow       make ui, then {run.page}", soft_wrap=True)
-    for index in outcome.indexes.values():
-        out.print(f"  every clip's fate    {_shown(index.output.path)}/index.parquet", soft_wrap=True)
+        ui = "make ui" if work == Path.cwd() / "work" else f"make ui WORK={work}"
+        out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)
+    for name, index in outcome.indexes.items():
+        out.print(f"  fate of every clip   {name}: {_shown(index.output.path)}/index.parquet", soft_wrap=True)
 
 
 @app.command(
@@ -120,12 +125,16 @@ def _print_outcome(pipeline: str, outcome: Outcome) -> None:
 def align(
     videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
     folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.")],
-    config: Config = DEFAULT_CONFIG,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Take the sections of this file; otherwise the defaults, all frames."),
+    ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Detect, follow and align the face of any videos, and say what was kept and what was not."""
-    settings = StageSettings()
-    if config.exists() or config != DEFAULT_CONFIG or overrides:
+    if config is None:
+        settings = stage_settings(overrides)
+    else:
         file, _ = read_config(config, overrides)
         settings = StageSettings(**{name: getattr(file, name) for name in StageSettings.model_fields})
     from rich.progress import Progress
@@ -170,7 +179,10 @@ def demo_data(
     from rich.progress import Progress
 
     from dfer.demo import generate
+    from dfer.faces.videos import InputError
 
+    if folder.is_file() or (folder.is_dir() and any(path.name != ".partial" for path in folder.iterdir())):
+        raise InputError(f"{folder} is {'a file' if folder.is_file() else 'not empty'}: choose another --out")
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("drawing clips")
         summary = generate(
@@ -228,11 +240,25 @@ def config_check(
 ) -> None:
     """Say everything that is wrong with the configuration, with lines. Nothing is started, fetched or written."""
     if pipeline is not None:
-        load_pipeline(pipeline, config, overrides)
+        _check_data(load_pipeline(pipeline, config, overrides))
         out.print(f"{config}: {pipeline} can run")
         return
     names = [pipeline.name for pipeline in read_config(config, overrides)[1]]
     out.print(f"{config}: no problems; pipelines {', '.join(names)}. Data sets: `dfer config check PIPELINE`")
+
+
+def _check_data(pipeline: Pipeline) -> None:
+    """What the ingest stage will say of the pipeline's data sets. Raises Exit if one of them cannot be used."""
+    from dfer.datasets import inspect
+
+    fatal = False
+    for name, dataset in pipeline.datasets.items():
+        if not dataset.generated:
+            _, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
+            out.print(report.as_text(), markup=False, highlight=False, soft_wrap=True)
+            fatal = fatal or report.fatal
+    if fatal:
+        raise typer.Exit(1)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -240,7 +266,17 @@ def _table(title: str, *columns: str) -> Table:
         title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
     )
     for column in columns:
-        numeric = column in ("run", "was there", "seconds", "given", "kept", "WAR %", "UAR %", "frames", "with a face")
+        numeric = column in (
+            "run",
+            "was there",
+            "seconds",
+            "given",
+            "kept",
+            "WAR %",
+            "UAR %",
+            "looked at",
+            "with a face",
+        )
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     return table
 
@@ -256,20 +292,36 @@ def _said(error: BaseException) -> Iterable[str]:
     yield from (note for note in getattr(error, "__notes__", ()) if "Traceback" not in note)
 
 
+def _interrupted(*_: object) -> None:
+    """Ctrl-C: stop now. What waits for answers (of a server that was interrupted as well) would take minutes."""
+    import psutil
+
+    if "tasks.tracking" in sys.modules:
+        sys.modules["tasks.tracking"].close_interrupted()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    err.print("\nInterrupted. What was finished is kept; the same command goes on from here.")
+    sys.stdout.flush()
+    os._exit(130)
+
+
 def main() -> Any:
     """Entry point. Mistakes in what was asked for end with status 2, failures of the work with 1."""
+    before = signal.signal(signal.SIGINT, _interrupted)
     try:
         return app()
     except ConfigError as error:
         err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("Interrupted. What was finished is kept; the same command goes on from here.")
-        sys.exit(130)
     except Exception as error:
         if os.environ.get("DFER_DEBUG"):
             raise
         for line in _said(error):
             err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        if type(error).__name__ == "InputError":
+            sys.exit(2)
         err.print("(DFER_DEBUG=1 shows where this came from)", style="dim")
-        sys.exit(2 if type(error).__name__ == "InputError" else 1)
+        sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -121,7 +121,7 @@ def read_config(path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> t
             continue
         laid = _nest(keys, value)
         set_trees.append(laid)
-        lines.update({keys[: end + 1]: COMMAND_LINE for end in range(len(keys)) if keys[: end + 1] not in lines})
+        lines.update({keys[:end]: COMMAND_LINE for end in range(1, len(keys)) if keys[:end] not in lines})
         lines[keys] = COMMAND_LINE
         tree = _merge(tree, laid)
 
@@ -144,6 +144,28 @@ def read_config(path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> t
     return file, resolved
 
 
+def stage_settings(overrides: Sequence[str]) -> StageSettings:
+    """The settings of the stages as they are without a configuration file, but for some `key.path=value` pairs.
+
+    Raises:
+        ConfigError: with all problems at once.
+    """
+    tree: Tree = {}
+    lines: dict[KeyPath, int] = {}
+    problems: list[Problem] = []
+    for override in overrides:
+        try:
+            keys, value = _parse_override(override)
+        except ValueError as error:
+            problems.append(Problem(COMMAND_LINE, override, str(error)))
+            continue
+        tree, lines[keys] = _merge(tree, _nest(keys, value)), COMMAND_LINE
+    settings = _validate(StageSettings, tree, (), lines, problems)
+    if settings is None or problems:
+        raise ConfigError(Path("--set"), problems)
+    return settings
+
+
 def load_pipeline(name: str, path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> Pipeline:
     """One pipeline, ready to run: resolved, and its data sets and model files looked for.
 
@@ -164,13 +186,15 @@ def load_pipeline(name: str, path: Path = DEFAULT_CONFIG, overrides: Sequence[st
 def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> list[Problem]:
     """What a pipeline reads and is not there: data sets, weight files, detector files."""
     _, lines, _ = _read_tree(path)
-    for override in overrides:
-        lines[_parse_override(override)[0]] = COMMAND_LINE
+    lines.update({_parse_override(override)[0]: COMMAND_LINE for override in overrides})
 
     def line_of(*keys: str) -> int | None:
         return _line(keys, lines)
 
     problems = []
+    existing = next(place for place in (pipeline.work_dir, *pipeline.work_dir.parents) if place.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        problems.append(Problem(line_of("work_dir"), "work_dir", f"{existing} is not a folder that can be written to"))
     for name, dataset in pipeline.datasets.items():
         if not dataset.generated and not dataset.root.is_dir():
             found = "is a file, expected a folder" if dataset.root.exists() else "does not exist"
@@ -195,6 +219,8 @@ def _read_tree(path: Path) -> tuple[Tree, dict[KeyPath, int], list[Problem]]:
     except FileNotFoundError:
         message = "no such file: give --config PATH, or go to the folder that holds pipeline_config.yaml"
         raise ConfigError(path, [Problem(None, "", message)]) from None
+    except OSError as error:
+        raise ConfigError(path, [Problem(None, "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError(path, [Problem(None, "", f"not UTF-8 text: {error}")]) from None
     except yaml.YAMLError as error:
@@ -262,7 +288,7 @@ def _validate(
             keys = _keys(item)
             line = _line((*at, *keys), lines)
             # a key that a pipeline does not lay over the sections is wrong in the sections themselves
-            shown = keys if at and (*at, *keys) not in lines else (*at, *keys)
+            shown = keys if at and ((*at, *keys) not in lines or line == COMMAND_LINE) else (*at, *keys)
             problems.append(Problem(line, ".".join(shown), _explain(item, model, keys)))
         return None
 
@@ -338,7 +364,8 @@ def _suggest(word: str, known: Iterable[str]) -> str:
 def _line(keys: KeyPath, lines: Mapping[KeyPath, int]) -> int | None:
     """The line of a key, of the section it belongs to below a pipeline's settings, or of the nearest key above it."""
     base = keys[3:] if keys[:1] == ("pipelines",) and keys[2:3] == ("settings",) else ()
-    if lines.get(base) == COMMAND_LINE:
+    given = [candidate[:end] for candidate in (keys, base) for end in range(1, len(candidate) + 1)]
+    if any(lines.get(prefix) == COMMAND_LINE for prefix in given):
         return COMMAND_LINE
     for candidate in (keys, base):
         if candidate in lines:
@@ -365,6 +392,14 @@ def _dangling_names(name: str, pipeline: Tree, tree: Tree, lines: Mapping[KeyPat
                 keys = ("pipelines", name, key, *([str(position)] if isinstance(value, list) else []))
                 message = f"{used!r} is not defined under {section}{_suggest(used, known)}"
                 problems.append(Problem(_line(keys, lines), ".".join(keys), message))
+        twice = [used for used, times in Counter(map(str, uses)).items() if times > 1]
+        if twice:
+            keys = ("pipelines", name, key)
+            problems.append(Problem(_line(keys, lines), ".".join(keys), f"{', '.join(twice)} is named twice"))
+    if pipeline.get("dataset") in (across := pipeline.get("cross_datasets") or []) and isinstance(across, list):
+        keys = ("pipelines", name, "cross_datasets")
+        message = f"{pipeline['dataset']} is what is trained on: it is evaluated on anyway, on the fold left out"
+        problems.append(Problem(_line(keys, lines), ".".join(keys), message))
     return problems
 
 

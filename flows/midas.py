@@ -107,7 +107,7 @@ def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
         return {name: future.result() for name, future in futures.items()}
     except Exception as error:
         for name, message in list(failed.items())[1:]:
-            error.add_note(f"also failed: {name}: {message}")
+            error.add_note(f"also failed: {name}: {str(message).removeprefix('Task run encountered an exception ')}")
         raise
 
 

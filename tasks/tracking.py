@@ -140,12 +140,22 @@ class PipelineTracking:
         return copy
 
     def __enter__(self) -> PipelineTracking:
+        _open.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the parent run, if one was opened, with the status that fits."""
-        if self._parent is not None:
-            self._parent.close("FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED")
+        self._close("FINISHED" if kind is None else "FAILED")
+
+    def _close(self, status: str) -> None:
+        _open.discard(self)
+        if self._parent is None:
+            return
+        parent = self._parent
+        unfinished = f"tags.`mlflow.parentRunId` = '{parent.run_id}' and status = 'RUNNING'"
+        for child in parent.client.search_runs([parent.experiment_id], unfinished):
+            parent.client.set_terminated(child.info.run_id, status)
+        parent.close(status)
 
     def _continue(self) -> TrackedRun | None:
         uri, experiment = self._experiment()
@@ -204,6 +214,15 @@ class PipelineTracking:
         MlflowClient(self.pipeline.tracking_uri).log_batch(
             run_id, params=[Param(name, str(value)) for name, value in params.items()]
         )
+
+
+_open: set[PipelineTracking] = set()
+
+
+def close_interrupted() -> None:
+    """Mark the parent runs that are open as killed, when the process is about to end."""
+    for tracking in list(_open):
+        tracking._close("KILLED")
 
 
 def log_dataset(run: TrackedRun, clips: pd.DataFrame, *, name: str, source: Path, context: str) -> None:

@@ -83,6 +83,20 @@ def test_aligning_a_folder_without_videos(monkeypatch, capsys, tmp_path):
     assert "no videos below" in text
 
 
+def test_demo_data_is_not_mixed_with_other_files(monkeypatch, capsys, tmp_path):
+    (tmp_path / "mine.txt").touch()
+    status, text = dfer(monkeypatch, capsys, "demo-data", "--out", str(tmp_path), "--clips", "7")
+    assert status == 2
+    assert "is not empty" in text
+
+
+def test_the_data_sets_of_a_pipeline_are_looked_into(monkeypatch, capsys, tmp_path):
+    where = [word for name in ("dfew", "afew") for word in ("--set", f"datasets.{name}.root={tmp_path}")]
+    status, text = dfer(monkeypatch, capsys, "config", "check", "dfew-fold1", *where)
+    assert status == 1
+    assert text.count("ERROR") >= 2
+
+
 def test_too_few_demo_clips(monkeypatch, capsys, tmp_path):
     status, _ = dfer(monkeypatch, capsys, "demo-data", "--out", str(tmp_path), "--clips", "3")
     assert status == 2

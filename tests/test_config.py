@@ -92,6 +92,15 @@ def test_relative_paths_belong_to_the_file_and_not_to_the_folder_one_is_in(tmp_p
         ("epochs: 3", "epocs: 3", 17, "pipelines.one.settings.train.epocs", "did you mean epochs?"),
         ("    arms: [midas]\n", "    arms: [midas]\n    folds: [6]\n", 16, "pipelines.one.folds.0", "at most 5"),
         ("mixing:\n  alpha: 0.4", "mixing:\n  alpha: 0.4\n  alpha: 0.5", 7, "mixing.alpha", "already given in line 6"),
+        ("arms: [midas]", "arms: [midas, midas]", 15, "pipelines.one.arms", "midas is named twice"),
+        (
+            "dataset: dfew",
+            "dataset: dfew\n    cross_datasets: [dfew]",
+            15,
+            "pipelines.one.cross_datasets",
+            "trained on",
+        ),
+        ("alpha: 0.4", "alpha: .inf", 6, "mixing.alpha", "finite"),
         ("labels: soft", "labels: [soft]", 10, "arms.midas.labels", "expected 'hard' or 'soft'"),
     ],
 )
@@ -113,6 +122,19 @@ def test_all_mistakes_are_reported_together(tmp_path):
         "nonsense",
         "trian",
     }
+
+
+def test_a_mistake_on_the_command_line_is_blamed_on_it_and_once(tmp_path):
+    found = problems(tmp_path, VALID, "train.epochs=abc", "pipelines.one.arms=[midsa]")
+    assert [(line, key) for line, key, _ in found] == [(0, "pipelines.one.arms.0"), (0, "train.epochs")]
+
+
+def test_a_work_folder_that_cannot_be_one(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(VALID)
+    (tmp_path / "DFEW").mkdir()
+    with pytest.raises(ConfigError, match=r"--set +work_dir +.*c.yaml is not a folder"):
+        load_pipeline("one", path, [f"work_dir={path}", "model.pretrained=null"])
 
 
 def test_the_report_can_be_read_by_a_person(tmp_path):

@@ -12,12 +12,12 @@ from typing import Any
 import pandas as pd
 
 from dfer.faces.align import align_clips
+from dfer.faces.detector import FaceDetector
 from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
-from dfer.faces.model_files import detector_file
 from dfer.natural import natural_key
 from dfer.processes import run_isolated
 from dfer.settings import StageSettings
-from dfer.store import Made, Recipe, Store
+from dfer.store import MANIFEST, Made, Recipe, Store
 from dfer.suffixes import VIDEO_SUFFIXES
 
 SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
@@ -66,8 +66,8 @@ def align_videos(
     """
     chosen = settings.model_dump(mode="json", include=SECTIONS)
     job = {"settings": chosen, "videos": {name: _stamp(path) for name, path in videos.items()}}
+    FaceDetector(settings.detection)  # fetched and tried out once, here, before anything is written
     _claim(out, job)
-    detector_file(settings.detection.model)  # fetched once, here, and not by every worker
     size = min(settings.shards.clips_per_shard, -(-len(videos) // workers))
     names = list(videos)
     parts = [names[start : start + size] for start in range(0, len(names), size)]
@@ -122,12 +122,19 @@ def _claim(out: Path, job: dict[str, Any]) -> None:
     note = out / "align.json"
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, expected a folder to write into")
-    if note.exists() and json.loads(note.read_text()) != job:
+    earlier = json.loads(note.read_text()) if note.exists() else None
+    if earlier not in (None, job) and any(out.glob(f"*/{MANIFEST}")):
+        settings, before = job["settings"], earlier["settings"]
+        sections = [name for name in settings if settings[name] != before.get(name)]
+        what = f"other settings ({', '.join(sections)})" if sections else "other videos"
         raise InputError(
-            f"{out} holds the faces of other videos, or with other settings (see {note}): "
-            "choose another --out, or delete that folder first"
+            f"{out} holds the faces of an earlier call with {what}, see {note}: "
+            "choose another --out, or delete it first"
         )
-    if not note.exists() and out.exists() and any(out.iterdir()):
+    if earlier is None and out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty: choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(job, indent=1))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(job, indent=1))
+    except OSError as error:
+        raise InputError(f"{out} cannot be written to: {error.strerror}") from error

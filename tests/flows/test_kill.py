@@ -80,3 +80,18 @@ def test_killed_during_alignment_and_training(command, tmp_path):
     for child in client.search_runs([experiment], "tags.`dfer.kind` = 'arm'"):
         history = client.get_metric_history(child.info.run_id, "epoch/loss")
         assert sorted(metric.step for metric in history) == list(range(1, 13))
+
+
+def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(command, tmp_path):
+    process = command(tmp_path)
+    stages = tmp_path / "stages"
+    while not any(stages.glob("train/.*.partial/checkpoint.pt")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(10) == 130
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    assert {run.info.status for run in client.search_runs([experiment])} == {"KILLED"}
+    finish(command(tmp_path))
+    assert {run.info.status for run in client.search_runs([experiment])} == {"FINISHED"}
