@@ -155,7 +155,7 @@ def _print_index(index: pd.DataFrame, folder: Path) -> None:
     kept = index["status"] == "ok"
     rows = index if len(index) <= 50 else index[~kept].head(50)
     table = _table(
-        "" if len(rows) == len(index) else "Not kept", "clip", "frames", "with a face", "kept", "", "why not"
+        "" if len(rows) == len(index) else "Not kept", "clip", "looked at", "with a face", "kept", "", "why not"
     )
     for row in rows.to_dict(orient="records"):
         why = f"{row['reason']}: {row['detail']}" if row["reason"] else ""
