@@ -86,9 +86,9 @@ def _print_outcome(pipeline: str, outcome: Outcome) -> None:
     for stage, made in outcome.stages.items():
         if made:
             executed = [m for m in made if m.executed]
-            whys = dict.fromkeys(m.why for m in executed)
+            whys = list(dict.fromkeys(m.why for m in executed))
             seconds = f"{sum(m.seconds for m in executed):.1f}" if executed else ""
-            stages.add_row(stage, str(len(executed)), str(len(made) - len(executed)), seconds, "; ".join(whys))
+            stages.add_row(stage, str(len(executed)), str(len(made) - len(executed)), seconds, _few(whys))
     out.print(stages)
 
     clips = _table("Clips", "data set", "given", "kept", "not kept")
@@ -115,6 +115,11 @@ def _print_outcome(pipeline: str, outcome: Outcome) -> None:
         out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)
     for name, index in outcome.indexes.items():
         out.print(f"  fate of every clip   {name}: {_shown(index.output.path)}/index.parquet", soft_wrap=True)
+
+
+def _few(reasons: list[str]) -> str:
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return reasons[0] + more if reasons else ""
 
 
 @app.command(
