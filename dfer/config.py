@@ -112,22 +112,15 @@ def read_config(path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> t
         ConfigError: with all problems at once.
     """
     tree, lines, problems = _read_tree(path)
-    set_trees = []
-    for override in overrides:
-        try:
-            keys, value = _parse_override(override)
-        except ValueError as error:
-            problems.append(Problem(COMMAND_LINE, override, str(error)))
-            continue
-        laid = _nest(keys, value)
-        set_trees.append(laid)
+    given = _read_overrides(overrides, problems)
+    for keys, value in given:
         lines.update({keys[:end]: COMMAND_LINE for end in range(1, len(keys)) if keys[:end] not in lines})
         lines[keys] = COMMAND_LINE
-        tree = _merge(tree, laid)
+        tree = _merge(tree, _nest(keys, value))
 
     file = _validate(ConfigFile, tree, (), lines, problems)
     sections = {name: tree[name] for name in StageSettings.model_fields if name in tree}
-    on_top = [{k: v for k, v in laid.items() if k in StageSettings.model_fields} for laid in set_trees]
+    on_top = [_nest(keys, value) for keys, value in given if keys[0] in StageSettings.model_fields]
     resolved: list[Pipeline] = []
     # walked even where the file as a whole is not valid, so that its problems are reported together
     for name, pipeline in _mapping(tree.get("pipelines")).items():
@@ -150,16 +143,12 @@ def stage_settings(overrides: Sequence[str]) -> StageSettings:
     Raises:
         ConfigError: with all problems at once.
     """
-    tree: Tree = {}
-    lines: dict[KeyPath, int] = {}
     problems: list[Problem] = []
-    for override in overrides:
-        try:
-            keys, value = _parse_override(override)
-        except ValueError as error:
-            problems.append(Problem(COMMAND_LINE, override, str(error)))
-            continue
-        tree, lines[keys] = _merge(tree, _nest(keys, value)), COMMAND_LINE
+    tree: Tree = {}
+    given = _read_overrides(overrides, problems)
+    for keys, value in given:
+        tree = _merge(tree, _nest(keys, value))
+    lines = {keys: COMMAND_LINE for keys, _ in given}
     settings = _validate(StageSettings, tree, (), lines, problems)
     if settings is None or problems:
         raise ConfigError(Path("--set"), problems)
@@ -248,6 +237,17 @@ def _read_tree(path: Path) -> tuple[Tree, dict[KeyPath, int], list[Problem]]:
         raise ConfigError(path, [Problem(1, "", "expected sections such as 'datasets:' and 'pipelines:'")])
     walk(node, ())
     return yaml.safe_load(path.read_text(encoding="utf-8")), lines, problems
+
+
+def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> list[tuple[KeyPath, Any]]:
+    """The overrides that can be read; the others become problems."""
+    given = []
+    for override in overrides:
+        try:
+            given.append(_parse_override(override))
+        except ValueError as error:
+            problems.append(Problem(COMMAND_LINE, override, str(error)))
+    return given
 
 
 def _parse_override(text: str) -> tuple[KeyPath, Any]:

@@ -105,8 +105,8 @@ def log_evaluation(run: TrackedRun, dataset: str, folder: Path) -> None:
         f"recall_{emotion}": value for emotion, value in metrics["per_class_recall"].items() if value is not None
     }
     run.log({f"{dataset}/{name}": value for name, value in {**numbers, **recalls}.items()})
-    for path in folder.glob("*.*"):
-        run.log_artifact(path, f"evaluation/{dataset}")
+    for name in ("metrics.json", "predictions.parquet", "confusion.png"):
+        run.log_artifact(folder / name, f"evaluation/{dataset}")
     from dfer.evaluation import read_predictions
 
     log_dataset(

@@ -17,6 +17,7 @@ from dfer.config import Pipeline
 from dfer.evaluation import read_predictions
 from dfer.labels import EMOTIONS
 from dfer.store import Made, Recipe
+from tasks.evaluate import log_evaluation
 from tasks.ingest import clips_of
 from tasks.stage import ensure, shown
 from tasks.tracking import PipelineTracking, TrackedRun
@@ -84,8 +85,13 @@ def _represent_earlier_trainings(evaluations: list[Evaluation], tracking: Pipeli
     models = {(e.arm, e.fold): e.model for e in evaluations}
     for (arm, fold), model in models.items():
         run = TrackedRun.read(model.output.path)
-        if not tracking.belongs(run):
-            tracking.copy_of(run, arm, fold)
+        if tracking.belongs(run):
+            continue
+        copy = tracking.copy_of(run, arm, fold)
+        # also what this pipeline run was the first to evaluate the earlier model on
+        for e in evaluations:
+            if (e.arm, e.fold) == (arm, fold):
+                log_evaluation(copy, e.dataset, e.made.output.path)
 
 
 def _write_tables(pipeline: Pipeline, evaluations: list[Evaluation], folder: Path) -> pd.DataFrame:

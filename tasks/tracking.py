@@ -129,7 +129,7 @@ class PipelineTracking:
         return run.client.get_run(run.run_id).data.tags.get("mlflow.parentRunId") == self.parent().run_id
 
     def copy_of(self, run: TrackedRun | None, arm: str, fold: int) -> TrackedRun:
-        """A child run that stands for an arm trained in an earlier pipeline run: its last values, without its files."""
+        """A child run that stands for an arm trained in an earlier pipeline run: its last values, without its model."""
         copy = self.arm_run(arm, fold)
         if run is not None:
             metrics = run.client.get_run(run.run_id).data.metrics

@@ -19,6 +19,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from dfer import shards
+from dfer.demo.casting import plan_clips
 from dfer.evaluation import read_predictions
 from dfer.faces.index import read_index
 from dfer.labels import EMOTIONS
@@ -85,21 +86,22 @@ def test_scores_are_those_of_the_predictions(first):
         assert len(predictions) == metrics["coverage"] * made.output.counts["listed"]
 
 
-def test_nobody_is_in_both_parts_of_a_fold(first, run_demo):
+def test_no_clip_and_no_person_is_in_both_parts_of_a_fold(first):
     history = json.loads((first.stages["train"][0].output.path / "history.json").read_text())
-    tested = made_for(first, "demo-dfew")
     clips = pd.read_parquet(first.stages["ingest"][0].output.path / "clips.parquet")
-    train_ids = set(clips.loc[clips["fold"].notna() & (clips["fold"] != 1), "clip_id"])
-    assert history["summary"]["clips"]["training"] <= len(train_ids)
-    assert not train_ids & set(read_predictions(tested.output.path / "predictions.parquet")["clip_id"])
+    index = read_index(first.indexes["demo-dfew"].output.path / "index.parquet")
+    usable = clips["clip_id"].isin(index.loc[index["status"] == "ok", "clip_id"]) & clips["fold"].notna()
+    trained, tested = (set(clips.loc[usable & rows, "clip_id"]) for rows in (clips["fold"] != 1, clips["fold"] == 1))
+    # one clip more in the training would be one of the tested
+    assert history["summary"]["clips"]["training"] == len(trained)
+    predictions = [read_predictions(made.output.path / "predictions.parquet") for made in first.stages["evaluate"]]
+    own = [table for table in predictions if set(table["dataset"]) == {"demo-dfew"}]
+    assert [set(table["clip_id"]) for table in own] == [tested, tested]
 
-
-def made_for(outcome, dataset):
-    return next(
-        m
-        for m in outcome.stages["evaluate"]
-        if dataset in (m.output.path / "predictions.parquet").read_bytes().decode("latin-1")
-    )
+    plans = [plan for plan in plan_clips(21, 0) if plan.dataset == "dfew"]
+    people = {f"demo-dfew/{plan.number:05d}": set(plan.people) for plan in plans}
+    assert trained | tested <= people.keys()
+    assert not set.union(*(people[clip] for clip in trained)) & set.union(*(people[clip] for clip in tested))
 
 
 def test_mlflow_has_a_parent_and_a_child_for_every_arm(first, client):
@@ -157,6 +159,9 @@ def test_another_alpha_trains_the_arms_that_mix_and_nothing_before(first, run_de
     assert {child.data.tags["dfer.arm"] for child in children} == {"hard", "midas"}
     again = {child.data.tags["dfer.arm"]: "dfer.trained_in_run" in child.data.tags for child in children}
     assert again == {"hard": True, "midas": False}
+    for child in children:
+        scored = {item.path for item in client.list_artifacts(child.info.run_id, "evaluation")}
+        assert scored == {"evaluation/demo-dfew", "evaluation/demo-afew"}
 
 
 def test_a_deleted_shard_is_made_again_with_all_that_depends_on_it(first, run_demo):
