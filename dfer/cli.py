@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+analyse_app = typer.Typer(help="Look at data sets, without any model.", no_args_is_help=True)
+app.add_typer(analyse_app, name="analyse")
 
 out = Console()
 err = Console(stderr=True)
@@ -51,15 +53,25 @@ def _examples(*lines: str) -> str:
         "dfer run demo",
         "dfer run demo --set mixing.alpha=0.2 --set train.epochs=8",
         "dfer run dfew-fold1 --set datasets.dfew.root=/mnt/DFEW --set train.device=cuda",
+        "dfer run paper --plan",
+        "dfer run paper --only table-5 --only figure-6",
     )
 )
 def run(
     pipeline: Annotated[str, typer.Argument(help="A pipeline of the configuration file; see `dfer pipelines`.")],
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006
+    only: Annotated[
+        list[str], typer.Option("--only", metavar="NAME", help="A table or figure to make; repeat for more.")
+    ] = [],  # noqa: B006
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be run and how long it took before.")] = False,
 ) -> None:
     """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
-    load_pipeline(pipeline, config, overrides)  # mistakes are found before anything heavy is loaded
+    loaded = load_pipeline(pipeline, config, overrides)  # mistakes are found before anything heavy is loaded
+    loaded = loaded.only(only) if only else loaded
+    if plan:
+        _print_forecast(loaded)
+        return
     # Prefect would show a failing task with its traceback as well as what is said below
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if os.environ.get("DFER_DEBUG") else "CRITICAL")
     out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
@@ -69,17 +81,45 @@ def run(
 
     if out.is_terminal:
         with progress.on_terminal():
-            outcome = midas(pipeline, str(config), overrides)
+            outcome = midas(pipeline, str(config), overrides, only)
     else:
-        outcome = midas(pipeline, str(config), overrides)
-    _print_outcome(pipeline, outcome)
+        outcome = midas(pipeline, str(config), overrides, only)
+    _print_outcome(loaded, outcome)
 
 
-def _print_outcome(pipeline: str, outcome: Outcome) -> None:
+def _print_forecast(pipeline: Pipeline) -> None:
+    from tasks.forecast import forecast
+
+    seen = forecast(pipeline)
+    stages = _table("Stages", "stage", "there", "to run", "as long as before")
+    for name, stage in seen.stages.items():
+        unknown = f", {stage.unmeasured} never measured here" if stage.unmeasured else ""
+        duration = f"{_duration(stage.seconds)}{unknown}" if stage.to_run else ""
+        stages.add_row(name, str(stage.there), str(stage.to_run), duration)
+    out.print(stages)
+    trainings = _table("Trainings", "table or figure", "trainings", "there")
+    for name, (needed, there) in seen.trainings.items():
+        trainings.add_row(name, str(needed), str(there))
+    out.print(trainings)
+    for note in seen.notes:
+        out.print(note)
+    out.print(
+        f"{pipeline.name}: about {_duration(seen.seconds)} of what has been measured here before; nothing was run"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     import pandas as pd
 
     from dfer.results import as_text
-    from tasks.report import SYNTHETIC, failures
+    from tasks.report import SYNTHETIC, failures, public_name
     from tasks.tracking import TrackedRun
 
     stages = _table("Stages", "stage", "run", "was there", "seconds", "why")
@@ -97,18 +137,21 @@ def _print_outcome(pipeline: str, outcome: Outcome) -> None:
         clips.add_row(name, str(counts["given"]), str(counts["ok"]), failures(counts))
     out.print(clips)
 
-    scores = _table("Scores", "arm", "evaluated on", "WAR %", "UAR %", "clips scored")
+    scores = _table("Scores", "table", "arm", "evaluated on", "WAR %", "UAR %", "clips scored")
     report = outcome.report.output.path
-    for cells in as_text(pd.read_csv(report / "results.csv")):
-        scores.add_row(*cells)
+    before = ""
+    for name, *cells in as_text(pd.read_csv(report / "results.csv")):
+        scores.add_row(name if name != before else "", *cells)
+        before = name
     out.print(scores)
-    if SYNTHETIC in (report / "report.md").read_text():
+    if any(dataset.generated for dataset in pipeline.datasets.values()):
         out.print(f"[yellow]{SYNTHETIC}[/yellow]")
 
     work = report.parents[2]
-    public = _shown(work / "reports" / pipeline)
+    public = _shown(work / "reports" / public_name(pipeline))
     out.print("\n[bold]Where to look next[/bold]")
-    out.print(f"  report and pictures  {public}/report.md", soft_wrap=True)
+    out.print(f"  the whole report     {public}/report.html", soft_wrap=True)
+    out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
     run = TrackedRun.read(report)
     if run is not None:
         ui = "make ui" if work == Path.cwd() / "work" else f"make ui WORK={work}"
@@ -217,10 +260,15 @@ def datasets(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None
 def pipelines(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
     """The pipelines of the configuration."""
     for pipeline in read_config(config, overrides)[1]:
-        folds = f"fold{'s' if len(pipeline.folds) > 1 else ''} {', '.join(map(str, pipeline.folds))}"
-        across = f", across to {', '.join(pipeline.cross_datasets)}" if pipeline.cross_datasets else ""
         out.print(f"[bold]{pipeline.name}[/bold]  {pipeline.description}")
-        out.print(f"    {pipeline.dataset} {folds}{across}; arms {', '.join(pipeline.arms)}", style="dim")
+        out.print(f"    {', '.join(pipeline.datasets)}; {_folds(pipeline)}", style="dim", soft_wrap=True)
+        for experiment in pipeline.experiments:
+            shown = f": {', '.join(experiment.arms)}" if experiment.trains else ""
+            out.print(f"    {experiment.name}  {experiment.given.title}{shown}", style="dim", soft_wrap=True)
+
+
+def _folds(pipeline: Pipeline) -> str:
+    return f"fold{'s' if len(pipeline.folds) > 1 else ''} {', '.join(map(str, pipeline.folds))}"
 
 
 @app.command()
@@ -228,11 +276,92 @@ def models() -> None:
     """The networks that can be trained."""
     from dfer.models import available
 
-    table: Table | None = None
     for name, facts in available().items():
-        table = table or _table("", "model", *facts)
-        table.add_row(name, *(f"{value:,}" if isinstance(value, int) else str(value) for value in facts.values()))
-    out.print(table)
+        size = f"{facts['parameters']:,} parameters, {facts['gflops']} GFLOPs a clip; {facts['input']}"
+        out.print(f"[bold]{name}[/bold]  {facts['description']}", soft_wrap=True)
+        out.print(f"    {size}; pretrained: {facts['pretrained']}; {facts['source']}", style="dim", soft_wrap=True)
+
+
+@app.command(
+    epilog=_examples(
+        "dfer compare demo/hard demo/midas",
+        "dfer compare paper/resnet18_tsm/midas paper/resnet18_gru/midas --on afew",
+    )
+)
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more: ids of runs in MLflow, PIPELINE/ARM, or PIPELINE/NETWORK/ARM.")
+    ],
+    dataset: Annotated[str | None, typer.Option("--on", help="Whose clips; those trained on unless given.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Say which differences between runs are real: paired bootstrap over clips, McNemar's test, calibration."""
+    from dfer.faces.videos import InputError
+
+    if len(set(runs)) < 2:
+        raise InputError(f"two different runs or more are compared, found {', '.join(runs)}")
+    _, known = read_config(config, overrides)
+    from dfer.analysis import statistics
+    from tasks.compare import find, pairs
+
+    compared = find(runs, known, dataset)
+    scores = _table("Scores, with 95 % intervals", "arm or run", "trainings", "WAR %", "UAR %")
+    trust = _table("\nProbabilities", "run", "ECE", "Brier", "NLL", "to voters", "AURC")
+    for one in compared:
+        draws, numbers = statistics.bootstrap(one.predictions), one.scores()
+        scores.add_row(one.name, str(one.runs), *(_with_interval(draws.interval(metric)) for metric in ("war", "uar")))
+        measured = [numbers[name] for name in ("ece", "brier", "nll", "js_divergence", "aurc")]
+        trust.add_row(one.name, *("no votes" if value is None else f"{value:.3f}" for value in measured))
+    out.print(scores, trust)
+    for first, second, comparison, corrected in pairs(compared):
+        only = comparison.mcnemar
+        out.print(f"\n[bold]{second.name}[/bold] against {first.name}, on {comparison.clips} clips", soft_wrap=True)
+        for metric in ("war", "uar"):
+            sentence = statistics.in_words(
+                comparison.differences[metric], metric.upper(), corrected_p=corrected[metric]
+            )
+            out.print(f"  {sentence}", markup=False, soft_wrap=True)
+        out.print(
+            f"  only the first is right about {only.only_a} clips, only the second about {only.only_b} "
+            f"(McNemar's test, p = {only.p_value:.2g})",
+            soft_wrap=True,
+        )
+
+
+def _with_interval(interval: Any) -> str:
+    low, middle, high = (f"{100 * value:.1f}" for value in (interval.low, interval.estimate, interval.high))
+    return f"{middle} \\[{low}, {high}]"
+
+
+@analyse_app.command(
+    "votes",
+    epilog=_examples("dfer analyse votes crema-d --out votes --set datasets.crema-d.root=/data/CREMA-D"),
+)
+def analyse_votes(
+    dataset: Annotated[str, typer.Argument(help="A data set of the configuration; see `dfer datasets`.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: pictures, votes.md, votes.json.")],
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Show what annotators said: which emotions are voted for together, how far they agree. No video is read."""
+    from dfer.faces.videos import InputError
+
+    file, _ = read_config(config, overrides)
+    if dataset not in file.datasets:
+        raise InputError(f"no data set {dataset!r} under datasets in {config}; there are {', '.join(file.datasets)}")
+    settings = file.datasets[dataset]
+    if settings.generated:
+        raise InputError(f"{dataset} is made by the pipelines; its votes are in their reports")
+    from dfer.analysis.votes import analyse
+    from dfer.datasets import load_clips
+
+    clips = load_clips(
+        settings.layout, config.resolve().parent / settings.root, dataset=dataset, source=settings.source
+    )
+    said = analyse(clips, folder, title=dataset)
+    out.print((folder / "votes.md").read_text(), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{said['clips']} clips; the pictures are in {folder}")
 
 
 @config_app.command(

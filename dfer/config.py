@@ -5,19 +5,22 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from dfer.catalogue import network
+from dfer.experiments import Experiment
 from dfer.settings import (
-    ArmSettings,
     ConfigFile,
     DatasetSettings,
     DemoDataSettings,
+    ExperimentSettings,
+    ModelSettings,
     PipelineSettings,
     RunSettings,
     StageSettings,
@@ -30,6 +33,8 @@ KeyPath = tuple[str, ...]
 Tree = dict[str, Any]
 _FILE_SUFFIXES = (".onnx", ".pt", ".pth")
 COMMAND_LINE = 0  # the "line" of a value that came by --set
+# What may differ between the experiments and networks of one pipeline: faces are aligned once for all of them.
+_OF_TRAININGS = ("sampling", "mixing", "model", "groups", "train")
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,36 @@ class Pipeline:
     demo_data: DemoDataSettings
     dataset: str
     folds: tuple[int, ...]
-    cross_datasets: tuple[str, ...]
     datasets: Mapping[str, DatasetSettings]  # the ones this pipeline uses
-    arms: Mapping[str, ArmSettings]
+    experiments: tuple[Experiment, ...]
+    published: tuple[Path, ...]
     settings: StageSettings
+    selected: tuple[str, ...] = ()  # the experiments that were asked for by name, if not all
 
     @property
     def workers(self) -> int:
         """Single-threaded processes that work side by side."""
         return self.run.workers or os.cpu_count() or 1
+
+    def only(self, names: Sequence[str]) -> Pipeline:
+        """The pipeline with some of its experiments, and the data sets that these need.
+
+        Raises ConfigError for a name that is none of them.
+        """
+        known = [experiment.name for experiment in self.experiments]
+        problems = [
+            Problem(
+                None, name, f"{self.name} has no such table or figure{_suggest(name, known)}; it has {', '.join(known)}"
+            )
+            for name in names
+            if name not in known
+        ]
+        if problems:
+            raise ConfigError(Path("--only"), problems)
+        kept = tuple(experiment for experiment in self.experiments if experiment.name in names)
+        used = {name for experiment in kept for name in experiment.datasets}
+        datasets = {name: dataset for name, dataset in self.datasets.items() if name in used}
+        return replace(self, experiments=kept, datasets=datasets, selected=tuple(e.name for e in kept))
 
     def as_dict(self) -> Tree:
         """Plain data, for writing down what ran."""
@@ -88,13 +114,28 @@ class Pipeline:
             "work_dir": str(self.work_dir),
             "dataset": self.dataset,
             "folds": list(self.folds),
-            "cross_datasets": list(self.cross_datasets),
             "run": self.run.model_dump(mode="json"),
             "demo_data": self.demo_data.model_dump(mode="json"),
             "datasets": {name: dataset.model_dump(mode="json") for name, dataset in self.datasets.items()},
-            "arms": {name: arm.model_dump(mode="json") for name, arm in self.arms.items()},
+            "experiments": {experiment.name: _described(experiment) for experiment in self.experiments},
             **self.settings.model_dump(mode="json"),
         }
+
+
+def _described(experiment: Experiment) -> Tree:
+    shown: Tree = {"title": experiment.given.title, "show": experiment.given.show, "dataset": experiment.dataset}
+    if experiment.trains:
+        shown |= {
+            "evaluate_on": experiment.evaluate_on,
+            "seeds": list(experiment.seeds),
+            "protocol": experiment.protocol,
+            "arms": {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in experiment.arms.items()},
+            "networks": {
+                name: {section: getattr(settings, section).model_dump(mode="json") for section in _OF_TRAININGS}
+                for name, settings in experiment.settings.items()
+            },
+        }
+    return shown
 
 
 def read_config(path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> tuple[ConfigFile, list[Pipeline]]:
@@ -119,22 +160,94 @@ def read_config(path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> t
         tree = _merge(tree, _nest(keys, value))
 
     file = _validate(ConfigFile, tree, (), lines, problems)
-    sections = {name: tree[name] for name in StageSettings.model_fields if name in tree}
     on_top = [_nest(keys, value) for keys, value in given if keys[0] in StageSettings.model_fields]
     resolved: list[Pipeline] = []
     # walked even where the file as a whole is not valid, so that its problems are reported together
     for name, pipeline in _mapping(tree.get("pipelines")).items():
         problems += _dangling_names(name, _mapping(pipeline), tree, lines)
-        merged: Tree = sections
-        for layer in (_mapping(_mapping(pipeline).get("settings")), *on_top):
-            merged = _merge(merged, layer)
-        settings = _validate(StageSettings, merged, ("pipelines", name, "settings"), lines, problems)
+        layers = _Layers(tree, name, _mapping(pipeline), on_top)
+        settings = _stage_settings(layers, None, None, lines, problems)
+        per_network = {
+            (entry, model): _stage_settings(layers, entry, model, lines, problems)
+            for entry, models in layers.experiments().items()
+            for model in models
+        }
         if file is not None and settings is not None and not problems:
-            resolved.append(_resolve(name, file.pipelines[name], settings, file, path))
+            found = {key: value for key, value in per_network.items() if value is not None}
+            resolved.append(_resolve(name, file.pipelines[name], settings, found, file, path))
     if problems:
         raise ConfigError(path, sorted(set(problems), key=lambda p: (p.line is None, p.line or 0, p.key)))
     assert file is not None
     return file, resolved
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """What lies over what for one pipeline: sections, a network's own, the pipeline's, an experiment's, --set."""
+
+    tree: Tree
+    name: str
+    pipeline: Tree
+    on_top: list[Tree]
+
+    def experiments(self) -> dict[str | None, list[str]]:
+        """Experiment -> the networks it names; None stands for those that a pipeline without experiments has."""
+        given = {
+            entry: value for entry, value in _mapping(self.pipeline.get("experiments")).items() if value is not None
+        }
+        default = self.model()
+        return {entry: _names(_mapping(value).get("models")) or [default] for entry, value in given.items()} or {
+            None: [default]
+        }
+
+    def model(self) -> str:
+        merged: Tree = _mapping(self.tree.get("model"))
+        for layer in (_mapping(self.pipeline.get("settings")), *self.on_top):
+            merged = _merge(merged, _mapping(layer.get("model")))
+        return str(merged.get("name", ModelSettings().name))
+
+    def merged(self, entry: str | None, model: str) -> Tree:
+        merged: Tree = {name: self.tree[name] for name in StageSettings.model_fields if name in self.tree}
+        for layer in self._between(entry, model):
+            merged = _merge(merged, layer)
+        return _merge(merged, {"model": {"name": model}})
+
+    def places(self, entry: str | None, model: str) -> list[tuple[KeyPath, Tree]]:
+        """The layers that belong to a network or an experiment, and where they stand in the file."""
+        own = _mapping(_mapping(self.pipeline.get("experiments")).get(entry)) if entry else {}
+        return [
+            (("networks", model), _mapping(_mapping(self.tree.get("networks")).get(model))),
+            (("pipelines", self.name, "networks", model), _mapping(_mapping(self.pipeline.get("networks")).get(model))),
+            (("pipelines", self.name, "experiments", entry or "", "settings"), _mapping(own.get("settings"))),
+        ]
+
+    def _between(self, entry: str | None, model: str) -> list[Tree]:
+        of_network, of_network_here, of_experiment = (layer for _, layer in self.places(entry, model))
+        return [of_network, _mapping(self.pipeline.get("settings")), of_network_here, of_experiment, *self.on_top]
+
+
+def _stage_settings(
+    layers: _Layers, entry: str | None, model: str | None, lines: Mapping[KeyPath, int], problems: list[Problem]
+) -> StageSettings | None:
+    """The settings of all stages for one network of one experiment, its frames and size filled in."""
+    model = model or layers.model()
+    for at, layer in layers.places(entry, model):
+        for section in layer:
+            if section in StageSettings.model_fields and section not in _OF_TRAININGS:
+                message = f"is the same for all of a pipeline; put it under pipelines.{layers.name}.settings"
+                problems.append(Problem(_line((*at, section), lines), ".".join((*at, section)), message))
+    at = ("pipelines", layers.name, *(("experiments", entry) if entry else ()), "settings")
+    settings = _validate(StageSettings, layers.merged(entry, model), at, lines, problems)
+    if settings is None:
+        return None
+    own = network(settings.model.name)
+    sampling, size = settings.sampling.num_segments or own.num_segments, settings.model.input_size or own.input_size
+    return settings.model_copy(
+        update={
+            "sampling": settings.sampling.model_copy(update={"num_segments": sampling}),
+            "model": settings.model.model_copy(update={"input_size": size}),
+        }
+    )
 
 
 def stage_settings(overrides: Sequence[str]) -> StageSettings:
@@ -190,15 +303,53 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
             problems.append(
                 Problem(line_of("datasets", name, "root"), f"datasets.{name}.root", f"{dataset.root} {found}")
             )
-    files = (
-        ("model", "pretrained", pipeline.settings.model.pretrained),
-        ("detection", "model", pipeline.settings.detection.model),
-    )
-    for section, key, value in files:
-        if value is not None and ("/" in value or Path(value).suffix in _FILE_SUFFIXES) and not Path(value).is_file():
-            line = line_of("pipelines", pipeline.name, "settings", section, key)
-            problems.append(Problem(line, f"{section}.{key}", f"{value} does not exist"))
+    settings = [pipeline.settings, *(s for experiment in pipeline.experiments for s in experiment.settings.values())]
+    said = {("detection", "model"): [_missing_file(pipeline.settings.detection.model)]}
+    for one in settings:
+        said.setdefault(("model", "pretrained"), []).append(_unknown_weights(one.model))
+    for (section, key), messages in said.items():
+        line = line_of("pipelines", pipeline.name, "settings", section, key)
+        problems += [Problem(line, f"{section}.{key}", message) for message in dict.fromkeys(messages) if message]
+    problems += _unknown_published(pipeline, line_of)
     return problems
+
+
+def _missing_file(value: str) -> str:
+    """What is wrong with a value that is a name or a path; empty if nothing is."""
+    is_path = "/" in value or Path(value).suffix in _FILE_SUFFIXES
+    return f"{value} does not exist" if is_path and not Path(value).is_file() else ""
+
+
+def _unknown_weights(model: ModelSettings) -> str:
+    known = network(model.name).pretrained
+    if model.pretrained is None or model.pretrained in known or Path(model.pretrained).is_file():
+        return ""
+    has = f"has {', '.join(known)}" if known else "has none by name"
+    return _missing_file(model.pretrained) or (
+        f"{model.pretrained!r}: {model.name} {has}; give one of them, a weight file, or null"
+    )
+
+
+def _unknown_published(pipeline: Pipeline, line_of: Callable[..., int | None]) -> list[Problem]:
+    """Published tables that an experiment wants beside its own and that nobody has written down."""
+    asked = [experiment for experiment in pipeline.experiments if experiment.given.published is not None]
+    if not asked:
+        return []
+    from dfer.analysis.published import load
+
+    try:
+        known = load(pipeline.published)
+    except (OSError, ValueError) as error:
+        return [Problem(line_of("published"), "published", str(error))]
+    return [
+        Problem(
+            line_of("pipelines", pipeline.name, "experiments", experiment.name, "published"),
+            f"pipelines.{pipeline.name}.experiments.{experiment.name}.published",
+            f"{experiment.given.published!r} is not among {', '.join(known)}",
+        )
+        for experiment in asked
+        if experiment.given.published not in known
+    ]
 
 
 def _read_tree(path: Path) -> tuple[Tree, dict[KeyPath, int], list[Problem]]:
@@ -218,11 +369,15 @@ def _read_tree(path: Path) -> tuple[Tree, dict[KeyPath, int], list[Problem]]:
         raise ConfigError(path, [Problem(mark.line + 1 if mark else None, "", message)]) from None
     lines: dict[KeyPath, int] = {}
     problems: list[Problem] = []
+    merged: list[tuple[yaml.Node, KeyPath]] = []
 
     def walk(node: yaml.Node, at: KeyPath) -> None:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 here = (*at, str(key.value))
+                if key.tag == "tag:yaml.org,2002:merge":
+                    merged.append((value, at))
+                    continue
                 if here in lines:
                     first = f"already given in line {lines[here]}"
                     problems.append(Problem(key.start_mark.line + 1, ".".join(here), first))
@@ -236,7 +391,12 @@ def _read_tree(path: Path) -> tuple[Tree, dict[KeyPath, int], list[Problem]]:
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(path, [Problem(1, "", "expected sections such as 'datasets:' and 'pipelines:'")])
     walk(node, ())
-    return yaml.safe_load(path.read_text(encoding="utf-8")), lines, problems
+    # what is merged in with << stands where it was written first, unless it is given again
+    own, given_twice = dict(lines), list(problems)
+    for value, at in merged:
+        walk(value, at)
+    lines.update(own)
+    return yaml.safe_load(path.read_text(encoding="utf-8")), lines, given_twice
 
 
 def _read_overrides(overrides: Sequence[str], problems: list[Problem]) -> list[tuple[KeyPath, Any]]:
@@ -329,6 +489,9 @@ def _explain(item: Any, model: type[BaseModel], keys: KeyPath) -> str:
             return f"{found}, expected a number below {item['ctx']['lt']:g}"
         case "less_than_equal":
             return f"{found}, expected at most {item['ctx']['le']:g}"
+        case "value_error":
+            said = str(item["ctx"]["error"])
+            return said if isinstance(found, dict) else f"{found!r}, {said}"
         case "literal_error":
             hint = _suggest(str(found), item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
             return f"{found!r}, expected {item['ctx']['expected']}{hint}"
@@ -363,7 +526,7 @@ def _suggest(word: str, known: Iterable[str]) -> str:
 
 def _line(keys: KeyPath, lines: Mapping[KeyPath, int]) -> int | None:
     """The line of a key, of the section it belongs to below a pipeline's settings, or of the nearest key above it."""
-    base = keys[3:] if keys[:1] == ("pipelines",) and keys[2:3] == ("settings",) else ()
+    base = keys[keys.index("settings") + 1 :] if keys[:1] == ("pipelines",) and "settings" in keys else ()
     given = [candidate[:end] for candidate in (keys, base) for end in range(1, len(candidate) + 1)]
     if any(lines.get(prefix) == COMMAND_LINE for prefix in given):
         return COMMAND_LINE
@@ -382,25 +545,42 @@ def _place(line: int | None) -> str:
 
 
 def _dangling_names(name: str, pipeline: Tree, tree: Tree, lines: Mapping[KeyPath, int]) -> list[Problem]:
-    """Names that a pipeline uses and nobody defines."""
+    """Names that a pipeline uses and nobody defines, or uses in a way that makes no sense."""
     problems = []
-    for key, section in (("dataset", "datasets"), ("cross_datasets", "datasets"), ("arms", "arms")):
-        value, known = pipeline.get(key, []), _mapping(tree.get(section))
-        uses = value if isinstance(value, list) else [value]
+
+    def complain(keys: KeyPath, message: str) -> None:
+        problems.append(Problem(_line(keys, lines), ".".join(keys), message))
+
+    def look_up(at: KeyPath, value: Any, section: str) -> None:
+        known, uses = _mapping(tree.get(section)), value if isinstance(value, list) else [value]
         for position, used in enumerate(uses):
             if isinstance(used, str) and used not in known:
-                keys = ("pipelines", name, key, *([str(position)] if isinstance(value, list) else []))
-                message = f"{used!r} is not defined under {section}{_suggest(used, known)}"
-                problems.append(Problem(_line(keys, lines), ".".join(keys), message))
+                keys = (*at, str(position)) if isinstance(value, list) else at
+                complain(keys, f"{used!r} is not defined under {section}{_suggest(used, known)}")
         twice = [used for used, times in Counter(map(str, uses)).items() if times > 1]
         if twice:
-            keys = ("pipelines", name, key)
-            problems.append(Problem(_line(keys, lines), ".".join(keys), f"{', '.join(twice)} is named twice"))
-    if pipeline.get("dataset") in (across := pipeline.get("cross_datasets") or []) and isinstance(across, list):
-        keys = ("pipelines", name, "cross_datasets")
+            complain(at, f"{', '.join(twice)} is named twice")
+
+    here = ("pipelines", name)
+    look_up((*here, "dataset"), pipeline.get("dataset", []), "datasets")
+    look_up((*here, "cross_datasets"), pipeline.get("cross_datasets", []), "datasets")
+    look_up((*here, "arms"), pipeline.get("arms", []), "arms")
+    stand_ins = _mapping(pipeline.get("stand_ins"))
+    for meant, taken in stand_ins.items():
+        look_up((*here, "stand_ins", str(meant)), taken, "datasets")
+    if pipeline.get("dataset") in _names(pipeline.get("cross_datasets")):
         message = f"{pipeline['dataset']} is what is trained on: it is evaluated on anyway, on the fold left out"
-        problems.append(Problem(_line(keys, lines), ".".join(keys), message))
+        complain((*here, "cross_datasets"), message)
+    for entry, value in _mapping(pipeline.get("experiments")).items():
+        for key, section in (("dataset", "datasets"), ("evaluate_on", "datasets"), ("arms", "arms")):
+            used = _mapping(value).get(key)
+            if used is not None and used not in list(stand_ins):
+                look_up((*here, "experiments", str(entry), key), used, section)
     return problems
+
+
+def _names(value: Any) -> list[str]:
+    return [str(name) for name in value] if isinstance(value, list) else []
 
 
 def _mapping(value: Any) -> Tree:
@@ -408,15 +588,44 @@ def _mapping(value: Any) -> Tree:
     return value if isinstance(value, dict) else {}
 
 
-def _resolve(name: str, pipeline: PipelineSettings, settings: StageSettings, file: ConfigFile, path: Path) -> Pipeline:
+def _resolve(
+    name: str,
+    pipeline: PipelineSettings,
+    settings: StageSettings,
+    per_network: Mapping[tuple[str | None, str], StageSettings],
+    file: ConfigFile,
+    path: Path,
+) -> Pipeline:
     # relative paths belong to the configuration file, wherever the command is typed
     home = path.resolve().parent
     work_dir = home / file.work_dir
+    experiments = []
+    for entry, given in _experiments(pipeline).items():
+        of_model = {
+            model: value
+            for (of, model), value in per_network.items()
+            if of == (entry if pipeline.experiments else None)
+        }
+        dataset = pipeline.stand_ins.get(given.dataset or "", given.dataset) or pipeline.dataset
+        across = pipeline.stand_ins.get(given.evaluate_on or "", given.evaluate_on)
+        experiments.append(
+            Experiment(
+                entry,
+                given,
+                dataset=dataset,
+                evaluate_on=across or dataset,
+                arms={arm: file.arms[arm] for arm in given.arms or pipeline.arms},
+                settings=of_model,
+                folds=tuple(pipeline.folds),
+                seeds=tuple(pipeline.seeds) or (settings.train.seed,),
+                protocol=given.protocol or settings.train.selection,
+            )
+        )
     datasets = {}
-    for used in (pipeline.dataset, *pipeline.cross_datasets):
-        dataset = file.datasets[used]
-        root = dataset.root if dataset.generated else home / dataset.root.expanduser()
-        datasets[used] = dataset.model_copy(update={"root": root})
+    for used in dict.fromkeys([pipeline.dataset, *(name for e in experiments for name in e.datasets)]):
+        dataset_settings = file.datasets[used]
+        root = dataset_settings.root if dataset_settings.generated else home / dataset_settings.root.expanduser()
+        datasets[used] = dataset_settings.model_copy(update={"root": root})
     return Pipeline(
         name=name,
         description=pipeline.description,
@@ -426,8 +635,25 @@ def _resolve(name: str, pipeline: PipelineSettings, settings: StageSettings, fil
         demo_data=file.demo_data,
         dataset=pipeline.dataset,
         folds=tuple(pipeline.folds),
-        cross_datasets=tuple(pipeline.cross_datasets),
         datasets=datasets,
-        arms={arm: file.arms[arm] for arm in pipeline.arms},
+        experiments=tuple(experiments),
+        published=tuple(home / extra for extra in file.published),
         settings=settings,
     )
+
+
+def _experiments(pipeline: PipelineSettings) -> dict[str, ExperimentSettings]:
+    """The pipeline's tables and figures; one that lists none has its arms on their own test part, and across."""
+    if pipeline.experiments:
+        return {entry: given for entry, given in pipeline.experiments.items() if given is not None}
+    home = pipeline.dataset
+    return {
+        "own-test-part": ExperimentSettings(title=f"On the test part of {home}", show="per-class"),
+        **{f"across-to-{name}": _across(home, name) for name in pipeline.cross_datasets},
+        "confusion": ExperimentSettings(title=f"What is taken for what on {home}", show="confusion"),
+        "classes": ExperimentSettings(title=f"Clips of each emotion in {home}", show="class-distribution"),
+    }
+
+
+def _across(home: str, name: str) -> ExperimentSettings:
+    return ExperimentSettings(title=f"Trained on {home}, tested on {name} without fine-tuning", evaluate_on=name)

@@ -19,9 +19,11 @@ from scipy.special import softmax
 from torch import nn
 
 from dfer import metrics
+from dfer.experiments import Frames, Weights
 from dfer.files import replacing
 from dfer.labels import EMOTIONS, soft_labels
 from dfer.models.saved import load_model
+from dfer.temporal import logits_of
 from dfer.training.data import ClipSource, evaluation_loader
 from dfer.training.inference import predict_logits
 from dfer.training.optimization import choose_device
@@ -48,6 +50,8 @@ def predict(
     index: pd.DataFrame,
     root: Path,
     *,
+    frames: Frames = "in order",
+    weights: Weights = "chosen",
     batch_size: int = 16,
     device: str = "auto",
     threads: int = 0,
@@ -62,6 +66,8 @@ def predict(
         clips: rows of the clip table.
         index: the align index; its shard folders are relative to `root`.
         root: see `index`.
+        frames: the order in which the model is shown a clip's frames, see `dfer.temporal`.
+        weights: of the epoch that the training chose, or of the best one on the test fold.
         batch_size: clips at a time.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; 0 leaves torch's number.
@@ -73,21 +79,26 @@ def predict(
 
     Raises:
         SavedModelError: the folder holds no usable model.
-        ValueError: the card's classes are not ours, or no clip has aligned faces.
+        ValueError: the card's classes are not ours, a clip is listed twice, or no clip has aligned faces.
     """
-    module, card = load_model(model) if isinstance(model, Path) else model
+    module, card = load_model(model, weights) if isinstance(model, Path) else model
     order = class_order(card["classes"])
+    twice = clips["clip_id"][clips["clip_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"the clip table lists {len(twice)} clips twice, the first is {twice.iloc[0]}")
     source = ClipSource(
         clips, index, root, num_segments=card["num_segments"], input_size=card["input_size"], cache_bytes=0
     )
     chosen = choose_device(device)
+    module = module.to(chosen)
     with _thread_count(threads):
         logits = predict_logits(
-            module.to(chosen),
+            module,
             evaluation_loader(source, batch_size=batch_size, workers=workers),
             mean=card["normalization"]["mean"],
             std=card["normalization"]["std"],
             device=chosen,
+            forward=lambda shown, rows: logits_of(module, shown, rows, frames),
         )[:, order]
     probabilities = softmax(logits, axis=1)
     table = source.clips[["clip_id", "dataset", "label", "votes"]].assign(

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfer.labels import EMOTIONS
-from dfer.settings import ArmSettings, MixingSettings, StageSettings
+from dfer.settings import ArmSettings, StageSettings
 from dfer.shards import open_shard
 
 Image = npt.NDArray[np.uint8]
@@ -147,7 +147,6 @@ def training_clips(
     path: Path,
     *,
     arm: ArmSettings,
-    mixing: MixingSettings,
     settings: StageSettings,
     number: int = 6,
 ) -> None:
@@ -161,6 +160,7 @@ def training_clips(
     from dfer.training.data import ClipSource
     from dfer.training.targets import has_target, label_distributions
 
+    mixing = settings.mixing
     usable = clips[has_target(clips, arm)]
     some = usable.iloc[np.unique(np.linspace(0, len(usable) - 1, 4 * number).round().astype(int))]
     source = ClipSource(
@@ -174,12 +174,16 @@ def training_clips(
     )
     number = min(number, len(source))
     frames = torch.stack([source[row, 1][0] for row in range(number)])
-    targets = label_distributions(source.clips, arm)[:number]
+    targets = label_distributions(source.clips, arm, settings.train.seed)[:number]
     captions = [[clip_id, _in_words(target)] for clip_id, target in zip(source.clips["clip_id"], targets, strict=False)]
     if arm.mixing == "midas" and number > 1:
         seeds = [torch.Generator().manual_seed(settings.train.seed) for _ in range(2)]
-        mixed, plain = midas(frames.float(), targets, alpha=mixing.alpha, normalize="none", generator=seeds[0])
-        _, trained_on = midas(frames.float(), targets, alpha=mixing.alpha, normalize=arm.normalize, generator=seeds[1])
+        mixed, plain = midas(
+            frames.float(), targets, alpha=mixing.alpha, ratio=arm.ratio, normalize="none", generator=seeds[0]
+        )
+        _, trained_on = midas(
+            frames.float(), targets, alpha=mixing.alpha, ratio=arm.ratio, normalize=arm.normalize, generator=seeds[1]
+        )
         frames = mixed.round().to(torch.uint8)
         captions = [
             [f"{row[0]} mixed with another", _in_words(before), f"target: {_in_words(after)}"]

@@ -1,80 +1,98 @@
-"""The outcome of a pipeline: scores of arms over folds and data sets, as tables."""
+"""The outcome of a pipeline as plain tables: a row a run, and a row an arm."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from dfer.evaluation import score
+from dfer.report.content import ArmResult, ReportContent
 
-Row = dict[str, Any]
+_ARM = ["experiment", "model", "arm", "trained_on", "evaluated_on", "part", "protocol", "frames"]
 
 
-def per_fold(evaluations: Sequence[Row]) -> pd.DataFrame:
-    """One row an evaluation: `arm`, `fold`, `dataset`, `part` and every scalar metric.
+def per_run(content: ReportContent) -> pd.DataFrame:
+    """One row a training and evaluation: what it is, its `fold`, `seed` and MLflow page, and every scalar metric."""
+    rows: list[dict[str, Any]] = []
+    for experiment in content.experiments:
+        for row in experiment.rows:
+            arm = {"experiment": experiment.name, **{name: getattr(row, name) for name in _ARM[1:]}}
+            for run in row.runs:
+                numbers = {k: v for k, v in run.metrics.items() if isinstance(v, int | float)}
+                recalls = {f"recall_{emotion}": value for emotion, value in run.metrics["per_class_recall"].items()}
+                rows.append({**arm, "fold": run.fold, "seed": run.seed, "url": run.url, **numbers, **recalls})
+    columns = [*_ARM, "fold", "seed", "url", "war", "uar", "nll", "ece", "coverage"]
+    return pd.DataFrame(rows, columns=None if rows else columns)
 
-    Args:
-        evaluations: dicts with `arm`, `fold`, `dataset` and `metrics` (what `dfer.evaluation.score` gives, and `part`).
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over folds and seeds, and the spread where there is more than one: a row an experiment and arm.
+
+    Besides what tells the arm: `runs` (their number), `WAR`, `UAR` (means, section 4.3), `WAR_sd`, `UAR_sd` (standard
+    deviations, nan for one run), `NLL`, `ECE`, `coverage`.
     """
-    rows = []
-    for evaluation in evaluations:
-        metrics = evaluation["metrics"]
-        scalars = {name: value for name, value in metrics.items() if isinstance(value, int | float | str)}
-        recalls = {f"recall_{emotion}": recall for emotion, recall in metrics["per_class_recall"].items()}
-        rows.append({k: evaluation[k] for k in ("arm", "fold", "dataset")} | scalars | recalls)
+    return (
+        runs.groupby(_ARM, sort=False)
+        .agg(
+            runs=("seed", "count"),
+            WAR=("war", "mean"),
+            WAR_sd=("war", "std"),
+            UAR=("uar", "mean"),
+            UAR_sd=("uar", "std"),
+            NLL=("nll", "mean"),
+            ECE=("ece", "mean"),
+            coverage=("coverage", "mean"),
+        )
+        .reset_index()
+    )
+
+
+def summed_over_folds(content: ReportContent) -> pd.DataFrame:
+    """The scores of all folds' predictions taken as one set, in which every clip stands once; a row an arm and seed.
+
+    Only of what was tested on its own folds, two or more of them.
+    """
+    rows = [
+        {"experiment": experiment.name, **{name: getattr(row, name) for name in _ARM[1:]}, "seed": seed, **summed}
+        for experiment in content.experiments
+        for row in experiment.rows
+        if row.trained_on == row.evaluated_on
+        for seed, summed in _by_seed(row).items()
+    ]
     return pd.DataFrame(rows)
 
 
-def summary(folds: pd.DataFrame) -> pd.DataFrame:
-    """Mean over folds, and the spread where there is more than one: a row a data set and arm, in the order given.
-
-    Columns `dataset`, `part`, `arm`, `folds`, `WAR`, `UAR` (means over folds, section 4.3), `WAR_sd`, `UAR_sd`
-    (standard deviations, nan for one fold), `ECE`, `NLL`, `coverage`.
-    """
-    grouped = folds.groupby(["dataset", "arm"], sort=False)
-    table = grouped.agg(
-        part=("part", lambda parts: parts.iloc[0] if parts.nunique() == 1 else f"{len(parts)} folds"),
-        folds=("fold", "count"),
-        WAR=("war", "mean"),
-        WAR_sd=("war", "std"),
-        UAR=("uar", "mean"),
-        UAR_sd=("uar", "std"),
-        NLL=("nll", "mean"),
-        ECE=("ece", "mean"),
-        coverage=("coverage", "mean"),
-    )
-    return table.reset_index()
-
-
-def summed_over_folds(predictions: Sequence[pd.DataFrame], num_listed: int) -> Row:
-    """The scores of all folds' predictions taken as one set, in which every clip stands once.
-
-    Raises ValueError if a clip is in two folds.
-    """
-    together = pd.concat(list(predictions), ignore_index=True)
-    if together["clip_id"].duplicated().any():
-        raise ValueError("a clip is in the test part of two folds: their predictions cannot be taken together")
-    return score(together, num_listed=num_listed)
+def _by_seed(row: ArmResult) -> dict[int, dict[str, Any]]:
+    summed = {}
+    for seed in dict.fromkeys(run.seed for run in row.runs):
+        runs = [run for run in row.runs if run.seed == seed]
+        if len(runs) > 1:
+            together = pd.concat([run.predictions for run in runs], ignore_index=True)
+            metrics = score(together, num_listed=sum(run.metrics["num_listed"] for run in runs))
+            summed[seed] = {name: metrics[name] for name in ("num_listed", "num_scored", "war", "uar", "nll", "ece")}
+    return summed
 
 
 def as_text(table: pd.DataFrame) -> list[list[str]]:
-    """The summary as cells for a terminal or a page: percentages with the spread over folds."""
+    """The summary as cells for a terminal: experiment, arm, where, percentages with their spread, clips scored."""
     cells = []
     for row in table.itertuples():
-        part = f"{row.dataset} ({row.part})"
+        model = "" if row.model == "resnet18_tsm" else f"{row.model} "
+        frames = "" if row.frames == "in order" else f", frames {row.frames}"
+        chosen = " (best on the test fold)" if row.protocol == "paper" else ""
         cells.append(
-            [row.arm, part, _percent(row.WAR, row.WAR_sd), _percent(row.UAR, row.UAR_sd), f"{row.coverage:.1%}"]
+            [
+                row.experiment,
+                f"{model}{row.arm}{frames}{chosen}",
+                f"{row.evaluated_on} ({row.part})",
+                _percent(row.WAR, row.WAR_sd),
+                _percent(row.UAR, row.UAR_sd),
+                f"{row.coverage:.1%}",
+            ]
         )
     return cells
-
-
-def as_markdown(table: pd.DataFrame) -> str:
-    """The summary as a Markdown table."""
-    lines = ["| arm | evaluated on | WAR | UAR | clips scored |", "|---|---|---:|---:|---:|"]
-    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in as_text(table))])
 
 
 def _percent(mean: float, spread: float) -> str:

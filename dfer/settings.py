@@ -6,14 +6,39 @@ determines a stage's output is what it can see. Defaults are the paper's (sectio
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from dfer.catalogue import LAYOUTS, NETWORKS
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _one_of(known: Iterable[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in known and ":" not in name:
+            close = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"expected {', '.join(known)}, or your own as module:attribute{hint}")
+        return name
+
+    return AfterValidator(check)
+
+
+def _size(pixels: int) -> int:
+    if pixels != 0 and pixels < 16:
+        raise ValueError("expected 0 (the network's own) or at least 16 pixels")
+    return pixels
+
+
+NetworkName = Annotated[str, _one_of(NETWORKS)]
+LayoutName = Annotated[str, _one_of(LAYOUTS)]
 
 
 class Section(BaseModel):
@@ -57,6 +82,7 @@ class ShardSettings(Section):
     """How aligned clips are stored."""
 
     format: Literal["parquet", "npz"] = "parquet"
+    segments: int = Field(8, ge=1, description="equal parts of a clip, of each of which frames are kept")
     frames_per_segment: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
         "all", description="frames kept of each segment, or all; with 2 or more, random sampling in segments survives"
     )
@@ -68,7 +94,7 @@ class ShardSettings(Section):
 class SamplingSettings(Section):
     """T frames of a clip, one from each of T equal segments (section 4.3)."""
 
-    num_segments: Count = 8
+    num_segments: int = Field(0, ge=0, description="T; 0: the network's own, 8 for the paper's")
 
 
 class MixingSettings(Section):
@@ -80,11 +106,15 @@ class MixingSettings(Section):
 class ModelSettings(Section):
     """The network."""
 
-    name: str = "resnet18_tsm"
+    name: NetworkName = "resnet18_tsm"
     width: float = Field(1.0, gt=0.0, le=1.0, description="channels as a share of torchvision's; 1.0 is exactly it")
-    pretrained: str | None = Field("imagenet", description="'imagenet', a torchvision weight file, or null")
+    pretrained: str | None = Field(
+        "imagenet", description="'imagenet', for r3d_18 'kinetics400', a torchvision weight file, or null"
+    )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
-    input_size: int = Field(224, ge=16, description="side of the frames the network sees, pixels")
+    input_size: Annotated[int, AfterValidator(_size)] = Field(
+        0, description="side of the frames the network sees, pixels; 0: the network's own, 224 for the paper's"
+    )
 
 
 class AugmentSettings(Section):
@@ -124,12 +154,34 @@ class TrainSettings(Section):
     loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
 
 
+class GroupSettings(Section):
+    """The clear and the mixed expression group (section 5.5)."""
+
+    clear_above: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9, description="clear is a clip of whose votes more than this share go to one emotion"
+    )
+    size: Count | None = Field(None, description="clips of either group; null: as many as there are clear ones")
+
+
 class ArmSettings(Section):
-    """One arm of an experiment: which labels, which mixing, which normalisation."""
+    """One arm of an experiment: which clips, which labels, which mixing, which normalisation."""
 
     labels: Literal["hard", "soft"]
     mixing: Literal["none", "midas"] = "none"
     normalize: Literal["none", "softmax"] = "none"
+    alpha: Positive | None = Field(None, description="for this arm in place of mixing.alpha")
+    ratio: Literal["clip", "batch"] = Field("clip", description="lambda is drawn for every clip, or once a batch")
+    votes: Count | None = Field(None, description="so many votes of each clip, drawn by chance, make its soft label")
+    clips: Literal["all", "clear", "mixed"] = Field("all", description="all training clips, or a group (section 5.5)")
+    ambiguous: Literal["exclude", "train"] | None = Field(None, description="for this arm in place of train.ambiguous")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ArmSettings:
+        if self.votes is not None and self.labels == "hard":
+            raise ValueError("votes: so many votes make a soft label, but this arm has labels: hard")
+        if self.mixing == "none" and (self.alpha is not None or self.ratio == "batch"):
+            raise ValueError("alpha and ratio are about lambda, which only an arm with mixing: midas draws")
+        return self
 
 
 class StageSettings(Section):
@@ -142,6 +194,7 @@ class StageSettings(Section):
     sampling: SamplingSettings = SamplingSettings()
     mixing: MixingSettings = MixingSettings()
     model: ModelSettings = ModelSettings()
+    groups: GroupSettings = GroupSettings()
     train: TrainSettings = TrainSettings()
 
 
@@ -157,7 +210,7 @@ class DemoDataSettings(Section):
 class DatasetSettings(Section):
     """Where a data set lies and how it is laid out."""
 
-    layout: Literal["dfew", "afew"]
+    layout: LayoutName
     root: Path = Field(description="the data set's own folder; of a generated one, the part of the demo data")
     source: str | None = Field(None, description="which kind of the set's files to read; null: the raw videos")
     generated: bool = Field(False, description="synthetic: made by the pipeline itself")
@@ -174,15 +227,42 @@ class RunSettings(Section):
     trainings: int = Field(0, ge=0, description="trainings at a time; 0: one a GPU, or one a core without")
 
 
+Names = Annotated[list[str], Field(min_length=1)]
+Overlay = dict[str, dict[str, Any]]
+
+
+class ExperimentSettings(Section):
+    """A table or a figure: whose clips, which arms and networks, and what of them is shown."""
+
+    title: str
+    note: str = Field("", description="what a reader should know right where the numbers are")
+    show: Literal["scores", "per-class", "confusion", "class-distribution", "coexistence", "temporal"] = "scores"
+    dataset: str | None = Field(None, description="null: the pipeline's")
+    evaluate_on: str | None = Field(None, description="another data set; null: the own test part")
+    arms: Names | None = Field(None, description="null: the pipeline's")
+    models: Annotated[list[NetworkName], Field(min_length=1)] | None = Field(None, description="null: model.name")
+    protocol: Literal["last", "validation", "paper"] | None = Field(
+        None, description="the epoch that counts; null: train.selection; paper: the best one on the test fold"
+    )
+    published: str | None = Field(None, description="the published table to print beside it")
+    settings: Overlay = Field({}, description="laid over the pipeline's")
+
+
 class PipelineSettings(Section):
-    """One experiment: arms trained on the folds of one data set, evaluated there and across."""
+    """Arms trained on the folds of one data set and evaluated there and across; or a list of such experiments."""
 
     description: str
     dataset: str
     folds: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([], description="of the trainings; none: train.seed")
     cross_datasets: list[str] = []
-    arms: Annotated[list[str], Field(min_length=1)]
-    settings: dict[str, dict[str, Any]] = Field({}, description="laid over the sections above")
+    arms: Names
+    experiments: dict[str, ExperimentSettings | None] = Field(
+        {}, description="tables and figures, null leaves one out; none: the arms on the folds and across"
+    )
+    stand_ins: dict[str, str] = Field({}, description="data set that an experiment names -> the one to take instead")
+    settings: Overlay = Field({}, description="laid over the sections above")
+    networks: dict[str, Overlay] = Field({}, description="laid over the settings for one network")
 
 
 class ConfigFile(StageSettings):
@@ -193,5 +273,7 @@ class ConfigFile(StageSettings):
     run: RunSettings = RunSettings()
     demo_data: DemoDataSettings = DemoDataSettings()
     datasets: dict[str, DatasetSettings]
+    networks: dict[str, Overlay] = Field({}, description="what differs for one network, by its name")
+    published: list[Path] = Field([], description="files with published results of your own choice")
     arms: dict[str, ArmSettings]
     pipelines: dict[str, PipelineSettings]

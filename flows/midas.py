@@ -1,4 +1,4 @@
-"""The flow `midas`: from raw videos to compared, cross-evaluated arms."""
+"""The flow `midas`: from raw videos to the tables and figures of an experiment."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
+from dfer.experiments import evaluations_of, trainings_of
 from dfer.store import Made
 from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
-from tasks.ingest import ingest
-from tasks.report import Evaluation, write_report
+from tasks.ingest import clips_of, ingest, rows_of
+from tasks.report import write_report
 from tasks.stage import Slots
 from tasks.tracking import PipelineTracking
 from tasks.train import train_arm
@@ -41,7 +42,12 @@ class Outcome:
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
 @flow(name="midas", task_runner=ThreadPoolTaskRunner(max_workers=64), persist_result=False)
-def midas(pipeline: str = "demo", config: str = str(DEFAULT_CONFIG), overrides: list[str] | None = None) -> Outcome:
+def midas(
+    pipeline: str = "demo",
+    config: str = str(DEFAULT_CONFIG),
+    overrides: list[str] | None = None,
+    only: list[str] | None = None,
+) -> Outcome:
     """Detect and align faces, sample frames into shards, train the arms, evaluate them at home and across.
 
     A stage whose output is there is not run again.
@@ -50,36 +56,46 @@ def midas(pipeline: str = "demo", config: str = str(DEFAULT_CONFIG), overrides: 
         pipeline: a pipeline of the configuration file.
         config: path of the configuration file.
         overrides: KEY.PATH=VALUE pairs that win over the file, for example train.epochs=2.
+        only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
     """
     plan = load_pipeline(pipeline, Path(config), overrides or ())
+    plan = plan.only(only) if only else plan
     slots = Slots(plan)
 
     generated = any(dataset.generated for dataset in plan.datasets.values())
     demo_data = make_demo_data.submit(plan).result() if generated else None
     ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
-    detector = fetch_detector.submit(plan).result()
-    shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in plan.datasets}
-    indexes = all_of({name: index_shards.submit(plan, name, ingested[name], shards[name]) for name in plan.datasets})
+    rows = {experiment.name: rows_of(experiment, ingested) for experiment in plan.experiments}
+    evaluations = evaluations_of(row for table in rows.values() for row in table)
+    trainings = trainings_of(evaluations)
+
+    # what is only counted, as votes are, needs no faces
+    seen = [name for name in plan.datasets if any(name in (e.dataset, e.training.dataset) for e in evaluations)]
+    detector = fetch_detector.submit(plan).result() if seen else ""
+    shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in seen}
+    indexes = all_of({name: index_shards.submit(plan, name, ingested[name], shards[name]) for name in seen})
 
     with PipelineTracking(plan, fingerprint="".join(made.output.hash for made in ingested.values())) as tracking:
-        home = ingested[plan.dataset], indexes[plan.dataset]
         models = {
-            (arm, fold): train_arm.submit(plan, arm, fold, *home, tracking, slots)
-            for fold in plan.folds
-            for arm in plan.arms
+            training: train_arm.submit(
+                plan, training, ingested[training.dataset], indexes[training.dataset], tracking, slots
+            )
+            for training in trainings
         }
         scores = {
-            (arm, fold, name): evaluate_model.submit(
-                plan, arm, fold, name, model, ingested[name], indexes[name], tracking, slots
+            evaluation: evaluate_model.submit(
+                plan,
+                evaluation,
+                models[evaluation.training],
+                ingested[evaluation.dataset],
+                indexes[evaluation.dataset],
+                tracking,
+                slots,
             )
-            for (arm, fold), model in models.items()
-            for name in plan.datasets
+            for evaluation in evaluations
         }
         trained, scored = all_of(models), all_of(scores)
-        evaluations = [
-            Evaluation(arm, fold, name, trained[arm, fold], made) for (arm, fold, name), made in scored.items()
-        ]
-        report = write_report.submit(plan, ingested, indexes, evaluations, tracking).result()
+        report = write_report.submit(plan, ingested, indexes, rows, trained, scored, tracking).result()
     stages = {
         "demo-data": [demo_data] if demo_data else [],
         "ingest": list(ingested.values()),
@@ -94,7 +110,7 @@ def midas(pipeline: str = "demo", config: str = str(DEFAULT_CONFIG), overrides: 
 
 def align_data_set(plan: Pipeline, name: str, ingested: Made, detector: str, slots: Slots) -> list[PrefectFuture[Made]]:
     """One align task a shard of clips."""
-    parts = split_into_shards(ingested, plan.settings.shards.clips_per_shard)
+    parts = split_into_shards(clips_of(ingested), plan.settings.shards.clips_per_shard)
     return [align_shard.submit(plan, name, part, clips, ingested, detector, slots) for part, clips in enumerate(parts)]
 
 
@@ -102,7 +118,11 @@ def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
     """The results of all futures; all are waited for before an error of one is raised, so that each gets its say."""
     for future in futures.values():
         future.wait()
-    failed = {name: future.state.message for name, future in futures.items() if not future.state.is_completed()}
+    failed = {
+        getattr(key, "title", key): future.state.message
+        for key, future in futures.items()
+        if not future.state.is_completed()
+    }
     try:
         return {name: future.result() for name, future in futures.items()}
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +16,12 @@ from dfer.faces import index
 from dfer.faces.model_files import detector_file
 from dfer.files import sha256
 from dfer.processes import run_isolated
-from dfer.store import Made, Recipe
+from dfer.store import Made, Output, Recipe
 from tasks import progress
-from tasks.ingest import clips_of, root_of
+from tasks.ingest import root_of
 from tasks.stage import Slots, ensure, shown, store_of
 
-VERSION = 1
+VERSION = 2
 
 
 class TooManyFailedError(RuntimeError):
@@ -34,10 +35,30 @@ def fetch_detector(pipeline: Pipeline) -> str:
     return sha256(detector_file(pipeline.settings.detection.model))
 
 
-def split_into_shards(ingested: Made, clips_per_shard: int) -> list[pd.DataFrame]:
+def split_into_shards(clips: pd.DataFrame, clips_per_shard: int) -> list[pd.DataFrame]:
     """The clip table in runs of rows: one align task each."""
-    clips = clips_of(ingested)
     return [clips.iloc[start : start + clips_per_shard] for start in range(0, len(clips), clips_per_shard)]
+
+
+def align_recipe(pipeline: Pipeline, clips: pd.DataFrame, detector: str) -> Recipe:
+    """What determines a shard. Not the ingest stage's output: another label does not move a face."""
+    settings = pipeline.settings
+    key = {
+        "detector": detector,
+        "detection": settings.detection.model_dump(mode="json", exclude={"model"}),
+        "tracking": settings.tracking.model_dump(mode="json"),
+        "alignment": settings.alignment.model_dump(mode="json"),
+        "shards": settings.shards.model_dump(
+            mode="json", include={"format", "segments", "frames_per_segment", "jpeg_quality"}
+        ),
+        "clips": clips[["clip_id", "source", "source_size", "source_mtime_ns"]].values.tolist(),
+    }
+    return Recipe("align", VERSION, key)
+
+
+def index_recipe(dataset: str, shards: Sequence[Output]) -> Recipe:
+    """What determines the index of a data set."""
+    return Recipe("index", VERSION, {"dataset": dataset}, tuple(shards))
 
 
 @task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE)
@@ -45,18 +66,6 @@ def align_shard(
     pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str, slots: Slots
 ) -> Made:
     """Detect, follow and align the faces of some clips, in a process of its own."""
-    settings = pipeline.settings
-    key = {
-        "detector": detector,
-        "detection": settings.detection.model_dump(mode="json", exclude={"model"}),
-        "tracking": settings.tracking.model_dump(mode="json"),
-        "alignment": settings.alignment.model_dump(mode="json"),
-        "shards": settings.shards.model_dump(mode="json", include={"format", "frames_per_segment", "jpeg_quality"}),
-        "num_segments": settings.sampling.num_segments,
-        "clips": clips[["clip_id", "source", "source_size", "source_mtime_ns"]].values.tolist(),
-    }
-    # not made from the ingest stage's output: another label does not move a face
-    recipe = Recipe("align", VERSION, key)
     root = root_of(ingested)
 
     def work(folder: Path) -> dict[str, int]:
@@ -66,12 +75,12 @@ def align_shard(
                 on_message=lambda _: advance(),
                 clips=[(clip, root / source) for clip, source in zip(clips["clip_id"], clips["source"], strict=True)],
                 folder=folder,
-                settings=settings,
+                settings=pipeline.settings,
             )
             return counts
 
     with slots.aligning:
-        return shown(ensure(pipeline, recipe, work))
+        return shown(ensure(pipeline, align_recipe(pipeline, clips, detector), work))
 
 
 @task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
@@ -82,7 +91,6 @@ def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[
         TooManyFailedError: more clips failed than `shards.max_failed_share` allows.
     """
     allowed = pipeline.settings.shards.max_failed_share
-    recipe = Recipe("index", VERSION, {"dataset": dataset}, tuple(made.output for made in shards))
     stages = store_of(pipeline).root
 
     def work(folder: Path) -> dict[str, int]:
@@ -96,7 +104,7 @@ def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[
         kept = int((merged["status"] == "ok").sum())
         return {"given": len(merged), "ok": kept, **{f"failed.{reason}": int(n) for reason, n in reasons.items()}}
 
-    made = ensure(pipeline, recipe, work)
+    made = ensure(pipeline, index_recipe(dataset, [made.output for made in shards]), work)
     counts = made.output.counts
     _show(dataset, counts)
     failed = counts["given"] - counts["ok"]

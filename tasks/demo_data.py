@@ -12,13 +12,17 @@ from dfer.store import Made, Recipe
 from tasks import progress
 from tasks.stage import ensure, shown
 
-VERSION = 1
+VERSION = 2
+
+
+def recipe(pipeline: Pipeline) -> Recipe:
+    """What determines the synthetic data sets."""
+    return Recipe("demo-data", VERSION, pipeline.demo_data.model_dump(mode="json"))
 
 
 @task(name="demo-data", cache_policy=NO_CACHE)
 def make_demo_data(pipeline: Pipeline) -> Made:
     """Write the synthetic data sets that the pipeline uses."""
-    recipe = Recipe("demo-data", VERSION, pipeline.demo_data.model_dump(mode="json"))
 
     def work(folder: Path) -> dict[str, int]:
         from dfer.demo import generate
@@ -33,4 +37,4 @@ def make_demo_data(pipeline: Pipeline) -> Made:
             )
         return summary.clips
 
-    return shown(ensure(pipeline, recipe, work))
+    return shown(ensure(pipeline, recipe(pipeline), work))

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: a trained model on the clips of a data set it was not trained on."""
+"""Stage `evaluate`: a trained model on the clips of a data set that it was not trained on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,31 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dfer.config import Pipeline
+from dfer.experiments import Evaluation
 from dfer.processes import run_isolated
-from dfer.store import Made, Recipe
+from dfer.store import Made, Output, Recipe
 from tasks.ingest import clips_of
 from tasks.stage import Slots, ensure, shown, store_of
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
 
-VERSION = 1
+VERSION = 2
 
 
-@task(name="evaluate", task_run_name="evaluate {arm} fold {fold} on {dataset}", cache_policy=NO_CACHE)
+def recipe(evaluation: Evaluation, model: Output, ingested: Output, index: Output) -> Recipe:
+    """What determines a prediction table."""
+    key = {
+        "dataset": evaluation.dataset,
+        "fold": None if evaluation.across else evaluation.training.fold,
+        "frames": evaluation.frames,
+        "weights": evaluation.weights,
+    }
+    return Recipe("evaluate", VERSION, key, (model, ingested, index))
+
+
+@task(name="evaluate", task_run_name="evaluate {evaluation.title}", cache_policy=NO_CACHE)
 def evaluate_model(
     pipeline: Pipeline,
-    arm: str,
-    fold: int,
-    dataset: str,
+    evaluation: Evaluation,
     model: Made,
     ingested: Made,
     index: Made,
@@ -33,18 +43,13 @@ def evaluate_model(
     slots: Slots,
 ) -> Made:
     """Predict every clip of the test part: the fold's own, or of another data set its evaluation split."""
-    own = dataset == pipeline.dataset
-    key = {"dataset": dataset, "fold": fold if own else None}
-    recipe = Recipe("evaluate", VERSION, key, (model.output, ingested.output, index.output))
 
     def work(folder: Path) -> dict[str, int]:
         counts: dict[str, int] = run_isolated(
             "tasks.evaluate:evaluate_in_process",
             threads=slots.threads_per_training,
             pipeline=pipeline,
-            arm=arm,
-            fold=fold if own else None,
-            dataset=dataset,
+            evaluation=evaluation,
             model=model,
             ingested=ingested,
             index=index,
@@ -53,19 +58,18 @@ def evaluate_model(
         )
         run = TrackedRun.read(model.output.path)
         if run is not None and tracking.belongs(run):
-            log_evaluation(run, dataset, folder)
+            log_evaluation(run, evaluation, folder)
         return counts
 
+    made = recipe(evaluation, model.output, ingested.output, index.output)
     with slots.training:
-        return shown(ensure(pipeline, recipe, work))
+        return shown(ensure(pipeline, made, work))
 
 
 def evaluate_in_process(
     *,
     pipeline: Pipeline,
-    arm: str,
-    fold: int | None,
-    dataset: str,
+    evaluation: Evaluation,
     model: Made,
     ingested: Made,
     index: Made,
@@ -78,25 +82,29 @@ def evaluate_in_process(
     from dfer.evaluation import predict, score, write_predictions
     from dfer.faces.index import FILE_NAME, read_index
 
-    clips = clips_of(ingested)
-    listed = protocol.part(clips, fold=fold, part="test")
+    clips, fold = clips_of(ingested), evaluation.training.fold
+    if evaluation.across or fold is None:
+        listed, part = protocol.across(clips)
+    else:
+        listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
     predictions = predict(
         model.output.path,
         listed,
         read_index(index.output.path / FILE_NAME),
         store_of(pipeline).root,
-        device=pipeline.settings.train.device,
+        frames=evaluation.frames,
+        weights=evaluation.weights,
+        device=evaluation.training.settings.train.device,
         threads=threads_of_prediction,
     )
     write_predictions(predictions, folder / "predictions.parquet")
-    part = f"fold {fold}" if fold is not None else protocol.evaluation_split(clips)
     metrics = {"part": part, **score(predictions, num_listed=len(listed))}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    plots.confusion(metrics["confusion_matrix"], folder / "confusion.png", title=f"{arm} on {dataset} ({part})")
+    plots.confusion(metrics["confusion_matrix"], folder / "confusion.png", title=f"{evaluation.title} ({part})")
     return {"listed": len(listed), "scored": len(predictions)}
 
 
-def log_evaluation(run: TrackedRun, dataset: str, folder: Path) -> None:
+def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> None:
     """Put an evaluation's numbers and files into the run of the model that was evaluated."""
     metrics = json.loads((folder / "metrics.json").read_text())
     shown = {"war": "WAR", "uar": "UAR", "nll": "NLL", "ece": "ECE"}
@@ -104,11 +112,10 @@ def log_evaluation(run: TrackedRun, dataset: str, folder: Path) -> None:
     recalls = {
         f"recall_{emotion}": value for emotion, value in metrics["per_class_recall"].items() if value is not None
     }
-    run.log({f"{dataset}/{name}": value for name, value in {**numbers, **recalls}.items()})
+    run.log({f"{evaluation.short}/{name}": value for name, value in {**numbers, **recalls}.items()})
     for name in ("metrics.json", "predictions.parquet", "confusion.png"):
-        run.log_artifact(folder / name, f"evaluation/{dataset}")
+        run.log_artifact(folder / name, f"evaluation/{evaluation.short}")
     from dfer.evaluation import read_predictions
 
-    log_dataset(
-        run, read_predictions(folder / "predictions.parquet"), name=dataset, source=folder, context="evaluation"
-    )
+    predictions = read_predictions(folder / "predictions.parquet")
+    log_dataset(run, predictions, name=evaluation.short, source=folder, context="evaluation")

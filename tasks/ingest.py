@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -15,10 +16,38 @@ from prefect.logging import get_run_logger
 from dfer import datasets
 from dfer.config import Pipeline
 from dfer.datasets import table
-from dfer.store import Made, Recipe
+from dfer.experiments import Experiment, Row
+from dfer.store import Made, Output, Recipe
 from tasks.stage import ensure, shown
 
-VERSION = 1
+VERSION = 2
+
+
+def read(
+    pipeline: Pipeline, dataset: str, demo_data: Output | None
+) -> tuple[Path, pd.DataFrame, datasets.IngestReport]:
+    """Where a data set lies, its clip table, and what is to be said about it."""
+    settings = pipeline.datasets[dataset]
+    root = settings.root
+    if settings.generated:
+        assert demo_data is not None
+        root = demo_data.path / settings.root
+    return root, *datasets.inspect(settings.layout, root, dataset=dataset, source=settings.source)
+
+
+def recipe(
+    pipeline: Pipeline, dataset: str, clips: pd.DataFrame, report: datasets.IngestReport, demo_data: Output | None
+) -> Recipe:
+    """What determines a clip table: all that the data set's lists and files say."""
+    settings = pipeline.datasets[dataset]
+    rows, said = clips.to_json(orient="records"), json.dumps(report.to_dict(), sort_keys=True)
+    key = {
+        "dataset": dataset,
+        "layout": settings.layout,
+        "clips": hashlib.sha256(rows.encode()).hexdigest(),
+        "report": hashlib.sha256(said.encode()).hexdigest(),
+    }
+    return Recipe("ingest", VERSION, key, (demo_data,) if demo_data and settings.generated else ())
 
 
 @task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE)
@@ -31,35 +60,44 @@ def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> M
     Raises:
         IngestError: the data set cannot be used as it is; the error holds the whole report.
     """
-    settings = pipeline.datasets[dataset]
-    root = settings.root
-    if settings.generated:
-        assert demo_data is not None
-        root = demo_data.output.path / settings.root
-    clips, report = datasets.inspect(settings.layout, root, dataset=dataset, source=settings.source)
+    settings, made_here = pipeline.datasets[dataset], demo_data.output if demo_data else None
+    root, clips, report = read(pipeline, dataset, made_here)
     logger = get_run_logger()
     logger.info("%s", report.as_text())
     if report.fatal:
         raise datasets.IngestError(report)
     said = json.dumps(report.to_dict(), sort_keys=True)
-    rows = clips.to_json(orient="records")
-    key = {
-        "dataset": dataset,
-        "layout": settings.layout,
-        "clips": hashlib.sha256(rows.encode()).hexdigest(),
-        "report": hashlib.sha256(said.encode()).hexdigest(),
-    }
-    recipe = Recipe("ingest", VERSION, key, (demo_data.output,) if demo_data and settings.generated else ())
 
     def work(folder: Path) -> dict[str, int]:
         table.write(clips, folder / "clips.parquet")
         (folder / "report.json").write_text(said)
         (folder / "report.txt").write_text(report.as_text())
         (folder / "root.json").write_text(json.dumps({"root": str(root), "synthetic": settings.generated}))
-        return {"clips": len(clips)}
+        return {
+            "clips": len(clips),
+            "folds": int(clips["fold"].nunique()),
+            "with_votes": int(clips["votes"].notna().sum()),
+        }
 
     create_markdown_artifact(f"```\n{report.as_text()}\n```", key=f"ingest-{dataset}", description="What was found")
-    return shown(ensure(pipeline, recipe, work))
+    return shown(ensure(pipeline, recipe(pipeline, dataset, clips, report, made_here), work))
+
+
+def rows_of(experiment: Experiment, ingested: Mapping[str, Made]) -> list[Row]:
+    """The lines of an experiment's table, once it is known how its data set is divided.
+
+    Raises:
+        ValueError: an arm wants votes and the data set has none.
+    """
+    counts = ingested[experiment.dataset].output.counts
+    if experiment.trains and not counts["with_votes"]:
+        soft = [name for name, arm in experiment.arms.items() if arm.labels == "soft" or arm.clips != "all"]
+        if soft:
+            raise ValueError(
+                f"{experiment.name}: {experiment.dataset} has no votes, which {', '.join(soft)} need; choose arms with "
+                "labels: hard for it"
+            )
+    return experiment.rows(has_folds=counts["folds"] > 0)
 
 
 def clips_of(ingested: Made) -> pd.DataFrame:

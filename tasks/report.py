@@ -1,43 +1,40 @@
-"""Stage `report`: all evaluations of a pipeline side by side, on disk, in MLflow and in Prefect."""
+"""Stage `report`: the tables and figures of a pipeline, on disk, in MLflow and in Prefect."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
+import yaml
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dfer import plots, results
+from dfer import report, results
+from dfer.analysis.published import load as load_published
 from dfer.config import Pipeline
 from dfer.evaluation import read_predictions
-from dfer.labels import EMOTIONS
+from dfer.experiments import Evaluation, Experiment, Row, Training, trainings_of
+from dfer.faces.index import FILE_NAME, read_index
+from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
+from dfer.settings import ModelSettings, TrainSettings
 from dfer.store import Made, Recipe
 from tasks.evaluate import log_evaluation
 from tasks.ingest import clips_of
-from tasks.stage import ensure, shown
-from tasks.tracking import PipelineTracking, TrackedRun
+from tasks.stage import ensure, shown, store_of
+from tasks.tracking import PipelineTracking, TrackedRun, versions
 
-VERSION = 1
+VERSION = 2
 
 SYNTHETIC = (
     "Synthetic data, animated from a photograph: these numbers show that the pipeline runs, not how good a method is."
 )
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Which arm was trained on which fold, and what came of it on a data set."""
-
-    arm: str
-    fold: int
-    dataset: str
-    model: Made
-    made: Made
+Runs = Mapping[Training, TrackedRun]
 
 
 @task(name="report", cache_policy=NO_CACHE)
@@ -45,104 +42,163 @@ def write_report(
     pipeline: Pipeline,
     ingested: dict[str, Made],
     indexes: dict[str, Made],
-    evaluations: list[Evaluation],
+    rows: dict[str, list[Row]],
+    trained: dict[Training, Made],
+    scored: dict[Evaluation, Made],
     tracking: PipelineTracking,
 ) -> Made:
-    """Tables and pictures of one run of a pipeline; the same go to the parent run in MLflow."""
-    order = [[e.arm, e.fold, e.dataset] for e in evaluations]
-    used = [*(e.made.output for e in evaluations), *(made.output for made in indexes.values())]
-    recipe = Recipe("report", VERSION, {"pipeline": pipeline.name, "evaluations": order}, tuple(used))
+    """Tables and figures of one run of a pipeline; the same go to the parent run in MLflow."""
+    used = [made.output for made in (*scored.values(), *indexes.values(), *ingested.values())]
+    recipe = Recipe("report", VERSION, _key(pipeline, rows), tuple(used))
 
     def work(folder: Path) -> dict[str, int]:
         parent = tracking.parent()
-        _represent_earlier_trainings(evaluations, tracking)
-        table = _write_tables(pipeline, evaluations, folder)
-        clips = {name: clips_of(made) for name, made in ingested.items()}
-        counts = {name: [int((c["label"] == k).sum()) for k in range(len(EMOTIONS))] for name, c in clips.items()}
-        plots.class_distribution(counts, folder / "class_distribution.png")
-        note = SYNTHETIC if _synthetic(pipeline) else ""
-        plots.arms(table, folder / "arms.png", note=note)
-        for name, made in indexes.items():
-            shutil.copyfile(made.output.path / "aligned.jpg", folder / f"aligned_{name}.jpg")
-            shutil.copyfile(ingested[name].output.path / "report.txt", folder / f"ingest_{name}.txt")
-        _write_page(pipeline, table, indexes, folder)
-        for path in sorted(folder.glob("*.*")):
-            if not path.name.startswith("."):
-                parent.log_artifact(path, "report")
+        runs = _runs(trained, scored, tracking)
+        content = _content(pipeline, ingested, indexes, rows, trained, scored, runs, parent)
+        report.write(content, folder)
+        table = results.summary(results.per_run(content))
+        table.to_csv(folder / "results.csv", index=False)
+        results.per_run(content).to_csv(folder / "runs.csv", index=False)
+        summed = results.summed_over_folds(content)
+        if len(summed):
+            summed.to_csv(folder / "summed_over_folds.csv", index=False)
+        parent.client.log_artifacts(parent.run_id, str(folder), "report")
         for row in table.to_dict(orient="records"):
-            scores = ("WAR", "UAR", "WAR_sd", "UAR_sd")
-            parent.log({f"{row['arm']}/{row['dataset']}/{name}": row[name] for name in scores})
+            prefix = f"{row['experiment']}/{row['model']}/{row['arm']}/{row['frames'].replace(' ', '-')}"
+            parent.log({f"{prefix}/{name}": row[name] for name in ("WAR", "UAR", "WAR_sd", "UAR_sd")})
         parent.write(folder)
-        return {"evaluations": len(evaluations)}
+        return {"evaluations": len(scored), "experiments": len(rows)}
 
     made = ensure(pipeline, recipe, work)
     _publish(pipeline, made)
     return shown(made)
 
 
-def _represent_earlier_trainings(evaluations: list[Evaluation], tracking: PipelineTracking) -> None:
-    """Every arm and fold of the table has a run under the parent, also one that was trained for an earlier run."""
-    models = {(e.arm, e.fold): e.model for e in evaluations}
-    for (arm, fold), model in models.items():
+def _key(pipeline: Pipeline, rows: Mapping[str, list[Row]]) -> dict[str, object]:
+    """What is shown and how; the numbers themselves come with the inputs."""
+    published = [hashlib.sha256(path.read_bytes()).hexdigest() for path in pipeline.published]
+    lines = {
+        name: [[row.model, row.arm, row.frames, [evaluation.title for evaluation in row.evaluations]] for row in table]
+        for name, table in rows.items()
+    }
+    asked = {
+        e.name: {**e.given.model_dump(mode="json", exclude={"settings"}), "protocol": e.protocol}
+        for e in pipeline.experiments
+    }
+    return {"pipeline": pipeline.name, "rows": lines, "experiments": asked, "published": published}
+
+
+def _runs(trained: Mapping[Training, Made], scored: Mapping[Evaluation, Made], tracking: PipelineTracking) -> Runs:
+    """Every training's run under the parent, also where it was trained for an earlier run of a pipeline."""
+    runs = {}
+    for training, model in trained.items():
         run = TrackedRun.read(model.output.path)
-        if tracking.belongs(run):
-            continue
-        copy = tracking.copy_of(run, arm, fold)
-        # also what this pipeline run was the first to evaluate the earlier model on
-        for e in evaluations:
-            if (e.arm, e.fold) == (arm, fold):
-                log_evaluation(copy, e.dataset, e.made.output.path)
+        if run is None or not tracking.belongs(run):
+            run = tracking.copy_of(run, training)
+            # also what this pipeline run was the first to evaluate the earlier model on
+            for evaluation, made in scored.items():
+                if evaluation.training == training:
+                    log_evaluation(run, evaluation, made.output.path)
+        runs[training] = run
+    return runs
 
 
-def _write_tables(pipeline: Pipeline, evaluations: list[Evaluation], folder: Path) -> pd.DataFrame:
-    rows = [
-        {
-            "arm": e.arm,
-            "fold": e.fold,
-            "dataset": e.dataset,
-            "metrics": json.loads((e.made.output.path / "metrics.json").read_text()),
-        }
-        for e in evaluations
-    ]
-    folds = results.per_fold(rows)
-    folds.to_csv(folder / "folds.csv", index=False)
-    table = results.summary(folds)
-    table.to_csv(folder / "results.csv", index=False)
-    if len(pipeline.folds) > 1:
-        summed = {arm: _sum_over_folds(arm, pipeline.dataset, evaluations) for arm in pipeline.arms}
-        (folder / "summed_over_folds.json").write_text(json.dumps(summed, indent=1))
-    return table
-
-
-def _sum_over_folds(arm: str, dataset: str, evaluations: list[Evaluation]) -> results.Row:
-    own = [e for e in evaluations if e.arm == arm and e.dataset == dataset]
-    listed = sum(e.made.output.counts["listed"] for e in own)
-    predictions = [read_predictions(e.made.output.path / "predictions.parquet") for e in own]
-    return results.summed_over_folds(predictions, listed)
-
-
-def _write_page(pipeline: Pipeline, table: pd.DataFrame, indexes: dict[str, Made], folder: Path) -> None:
-    kept = ["| data set | clips given | kept | not kept |", "|---|---:|---:|---|"]
-    for name, made in indexes.items():
-        counts = made.output.counts
-        kept.append(f"| {name} | {counts['given']} | {counts['ok']} | {failures(counts)} |")
-    lines = [
-        f"# {pipeline.name}",
-        pipeline.description + ".",
-        *([f"**{SYNTHETIC}**"] if _synthetic(pipeline) else []),
-        results.as_markdown(table),
-        _how_chosen(pipeline),
-        "\n".join(kept),
-    ]
-    (folder / "report.md").write_text("\n\n".join(lines) + "\n")
-
-
-def _how_chosen(pipeline: Pipeline) -> str:
-    chosen = {"last": "the last epoch", "validation": "the best epoch on an inner part of the training folds"}
-    return (
-        f"Scores are of {chosen[pipeline.settings.train.selection]}, averaged over "
-        f"{len(pipeline.folds)} fold{'s' if len(pipeline.folds) > 1 else ''}; other data sets without fine-tuning."
+def _content(
+    pipeline: Pipeline,
+    ingested: Mapping[str, Made],
+    indexes: Mapping[str, Made],
+    rows: Mapping[str, list[Row]],
+    trained: Mapping[Training, Made],
+    scored: Mapping[Evaluation, Made],
+    runs: Runs,
+    parent: TrackedRun,
+) -> ReportContent:
+    published = load_published(pipeline.published)
+    histories = {
+        training: json.loads((made.output.path / "history.json").read_text()) for training, made in trained.items()
+    }
+    return ReportContent(
+        pipeline=pipeline.name,
+        description=pipeline.description,
+        reduced=_reduced(pipeline),
+        experiments=tuple(
+            ExperimentResult(
+                name=experiment.name,
+                title=experiment.given.title,
+                note=experiment.given.note,
+                show=experiment.given.show,
+                dataset=experiment.dataset,
+                rows=tuple(_arm(experiment, row, scored, histories, runs) for row in rows[experiment.name]),
+                published=published.get(experiment.given.published or ""),
+            )
+            for experiment in pipeline.experiments
+        ),
+        datasets=tuple(
+            DatasetFacts(
+                name=name,
+                clips=clips_of(made),
+                index=read_index(indexes[name].output.path / FILE_NAME) if name in indexes else None,
+                said=(made.output.path / "report.txt").read_text(),
+                aligned=indexes[name].output.path / "aligned.jpg" if name in indexes else None,
+                synthetic=pipeline.datasets[name].generated,
+            )
+            for name, made in ingested.items()
+        ),
+        config=yaml.safe_dump(pipeline.as_dict(), sort_keys=False),
+        versions={name: version or "unknown" for name, version in versions().items()},
+        stages=store_of(pipeline).root,
+        created=time.strftime("%Y-%m-%d %H:%M"),
+        links={"runs in MLflow": parent.page},
     )
+
+
+def _arm(
+    experiment: Experiment, row: Row, scored: Mapping[Evaluation, Made], histories: Mapping[Training, dict], runs: Runs
+) -> ArmResult:
+    folds = []
+    for evaluation in row.evaluations:
+        folder, history = scored[evaluation].output.path, histories[evaluation.training]
+        folds.append(
+            FoldRun(
+                fold=evaluation.training.fold,
+                seed=evaluation.training.seed,
+                metrics=json.loads((folder / "metrics.json").read_text()),
+                predictions=read_predictions(folder / "predictions.parquet"),
+                url=runs[evaluation.training].page,
+                history=history["epochs"],
+                training=history["summary"],
+            )
+        )
+    parts = list(dict.fromkeys(run.metrics["part"] for run in folds))
+    first, *others = [runs[training] for training in trainings_of(row.evaluations)]
+    return ArmResult(
+        model=row.model,
+        arm=row.arm,
+        trained_on=experiment.dataset,
+        evaluated_on=experiment.evaluate_on,
+        part=parts[0] if len(parts) == 1 else f"{len(parts)} folds",
+        protocol=experiment.protocol,
+        frames=row.frames,
+        runs=tuple(folds),
+        url=first.page_beside(others) if others else first.page,
+    )
+
+
+def _reduced(pipeline: Pipeline) -> str:
+    """How this falls short of the paper's own experiments (section 4.3); empty if it does not."""
+    settings, paper, network = pipeline.settings, TrainSettings(), ModelSettings()
+    said = []
+    if len(pipeline.folds) < 5:
+        said.append(f"{len(pipeline.folds)} of 5 folds")
+    if settings.train.epochs < paper.epochs:
+        said.append(f"{settings.train.epochs} epochs instead of {paper.epochs}")
+    if settings.model.width < network.width:
+        said.append(f"networks of {settings.model.width:g} times the width")
+    if settings.model.input_size < 224:
+        said.append(f"frames of {settings.model.input_size} pixels instead of 224")
+    if settings.model.pretrained is None:
+        said.append("no pretrained weights")
+    return ", ".join(said)
 
 
 def failures(counts: dict[str, int]) -> str:
@@ -151,17 +207,20 @@ def failures(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items(), key=lambda item: -item[1])) or "none"
 
 
-def _synthetic(pipeline: Pipeline) -> bool:
-    return any(dataset.generated for dataset in pipeline.datasets.values())
+def public_name(pipeline: Pipeline) -> str:
+    """What the folder of the report is called where a person looks for it."""
+    return ".".join([pipeline.name, *pipeline.selected])
 
 
 def _publish(pipeline: Pipeline, made: Made) -> None:
     """The latest report under a name that a person finds, and in Prefect."""
-    public = pipeline.work_dir / "reports" / pipeline.name
+    public = pipeline.work_dir / "reports" / public_name(pipeline)
     if made.executed or not public.exists():
         shutil.rmtree(public, ignore_errors=True)
         shutil.copytree(made.output.path, public, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
     create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
+    page = (public / "report.html").resolve().as_uri()
+    create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")
     run = TrackedRun.read(made.output.path)
     if run is not None:
         create_link_artifact(run.page, link_text="the runs in MLflow", key=f"mlflow-{pipeline.name}")

@@ -39,12 +39,17 @@ def shown(made: Made) -> Made:
     return cast(Made, Completed(name="Cached", message=was_there, data=made))
 
 
+def trainings_at_a_time(pipeline: Pipeline) -> int:
+    """One a GPU, or one a core without, unless the configuration says otherwise."""
+    return pipeline.run.trainings or _gpus(pipeline) or pipeline.workers
+
+
 class Slots:
     """How much runs side by side. Tasks wait here rather than in Prefect's pool, whose threads also hold tasks that
     wait for others."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        trainings = pipeline.run.trainings or _gpus(pipeline) or pipeline.workers
+        trainings = trainings_at_a_time(pipeline)
         self.aligning = threading.Semaphore(pipeline.workers)
         self.training = threading.Semaphore(trainings)
         self.threads_per_training = pipeline.settings.train.threads or max(1, pipeline.workers // trainings)

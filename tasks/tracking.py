@@ -16,13 +16,15 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 # before mlflow is imported: no call home from a research machine
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import pandas as pd
 import yaml
@@ -32,6 +34,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from dfer.config import Pipeline
+from dfer.experiments import Training
 
 # what MLflow says of its system metrics and its database's migrations helps nobody here
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -57,8 +60,17 @@ class TrackedRun:
     @property
     def page(self) -> str:
         """The run's page; of an embedded database, as `make ui` shows it."""
-        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        return f"{server}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{self._server}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    def page_beside(self, others: Sequence[TrackedRun]) -> str:
+        """The page that shows this run and others of its experiment side by side."""
+        ids = json.dumps([self.run_id, *(run.run_id for run in others)], separators=(",", ":"))
+        experiment = json.dumps([self.experiment_id], separators=(",", ":"))
+        return f"{self._server}/#/compare-runs?runs={quote(ids)}&experiments={quote(experiment)}"
+
+    @property
+    def _server(self) -> str:
+        return self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
 
     def write(self, folder: Path) -> None:
         (folder / "tracking.json").write_text(json.dumps(asdict(self)))
@@ -102,23 +114,28 @@ class PipelineTracking:
                 self._parent = self._continue() or self._create()
             return self._parent
 
-    def arm_run(self, arm: str, fold: int) -> TrackedRun:
+    def arm_run(self, training: Training) -> TrackedRun:
         """A new child run, with its parameters."""
         parent = self.parent()
-        settings = self.pipeline.arms[arm]
         tags = {
-            "mlflow.runName": f"{arm} fold {fold}",
+            "mlflow.runName": training.title,
             "mlflow.parentRunId": parent.run_id,
             "dfer.kind": "arm",
-            "dfer.arm": arm,
-            "dfer.fold": str(fold),
+            "dfer.arm": training.arm_name,
+            "dfer.model": training.model,
+            "dfer.fold": str(training.fold),
+            "dfer.seed": str(training.seed),
             **self._tags(),
+            "dfer.dataset": training.dataset,
         }
         run = parent.client.create_run(parent.experiment_id, tags=tags)
-        stages = self.pipeline.settings.model_dump(mode="json")
-        if settings.mixing == "none":
+        stages = training.settings.model_dump(mode="json")
+        if training.arm.mixing == "none":
             del stages["mixing"]
-        params = {"arm": arm, "fold": fold, "dataset": self.pipeline.dataset, **settings.model_dump(mode="json")}
+        if training.arm.clips == "all":
+            del stages["groups"]
+        arm = training.arm.model_dump(mode="json", exclude={"alpha", "ambiguous"})
+        params = {"arm": training.arm_name, "fold": training.fold, "dataset": training.dataset, **arm}
         self._log_params(run.info.run_id, {**params, **_flat(stages)})
         return TrackedRun(parent.uri, parent.experiment_id, run.info.run_id)
 
@@ -128,9 +145,9 @@ class PipelineTracking:
             return False
         return run.client.get_run(run.run_id).data.tags.get("mlflow.parentRunId") == self.parent().run_id
 
-    def copy_of(self, run: TrackedRun | None, arm: str, fold: int) -> TrackedRun:
+    def copy_of(self, run: TrackedRun | None, training: Training) -> TrackedRun:
         """A child run that stands for an arm trained in an earlier pipeline run: its last values, without its model."""
-        copy = self.arm_run(arm, fold)
+        copy = self.arm_run(training)
         if run is not None:
             metrics = run.client.get_run(run.run_id).data.metrics
             copy.log(metrics)
@@ -181,7 +198,7 @@ class PipelineTracking:
         run = TrackedRun(uri, experiment, client.create_run(experiment, tags=tags).info.run_id)
         resolved = self.pipeline.as_dict()
         client.log_text(run.run_id, yaml.safe_dump(resolved, sort_keys=False), "config.yaml")
-        client.log_dict(run.run_id, _versions(), "versions.json")
+        client.log_dict(run.run_id, versions(), "versions.json")
         self._log_params(run.run_id, _flat(self.pipeline.settings.model_dump(mode="json")))
         return run
 
@@ -247,7 +264,7 @@ def git_revision() -> str | None:
         return None
 
 
-def _versions() -> dict[str, str | None]:
+def versions() -> dict[str, str | None]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -6,67 +6,73 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dfer.config import Pipeline
 from dfer.datasets import protocol
+from dfer.experiments import Training
 from dfer.files import sha256
 from dfer.processes import run_isolated
-from dfer.store import Made, Recipe
+from dfer.store import Made, Output, Recipe
 from tasks import progress
 from tasks.ingest import clips_of
 from tasks.stage import Slots, ensure, shown, store_of
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
 
-VERSION = 1
+VERSION = 2
 
 # What decides how fast a training runs and not what it computes.
 SPEED = {"threads", "loader_workers", "checkpoint_every"}
 
 
-@task(name="train", task_run_name="train {arm} fold {fold}", cache_policy=NO_CACHE)
-def train_arm(
-    pipeline: Pipeline,
-    arm: str,
-    fold: int,
-    ingested: Made,
-    index: Made,
-    tracking: PipelineTracking,
-    slots: Slots,
-) -> Made:
-    """Train an arm on the clips of all other folds. Killed half-way, it goes on from its last checkpoint."""
-    settings = pipeline.settings
+def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
+    """What determines a trained model. The names of arms and experiments do not."""
+    settings, arm = training.settings, training.arm
     key: dict[str, Any] = {
-        "fold": fold,
-        "arm": pipeline.arms[arm].model_dump(mode="json"),
+        "fold": training.fold,
+        "arm": arm.model_dump(mode="json", exclude={"alpha", "ambiguous"}),
         "sampling": settings.sampling.model_dump(mode="json"),
         "model": settings.model.model_dump(mode="json"),
         "train": settings.train.model_dump(mode="json", exclude=SPEED | {"device"}),
     }
     if settings.model.pretrained is not None and Path(settings.model.pretrained).is_file():
         key["weights"] = sha256(Path(settings.model.pretrained))
-    if pipeline.arms[arm].mixing != "none":
+    if arm.mixing != "none":
         key["mixing"] = settings.mixing.model_dump(mode="json")
-    recipe = Recipe("train", VERSION, key, (ingested.output, index.output))
+    if arm.clips != "all":
+        key["groups"] = settings.groups.model_dump(mode="json")
+    return Recipe("train", VERSION, key, (ingested, index))
+
+
+@task(name="train", task_run_name="train {training.title}", cache_policy=NO_CACHE)
+def train_arm(
+    pipeline: Pipeline,
+    training: Training,
+    ingested: Made,
+    index: Made,
+    tracking: PipelineTracking,
+    slots: Slots,
+) -> Made:
+    """Train an arm on the training part of its fold. Killed half-way, it goes on from its last checkpoint."""
 
     def work(folder: Path) -> dict[str, int]:
         # a training that was killed goes on in the run that it was tracked in
         run = TrackedRun.read(folder)
         if run is None or not tracking.belongs(run):
-            run = tracking.arm_run(arm, fold)
-            training = protocol.part(clips_of(ingested), fold=fold, part="train", ambiguous=settings.train.ambiguous)
-            name = f"{pipeline.dataset} fold {fold} train"
-            log_dataset(run, training, name=name, source=ingested.output.path, context="training")
+            run = tracking.arm_run(training)
+            part = "train" if training.fold is None else f"fold {training.fold} train"
+            clips, source = training_clips(training, ingested), ingested.output.path
+            log_dataset(run, clips, name=f"{training.dataset} {part}", source=source, context="training")
         run.write(folder)
-        with progress.bar(f"train {arm} fold {fold}", "epochs", share_of=settings.train.epochs) as advance:
+        with progress.bar(f"train {training.title}", "epochs", share_of=training.settings.train.epochs) as advance:
             counts: dict[str, int] = run_isolated(
                 "tasks.train:train_in_process",
                 threads=slots.threads_per_training,
                 on_message=lambda epoch: advance(epoch),
                 pipeline=pipeline,
-                arm=arm,
-                fold=fold,
+                training=training,
                 ingested=ingested,
                 index=index,
                 folder=folder,
@@ -76,14 +82,19 @@ def train_arm(
             return counts
 
     with slots.training:
-        return shown(ensure(pipeline, recipe, work, resumable=True))
+        return shown(ensure(pipeline, recipe(training, ingested.output, index.output), work, resumable=True))
+
+
+def training_clips(training: Training, ingested: Made) -> pd.DataFrame:
+    """The clips that a training may use."""
+    ambiguous = training.settings.train.ambiguous
+    return protocol.part(clips_of(ingested), fold=training.fold, part="train", ambiguous=ambiguous)
 
 
 def train_in_process(
     *,
     pipeline: Pipeline,
-    arm: str,
-    fold: int,
+    training: Training,
     ingested: Made,
     index: Made,
     folder: Path,
@@ -99,19 +110,16 @@ def train_in_process(
     from dfer.training import train
     from tasks.models import log_model
 
-    settings = pipeline.settings
-    clips = clips_of(ingested)
-    training = protocol.part(clips, fold=fold, part="train", ambiguous=settings.train.ambiguous)
-    test = protocol.part(clips, fold=fold, part="test")
+    settings = training.settings
+    clips = training_clips(training, ingested)
+    test = protocol.part(clips_of(ingested), fold=training.fold, part="test")
     rows = read_index(index.output.path / FILE_NAME)
     stages = store_of(pipeline).root
     mlflow.set_tracking_uri(run.uri)
     with mlflow.start_run(run_id=run.run_id, log_system_metrics=True):
         logged = _last_step(run)
         picture = folder / "batch.jpg"
-        plots.training_clips(
-            training, rows, stages, picture, arm=pipeline.arms[arm], mixing=settings.mixing, settings=settings
-        )
+        plots.training_clips(clips, rows, stages, picture, arm=training.arm, settings=settings)
         run.log_artifact(picture)
 
         def on_epoch(row: dict[str, Any]) -> None:
@@ -122,21 +130,22 @@ def train_in_process(
                 run.log({f"epoch/{name}": value for name, value in values.items()}, step=row["epoch"])
 
         result = train(
-            clips=training,
+            clips=clips,
             monitor=test if settings.train.monitor_every else None,
             index=rows,
             root=stages,
-            arm=pipeline.arms[arm],
+            arm=training.arm,
             mixing=settings.mixing,
             model=settings.model,
             sampling=settings.sampling,
+            groups=settings.groups,
             settings=settings.train,
             folder=folder,
             card={
                 "pipeline": pipeline.name,
-                "dataset": pipeline.dataset,
-                "fold": fold,
-                "synthetic_data": pipeline.datasets[pipeline.dataset].generated,
+                "dataset": training.dataset,
+                "fold": training.fold,
+                "synthetic_data": pipeline.datasets[training.dataset].generated,
                 "alignment": settings.alignment.model_dump(mode="json"),
                 "detection": settings.detection.model_dump(mode="json"),
             },
@@ -148,7 +157,7 @@ def train_in_process(
         if best:
             run.log({f"best_on_test_fold/{name}": best[key] for name, key in (("WAR", "war"), ("UAR", "uar"))})
         figure = folder / "learning_curves.png"
-        plots.learning_curves(result.history, figure, title=f"{arm}, fold {fold}")
+        plots.learning_curves(result.history, figure, title=training.title)
         for path in (figure, folder / "history.json", folder / "model.json", folder / "model.safetensors"):
             run.log_artifact(path)
         log_model(folder, run)

@@ -42,7 +42,7 @@ def problems(tmp_path: Path, text: str, *overrides: str) -> list[tuple[int | Non
 
 def test_the_shipped_file_is_valid():
     names = [pipeline.name for pipeline in read_config(SHIPPED)[1]]
-    assert names == ["demo", "dfew-full", "dfew-fold1"]
+    assert names == ["demo", "dfew-full", "dfew-fold1", "ferv39k", "paper", "crema-d", "paper-demo"]
 
 
 def test_the_paper_s_values_are_the_defaults_for_real_data():

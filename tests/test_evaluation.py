@@ -69,6 +69,26 @@ def test_classes_are_matched_by_name(toy_set: ToySet) -> None:
     pd.testing.assert_frame_equal(ours, other)
 
 
+def test_without_the_order_of_frames_a_network_that_needs_it_is_lost(toy_set: ToySet) -> None:
+    right = {}
+    for frames in ("in order", "reversed", "peak"):
+        table = toy_predictions(toy_set, frames=frames)
+        moving = table[table["label"] >= 5]
+        right[frames] = (moving["prediction"] == moving["label"]).mean(), (table["prediction"] == table["label"]).mean()
+    assert right["in order"][0] == 1
+    # the classes that differ in their direction alone are taken for one another, the others are as they were
+    assert right["reversed"][0] == 0
+    assert right["reversed"][1] > 0.65
+    assert right["peak"][0] < 0.7
+
+
+def test_a_clip_listed_twice_is_an_error(toy_set: ToySet) -> None:
+    with pytest.raises(ValueError, match="clip table lists 1 clips twice, the first is toy/003"):
+        predict(
+            (Colours(list(EMOTIONS)), CARD), toy_set.clips.replace("toy/004", "toy/003"), toy_set.index, toy_set.root
+        )
+
+
 def test_the_model_sees_frames_as_its_card_says(toy_set: ToySet) -> None:
     model = Colours(list(EMOTIONS))
     card = {**CARD, "num_segments": 3, "input_size": 16}

@@ -18,7 +18,8 @@ def part(
 
     A set with folds is tested on the clips of `fold` and trained on those of the other folds. A set with splits
     (`fold` must be None) is trained on "train" and tested on its `evaluation_split`. A clip without a single label is
-    never tested on; it is trained on only with `ambiguous="train"` and if it has votes. The two parts share no clip.
+    never tested on; it is trained on only with `ambiguous="train"` and if it has votes, and never in a fold of its own,
+    which it has where folds are groups of people. The two parts share no clip.
     Raises ValueError for a fold or split that the table does not have, and for an ambiguous choice of words.
     """
     if part not in ("train", "test"):
@@ -34,7 +35,7 @@ def part(
     if table["fold"].notna().any():
         tested = table["fold"].eq(_known_fold(table, fold)).fillna(False).astype(bool)
         trained = table["fold"].notna() & ~tested
-        # Clips without a single label are in no fold: every fold may train on all of them.
+        # A clip in no fold may be trained on by all of them; one in a fold may show whom that fold is tested on.
         ambiguous_clips = unlabelled & ~tested
     else:
         if fold is not None:
@@ -53,6 +54,20 @@ def part(
     if not chosen.any():
         raise ValueError(f"{_name(table)} has no clips to {part} on; splits: {_splits(table)}, clips: {len(table)}")
     return table[chosen].reset_index(drop=True)
+
+
+def across(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The clips that a model of another data set is tested on, and which part of the set they are.
+
+    A set with splits is tested on its `evaluation_split`, one with folds on all clips that have a single label.
+    Raises ValueError where there are none.
+    """
+    if not table["fold"].notna().any():
+        return part(table, fold=None, part="test"), evaluation_split(table)
+    chosen = table["fold"].notna() & table["label"].notna()
+    if not chosen.any():
+        raise ValueError(f"{_name(table)} has no clips with a single label to test on")
+    return table[chosen].reset_index(drop=True), "all folds"
 
 
 def evaluation_split(table: pd.DataFrame) -> Literal["test", "val"]:

@@ -1,4 +1,4 @@
-"""The tables beside the clips of dfew, as the real data set has them on disk."""
+"""The tables and lists beside the clips of dfew and ferv39k, as the real data sets have them on disk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 import openpyxl
 import pandas as pd
 
-from dfer.demo.casting import FOLDS, ClipPlan
+from dfer.demo.casting import FERV39K_SHARES, FOLDS, ClipPlan
 from dfer.labels import EMOTIONS
 
 _COLUMNS: Final = (*(f"{place}{emotion}" for place, emotion in enumerate(EMOTIONS, start=1)), "order", "label")
@@ -44,6 +44,23 @@ def write_annotations(plans: Iterable[ClipPlan], folder: Path) -> None:
     path = folder / "Annotation" / "annotation.xlsx"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_workbook(rows))
+
+
+def write_lists(plans: Iterable[ClipPlan], folder: Path) -> None:
+    """Write `4_setups/All_scenes/train_All.csv` and `test_All.csv` below `folder` for the clips of ferv39k in `plans`.
+
+    A line is the clip's folder, one blank and its emotion, without a header.
+    """
+    members = sorted(plans, key=lambda plan: plan.path)
+    for split in FERV39K_SHARES:
+        path = folder / "4_setups" / "All_scenes" / f"{split}_All.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"{'/'.join(Path(plan.path).parts[-3:])} {plan.emotion.capitalize()}\n"
+            for plan in members
+            if plan.split == split
+        ]
+        path.write_text("".join(lines), encoding="utf-8")
 
 
 def _label_in_file(plan: ClipPlan) -> int:

@@ -52,10 +52,21 @@ CAMERAS: Final = {
         tint=((2, 14), (-14, -2)),
         quality=(4, 9),
     ),
+    "ferv39k": Camera(
+        size=(160, 160),
+        zoom=(0.86, 1.02),
+        shift=6,
+        gain=(0.75, 1.1),
+        gamma=(0.8, 1.2),
+        blur=(0.0, 0.9),
+        noise=(2.0, 6.0),
+        tint=((-10, 8), (-8, 10)),
+        quality=(75, 92),
+    ),
 }
-"""Two unlike cameras: warm square pictures, and wide, noisier, darker, bluish ones.
+"""Three unlike cameras: warm square pictures; wide, noisier, darker, bluish ones; and small ones that a face fills.
 
-Quality: H.264 CRF, MPEG-4 qscale.
+Quality: H.264 CRF, MPEG-4 qscale, JPEG quality.
 """
 
 

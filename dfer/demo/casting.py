@@ -1,7 +1,8 @@
-"""Who shows what in which clip: the plan of both data sets, drawn before a single picture is made."""
+"""Who shows what in which clip: the plan of all data sets, drawn before a single picture is made."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -28,6 +29,10 @@ At the default size everybody shows every class, and about ten clips of each cla
 
 FOLDS: Final = (1, 2, 3, 4, 5)
 AFEW_SHARE: Final = 0.28
+FERV39K_SHARES: Final = {"train": 1 / 3, "test": 1 / 9}
+"""Clips of afew, and of ferv39k's two lists, for each regular clip of dfew."""
+
+SCENES: Final = ("Action", "Business", "Crime", "School")
 
 _PEOPLE_IN_FOLD: Final = {1: 7, 2: 4, 3: 4, 4: 4, 5: 4}
 _TRAIN_AFEW_PEOPLE: Final = 1
@@ -74,8 +79,8 @@ class ClipPlan:
     """What one clip shows and how it is listed.
 
     number: its name in dfew and the key of its random numbers. path: relative to the output folder, posix. intensities:
-    seven, in the order of EMOTIONS. votes, label, fold: as annotated, None where the data set has none. people: those
-    in the picture. oddity: a key of ODDITIES or "".
+    seven, in the order of EMOTIONS. votes, label, fold: as annotated, None where the data set has none. split: the list
+    of ferv39k that names it. people: those in the picture. oddity: a key of ODDITIES or "".
     """
 
     number: int
@@ -88,14 +93,16 @@ class ClipPlan:
     votes: tuple[int, ...] | None = None
     label: int | None = None
     fold: int | None = None
+    split: str | None = None
     oddity: str = ""
 
 
 def plan_clips(clips: int, seed: int) -> tuple[ClipPlan, ...]:
-    """Plan `clips` regular clips of dfew, one of each oddity, and a quarter as many clips of afew.
+    """Plan `clips` regular clips of dfew, one of each oddity, a quarter as many clips of afew and 4/9 of ferv39k.
 
-    People are dealt to the five folds and to afew's two parts, so none is ever shared; inside each of them they take
-    turns at every class. Raises ValueError for fewer clips than there are classes.
+    People are dealt to the five folds and to afew's two parts, so none is ever shared; ferv39k trains on dfew's people
+    and tests on afew's. Inside each of these groups they take turns at every class. Raises ValueError for fewer clips
+    than there are classes.
     """
     if clips < len(EMOTIONS):
         raise ValueError(f"clips must be at least {len(EMOTIONS)}, one for each emotion; got {clips}")
@@ -104,11 +111,15 @@ def plan_clips(clips: int, seed: int) -> tuple[ClipPlan, ...]:
     troupes: dict[int, list[str]] = {}
     for fold in FOLDS:
         troupes[fold] = [shuffled.pop() for _ in range(_PEOPLE_IN_FOLD[fold])]
-    return (
+    plans = (
         *_cast_dfew(clips, troupes, generator),
         *_cast_odd(clips, troupes, generator),
         *_cast_afew(max(len(EMOTIONS), round(AFEW_SHARE * clips)), clips + len(ODDITIES), shuffled, generator),
     )
+    # Numbers of its own, so that what is asked of ferv39k never changes the other two.
+    own = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+    parts = {"train": [name for troupe in troupes.values() for name in troupe], "test": shuffled}
+    return (*plans, *_cast_ferv39k(clips, len(plans), parts, own))
 
 
 def class_counts(clips: int) -> dict[str, int]:
@@ -176,6 +187,33 @@ def _cast_afew(clips: int, first_number: int, people: Sequence[str], generator: 
                     label=EMOTIONS.index(emotion),
                 )
             )
+    return plans
+
+
+def _cast_ferv39k(
+    clips: int, first_number: int, parts: dict[str, list[str]], generator: np.random.Generator
+) -> list[ClipPlan]:
+    plans: list[ClipPlan] = []
+    names: Counter[str] = Counter()
+    for split, people in parts.items():
+        for emotion, count in class_counts(max(len(EMOTIONS), round(FERV39K_SHARES[split] * clips))).items():
+            turns = _turns(people, generator)
+            for index in range(count):
+                folder = f"ferv39k/2_ClipsforFaceCrop/{generator.choice(SCENES)}/{emotion.capitalize()}"
+                names[folder] += 1
+                plans.append(
+                    ClipPlan(
+                        number=first_number + len(plans) + 1,
+                        dataset="ferv39k",
+                        path=f"{folder}/{names[folder]:04d}",
+                        people=(turns[index % len(turns)],),
+                        emotion=emotion,
+                        intensities=_draw_intensities(emotion, generator),
+                        frames=int(generator.integers(_FRAMES[0], _FRAMES[1] + 1)),
+                        label=EMOTIONS.index(emotion),
+                        split=split,
+                    )
+                )
     return plans
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dfer.demo.acting import perform
 from dfer.demo.camera import CAMERAS, Camera, draw_look, expose, picture_grid, tinted
 from dfer.demo.casting import ClipPlan
-from dfer.demo.encoding import rotate_clockwise, write_h264, write_mpeg4
+from dfer.demo.encoding import rotate_clockwise, write_h264, write_jpegs, write_mpeg4
 from dfer.demo.people import person, read_picture
 from dfer.demo.render import film
 from dfer.demo.warp import look_up
@@ -27,11 +27,15 @@ _NOT_A_VIDEO: Final = "This is not a video: somebody saved a page of text under 
 
 
 def write_clip(plan: ClipPlan, out: Path, seed: int) -> None:
-    """Make one clip and write it to `out / plan.path`, whose folder must exist.
+    """Make one clip and write it to `out / plan.path`, whose parent must exist: a video, or for ferv39k a folder.
 
-    The file appears complete or not at all. Its bytes depend on the plan and the seed alone.
+    A video appears complete or not at all. The bytes depend on the plan and the seed alone.
     """
     if plan.oddity == "missing":
+        return
+    if plan.dataset == "ferv39k":
+        frames, quality = film_clip(plan, CAMERAS["ferv39k"], seed)
+        write_jpegs(out / plan.path, frames, quality=quality)
         return
     with replacing(out / plan.path) as partial:
         _WRITERS.get(plan.oddity, _write_regular)(plan, partial, seed)

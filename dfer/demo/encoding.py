@@ -1,4 +1,4 @@
-"""Writing video files whose bytes depend on nothing but the pictures."""
+"""Writing videos and numbered pictures whose bytes depend on nothing but what they show."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import av
+import cv2
 import numpy as np
 from av.codec.context import Flags
 from numpy.typing import NDArray
@@ -34,6 +35,19 @@ def write_mpeg4(path: Path, frames: Iterable[NDArray[np.uint8]], *, qscale: int)
     """Write frames, planar YUV 4:2:0 uint8[1.5*H,W], as MPEG-4 part 2 in avi; `qscale`: 1 (best) to 31."""
     options = {"qmin": str(qscale), "qmax": str(qscale), "threads": "1"}
     _write(path, frames, "avi", "mpeg4", "yuv420p", options)
+
+
+def write_jpegs(folder: Path, frames: Iterable[NDArray[np.uint8]], *, quality: int) -> None:
+    """Write frames, planar YUV 4:2:0 uint8[1.5*H,W], as `1.jpg`, `2.jpg`, ... into a new folder; `quality`: 0 to 100.
+
+    Raises FileExistsError if the folder is there, OSError if a picture cannot be written.
+    """
+    folder.mkdir()
+    for number, picture in enumerate(frames, start=1):
+        path = folder / f"{number}.jpg"
+        colour = cv2.cvtColor(picture, cv2.COLOR_YUV2BGR_I420)
+        if not cv2.imwrite(str(path), colour, [cv2.IMWRITE_JPEG_QUALITY, quality]):
+            raise OSError(f"cannot write {path}")
 
 
 def rotate_clockwise(path: Path, coded_height: int) -> None:

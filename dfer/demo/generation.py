@@ -15,7 +15,7 @@ from typing import Final
 
 import cv2
 
-from dfer.demo.annotations import write_annotations
+from dfer.demo.annotations import write_annotations, write_lists
 from dfer.demo.annotators import MAJORITY
 from dfer.demo.casting import FOLDS, ODDITIES, ClipPlan, plan_clips
 from dfer.demo.clips import write_clip
@@ -25,7 +25,7 @@ from dfer.processes import pool
 
 _LOG = logging.getLogger(__name__)
 _PARTIAL: Final = ".partial"
-_PARTS: Final = ("dfew", "afew", "contact_sheet.jpg", "README.txt")
+_PARTS: Final = ("dfew", "afew", "ferv39k", "contact_sheet.jpg", "README.txt")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class DemoSummary:
 
     clips: regular clips per data set. classes: data set -> emotion -> clips of that label among them. unlabelled:
     regular dfew clips without a single label. folds: fold -> rows of dfew's "train" and "test" list, odd clips
-    included. odd: path -> what is wrong or unusual with it. seconds: how long it took.
+    included. lists: rows of ferv39k's "train" and "test" list. odd: path -> what is wrong or unusual with it. seconds:
+    how long it took.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class DemoSummary:
     clips: dict[str, int]
     classes: dict[str, dict[str, int]]
     folds: dict[int, dict[str, int]]
+    lists: dict[str, int]
     unlabelled: int
     odd: dict[str, str]
     seconds: float
@@ -55,9 +57,10 @@ def generate(
     workers: int | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> DemoSummary:
-    """Write two small data sets in the layouts of DFEW and AFEW: videos, folds, votes, a contact sheet and a README.
+    """Write small data sets in the layouts of DFEW, AFEW and FERV39k, with a contact sheet and a README.
 
-    `clips`: regular clips of dfew (at least 7); afew gets about a quarter as many, dfew a handful of odd ones on top.
+    `clips`: regular clips of dfew (at least 7); afew gets about a quarter as many, ferv39k a third to train and a ninth
+    to test on, dfew a handful of odd ones on top.
     `workers`: processes, default one for each CPU. `on_clip(done, total)` is called after each clip.
     The bytes depend on `clips` and `seed` alone. Everything is made in `out/.partial` and moved when complete,
     README.txt last, so that an interrupted run leaves nothing that looks finished. Raises FileExistsError if `out`
@@ -79,6 +82,7 @@ def generate(
         if on_clip is not None:
             on_clip(done, len(plans))
     write_annotations([plan for plan in plans if plan.dataset == "dfew"], partial / "dfew")
+    write_lists([plan for plan in plans if plan.dataset == "ferv39k"], partial / "ferv39k")
     write_contact_sheet(plans, partial, partial / "contact_sheet.jpg")
     summary = summarize(plans, out, seed, time.monotonic() - began)
     (partial / "README.txt").write_text(readme(summary), encoding="utf-8")
@@ -101,9 +105,10 @@ def summarize(plans: Sequence[ClipPlan], out: Path, seed: int, seconds: float) -
         clips=dict(Counter(plan.dataset for plan in regular)),
         classes={
             dataset: {emotion: classes[dataset, place] for place, emotion in enumerate(EMOTIONS)}
-            for dataset in ("dfew", "afew")
+            for dataset in ("dfew", "afew", "ferv39k")
         },
         folds={fold: {"train": len(labelled) - tests[fold], "test": tests[fold]} for fold in FOLDS},
+        lists=dict(Counter(plan.split for plan in plans if plan.split is not None)),
         unlabelled=classes["dfew", None],
         odd={plan.path: ODDITIES[plan.oddity] for plan in plans if plan.oddity},
         seconds=seconds,
@@ -134,6 +139,9 @@ dfew/  {summary.clips["dfew"]} clips in the layout of DFEW, ten votes each.
        No person is in both parts of a fold.
 afew/  {summary.clips["afew"]} clips in the layout of AFEW: other people, another camera.
        The label is the intended emotion: {per_class("afew")}.
+ferv39k/  {summary.clips["ferv39k"]} clips in the layout of FERV39k: faces cut out, as numbered pictures.
+       The label is the intended emotion: {per_class("ferv39k")}.
+       {summary.lists["train"]} to train on, of dfew's people, and {summary.lists["test"]} to test on, of afew's.
 
 Odd clips in dfew, beyond these, as every collection has them:
 {odd}

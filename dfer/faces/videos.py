@@ -105,7 +105,7 @@ def align_in_process(
         tracking=settings.tracking,
         alignment=settings.alignment,
         shards=settings.shards,
-        num_segments=settings.sampling.num_segments,
+        num_segments=settings.shards.segments,
         on_clip=lambda row: send(row["clip_id"]),
     )
     kept = int((rows["status"] == "ok").sum())

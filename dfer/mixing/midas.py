@@ -14,6 +14,7 @@ def midas(
     labels: Tensor,
     *,
     alpha: float = 0.4,
+    ratio: str = "clip",
     normalize: str = "softmax",
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -30,6 +31,7 @@ def midas(
         labels: float[B, K], non-negative rows that sum to 1: soft labels, or one-hot rows. Not modified. They may be on
             another device than the clips (on the CPU, checking them never waits for a GPU).
         alpha: parameter of the beta distribution, above 0.
+        ratio: "clip" (the paper), or "batch": one lambda for all clips of the batch, as in mixup's public code.
         normalize: "softmax" (the paper) or "none".
         generator: source of the randomness; torch's global one if None.
 
@@ -38,11 +40,15 @@ def midas(
 
     Raises:
         TypeError: clips or labels are not floating point.
-        ValueError: fewer than two clips, shapes that do not fit, label rows that are no distributions, a bad `alpha` or
-            `normalize`.
+        ValueError: fewer than two clips, shapes that do not fit, label rows that are no distributions, a bad `alpha`,
+            `ratio` or `normalize`.
     """
     _check(clips, labels, alpha)
+    if ratio not in ("clip", "batch"):
+        raise ValueError(f"ratio {ratio!r}: expected 'clip' or 'batch'")
     weight, partner = _draw(len(clips), alpha, generator)
+    if ratio == "batch":
+        weight = weight[:1].expand(len(clips))
     # Rounded to the pixels' precision first, so that labels get exactly the lambda that the frames get.
     weight = weight.to(clips.dtype)
     mixed = _mix(clips, partner, weight.view(-1, 1, 1, 1, 1))

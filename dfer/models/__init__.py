@@ -1,27 +1,27 @@
-"""The networks, behind one builder."""
+"""The networks, behind one builder; `dfer.catalogue` has their names."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from dfer.models.tsm import ResNet18TSM, temporal_shift
+from dfer import catalogue
+from dfer.labels import EMOTIONS
+from dfer.models.tsm import temporal_shift
 from dfer.models.weights import WeightsError, load_pretrained
 
-__all__ = ["WeightsError", "available", "build", "temporal_shift"]
-
-_NETWORKS = {
-    "resnet18_tsm": (ResNet18TSM, "ResNet-18 with temporal shift, mean of the frames' logits (section 4.3)"),
-}
+__all__ = ["WeightsError", "available", "build", "channels_last", "temporal_shift"]
 
 
 def build(
     name: str,
     *,
     num_classes: int,
-    num_segments: int = 8,
+    num_segments: int | None = None,
     pretrained: str | None = None,
     width: float = 1.0,
     dropout: float = 0.5,
@@ -29,46 +29,93 @@ def build(
     """A network float[B, T, C, H, W] -> logits float[B, K], in training mode, on the CPU.
 
     Args:
-        name: a key of `available()`.
+        name: a key of `dfer.catalogue.NETWORKS`, or `module:attribute` of a class of one's own.
         num_classes: K.
-        num_segments: T; with 1 nothing is shifted.
-        pretrained: "imagenet", the path of a torchvision weight file, or None for random weights (drawn from torch's
-            global generator). Never silently random.
-        width: channels of every layer as a share of torchvision's, in (0, 1]; 1.0 is exactly its ResNet-18.
+        num_segments: T, or None for what the catalogue says.
+        pretrained: a name that the catalogue has for this network, the path of a weight file (see `load_pretrained`),
+            or None for random weights (drawn from torch's global generator). Never silently random.
+        width: channels of every layer as a share of torchvision's, in (0, 1]; 1.0 is exactly its network.
         dropout: in front of the classifier, in [0, 1).
 
     Raises:
-        ValueError: unknown name, a number out of range, or `pretrained` with a width other than 1.
+        ValueError: unknown name, a class that is no network, a number out of range, `pretrained` with a width other
+            than 1 or with the name of another network's weights.
         WeightsError: the weights cannot be had or do not fit.
     """
-    if name not in _NETWORKS:
-        raise ValueError(f"unknown model {name!r}; there are: {', '.join(_NETWORKS)}")
+    network = catalogue.network(name)
+    num_segments = network.num_segments if num_segments is None else num_segments
     if num_classes < 1 or num_segments < 1:
         raise ValueError(f"expected one class and one segment or more, found {num_classes} and {num_segments}")
     if not (0 < width <= 1 and 0 <= dropout < 1):
         raise ValueError(f"expected width in (0, 1] and dropout in [0, 1), found {width} and {dropout}")
-    if pretrained is not None and width != 1:
-        raise ValueError(
-            f"pretrained weights fit width 1.0 only, found width {width}; set model.width to 1.0, or model.pretrained "
-            "to null"
-        )
-    network, _ = _NETWORKS[name]
-    model = network(num_classes, num_segments, width, dropout)
     if pretrained is not None:
-        load_pretrained(model, pretrained)
+        _check_pretrained(name, network, pretrained, width)
+    model = _network_class(network.builder)(num_classes, num_segments, width, dropout)
+    if pretrained is not None:
+        load_pretrained(model, network, pretrained)
+    return model
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lay out the weights of all convolutions channels last, in place; returns the network.
+
+    `model.to(memory_format=...)` knows 2D convolutions or 3D ones, and refuses a network that has the other.
+    """
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
     return model
 
 
 def available() -> dict[str, dict[str, Any]]:
-    """For every model name: `description`, `parameters` (at width 1, 7 classes), `input` and `pretrained`."""
+    """For every name of the catalogue what there is to know before choosing, at width 1 and with our classes.
+
+    `description`, `parameters` (count), `gflops` (convolutions and matrix products of one clip's forward pass; a
+    multiplication with its addition counts as two operations), `input`, `pretrained` (names) and `source`.
+    """
     models = {}
-    for name, (_, description) in _NETWORKS.items():
-        with torch.device("meta"):
-            parameters = sum(parameter.numel() for parameter in build(name, num_classes=7).parameters())
+    for name, network in catalogue.NETWORKS.items():
+        segments, size = network.num_segments, network.input_size
+        # Shapes are all it takes: the meta device has no values and computes nothing.
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model = build(name, num_classes=len(EMOTIONS)).eval()
+            model(torch.empty(1, segments, 3, size, size))
         models[name] = {
-            "description": description,
-            "parameters": parameters,
-            "input": "float[B, T, 3, H, W]; T = 8 and H = W = 224 in the paper",
-            "pretrained": "imagenet, a torchvision weight file, or null",
+            "description": network.description,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "gflops": round(counter.get_total_flops() / 1e9, 1),
+            "input": f"{segments} frames of {size} px",
+            "pretrained": ", ".join(network.pretrained),
+            "source": network.source,
         }
     return models
+
+
+def _check_pretrained(name: str, network: catalogue.Network, pretrained: str, width: float) -> None:
+    if width != 1:
+        raise ValueError(
+            f"pretrained weights fit width 1.0 only, found width {width}; set model.width to 1.0, or model.pretrained "
+            "to null"
+        )
+    others = {weights for other in catalogue.NETWORKS.values() for weights in other.pretrained}
+    if pretrained in others - network.pretrained.keys():
+        there = f"{', '.join(network.pretrained)}, " if network.pretrained else ""
+        raise ValueError(
+            f"there are no {pretrained!r} weights for {name}; set model.pretrained to {there}the path of a weight "
+            "file, or null for random weights"
+        )
+
+
+def _network_class(builder: str) -> type[nn.Module]:
+    """The class behind `module:attribute`. Looked at before it is called: model cards are read from disk."""
+    found = catalogue.load(builder)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"{builder!r} is {found!r}, expected a class derived from torch.nn.Module")
+    try:
+        inspect.signature(found).bind("num_classes", "num_segments", "width", "dropout")
+    except TypeError as error:
+        raise ValueError(
+            f"{builder!r} cannot be called with (num_classes, num_segments, width, dropout): {error}"
+        ) from None
+    return found

@@ -12,41 +12,62 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from dfer.experiments import Weights
 from dfer.files import write_atomically
 from dfer.models import build
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+BEST_ON_TEST_FOLD = "best_on_test_fold.safetensors"
 
 
 class SavedModelError(Exception):
     """A model folder is incomplete or does not fit together."""
 
 
-def save_model(folder: Path, state: Mapping[str, Tensor], card: Mapping[str, Any]) -> None:
+def save_model(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    card: Mapping[str, Any],
+    best_on_test_fold: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write weights and card into a folder; each file is complete or not there.
 
     The card holds at least `model` (name for `build`), `classes` (names in the order of the logits), `num_segments`,
     `width`, `dropout`, `input_size` and `normalization` (`mean`, `std`); the weights' checksum is added to it.
+    `best_on_test_fold` are other weights of the same network, which lie beside them if there are any.
     """
+    sums = {"weights_sha256": _write_weights(folder / WEIGHTS, state)}
+    if best_on_test_fold:
+        sums["best_on_test_fold_sha256"] = _write_weights(folder / BEST_ON_TEST_FOLD, best_on_test_fold)
+    write_atomically(folder / CARD, json.dumps({**card, **sums}, indent=2, allow_nan=False).encode())
+
+
+def _write_weights(path: Path, state: Mapping[str, Tensor]) -> str:
     weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()})
-    text = json.dumps({**card, "weights_sha256": hashlib.sha256(weights).hexdigest()}, indent=2, allow_nan=False)
-    write_atomically(folder / WEIGHTS, weights)
-    write_atomically(folder / CARD, text.encode())
+    write_atomically(path, weights)
+    return hashlib.sha256(weights).hexdigest()
 
 
-def load_model(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
+def load_model(folder: Path, weights: Weights = "chosen") -> tuple[nn.Module, dict[str, Any]]:
     """The network (on the CPU, in evaluation mode) and its card.
 
+    `weights`: of the epoch that the training chose, or of the best one on the test fold.
     Raises SavedModelError when a file is missing, damaged, or not the other's.
     """
     card = load_card(folder)
-    path = folder / WEIGHTS
+    file, checksum = {
+        "chosen": (WEIGHTS, "weights_sha256"),
+        "best on the test fold": (BEST_ON_TEST_FOLD, "best_on_test_fold_sha256"),
+    }[weights]
+    if checksum not in card:
+        raise SavedModelError(f"{folder}: the training did not look at its test fold; set train.monitor_every to 1")
+    path = folder / file
     try:
-        weights = path.read_bytes()
-        state = load(weights)
+        stored = path.read_bytes()
+        state = load(stored)
     except (OSError, SafetensorError) as error:
         raise SavedModelError(f"{path} cannot be read: {error}; train again or copy the folder anew") from error
-    if hashlib.sha256(weights).hexdigest() != card["weights_sha256"]:
+    if hashlib.sha256(stored).hexdigest() != card[checksum]:
         raise SavedModelError(f"{path} is not the file that {CARD} was written with; copy both anew, or train again")
     try:
         model = build(

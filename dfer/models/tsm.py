@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from dfer.models.clips import check_clips
+from dfer.models.resnet import ResNet18Trunk, initialize_convolutions
+
 
 def temporal_shift(x: Tensor, num_segments: int, fold_div: int = 8) -> Tensor:
     """Shift 1/fold_div of the channels one frame back in time and as many one frame forth; the others stay.
@@ -78,55 +81,25 @@ class ShiftedBlock(BasicBlock):
         return self.relu(out + identity)
 
 
-class ResNet18TSM(nn.Module):
+class ResNet18TSM(ResNet18Trunk):
     """float[B, T, C, H, W] with C = 3 -> logits float[B, K].
 
     Names and (at width 1) shapes of the parameters are those of torchvision's `resnet18`, so that its weight files fit.
     """
 
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
-        super().__init__()
+        super().__init__(width, ShiftedBlock)
         self.num_segments = num_segments
-        stem = max(8, round(64 * width))
-        self.conv1 = nn.Conv2d(3, stem, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(stem)
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
-        self.layer1 = _stage(stem, stem, stride=1)
-        self.layer2 = _stage(stem, 2 * stem, stride=2)
-        self.layer3 = _stage(2 * stem, 4 * stem, stride=2)
-        self.layer4 = _stage(4 * stem, 8 * stem, stride=2)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(8 * stem, num_classes)
+        self.fc = nn.Linear(self.num_features, num_classes)
+        initialize_convolutions(self)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if isinstance(module, ShiftedBlock):
                 module.num_segments = num_segments
 
-    def frame_features(self, frames: Tensor) -> Tensor:
-        """float[B*T, C, H, W] -> float[B*T, D], the features in front of the classifier."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(frames))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.avgpool(x).flatten(1)
-
     def forward(self, clips: Tensor) -> Tensor:
         """Logits of each frame, averaged over the segments (TSN's average consensus)."""
-        if clips.ndim != 5 or clips.shape[1] != self.num_segments or clips.shape[2] != 3:
-            raise ValueError(f"expected clips [B, {self.num_segments}, 3, H, W], found {list(clips.shape)}")
+        check_clips(clips, self.num_segments)
         features = self.frame_features(clips.flatten(0, 1))
         logits: Tensor = self.fc(self.dropout(features))
         return logits.unflatten(0, (-1, self.num_segments)).mean(dim=1)
-
-
-def _stage(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
-    downsample = None
-    if stride != 1:
-        downsample = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, kernel_size=1, stride=stride, bias=False),
-            nn.BatchNorm2d(channels_out),
-        )
-    return nn.Sequential(
-        ShiftedBlock(channels_in, channels_out, stride, downsample), ShiftedBlock(channels_out, channels_out)
-    )

@@ -1,4 +1,4 @@
-"""ImageNet weights: torchvision's own, or a file that was downloaded before."""
+"""Pretrained weights: torchvision's own, or a file that was downloaded before."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import pickle
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights
+
+from dfer.catalogue import Network
 
 _log = logging.getLogger(__name__)
 
@@ -17,48 +19,58 @@ class WeightsError(Exception):
     """Pretrained weights cannot be had or do not fit the network."""
 
 
-def load_pretrained(model: nn.Module, pretrained: str) -> None:
-    """Load ImageNet weights into a network with torchvision's ResNet-18 parameter names, in place.
+def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None:
+    """Load pretrained weights into a network, in place.
 
     Args:
-        model: the network; its classifier is called `fc`.
-        pretrained: "imagenet" (torchvision's IMAGENET1K_V1, downloaded once into torch's cache and checked), or the
-            path of a torchvision weight file (a state dict saved by `torch.save`; nothing but tensors is unpickled).
+        model: the network, of width 1.
+        network: its entry in the catalogue.
+        pretrained: a key of `network.pretrained` (torchvision's, downloaded once into torch's cache and checked), or
+            the path of a weight file (a state dict saved by `torch.save`; nothing but tensors is unpickled).
 
-    A classifier of another size is left out and logged; it keeps its random weights. Raises WeightsError when the
-    weights cannot be fetched or read, or when anything else does not fit.
+    Weights of `network.new_layers` that are missing or of another size are left out and logged; those layers keep their
+    random weights. Raises WeightsError when the weights cannot be fetched or read, or when anything else does not fit.
     """
-    state, origin = (_imagenet() if pretrained == "imagenet" else _file(Path(pretrained))), pretrained
+    if pretrained in network.pretrained:
+        state = _torchvision(network.pretrained[pretrained])
+    else:
+        state = _file(Path(pretrained), network)
     own = model.state_dict()
-    classifier = [name for name in ("fc.weight", "fc.bias") if name in state and state[name].shape != own[name].shape]
-    for name in classifier:
-        _log.info("%s: %s is %s, here %s: left out", origin, name, list(state.pop(name).shape), list(own[name].shape))
+    new = {name for name in own if name.split(".")[0] in network.new_layers}
+    for name in sorted(new & state.keys()):
+        found, expected = list(state[name].shape), list(own[name].shape)
+        if found != expected:
+            _log.info("%s: %s is %s, here %s: left out", pretrained, name, found, expected)
+            del state[name]
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise WeightsError(f"{origin} does not fit a ResNet-18 of width 1.0: {error}") from error
-    problems = [f"missing {name}" for name in missing if name not in classifier]
+        raise WeightsError(f"{pretrained} does not fit this network at width 1.0: {error}") from error
+    problems = [f"missing {name}" for name in missing if name not in new]
     problems += [f"unexpected {name}" for name in unexpected]
     if problems:
         shown = ", ".join(problems[:6]) + (f" and {len(problems) - 6} more" if len(problems) > 6 else "")
-        raise WeightsError(f"{origin} is no state dict of torchvision's resnet18: {shown}")
+        raise WeightsError(f"{pretrained} is no state dict of {network.builder}: {shown}")
+    if random := new.intersection(missing):
+        _log.info("%s: random weights for %s", pretrained, ", ".join(sorted(random)))
 
 
-def _imagenet() -> dict[str, Tensor]:
-    weights = ResNet18_Weights.IMAGENET1K_V1
+def _torchvision(name: str) -> dict[str, Tensor]:
+    weights = torchvision.models.get_weight(name)
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(
-            f"ImageNet weights could not be fetched from {weights.url}: {error}. Two ways out: download "
+            f"torchvision's {name} could not be fetched from {weights.url}: {error}. Two ways out: download "
             f"{Path(weights.url).name} elsewhere and give its path as model.pretrained, or set model.pretrained to "
             "null for random weights."
         ) from error
 
 
-def _file(path: Path) -> dict[str, Tensor]:
+def _file(path: Path, network: Network) -> dict[str, Tensor]:
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weight file; model.pretrained is 'imagenet', a path to a file, or null")
+        names = "".join(f"{name!r}, " for name in network.pretrained)
+        raise WeightsError(f"{path}: no such weight file; model.pretrained is {names}a path to a file, or null")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -51,7 +51,7 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
         """Nothing is opened yet.
 
         Args:
-            clips: rows of the clip table.
+            clips: rows of the clip table; a clip that is there twice is drawn twice, in different views.
             index: the align index; `shard` is a folder relative to `root`, or absolute.
             root: see `index`.
             num_segments: T.
@@ -61,12 +61,11 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
             cache_bytes: decoded frames that are kept in memory, so that small sets are decoded once.
 
         Raises:
-            ValueError: a clip is listed twice in the table or in the index, or no clip is usable.
+            ValueError: a clip is listed twice in the index, or no clip is usable.
         """
-        for name, table in (("clip table", clips), ("align index", index)):
-            twice = table["clip_id"][table["clip_id"].duplicated()]
-            if len(twice):
-                raise ValueError(f"the {name} lists {len(twice)} clips twice, the first is {twice.iloc[0]}")
+        twice = index["clip_id"][index["clip_id"].duplicated()]
+        if len(twice):
+            raise ValueError(f"the align index lists {len(twice)} clips twice, the first is {twice.iloc[0]}")
         aligned = index.loc[index["status"] == "ok", ["clip_id", "shard", "row"]].set_index("clip_id")
         usable = clips["clip_id"].isin(aligned.index)
         if not usable.any():

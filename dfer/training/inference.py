@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,16 @@ def predict_logits(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device,
+    forward: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Logits float64[N, K] of batches of (frames uint8[B, T, 3, S, S], rows), in the batches' order, in float32.
 
-    The model is on `device`; it is put into evaluation mode for this and left in the mode it was in.
+    The model is on `device`; it is put into evaluation mode for this and left in the mode it was in. `forward`, given
+    clips float[B, T, 3, S, S] and rows, may show it the clips in another way.
     """
+    show = forward or (lambda clips, _: model(clips))
     training = model.training
     model.eval()
-    logits = [model(to_float(frames.to(device, non_blocking=True), mean, std)).float() for frames, _ in batches]
+    logits = [show(to_float(frames.to(device, non_blocking=True), mean, std), rows).float() for frames, rows in batches]
     model.train(training)
     return torch.cat(logits).cpu().numpy().astype(np.float64)

@@ -20,7 +20,14 @@ from dfer import __version__
 from dfer.files import remove_unfinished, write_atomically
 from dfer.labels import EMOTIONS
 from dfer.models.saved import save_model
-from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.settings import (
+    ArmSettings,
+    GroupSettings,
+    MixingSettings,
+    ModelSettings,
+    SamplingSettings,
+    TrainSettings,
+)
 from dfer.training.checkpoint import check_fingerprint, read_checkpoint, write_checkpoint
 from dfer.training.optimization import check_precision, choose_device
 from dfer.training.plan import Plan, divide, fingerprint
@@ -64,15 +71,17 @@ def train(
     folder: Path,
     card: Mapping[str, Any],
     threads: int = 0,
+    groups: GroupSettings = GroupSettings(),  # noqa: B008 - frozen
     extra: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> TrainResult:
     """Train one arm (section 4.3), or go on with it where the checkpoint in `folder` ends.
 
-    The folder gets `checkpoint.pt`, `history.json` (`epochs` and `summary`), `model.safetensors` and `model.json`. A
-    training that was killed and goes on ends with the same numbers as one that was not. On a CPU the same seed and
-    number of threads give the same numbers; arms with the same seed and clips start from the same weights and see the
-    same batches, whatever their labels and mixing.
+    The folder gets `checkpoint.pt`, `history.json` (`epochs` and `summary`), `model.safetensors` and `model.json`, and
+    with `monitor` also the weights of the best epoch on it, for comparisons with code that reports those. A training
+    that was killed and goes on ends with the same numbers as one that was not. On a CPU the same seed and number of
+    threads give the same numbers; arms with the same seed and clips start from the same weights and see the same
+    batches, whatever their labels and mixing.
 
     A row of the history has `epoch` (from 1), `loss` (mean over clips, against the arm's own targets), `learning_rate`
     (at the start of the epoch), `train_accuracy` (against the single label of the clip that was not mixed in, in
@@ -85,8 +94,8 @@ def train(
         monitor: the test fold, looked at every `settings.monitor_every` epochs and never used to choose anything.
         index: the align index; its shard folders are relative to `root`.
         root: see `index`.
-        arm, mixing, model, sampling, settings: sections of the configuration; instead of `settings.threads`, `threads`
-            counts.
+        arm, mixing, model, sampling, groups, settings: sections of the configuration; instead of `settings.threads`,
+            `threads` counts.
         folder: made if it is not there.
         card: goes into the model's card beside the keys that every card has, for example how the faces were aligned.
         threads: CPU threads; 0 leaves torch's number.
@@ -102,7 +111,7 @@ def train(
     """
     device = choose_device(settings.device)
     check_precision(settings.precision, device)
-    plan = Plan(arm, mixing, model, sampling, settings)
+    plan = Plan(arm, mixing, model, sampling, groups, settings)
     if clash := _card(plan, {"epoch": 0, "chosen_by": ""}).keys() & card.keys():
         raise ValueError(f"every card has {', '.join(sorted(clash))}: name the caller's entries otherwise")
     parts = divide(clips, monitor, index, root, plan)
@@ -126,7 +135,7 @@ def train(
                 _write_history(folder, run)
         _write_history(folder, run)
         summary = run.summary()
-        save_model(folder, run.final_weights(), {**_card(plan, summary), **card})
+        save_model(folder, run.final_weights(), {**_card(plan, summary), **card}, run.best_on_test_fold)
     return TrainResult(folder, summary["epoch"], run.history, summary)
 
 

@@ -11,7 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.datasets.groups import expression_group
+from dfer.settings import (
+    ArmSettings,
+    GroupSettings,
+    MixingSettings,
+    ModelSettings,
+    SamplingSettings,
+    TrainSettings,
+)
 from dfer.training.data import CACHE_BYTES, ClipSource
 from dfer.training.split import validation_rows
 from dfer.training.targets import has_target, single_labels
@@ -30,6 +38,7 @@ class Plan:
     mixing: MixingSettings
     model: ModelSettings
     sampling: SamplingSettings
+    groups: GroupSettings
     train: TrainSettings
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
@@ -57,8 +66,12 @@ class Parts:
 def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFrame, root: Path, plan: Plan) -> Parts:
     """The parts of a training; what cannot be used is counted and logged.
 
-    Raises ValueError when a part that is needed has no usable clip.
+    Raises ValueError when a clip is listed twice, when a part that is needed has no usable clip, or when a class of the
+    training clips has no clear one though a group of clear or mixed expressions is asked for.
     """
+    twice = clips["clip_id"][clips["clip_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"the clip table lists {len(twice)} clips twice, the first is {twice.iloc[0]}")
     clips = clips.reset_index(drop=True)
     every = pd.Series(True, index=clips.index)
     aligned = clips["clip_id"].isin(index["clip_id"][index["status"] == "ok"])
@@ -76,6 +89,16 @@ def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFram
         usable = clips[aligned & labelled]
         inner[usable.index] = validation_rows(usable, plan.train.validation_share, plan.train.seed)
 
+    training = clips[labelled & ~inner]
+    if plan.arm.clips != "all":
+        training = expression_group(
+            training[aligned],
+            plan.arm.clips,
+            clear_above=plan.groups.clear_above,
+            size=plan.groups.size,
+            seed=plan.train.seed,
+        )
+
     def source(table: pd.DataFrame) -> ClipSource:
         return ClipSource(
             table,
@@ -90,7 +113,7 @@ def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFram
         )
 
     return Parts(
-        training=source(clips[labelled & ~inner]),
+        training=source(training),
         validation=source(clips[inner & clips["label"].notna()]) if inner.any() else None,
         monitor=source(monitor[monitor["label"].notna()]) if monitor is not None and plan.train.monitor_every else None,
         left_out=left_out,

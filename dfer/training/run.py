@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from dfer import metrics
 from dfer.labels import EMOTIONS
 from dfer.mixing import midas, normalize_targets
-from dfer.models import build
+from dfer.models import build, channels_last
 from dfer.training.data import ClipSource, TrainingBatches, evaluation_loader, training_loader
 from dfer.training.inference import predict_logits
 from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule
@@ -41,13 +41,14 @@ class Run:
         model: the network, on its device.
         history: one row per epoch that is done.
         best_weights: of the epoch with the best UAR on the validation part; empty without one.
+        best_on_test_fold: of the epoch with the best UAR on the monitored clips; empty if they are not looked at.
     """
 
     def __init__(self, plan: Plan, parts: Parts, device: torch.device) -> None:
         """Initial weights, drawn from the seed or pretrained; uses torch's global generator."""
         self._plan, self._parts, self._device = plan, parts, device
         # On the CPU until after mixing: checking them there does not wait for a GPU.
-        self._distributions = label_distributions(parts.training.clips, plan.arm)
+        self._distributions = label_distributions(parts.training.clips, plan.arm, plan.train.seed)
         self._labels = single_labels(parts.training.clips)
         torch.manual_seed(torch_seed(plan.train.seed, "weights"))
         network = build(
@@ -59,7 +60,7 @@ class Run:
             dropout=plan.model.dropout,
         )
         if plan.train.channels_last:
-            network = network.to(memory_format=torch.channels_last)
+            network = channels_last(network)
         self.model = network.to(device)
         workers, pin_memory = plan.train.loader_workers, device.type == "cuda"
         self._batches = TrainingBatches(len(parts.training), plan.train.batch_size, plan.train.seed)
@@ -74,6 +75,7 @@ class Run:
         self._scaler = torch.amp.GradScaler(device.type, enabled=plan.train.precision == "float16")
         self.history: list[Row] = []
         self.best_weights: dict[str, Tensor] = {}
+        self.best_on_test_fold: dict[str, Tensor] = {}
 
     def train_epoch(self, epoch: int) -> Row:
         """Train for one epoch, look at the monitored clips, and add a row to the history.
@@ -99,12 +101,18 @@ class Run:
         for name in self._watched:
             if epoch % every[name] == 0 or epoch == self._plan.train.epochs:
                 row.update(self._look_at(name))
-        if "validation_uar" in row:
-            best = max((past["validation_uar"] for past in self.history), default=-1.0)
-            if row["validation_uar"] > best:
-                self.best_weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+        if self._is_best(row, "validation_uar"):
+            self.best_weights = self._weights()
+        if self._is_best(row, "monitor_uar"):
+            self.best_on_test_fold = self._weights()
         self.history.append(row)
         return row
+
+    def _is_best(self, row: Row, measure: str) -> bool:
+        return measure in row and row[measure] > max((past.get(measure, -1.0) for past in self.history), default=-1.0)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
     def _pass(self, epoch: int) -> tuple[float, float | None, float]:
         """One pass over the training clips: mean loss, accuracy on the labelled ones, seconds waited for clips."""
@@ -134,7 +142,9 @@ class Run:
         inputs = to_float(frames.to(self._device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
         if arm.mixing == "midas":
             alpha = self._plan.mixing.alpha
-            inputs, targets = midas(inputs, targets, alpha=alpha, normalize=arm.normalize, generator=generator)
+            inputs, targets = midas(
+                inputs, targets, alpha=alpha, ratio=arm.ratio, normalize=arm.normalize, generator=generator
+            )
         else:
             targets = normalize_targets(targets, arm.normalize)
         with torch.autocast(self._device.type, PRECISIONS[precision], enabled=precision != "float32"):
@@ -174,6 +184,7 @@ class Run:
             "scaler": self._scaler.state_dict(),
             "history": self.history,
             "best_weights": self.best_weights,
+            "best_on_test_fold": self.best_on_test_fold,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -183,6 +194,7 @@ class Run:
         self._schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state["scaler"])
         self.history, self.best_weights = list(state["history"]), dict(state["best_weights"])
+        self.best_on_test_fold = dict(state["best_on_test_fold"])
 
     def final_weights(self) -> dict[str, Tensor]:
         """The weights of the epoch that `summary` names."""

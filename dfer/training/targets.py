@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from dfer.datasets.few_votes import few_votes
 from dfer.labels import EMOTIONS, hard_labels, soft_labels
 from dfer.settings import ArmSettings
 
@@ -15,9 +16,10 @@ def has_target(clips: pd.DataFrame, arm: ArmSettings) -> pd.Series:
     return clips["label" if arm.labels == "hard" else "votes"].notna()
 
 
-def label_distributions(clips: pd.DataFrame, arm: ArmSettings) -> Tensor:
+def label_distributions(clips: pd.DataFrame, arm: ArmSettings, seed: int = 0) -> Tensor:
     """Rows float32[N, 7] that sum to 1, in our class order: one-hot of `label`, or votes by their number (section 3.2).
 
+    With `arm.votes`, only so many of each clip's votes count; which ones is drawn from the seed and the clip's id.
     Raises ValueError, naming the data set, where a clip has no label or no votes to make them of.
     """
     without = clips[~has_target(clips, arm)]
@@ -33,7 +35,10 @@ def label_distributions(clips: pd.DataFrame, arm: ArmSettings) -> Tensor:
             f"{without['clip_id'].iloc[0]}): {way_out}"
         )
     if arm.labels == "soft":
-        rows = soft_labels(clips["votes"].tolist())
+        votes = clips["votes"].tolist()
+        if arm.votes is not None:
+            votes = few_votes(votes, arm.votes, clip_ids=clips["clip_id"].tolist(), seed=seed)
+        rows = soft_labels(votes)
     else:
         rows = hard_labels(clips["label"].to_numpy("int64"), len(EMOTIONS))
     return torch.from_numpy(rows).to(torch.float32)

@@ -94,3 +94,86 @@ def write_afew(root: Path, *, train: int = 2, val: int = 1) -> Path:
             fill(root / split / emotion, [f"{number + i:09d}.avi" for i in range(clips)])
             number += clips
     return root
+
+
+FERV39K_CLIPS = "2_ClipsforFaceCrop"
+FERV39K_LISTS = "4_setups/All_scenes"
+FERV39K_SCENES = ("Action", "School")
+
+
+def ferv39k_lines(train: int = 2, test: int = 1) -> dict[str, list[str]]:
+    """Lines of both lists: `train` and `test` clips for each of seven emotions in each of two scenes."""
+    lines: dict[str, list[str]] = {"train": [], "test": []}
+    for scene in FERV39K_SCENES:
+        for emotion in AFEW_EMOTIONS:
+            for number in range(1, train + test + 1):
+                lines["train" if number <= train else "test"].append(f"{scene}/{emotion}/{number:04d} {emotion}")
+    return lines
+
+
+def write_ferv39k(
+    root: Path, lines: dict[str, list[str]] | None = None, *, clips: str = FERV39K_CLIPS, lists: str = FERV39K_LISTS
+) -> Path:
+    """A FERV39k folder of the clips in `lines`, two frames each, and the lists."""
+    lines = ferv39k_lines() if lines is None else lines
+    for line in (line for listed in lines.values() for line in listed):
+        fill(root / clips / line.split()[0], ["1.jpg", "2.jpg"])
+    for split, listed in lines.items():
+        write_ferv39k_list(root, split, listed, lists=lists)
+    return root
+
+
+def write_ferv39k_list(
+    root: Path, split: str, lines: Iterable[str], *, lists: str = FERV39K_LISTS, end: str = "\n"
+) -> None:
+    fill(root / lists, [f"{split}_All.csv"], "".join(f"{line}{end}" for line in lines).encode())
+
+
+CREMA_D_COLUMNS = ("", "A", "D", "F", "H", "N", "S", "fileName", "numResponses", "agreement", "emoVote", "meanEmoResp")
+CREMA_D_TABLE = "processedResults/tabulatedVotes.csv"
+
+
+def crema_d_names(actors: Iterable[int] = range(1001, 1011)) -> list[str]:
+    """Seven clips an actor: one for each acted emotion, and one more."""
+    takes = ("DFA_ANG_XX", "DFA_DIS_XX", "DFA_FEA_XX", "DFA_HAP_XX", "DFA_NEU_XX", "DFA_SAD_XX", "IEO_SAD_HI")
+    return [f"{actor}_{take}" for actor in actors for take in takes]
+
+
+def crema_d_row(query_type: int, number: int, name: str, votes: Sequence[int]) -> list[object]:
+    """A row of the table of votes; `votes` for anger, disgust, fear, happy, neutral, sad."""
+    first = ":".join(letter for letter, count in zip("ADFHNS", votes, strict=True) if count == max(votes))
+    total = sum(votes)
+    return [f"{query_type}{number:05d}", *votes, name, total, max(votes) / max(total, 1), first, 61.5]
+
+
+def crema_d_rows(names: Iterable[str]) -> list[list[object]]:
+    """Rows as in the real table: by voice, by face, by both. Faces are seen as acted, but for the seventh clip (a tie).
+
+    With the sound everybody hears what is acted; by voice, all is neutral.
+    """
+    rows = []
+    listed = list(enumerate(names, start=1))
+    for query_type in (1, 2, 3):
+        for number, name in listed:
+            _, sentence, emotion, _ = name.split("_")
+            acted = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD").index(emotion)
+            votes = [0] * 6
+            if query_type == 1:
+                votes[4] = 8
+            elif query_type == 2 and sentence == "IEO":
+                votes[4] = votes[5] = 5
+            else:
+                votes[acted] = 6 + query_type
+                votes[(acted + 1) % 6] = 1
+            rows.append(crema_d_row(query_type, number, name, votes))
+    return rows
+
+
+def write_crema_d(
+    root: Path, rows: Iterable[Sequence[object]] | None = None, *, header: Sequence[str] = CREMA_D_COLUMNS
+) -> Path:
+    """A CREMA-D folder: ten actors with seven clips each, the videos and the table of votes."""
+    names = crema_d_names()
+    fill(root / "VideoFlash", [f"{name}.flv" for name in names])
+    write_list(root / CREMA_D_TABLE, [header, *(crema_d_rows(names) if rows is None else rows)])
+    return root

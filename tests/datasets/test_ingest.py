@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from layout_factories import Dfew, write_afew
 
+from dfer.catalogue import load
 from dfer.datasets import LAYOUTS, Finding, IngestError, IngestReport, inspect, load_clips
 from dfer.datasets.report import Problems, findings
 
@@ -67,9 +68,36 @@ def test_an_ingest_error_tells_the_whole_report() -> None:
 
 
 def test_layouts_are_known_by_name(tmp_path: Path) -> None:
-    assert set(LAYOUTS) == {"dfew", "afew"}
-    with pytest.raises(ValueError, match="'dfwe'; known are afew, dfew"):
+    assert set(LAYOUTS) == {"dfew", "afew", "ferv39k", "crema-d"}
+    assert all(callable(load(reference)) for reference in LAYOUTS.values())
+    with pytest.raises(ValueError, match="'dfwe'; known are dfew, afew, ferv39k, crema-d, or your own as module:func"):
         inspect("dfwe", tmp_path)
+
+
+OWN_ADAPTER = """
+from dfer.datasets.report import IngestReport
+from dfer.datasets.table import ClipRow, from_rows
+
+
+def inspect(root, *, dataset, source="videos"):
+    rows = [ClipRow(f"{dataset}/{path.stem}", dataset, path.name, label=0) for path in root.glob("*.mp4")]
+    return from_rows(rows), IngestReport(dataset, f"{root} {source}", ())
+"""
+
+
+def test_an_adapter_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_layout.py").write_text(OWN_ADAPTER, encoding="utf-8")
+    (tmp_path / "7.mp4").write_bytes(b"x")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    table, report = inspect("my_layout:inspect", tmp_path, dataset="mine", source="faces")
+    assert list(table["clip_id"]) == ["mine/7"]
+    assert report.root == f"{tmp_path} faces"
+    with pytest.raises(ValueError, match="name may hold letters"):
+        inspect("my_layout:inspect", tmp_path)
+    with pytest.raises(ValueError, match="no 'read'"):
+        inspect("my_layout:read", tmp_path, dataset="mine")
+    with pytest.raises(ValueError, match="on PYTHONPATH"):
+        inspect("no_such_layout:inspect", tmp_path, dataset="mine")
 
 
 @pytest.mark.parametrize("dataset", ["", "a/b", "..", "a b"])

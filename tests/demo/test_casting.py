@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfer.demo.annotators import single_label
-from dfer.demo.casting import CLASS_SHARES, ODDITIES, ClipPlan, class_counts, plan_clips
+from dfer.demo.casting import CLASS_SHARES, ODDITIES, SCENES, ClipPlan, class_counts, plan_clips
 from dfer.labels import EMOTIONS
 
 
@@ -24,7 +24,7 @@ def test_people_are_never_shared_and_counts_add_up(clips: int, seed: int) -> Non
     assert sorted(plan.oddity for plan in plans if plan.oddity) == sorted(ODDITIES)
 
     places: dict[str, set[object]] = {}
-    for plan in plans:
+    for plan in (plan for plan in plans if plan.dataset != "ferv39k"):
         part = plan.fold if plan.dataset == "dfew" else plan.path.split("/")[1]
         for name in plan.people:
             if part is not None:
@@ -36,8 +36,8 @@ def test_people_are_never_shared_and_counts_add_up(clips: int, seed: int) -> Non
 @given(st.integers(7, 400), st.integers(0, 2**32))
 def test_votes_labels_and_folds_agree(clips: int, seed: int) -> None:
     for plan in plan_clips(clips, seed):
-        if plan.dataset == "afew":
-            assert plan.votes is None
+        if plan.dataset != "dfew":
+            assert plan.votes is plan.fold is None
             assert plan.label == EMOTIONS.index(plan.emotion)
             assert f"/{plan.emotion.capitalize()}/" in plan.path
         elif plan.oddity == "unlisted":
@@ -47,6 +47,29 @@ def test_votes_labels_and_folds_agree(clips: int, seed: int) -> None:
             assert sum(plan.votes) == 10
             assert plan.label == single_label(plan.votes)
             assert (plan.fold is None) == (plan.label is None)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(7, 400), st.integers(0, 2**32))
+def test_ferv39k_trains_on_dfews_people_and_tests_on_afews(clips: int, seed: int) -> None:
+    plans = plan_clips(clips, seed)
+    people = {dataset: {name for plan in of(plans, dataset) for name in plan.people} for dataset in ("dfew", "afew")}
+    for split, share, others in (("train", 3, "afew"), ("test", 9, "dfew")):
+        part = [plan for plan in of(plans, "ferv39k") if plan.split == split]
+        assert len(part) == max(7, round(clips / share))
+        assert {plan.label for plan in part} == set(range(7))
+        assert not {name for plan in part for name in plan.people} & people[others]
+    for plan in of(plans, "ferv39k"):
+        *_, folder, scene, emotion, name = plan.path.split("/")
+        assert (folder, emotion.lower()) == ("2_ClipsforFaceCrop", plan.emotion)
+        assert scene in SCENES
+        assert len(name) == 4
+
+
+def test_what_is_asked_of_ferv39k_changes_no_other_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [plan for plan in plan_clips(20, 5) if plan.dataset != "ferv39k"]
+    monkeypatch.setattr("dfer.demo.casting.FERV39K_SHARES", {"train": 2.0, "test": 1.0})
+    assert [plan for plan in plan_clips(20, 5) if plan.dataset != "ferv39k"] == before
 
 
 @pytest.mark.parametrize("clips", [7, 14, 35])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dfer.demo.encoding import rotate_clockwise, write_h264, write_mpeg4
+from dfer.demo.encoding import rotate_clockwise, write_h264, write_jpegs, write_mpeg4
 
 
 def planes(frames: int = 5, width: int = 64, height: int = 48) -> list[NDArray[np.uint8]]:
@@ -46,6 +46,21 @@ def test_frames_come_back_in_order_and_bytes_repeat(tmp_path: Path, suffix: str)
     assert means[-1] - means[0] > 60
     assert frames[0][:, :28].mean() > frames[0][:, 36:].mean() + 50
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_numbered_pictures_come_back_in_order_and_bytes_repeat(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_jpegs(tmp_path / name, planes(11), quality=90)
+    paths = sorted((tmp_path / "one").iterdir(), key=lambda path: int(path.stem))
+    assert [path.name for path in paths] == [f"{number}.jpg" for number in range(1, 12)]
+    frames = [cv2.imread(str(path)) for path in paths]
+    assert {frame.shape for frame in frames} == {(48, 64, 3)}
+    means = [frame.mean() for frame in frames[:6]]
+    assert means == sorted(means)
+    assert frames[0][:, :28].mean() > frames[0][:, 36:].mean() + 50
+    assert all(path.read_bytes() == (tmp_path / "two" / path.name).read_bytes() for path in paths)
+    with pytest.raises(FileExistsError):
+        write_jpegs(tmp_path / "one", planes(), quality=90)
 
 
 def test_grey_video_has_equal_channels(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from dfer.datasets import load_clips
+from dfer.datasets import inspect, load_clips
 from dfer.demo import ODDITIES, DemoSummary, generate
 from dfer.demo.camera import CAMERAS
 from dfer.demo.casting import ClipPlan, plan_clips
@@ -24,6 +24,8 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def read(path: Path) -> list[NDArray[np.uint8]]:
+    if path.is_dir():
+        return [cv2.imread(str(frame)) for frame in path.iterdir()]
     video = cv2.VideoCapture(str(path))
     frames = []
     while True:
@@ -53,7 +55,7 @@ def test_bytes_do_not_depend_on_the_number_of_processes(demo: DemoSummary, tmp_p
     first, second = written(demo.folder), written(tmp_path / "again")
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
-    total = CLIPS + len(ODDITIES) + 7
+    total = CLIPS + len(ODDITIES) + 7 + 14
     assert calls == [(done, total) for done in range(1, total + 1)]
 
 
@@ -98,7 +100,7 @@ def test_fold_lists_cover_the_labelled_clips_once(demo: DemoSummary, annotation:
     assert sorted(tested) == sorted(labels)
 
 
-def test_the_projects_own_adapters_read_both_sets(demo: DemoSummary) -> None:
+def test_the_projects_own_adapters_read_all_sets(demo: DemoSummary) -> None:
     dfew = load_clips("dfew", demo.folder / "dfew")
     assert len(dfew) == CLIPS + len(ODDITIES) - 1
     assert set(dfew.fold.dropna()) == {1, 2, 3, 4, 5}
@@ -106,10 +108,24 @@ def test_the_projects_own_adapters_read_both_sets(demo: DemoSummary) -> None:
     assert len(afew) == demo.clips["afew"]
     assert set(afew.label) == set(range(7))
     assert (afew.split == "val").sum() > (afew.split == "train").sum()
+    ferv39k, report = inspect("ferv39k", demo.folder / "ferv39k")
+    assert report.findings == ()
+    assert ferv39k.split.value_counts().to_dict() == demo.lists == {"train": 7, "test": 7}
+    plans = {plan.path: plan for plan in plan_clips(CLIPS, 0) if plan.dataset == "ferv39k"}
+    assert len(ferv39k) == len(plans)
+    for row in ferv39k.itertuples():
+        plan = plans[f"ferv39k/{row.source}"]
+        assert (row.label, row.split, row.num_frames) == (plan.label, plan.split, plan.frames)
+
+
+def test_names_of_frames_are_not_padded(demo: DemoSummary) -> None:
+    plan = next(plan for plan in plan_clips(CLIPS, 0) if plan.dataset == "ferv39k")
+    names = {path.name for path in (demo.folder / plan.path).iterdir()}
+    assert names == {f"{number}.jpg" for number in range(1, plan.frames + 1)}
 
 
 def test_summary_adds_up(demo: DemoSummary) -> None:
-    for dataset in ("dfew", "afew"):
+    for dataset in ("dfew", "afew", "ferv39k"):
         unlabelled = demo.unlabelled if dataset == "dfew" else 0
         assert sum(demo.classes[dataset].values()) + unlabelled == demo.clips[dataset]
         assert tuple(demo.classes[dataset]) == EMOTIONS

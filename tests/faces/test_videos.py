@@ -15,7 +15,7 @@ from dfer.faces.videos import InputError, align_videos, find_videos
 from dfer.settings import StageSettings
 
 SMALL = StageSettings.model_validate(
-    {"alignment": {"size": 64}, "shards": {"frames_per_segment": 1}, "sampling": {"num_segments": 3}}
+    {"alignment": {"size": 64}, "shards": {"frames_per_segment": 1, "segments": 3}}
 )
 
 

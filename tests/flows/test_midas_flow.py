@@ -120,7 +120,7 @@ def test_mlflow_has_a_parent_and_a_child_for_every_arm(first, client):
         assert {"learning_curves.png", "batch.jpg", "model.safetensors", "evaluation"} <= artifacts
     assert "mixing.alpha" in next(c for c in children if c.data.tags["dfer.arm"] == "midas").data.params
     assert "mixing.alpha" not in next(c for c in children if c.data.tags["dfer.arm"] == "hard").data.params
-    assert "midas/demo-dfew/UAR" in parent.data.metrics
+    assert "own-test-part/resnet18_tsm/midas/in-order/UAR" in parent.data.metrics
 
 
 def test_the_logged_model_predicts_in_a_process_that_does_not_know_us(first, client, run_demo, tmp_path):
@@ -228,13 +228,14 @@ def test_folders_of_the_real_layout_run_through_the_pipeline_for_real_data(prefe
         "evaluate": 4,
     }
     table = pd.read_csv(outcome.report.output.path / "results.csv")
-    assert set(table["dataset"]) == {"dfew", "afew"}
-    summed = json.loads((outcome.report.output.path / "summed_over_folds.json").read_text())
+    assert set(table["evaluated_on"]) == {"dfew", "afew"}
+    summed = pd.read_csv(outcome.report.output.path / "summed_over_folds.csv")
     own = [
         m
         for m in outcome.stages["evaluate"]
         if json.loads((m.output.path / "metrics.json").read_text())["part"] != "val"
     ]
-    assert summed["soft"]["num_listed"] == sum(m.output.counts["listed"] for m in own)
+    assert set(summed["arm"]) == {"soft"}
+    assert set(summed["num_listed"]) == {sum(m.output.counts["listed"] for m in own)}
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
     assert "Synthetic" not in (outcome.report.output.path / "report.md").read_text()

@@ -51,6 +51,18 @@ def test_every_sample_draws_a_lambda_of_its_own() -> None:
     assert len(targets.diagonal().unique()) == 8
 
 
+def test_one_lambda_a_batch_is_the_same_for_every_clip_and_the_partners_are_not() -> None:
+    clips, labels = numbered_clips(8)
+    generator = seeded(1)
+    mixed, targets = midas(clips, labels, ratio="batch", normalize="none", generator=generator)
+    assert len(targets.diagonal().unique()) == 1
+    assert torch.equal(mixed[:, 0, :, 0, 0], targets)
+    _, again = midas(clips, labels, ratio="batch", normalize="none", generator=generator)
+    assert again.diagonal()[0] != targets.diagonal()[0]
+    with pytest.raises(ValueError, match="expected 'clip' or 'batch'"):
+        midas(clips, labels, ratio="frame")
+
+
 def draws(alpha: float, batches: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Lambda and partner of every sample of many batches, read from the mixed labels."""
     generator, clips, labels = seeded(7), *numbered_clips(count)

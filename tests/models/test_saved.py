@@ -66,6 +66,7 @@ def test_damaged_weights_are_errors(folder: Path, keep: float, message: str) -> 
         ({"width": 0.5}, "do not fit"),
         ({"classes": ["happy"]}, "do not fit"),
         ({"model": "resnet50"}, "there are: resnet18_tsm"),
+        ({"model": "os:system"}, "expected a class derived from"),
     ],
 )
 def test_a_card_that_does_not_fit_the_weights_is_an_error(folder: Path, change: dict, message: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +96,17 @@ def test_an_index_of_other_shards_is_noticed(toy_set: ToySet) -> None:
         source[2, None]
 
 
+def test_a_clip_that_is_there_twice_is_seen_in_two_views(toy_set: ToySet) -> None:
+    source = source_of(replace(toy_set, clips=toy_set.clips.iloc[[3, 3]]))
+    assert len(source) == 2
+    assert torch.equal(source[0, None][0], source[1, None][0])
+    assert not torch.equal(source[0, 1][0], source[1, 1][0])
+
+
 def test_tables_that_cannot_be_read_are_refused(toy_set: ToySet) -> None:
-    with pytest.raises(ValueError, match="clip table lists 1 clips twice, the first is toy/003"):
-        ClipSource(
-            toy_set.clips.replace("toy/004", "toy/003"), toy_set.index, toy_set.root, num_segments=4, input_size=32
-        )
+    with pytest.raises(ValueError, match="align index lists 1 clips twice, the first is toy/003"):
+        twice = toy_set.index.replace("toy/004", "toy/003")
+        ClipSource(toy_set.clips, twice, toy_set.root, num_segments=4, input_size=32)
     renamed = toy_set.clips.assign(clip_id="other/" + toy_set.clips["clip_id"])
     with pytest.raises(ValueError, match=r"none of 71 clips has aligned faces .*70 of them ok"):
         ClipSource(renamed, toy_set.index, toy_set.root, num_segments=4, input_size=32)

@@ -11,10 +11,20 @@ import torch
 from safetensors.torch import load_file
 from toy_set import ToySet
 
+from dfer.evaluation import predict
 from dfer.labels import EMOTIONS
-from dfer.models.saved import load_model
-from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.metrics import uar
+from dfer.models.saved import SavedModelError, load_model
+from dfer.settings import (
+    ArmSettings,
+    GroupSettings,
+    MixingSettings,
+    ModelSettings,
+    SamplingSettings,
+    TrainSettings,
+)
 from dfer.training import CheckpointError, TrainingError, TrainResult, read_extra, train
+from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 HARD, SOFT = ArmSettings(labels="hard"), ArmSettings(labels="soft")
 MIDAS = ArmSettings(labels="soft", mixing="midas", normalize="softmax")
@@ -58,6 +68,17 @@ def same(first: Path, second: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def uar_of(model: torch.nn.Module, toy: ToySet) -> float:
+    card = {
+        "classes": list(EMOTIONS),
+        "num_segments": 4,
+        "input_size": 32,
+        "normalization": {"mean": IMAGENET_MEAN, "std": IMAGENET_STD},
+    }
+    table = predict((model, card), toy.clips, toy.index, toy.root, device="cpu")
+    return uar(table["label"].to_numpy("int64"), table["prediction"].to_numpy("int64"), 7)
+
+
 def few(toy: ToySet, count: int) -> ToySet:
     return replace(toy, clips=toy.clips[:count])
 
@@ -98,6 +119,7 @@ def test_the_softmax_target_keeps_the_loss_near_its_entropy(toy_set: ToySet, tmp
 def test_the_folder_has_model_card_and_history(toy_set: ToySet, tmp_path: Path) -> None:
     result = run(toy_set, tmp_path / "made" / "here", SOFT, card={"alignment": {"size": 32}})
     assert {path.name for path in result.folder.iterdir()} == {
+        "best_on_test_fold.safetensors",
         "checkpoint.pt",
         "history.json",
         "model.json",
@@ -115,6 +137,39 @@ def test_the_folder_has_model_card_and_history(toy_set: ToySet, tmp_path: Path) 
     assert card["settings"]["arm"] == SOFT.model_dump()
     assert card["alignment"] == {"size": 32}
     assert model(torch.zeros(1, 4, 3, 32, 32)).shape == (1, 7)
+
+
+def test_the_best_weights_on_the_test_fold_lie_beside_those_that_count(toy_set: ToySet, tmp_path: Path) -> None:
+    result = run(toy_set, tmp_path, settings={"epochs": 5})
+    best = result.summary["best_on_test_fold"]
+    assert best["uar"] == max(row["monitor_uar"] for row in result.history)
+    last, _ = load_model(tmp_path)
+    chosen_there, _ = load_model(tmp_path, "best on the test fold")
+    assert (uar_of(last, toy_set), uar_of(chosen_there, toy_set)) == (result.history[-1]["monitor_uar"], best["uar"])
+
+
+def test_without_a_look_at_the_test_fold_there_is_no_best_on_it(toy_set: ToySet, tmp_path: Path) -> None:
+    run(few(toy_set, 14), tmp_path, settings={"epochs": 1, "monitor_every": 0})
+    with pytest.raises(SavedModelError, match="did not look at its test fold"):
+        load_model(tmp_path, "best on the test fold")
+
+
+def test_a_group_of_clear_clips_is_trained_on_with_repetitions(toy_set: ToySet, tmp_path: Path) -> None:
+    clear = [[10 if k == label else 0 for k in range(7)] for label in toy_set.clips["label"]]
+    clips = toy_set.clips.assign(votes=[*clear[:14], *toy_set.clips["votes"][14:]])
+    arm = ArmSettings(labels="soft", clips="clear")
+    groups = GroupSettings(clear_above=0.9, size=28)
+    result = run(toy_set, tmp_path, arm, clips=clips, groups=groups, settings={"epochs": 1})
+    # 14 clear clips, two a class, each twice
+    assert result.summary["clips"]["training"] == 28
+    with pytest.raises(ValueError, match=r"no clip of happy, .* above 0.95"):
+        run(toy_set, tmp_path / "none", arm, groups=GroupSettings(clear_above=0.95), settings={"epochs": 1})
+
+
+def test_a_clip_listed_twice_is_an_error(toy_set: ToySet, tmp_path: Path) -> None:
+    clips = toy_set.clips.replace("toy/004", "toy/003")
+    with pytest.raises(ValueError, match="clip table lists 1 clips twice, the first is toy/003"):
+        run(toy_set, tmp_path, clips=clips)
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not(toy_set: ToySet, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+import torch
 
 from dfer.settings import ArmSettings
 from dfer.training.targets import has_target, label_distributions, single_labels
@@ -20,6 +21,18 @@ CLIPS = table([[8, 2, 0, 0, 0, 0, 0], [0, 0, 5, 0, 0, 0, 5]], [0, None])
 def test_soft_labels_are_the_share_of_votes_and_hard_ones_one_hot() -> None:
     assert label_distributions(CLIPS, SOFT)[0].tolist() == pytest.approx([0.8, 0.2, 0, 0, 0, 0, 0])
     assert label_distributions(CLIPS[:1], HARD).tolist() == [[1, 0, 0, 0, 0, 0, 0]]
+
+
+def test_few_votes_make_a_soft_label_of_their_own() -> None:
+    clips = table([[5, 5, 0, 0, 0, 0, 0]] * 40, [0] * 40)
+    three = ArmSettings(labels="soft", votes=3)
+    rows = label_distributions(clips, three, seed=1)
+    assert set((rows * 3).round().flatten().tolist()) <= {0, 1, 2, 3}
+    assert torch.equal(rows.sum(dim=1), torch.ones(40))
+    # drawn for every clip by its id, whatever else is in the table
+    assert len(rows.unique(dim=0)) > 1
+    assert torch.equal(label_distributions(clips[7:], three, seed=1), rows[7:])
+    assert not torch.equal(label_distributions(clips, three, seed=2), rows)
 
 
 def test_a_clip_without_single_label_has_a_soft_target_alone() -> None:

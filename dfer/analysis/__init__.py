@@ -1,0 +1,1 @@
+"""What predictions and votes say: statistics, calibration, ambiguity, and what others have published."""

@@ -1,0 +1,155 @@
+"""Results that others published, as data with their sources (`published.yaml`, and files of the same form)."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dfer.labels import EMOTIONS
+
+COLUMNS = (*EMOTIONS, "uar", "war")
+"""What a published table may hold: the recall of each emotion, UAR and WAR."""
+
+_OWN = Path(__file__).with_name("published.yaml")
+_ROW = re.compile(r"[^\s/]+/[^\s/]+")
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One method's results.
+
+    Attributes:
+        method, label: as the table prints them; where it names no method, the network that its section names.
+        citation: where the numbers come from: the reference's number in the table's source, and a short reference.
+        values: column (`COLUMNS`) -> percent; a column without a number is not there.
+        row: the row of our own tables, `model/arm`, that it corresponds to; None for a method that is not trained here.
+        note: what is odd about the numbers; may be empty.
+    """
+
+    method: str
+    label: str
+    citation: str
+    values: Mapping[str, float]
+    row: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A published table.
+
+    Attributes:
+        name: as in the file, for example "table-1".
+        columns: some of `COLUMNS`, in the order in which they are printed.
+        note: what is odd about the table; may be empty.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    protocol: str
+    source: str
+    columns: tuple[str, ...]
+    rows: tuple[PublishedRow, ...]
+    note: str = ""
+
+
+def load(extra: Sequence[Path] = ()) -> dict[str, PublishedTable]:
+    """The paper's tables, "table-1" to "table-7", and what the files of `extra` add to them.
+
+    Args:
+        extra: YAML files in the form of `published.yaml`. A table that is there already gets the file's `rows`, and
+            nothing else of it may be given again; a new name needs the whole table.
+
+    Raises:
+        ValueError: a file cannot be read or a table or row is not as it should be; the message names file and row.
+    """
+    tables: dict[str, PublishedTable] = {}
+    for path in (_OWN, *extra):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+        for name, entry in _mapping(content, f"{path}: expected tables by name").items():
+            where = f"{path}: {name}"
+            tables[str(name)] = _table(str(name), _mapping(entry, where), tables.get(str(name)), where)
+    return tables
+
+
+def _table(name: str, entry: Mapping[str, Any], known: PublishedTable | None, where: str) -> PublishedTable:
+    if known is None:
+        _check_keys(entry, PublishedTable, {"name"}, where)
+        columns = entry["columns"]
+        known_once = isinstance(columns, list) and all(name in COLUMNS and columns.count(name) == 1 for name in columns)
+        if not known_once or not columns:
+            raise ValueError(f"{where}: columns: expected some of {', '.join(COLUMNS)}, each once, found {columns!r}")
+        texts = {key: _text(entry, key, where) for key in ("title", "dataset", "protocol", "source")}
+        known = PublishedTable(name, **texts, columns=tuple(columns), rows=(), note=_text(entry, "note", where, ""))
+    elif set(entry) != {"rows"}:
+        raise ValueError(f"{where}: this table is there already, only rows can be added; found {', '.join(entry)}")
+    if not isinstance(entry["rows"], list) or not entry["rows"]:
+        raise ValueError(f"{where}: rows: expected a list of rows, found {entry['rows']!r}")
+    new = tuple(_row(row, known.columns, f"{where}, row {number}") for number, row in enumerate(entry["rows"], start=1))
+    table = dataclasses.replace(known, rows=known.rows + new)
+    (key, count), *_ = Counter((row.method, row.label, row.citation) for row in table.rows).most_common(1)
+    if count > 1:
+        raise ValueError(f"{where}: {' / '.join(key)} is there {count} times; a citation of its own tells them apart")
+    return table
+
+
+def _row(entry: Any, columns: Sequence[str], where: str) -> PublishedRow:
+    entry = _mapping(entry, where)
+    if "method" in entry:
+        where = f"{where} ({entry['method']})"
+    _check_keys(entry, PublishedRow, set(), where)
+    values = _mapping(entry["values"], f"{where}: values")
+    if not values or set(values) - set(columns):
+        raise ValueError(f"{where}: values: expected numbers for some of {', '.join(columns)}, found {dict(values)}")
+    for column, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 100:
+            raise ValueError(f"{where}: {column}: expected percent from 0 to 100, found {value!r}")
+    row = entry.get("row")
+    if row is not None and not (isinstance(row, str) and _ROW.fullmatch(row)):
+        raise ValueError(f"{where}: row: expected model/arm, for example resnet18_tsm/midas, found {row!r}")
+    return PublishedRow(
+        method=_text(entry, "method", where),
+        label=_text(entry, "label", where),
+        citation=_text(entry, "citation", where),
+        values={column: float(values[column]) for column in columns if column in values},
+        row=row,
+        note=_text(entry, "note", where, ""),
+    )
+
+
+def _check_keys(entry: Mapping[str, Any], kind: type, given: set[str], where: str) -> None:
+    """Raise ValueError for keys that `kind`, a dataclass, does not have, and for those missing that have no default."""
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}
+    unknown = [str(key) for key in entry if key not in fields]
+    missing = [
+        name for name, field in fields.items() if field.default is dataclasses.MISSING and entry.get(name) is None
+    ]
+    if unknown or missing:
+        raise ValueError(
+            f"{where}: missing: {', '.join(missing) or 'nothing'}; unknown: {', '.join(unknown) or 'nothing'}; "
+            f"there are {', '.join(fields)}"
+        )
+
+
+def _text(entry: Mapping[str, Any], key: str, where: str, default: str | None = None) -> str:
+    value = entry.get(key, default)
+    if not isinstance(value, str) or (default is None and not value.strip()):
+        raise ValueError(f"{where}: {key}: expected text, found {value!r}")
+    return value
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected keys with values, found {value!r}")
+    return value

@@ -1,0 +1,198 @@
+"""What the annotators of a data set say: of any clip table with votes, no videos needed (the paper's Figs. 4 and 5)."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dfer import plots
+from dfer.analysis import vote_plots
+from dfer.analysis.ambiguity import vote_entropy
+from dfer.analysis.arm_table import vote_counts, voted
+from dfer.files import write_atomically
+from dfer.labels import EMOTIONS, soft_labels
+
+NO_LABEL = "no single label"
+CLEAR_ABOVE = 0.9
+"""A clip is clear if its largest soft label is above this (section 5.5)."""
+
+FIGURES = {
+    "class-distribution.png": "Clips of each emotion",
+    "coexistence.png": "Emotions that are seen together",
+    "entropy.png": "How much the annotators disagree",
+    "groups.png": "Clear and other clips of each emotion",
+}
+"""File name -> what it shows."""
+
+
+def class_distribution(clips: pd.DataFrame) -> dict[str, int]:
+    """Clips of each emotion by their single label, in our class order (Fig. 4); clips without one are not counted."""
+    labels = clips.loc[clips["label"].notna(), "label"].to_numpy("int64")
+    return dict(zip(EMOTIONS, np.bincount(labels, minlength=len(EMOTIONS)).tolist(), strict=True))
+
+
+def coexistence(clips: pd.DataFrame) -> pd.DataFrame:
+    """How often the other emotions are seen in the clips of one (Fig. 5).
+
+    Returns:
+        7 x 7 shares by emotion names: row = single label, columns = mean of the soft labels of its clips that have
+        votes, summing to 1; nan in the rows of classes without such clips.
+
+    Raises:
+        ValueError: no clip has votes.
+    """
+    rows = voted(clips)
+    shares = pd.DataFrame(soft_labels(vote_counts(rows)), columns=list(EMOTIONS))
+    # groupby leaves out clips without a single label
+    means = shares.groupby(rows["label"].array).mean().reindex(range(len(EMOTIONS)))
+    return means.set_axis(list(EMOTIONS), axis="index")
+
+
+def entropy_summary(clips: pd.DataFrame) -> dict[str, float | int]:
+    """The vote entropy of the clips with votes, in nats.
+
+    Returns:
+        `clips` with votes, `votes_min`, `votes_mean` and `votes_max` of a clip, `unanimous`, the share of clips that
+        all annotators agree on, and of the entropy `mean`, `median`, `quartile_1`, `quartile_3` and `max`.
+
+    Raises:
+        ValueError: no clip has votes.
+    """
+    votes = vote_counts(voted(clips))
+    entropy, totals = vote_entropy(votes), votes.sum(axis=1)
+    first, median, third = np.quantile(entropy, [0.25, 0.5, 0.75]).tolist()
+    return {
+        "clips": len(votes),
+        "votes_min": int(totals.min()),
+        "votes_mean": float(totals.mean()),
+        "votes_max": int(totals.max()),
+        "unanimous": float((votes.max(axis=1) == totals).mean()),
+        "mean": float(entropy.mean()),
+        "median": median,
+        "quartile_1": first,
+        "quartile_3": third,
+        "max": float(entropy.max()),
+    }
+
+
+def groups(clips: pd.DataFrame, threshold: float = CLEAR_ABOVE) -> pd.DataFrame:
+    """Clear clips and others, by class.
+
+    Returns:
+        Rows: the emotions (single labels) and "no single label"; columns: `clear`, the number of clips whose largest
+        soft label is above `threshold`, and `other`, that of the other clips with votes.
+
+    Raises:
+        ValueError: no clip has votes.
+    """
+    rows = voted(clips)
+    clear = soft_labels(vote_counts(rows)).max(axis=1) > threshold
+    place = rows["label"].fillna(len(EMOTIONS)).to_numpy("int64")
+    size = len(EMOTIONS) + 1
+    return pd.DataFrame(
+        {
+            "clear": np.bincount(place[clear], minlength=size),
+            "other": np.bincount(place[~clear], minlength=size),
+        },
+        index=[*EMOTIONS, NO_LABEL],
+    )
+
+
+def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
+    """Write what the votes say: `votes.json`, `votes.md` and the pictures of `FIGURES`.
+
+    Args:
+        clips: a clip table with votes.
+        folder: made if it is not there; files of these names are replaced.
+        title: of the data set, for people.
+
+    Returns:
+        What `votes.json` holds: `title`, `clips` (all), `clear_above`, and what the functions of this module give, as
+        `class_distribution`, `coexistence` (emotion -> emotion -> share, None for nan), `entropy` and `groups`
+        (class -> clear and other).
+
+    Raises:
+        ValueError: no clip has votes.
+    """
+    distribution, together, grouped = class_distribution(clips), coexistence(clips), groups(clips)
+    entropy = entropy_summary(clips)
+    folder.mkdir(parents=True, exist_ok=True)
+    plots.class_distribution({title: list(distribution.values())}, folder / "class-distribution.png")
+    vote_plots.coexistence(together, distribution, folder / "coexistence.png", title=title)
+    votes = vote_counts(voted(clips))
+    vote_plots.entropy(vote_entropy(votes), folder / "entropy.png", title=title)
+    vote_plots.groups(grouped, folder / "groups.png", title=title, threshold=CLEAR_ABOVE)
+    found: dict[str, Any] = {
+        "title": title,
+        "clips": len(clips),
+        "clear_above": CLEAR_ABOVE,
+        "class_distribution": distribution,
+        "coexistence": {
+            emotion: {other: None if math.isnan(share) else float(share) for other, share in row.items()}
+            for emotion, row in together.iterrows()
+        },
+        "entropy": entropy,
+        "groups": grouped.to_dict("index"),
+    }
+    write_atomically(folder / "votes.json", (json.dumps(found, indent=2) + "\n").encode())
+    write_atomically(folder / "votes.md", _markdown(found).encode())
+    return found
+
+
+def _markdown(found: dict[str, Any]) -> str:
+    """What `analyse` found, for people."""
+    entropy = found["entropy"]
+    lines = [
+        f"# Votes: {found['title']}",
+        "",
+        f"{found['clips']} clips, {entropy['clips']} of them with votes ({entropy['votes_min']} to "
+        f"{entropy['votes_max']} a clip, {entropy['votes_mean']:.1f} on average). All annotators agree on "
+        f"{100 * entropy['unanimous']:.1f} % of them.",
+        "",
+        f"Vote entropy: median {entropy['median']:.2f} nats, quartiles {entropy['quartile_1']:.2f} and "
+        f"{entropy['quartile_3']:.2f}, mean {entropy['mean']:.2f}, largest {entropy['max']:.2f}.",
+        "",
+        "## Clips",
+        "",
+        f"Clear: more than {100 * found['clear_above']:.0f} % of the votes are for one emotion.",
+        "",
+        *_table(
+            ["single label", "clips", "clear", "other"],
+            [
+                [
+                    name,
+                    str(found["class_distribution"].get(name, numbers["clear"] + numbers["other"])),
+                    str(numbers["clear"]),
+                    str(numbers["other"]),
+                ]
+                for name, numbers in found["groups"].items()
+            ],
+        ),
+        "",
+        "## Coexistence",
+        "",
+        "Mean share of the votes (%) in the clips of each single label.",
+        "",
+        *_table(
+            ["single label", *EMOTIONS],
+            [
+                [name, *("-" if share is None else f"{100 * share:.1f}" for share in row.values())]
+                for name, row in found["coexistence"].items()
+            ],
+        ),
+        "",
+        "## Pictures",
+        "",
+        *(f"![{what}]({name})\n" for name, what in FIGURES.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]

@@ -1,0 +1,102 @@
+"""What there is to choose from by name: networks and data set layouts.
+
+Light on purpose: the configuration is checked against these names without loading what stands behind them. What is not
+listed here can be named as `module:attribute`, so that a network or an adapter of one's own needs no change here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be trained.
+
+    Attributes:
+        builder: `module:attribute` of the nn.Module class, called with (num_classes, num_segments, width, dropout).
+        description: one line for people.
+        num_segments: frames of a clip that it sees unless the configuration says otherwise.
+        input_size: side of the frames that it sees unless the configuration says otherwise, pixels.
+        source: where it was published.
+        pretrained: name for `model.pretrained` -> the weights it stands for, as torchvision calls them.
+        new_layers: its layers that pretrained weights may lack, or have in another size.
+    """
+
+    builder: str
+    description: str
+    num_segments: int
+    input_size: int
+    source: str = ""
+    pretrained: Mapping[str, str] = field(default_factory=dict)
+    new_layers: tuple[str, ...] = ("fc",)
+
+
+NETWORKS: dict[str, Network] = {
+    "resnet18_tsm": Network(
+        "dfer.models.tsm:ResNet18TSM",
+        "ResNet-18 with temporal shift: the paper's network (section 4.3)",
+        num_segments=8,
+        input_size=224,
+        source="Lin et al., TSM, ICCV 2019",
+        pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
+    ),
+    "resnet18_gru": Network(
+        "dfer.models.gru:ResNet18GRU",
+        "ResNet-18 a frame, then a GRU over time: the paper's 2DCNN-GRU (section 5.6)",
+        num_segments=8,
+        input_size=224,
+        source="He et al., ResNet, CVPR 2016; Chung et al., GRU, arXiv:1412.3555",
+        pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
+        new_layers=("gru", "fc"),
+    ),
+    "r3d_18": Network(
+        "dfer.models.r3d:R3D18",
+        "ResNet-18 with 3D convolutions, torchvision's: the 3D Resnet18 of Table 1",
+        num_segments=16,
+        input_size=112,
+        source="Tran et al., R3D, CVPR 2018",
+        pretrained={"kinetics400": "R3D_18_Weights.KINETICS400_V1"},
+    ),
+}
+
+LAYOUTS: dict[str, str] = {
+    "dfew": "dfer.datasets.dfew:inspect",
+    "afew": "dfer.datasets.afew:inspect",
+    "ferv39k": "dfer.datasets.ferv39k:inspect",
+    "crema-d": "dfer.datasets.crema_d:inspect",
+}
+"""Layout name -> `module:function` of its adapter, `(root, *, dataset, source) -> (clip table, report)`."""
+
+
+def network(name: str) -> Network:
+    """The network of that name; one that is named `module:attribute` sees 8 frames of 224 pixels unless told otherwise.
+
+    Raises ValueError for a name that is neither.
+    """
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if ":" in name:
+        return Network(name, "named in the configuration", num_segments=8, input_size=224)
+    raise ValueError(f"unknown model {name!r}; there are: {', '.join(NETWORKS)}, or your own as module:attribute")
+
+
+def load(reference: str) -> Any:
+    """What stands behind `module:attribute`.
+
+    Raises ValueError when there is no such module or attribute; what goes wrong inside the module is not caught.
+    """
+    module_name, _, attribute = reference.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise ValueError(f"{reference!r}: no module {error.name!r}; is its folder on PYTHONPATH?") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ValueError(f"{reference!r}: {module.__file__} has no {attribute!r}") from None

@@ -1,0 +1,153 @@
+"""CREMA-D (Cao et al., 2014): actors say sentences with an emotion, and many people vote on what they see.
+
+Expected in the root, which may be a clone of the set's repository: `processedResults/tabulatedVotes.csv` and
+`VideoFlash/<Actor>_<Sentence>_<Emotion>_<Level>.flv`. The label is what most voters saw, not what was acted; there is
+no surprise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from dfer.datasets.crema_d_votes import CLIP_NAME, VOTES, VOTES_RULES, read_votes
+from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
+from dfer.datasets.scan import Source, root_finding, scan_videos
+from dfer.datasets.table import NUM_FOLDS, ClipRow, from_rows
+from dfer.files import sha256
+from dfer.labels import EMOTIONS, majority
+
+SOURCES = {"face-votes": 2, "audio-visual-votes": 3}
+"""Whose votes: of people who saw the clips without the sound, or with it; and the query type in the table of votes."""
+
+VIDEOS = "VideoFlash"
+FIRST_ACTOR = 1001
+OFFICIAL_CLIPS = 7442
+# A set this small is somebody's sample, of which nobody expects the official numbers.
+_SAMPLE = 1000
+
+FAULTY = frozenset({"1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX"})
+
+# A pointer file of Git LFS is some 130 bytes; longer files need not be opened.
+_POINTER_BYTES = 1024
+_POINTER = b"version https://git-lfs"
+
+RULES: Rules = {
+    "outside_root": (
+        "error",
+        "links that lead out of the data set's root, which are not followed; mount or move the files into the root",
+    ),
+    "duplicate_source": ("error", "clips that are there twice in different formats; remove one"),
+    **VOTES_RULES,
+    "lfs_pointers": (
+        "warning",
+        "videos that are only pointers of Git LFS, not the videos themselves: run git lfs pull in the clone",
+    ),
+    "missing_clips": (
+        "warning",
+        f"clips with votes but without a video in {VIDEOS}; the votes can be analysed, alignment will report the clips "
+        "as missing_file",
+    ),
+    "videos_without_votes": ("warning", "videos without votes, so without a label; they are left out"),
+    "faulty_recordings": ("note", "recordings that are known to be faulty; they are used like any other"),
+    "other_files": ("note", "files among the videos that are no clip"),
+    "official_counts": ("note", "numbers of clips that differ from the official ones"),
+}
+
+
+def inspect(root: Path, *, dataset: str = "crema-d", source: str = "face-votes") -> tuple[pd.DataFrame, IngestReport]:
+    """The clip table of CREMA-D in `root`, and what is to be said about it.
+
+    One row for every clip with votes, its video there or not. `label` is the single emotion with the most votes, None
+    where several share the first place; `subject` is the actor and `fold` the actor's fold (`actor_fold`), also for
+    clips without a label: nobody is trained and tested on in the same fold.
+    Raises ValueError for a `source` that is not one of `SOURCES`; whatever is wrong with the data is in the report.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"CREMA-D has no votes of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+    wrong = root_finding(root, f"CREMA-D's {VOTES} and {VIDEOS}", _is_root)
+    if wrong:
+        return from_rows([]), IngestReport(dataset, str(root), (wrong,))
+    problems = Problems()
+    votes = read_votes(root, SOURCES[source], problems)
+    videos = _videos(root, problems)
+    rows = [
+        _row(name, counts, dataset, videos.get(name, Source(name, f"{VIDEOS}/{name}.flv", -1, -1)))
+        for name, counts in votes.items()
+    ]
+    problems["missing_clips"] += [row.source for row in rows if row.source_size < 0]
+    problems["videos_without_votes"] += [video.path for name, video in videos.items() if name not in votes]
+    problems["faulty_recordings"] += sorted(FAULTY & votes.keys())
+    if len(rows) >= _SAMPLE and len(rows) != OFFICIAL_CLIPS:
+        problems["official_counts"].append(f"{len(rows)} clips instead of {OFFICIAL_CLIPS}")
+    counts: Counts = {
+        "clips": len(rows),
+        "clips_found": len(videos),
+        "missing": len(problems["missing_clips"]),
+        **_counts(rows),
+    }
+    hashes = {VOTES: sha256(root / VOTES)} if votes else {}
+    return from_rows(rows), IngestReport(dataset, str(root), tuple(findings(problems, RULES)), counts, hashes)
+
+
+def actor_fold(actor: int) -> int:
+    """The fold 1..5 in whose test part an actor is: actors 1001, 1002, ... are dealt to the folds in turn.
+
+    It depends on the actor alone, so that a part of the set has the folds of the whole.
+    """
+    return (actor - FIRST_ACTOR) % NUM_FOLDS + 1
+
+
+def _is_root(folder: Path) -> bool:
+    return (folder / VOTES).is_file() or (folder / VIDEOS).is_dir()
+
+
+def _videos(root: Path, problems: Problems) -> dict[str, Source]:
+    """The videos by the clip's name."""
+    if not (root / VIDEOS).is_dir():
+        return {}
+    scan = scan_videos(root / VIDEOS, root)
+    problems["outside_root"] += scan.outside
+    problems["other_files"] += scan.others
+    videos: dict[str, Source] = {}
+    for video in scan.sources:
+        if not re.fullmatch(CLIP_NAME, video.name):
+            problems["other_files"].append(video.path)
+        elif video.name in videos:
+            problems["duplicate_source"].append(f"{videos[video.name].path} and {video.path}")
+        else:
+            videos[video.name] = video
+            if 0 < video.size < _POINTER_BYTES and (root / video.path).read_bytes().startswith(_POINTER):
+                problems["lfs_pointers"].append(video.path)
+    return videos
+
+
+def _row(name: str, votes: tuple[int, ...], dataset: str, video: Source) -> ClipRow:
+    actor = name.partition("_")[0]
+    return ClipRow(
+        clip_id=f"{dataset}/{name}",
+        dataset=dataset,
+        source=video.path,
+        votes=votes,
+        label=majority(votes),
+        fold=actor_fold(int(actor)),
+        subject=actor,
+        source_size=video.size,
+        source_mtime_ns=video.mtime_ns,
+    )
+
+
+def _counts(rows: list[ClipRow]) -> Counts:
+    clips = Counter(row.fold for row in rows)
+    tested = Counter(row.fold for row in rows if row.label is not None)
+    labels = Counter(row.label for row in rows if row.label is not None)
+    return {
+        "actors": len({row.subject for row in rows}),
+        "without_single_label": sum(row.label is None for row in rows),
+        "clips_per_fold": {str(fold): clips[fold] for fold in sorted(clips, key=str)},
+        "test_clips_per_fold": {str(fold): tested[fold] for fold in sorted(tested, key=str)},
+        "labels": {name: labels[place] for place, name in enumerate(EMOTIONS)},
+    }

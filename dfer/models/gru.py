@@ -1,0 +1,41 @@
+"""ResNet-18 on every frame and a GRU over time: the 2DCNN-GRU of section 5.6."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from dfer.models.clips import check_clips
+from dfer.models.resnet import ResNet18Trunk, initialize_convolutions
+
+
+class ResNet18GRU(ResNet18Trunk):
+    """float[B, T, C, H, W] with C = 3 -> logits float[B, K].
+
+    The paper says no more than "2DCNN-GRU" and cites Chung et al. (2014). Taken here, as the plainest reading:
+
+    - the trunk of `resnet18_tsm` without the shift, so that the two differ in how they see time and in nothing else;
+    - one GRU layer, from the first frame to the last, with half as many units as features (256 at width 1);
+    - the mean of its states over time in front of the classifier, not the last state: an expression may peak anywhere
+      in a clip, and at the end has often faded.
+
+    Names and (at width 1) shapes of the trunk's parameters are those of torchvision's `resnet18`, so that its weight
+    files fit; `gru` and `fc` are its own.
+    """
+
+    def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
+        super().__init__(width, BasicBlock)
+        self.num_segments = num_segments
+        hidden = self.num_features // 2
+        self.gru = nn.GRU(self.num_features, hidden, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(hidden, num_classes)
+        initialize_convolutions(self)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Logits of the mean state over the segments."""
+        check_clips(clips, self.num_segments)
+        features = self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments))
+        states, _ = self.gru(features)
+        logits: Tensor = self.fc(self.dropout(states.mean(dim=1)))
+        return logits

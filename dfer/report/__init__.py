@@ -1,0 +1,33 @@
+"""The report of a pipeline: one page to read, and the tables and figures for a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dfer.report import figures, html, latex, markdown
+from dfer.report.content import ReportContent
+from dfer.report.numbers import compute
+from dfer.report.page import assemble
+
+__all__ = ["write"]
+
+
+def write(content: ReportContent, folder: Path) -> None:
+    """Write `report.html`, `report.md`, `tables/` (Markdown, LaTeX, CSV) and `figures/` (PNG) into `folder`.
+
+    The same content gives the same files. `folder` is made if it is not there.
+
+    Raises:
+        ValueError: two rows of an experiment disagree about a clip's label.
+        OSError, dfer.shards.ShardError: pictures that the content names cannot be read.
+    """
+    page = assemble(content, compute(content))
+    for name in ("tables", "figures"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for table in page.tables:
+        for suffix, text in (("md", markdown.table), ("tex", latex.table), ("csv", markdown.as_csv)):
+            (folder / "tables" / f"{table.name}.{suffix}").write_text(text(table), encoding="utf-8")
+    for chart in page.charts:
+        figures.as_png(chart.figure, folder / "figures" / f"{chart.name}.png")
+    (folder / "report.md").write_text(markdown.report(page), encoding="utf-8")
+    (folder / "report.html").write_text(html.render(page), encoding="utf-8")

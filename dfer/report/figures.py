@@ -1,0 +1,268 @@
+"""The report's charts, narrow enough for a phone, and strips of frames; for the page and as files for papers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dfer.labels import EMOTIONS
+from dfer.plots import ACCENT, ARM_COLOURS, INK, QUIET
+from dfer.report.numbers import ArmNumbers, DatasetNumbers
+from dfer.sampling import segment_indices
+from dfer.shards import open_shard
+
+WIDTH = 3.7  # inches; at the page's scale as wide as a phone
+CHANCE = 1 / len(EMOTIONS)
+SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+DPI = 200
+TILE = 96  # pixels, side of a frame in a strip
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as SVG whose words are words, in the reader's own system font."""
+    text = io.StringIO()
+    # the same numbers give the same file, so names inside it must not be random
+    with rc_context({"svg.hashsalt": "dfer", "svg.fonttype": "none"}):
+        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    return re.sub(r"'DejaVu Sans'[^;\"]*", SYSTEM_FONTS, text.getvalue())
+
+
+def as_png(figure: Figure, path: Path) -> None:
+    """The figure as a PNG file."""
+    figure.savefig(path, format="png", dpi=DPI, facecolor="white", metadata={"Software": None})
+    figure.set_layout_engine("none")  # it has been laid out, which takes longer than to draw it
+
+
+def data_uri(content: bytes | str, kind: str) -> str:
+    """`content` as an address that needs no network; `kind` is a media type such as image/jpeg."""
+    raw = content.encode() if isinstance(content, str) else content
+    return f"data:{kind};base64,{base64.b64encode(raw).decode('ascii')}"
+
+
+def intervals(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
+    """WAR and UAR of every arm with their 95 % intervals, the first arm on top."""
+    figure = Figure(figsize=(WIDTH, 1.0 + 0.26 * len(arms) * 2), layout="constrained")
+    for axes, metric in zip(figure.subplots(2, 1, sharex=True), ("war", "uar"), strict=True):
+        for place, arm in enumerate(arms):
+            interval = arm.intervals[metric]
+            colour = _colour(place)
+            axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=2.2)
+            axes.plot(100 * interval.estimate, place, "o", color=colour, markersize=5)
+        axes.set_yticks(range(len(arms)), names)
+        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.axvline(100 * CHANCE, color=QUIET, linewidth=0.8, linestyle=":")
+        axes.set_title(f"{metric.upper()}, % (dotted: chance)", fontsize=8.5, loc="left")
+        _bare(axes)
+        axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
+    """Recall of each class with 95 % intervals, a bar an arm; a class without clips has none."""
+    figure = Figure(figsize=(WIDTH, 0.9 + len(EMOTIONS) * (0.14 + 0.1 * len(arms))), layout="constrained")
+    axes = figure.subplots()
+    height = 0.84 / len(arms)
+    for place, (arm, name) in enumerate(zip(arms, names, strict=True)):
+        at = np.arange(len(EMOTIONS)) + (place - (len(arms) - 1) / 2) * height
+        scores = [arm.intervals[emotion] for emotion in EMOTIONS]
+        estimates = 100 * np.array([score.estimate for score in scores])
+        ends = 100 * np.array([[score.low for score in scores], [score.high for score in scores]])
+        errors = np.abs(ends - estimates)
+        axes.barh(
+            at,
+            estimates,
+            height * 0.9,
+            color=_colour(place),
+            label=name,
+            xerr=errors,
+            error_kw={"elinewidth": 0.7, "ecolor": INK, "alpha": 0.65},
+        )
+    axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
+    axes.set_ylim(len(EMOTIONS) - 0.5, -0.5)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("recall, %", fontsize=8)
+    _legend_on_top(figure, axes)
+    _bare(axes)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def reliability(arm: ArmNumbers) -> Figure:
+    """Accuracy by confidence; the diagonal is a model that knows how often it is right, bars below show the clips."""
+    figure = Figure(figsize=(2.5, 2.6), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    bins = arm.reliability
+    used = bins[bins["clips"] > 0]
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
+    axes.vlines(used["confidence"], used["confidence"], used["accuracy"], color="#c2544d", alpha=0.5, linewidth=2)
+    axes.plot(used["confidence"], used["accuracy"], "o-", color=ACCENT, markersize=3.5, linewidth=1.2)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("accuracy", fontsize=8)
+    below.bar(bins["low"], bins["clips"], bins["high"] - bins["low"], align="edge", color=QUIET)
+    below.set_xlabel("confidence", fontsize=8)
+    below.set_ylabel("clips", fontsize=8)
+    for panel in (axes, below):
+        _bare(panel)
+    return figure
+
+
+def risk_coverage(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
+    """Share wrong among the clips that are most certain, over the share of clips that are answered at all."""
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    axes = figure.subplots()
+    for place, (arm, name) in enumerate(zip(arms, names, strict=True)):
+        curve = arm.risk_coverage
+        label = f"{name} ({arm.aurc:.2f})"
+        axes.plot(100 * curve["coverage"], 100 * curve["risk"], color=_colour(place), label=label)
+    axes.set_xlim(0, 100)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("answered, % of the clips", fontsize=8)
+    axes.set_ylabel("wrong, % of those", fontsize=8)
+    _legend_on_top(figure, axes)
+    _bare(axes)
+    return figure
+
+
+def by_ambiguity(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
+    """WAR by the entropy of the votes; arms without votes are not given."""
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    axes = figure.subplots()
+    for place, (arm, name) in enumerate(zip(arms, names, strict=True)):
+        assert arm.voters is not None
+        bins = arm.voters.bins
+        axes.plot(bins["entropy"], 100 * bins["war"], "o-", color=_colour(place), markersize=4, label=name)
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("mean entropy of the votes, nats", fontsize=8)
+    axes.set_ylabel("WAR, %", fontsize=8)
+    _legend_on_top(figure, axes)
+    _bare(axes)
+    return figure
+
+
+def learning_curves(arm: ArmNumbers) -> Figure:
+    """Loss, and the shares right where they were looked at, over the epochs; a thin line a run."""
+    figure = Figure(figsize=(WIDTH, 2.2), layout="constrained")
+    loss, right = figure.subplots(1, 2)
+    curves = {
+        "training": ("train_accuracy", QUIET),
+        "inner validation, UAR": ("validation_uar", "#e3a008"),
+        "test fold, UAR": ("monitor_uar", ACCENT),
+    }
+    for run in arm.result.runs:
+        history = pd.DataFrame(run.history).set_index("epoch")
+        loss.plot(history.index, history["loss"], color=INK, linewidth=1, alpha=0.7)
+        for name, (column, colour) in curves.items():
+            if column in history and history[column].notna().any():
+                values = history[column].dropna()
+                right.plot(values.index, 100 * values.astype(float), color=colour, linewidth=1.1, label=name)
+    loss.set_title("loss", fontsize=8.5, loc="left")
+    loss.set_ylim(bottom=0)
+    right.set_title("right, %", fontsize=8.5, loc="left")
+    right.set_ylim(0, 100)
+    right.axhline(100 * CHANCE, color=QUIET, linewidth=0.8, linestyle=":")
+    lines, labels = right.get_legend_handles_labels()
+    unique = dict(zip(labels, lines, strict=True))
+    if unique:
+        figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=2, frameon=False, fontsize=7.5)
+    for axes in (loss, right):
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
+        axes.set_xlabel("epoch", fontsize=8)
+        _bare(axes)
+    return figure
+
+
+def class_distribution(dataset: DatasetNumbers) -> Figure:
+    """Clips of each class by their single label (Fig. 4)."""
+    figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(EMOTIONS, [dataset.distribution[emotion] for emotion in EMOTIONS], color=ACCENT, height=0.7)
+    axes.bar_label(bars, padding=3, color=INK, fontsize=8, fmt="{:,.0f}")
+    axes.invert_yaxis()
+    axes.margins(x=0.14)
+    axes.set_xticks([])
+    _bare(axes)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def coexistence(matrix: pd.DataFrame) -> Figure:
+    """Mean soft label of the clips of each class (Fig. 5), rows = class of the single label."""
+    return _heat_map(matrix.to_numpy("float64"), "mean share of the votes, %", "single label")
+
+
+def confusion(counts: npt.NDArray[np.int64]) -> Figure:
+    """Confusion matrix int64[7, 7], rows = true class, as shares of the row (Fig. 6)."""
+    return _heat_map(row_shares(counts), "predicted, % of the row", "true")
+
+
+def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Each row over its sum, float64; nan for a row without clips."""
+    clips = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, clips, out=np.full(counts.shape, np.nan), where=clips > 0)
+
+
+def frames_of_clip(root: Path, shard: str, row: int, num_segments: int) -> bytes:
+    """The frames that the network sees, side by side, as JPEG. Raises what `open_shard` and `Shard.read` raise."""
+    opened = open_shard(root / shard)
+    seen = segment_indices(len(opened.frame_indices(row)), num_segments, train=False)
+    frames = opened.read(row, seen).frames
+    tiles = [cv2.resize(frame, (TILE, TILE), interpolation=cv2.INTER_AREA) for frame in frames]
+    return _jpeg(np.hstack(tiles))
+
+
+def _jpeg(picture: npt.NDArray[np.uint8], quality: int = 85) -> bytes:
+    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"a picture of shape {picture.shape} cannot be written as JPEG")
+    return encoded.tobytes()
+
+
+def _heat_map(shares: npt.NDArray[np.float64], across: str, down: str) -> Figure:
+    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*shares.shape):
+        if np.isfinite(shares[row, column]):
+            colour = "white" if shares[row, column] > 0.55 else INK
+            axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right")
+    axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
+    axes.set_xlabel(across, fontsize=8)
+    axes.set_ylabel(down, fontsize=8)
+    _bare(axes)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+def _legend_on_top(figure: Figure, axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    long = max(map(len, labels), default=0) > 22
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=1 if long else 2, frameon=False, fontsize=7.5, handlelength=1.6
+    )
+
+
+def _colour(place: int) -> str:
+    return ARM_COLOURS[place % len(ARM_COLOURS)]
+
+
+def _bare(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(QUIET)
+    axes.tick_params(labelsize=8, color=QUIET)

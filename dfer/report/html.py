@@ -1,0 +1,62 @@
+"""The page: one file that needs nothing but itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from dfer.labels import EMOTIONS
+from dfer.report import figures, tables
+from dfer.report.numbers import HardClip
+from dfer.report.page import Chart, Page
+
+_MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
+
+
+def render(page: Page) -> str:
+    """The page as HTML. Raises ValueError for a sheet of faces that is neither JPEG nor PNG, OSError if it is gone."""
+    content = page.content
+    environment = Environment(
+        loader=PackageLoader("dfer.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"svg": svg, "breakable": breakable}
+
+    def strip(clip: HardClip) -> str:
+        frames = figures.frames_of_clip(content.stages, clip.shard, clip.row, content.num_segments)
+        return figures.data_uri(frames, "image/jpeg")
+
+    return environment.get_template("report.html.j2").render(
+        page=page,
+        content=content,
+        emotions=EMOTIONS,
+        synthetic=tables.SYNTHETIC,
+        flagged=tables.flagged(page.arms),
+        strip=strip,
+        picture=picture,
+        full_name=tables.full_name,
+        where=tables.where,
+    )
+
+
+def svg(chart: Chart) -> str:
+    """The chart as the address of an image."""
+    return figures.data_uri(figures.as_svg(chart.figure), "image/svg+xml")
+
+
+def breakable(text: str) -> Markup:
+    """Escaped text that may be broken after a slash."""
+    return Markup(str(escape(text)).replace("/", "/<wbr>"))
+
+
+def picture(path: Path) -> str:
+    """A picture file as the address of an image."""
+    kind = _MEDIA_TYPES.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path}: expected a JPEG or PNG picture")
+    return figures.data_uri(path.read_bytes(), kind)

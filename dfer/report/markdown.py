@@ -1,0 +1,97 @@
+"""Tables as Markdown and CSV, and the short report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+from dfer.report.page import Page
+from dfer.report.tables import SYNTHETIC, Cell, Table
+
+
+def table(given: Table) -> str:
+    """A Markdown table with its title, warnings above and notes below it."""
+    words = given.text_columns
+    lines = [
+        _row(given.columns),
+        "|" + "|".join("---" if place < words else "---:" for place in range(len(given.columns))) + "|",
+    ]
+    for line in given.lines:
+        cells = [_cell(cell) for cell in line.cells]
+        if line.kind == "published":
+            cells[0] = f"*{cells[0]}*"
+        lines.append(_row(cells, escaped=True))
+    published = [f"Rows in italics: {_escaped(given.published_from)}."] if given.published_from else []
+    parts = [
+        f"**{_escaped(given.title)}**",
+        *(f"> **{_escaped(warning)}**" for warning in given.warnings),
+        "\n".join(lines),
+        *published,
+        *(_escaped(note) for note in given.notes),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_csv(given: Table) -> str:
+    """Unrounded numbers; a column with intervals has `... low` and `... high` beside it, `kind` is own or published."""
+    ranged = [any(line.cells[place].low is not None for line in given.lines) for place in range(len(given.columns))]
+    header = ["kind"]
+    for name, has_interval in zip(given.columns, ranged, strict=True):
+        header += [name, f"{name} low", f"{name} high"] if has_interval else [name]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for line in given.lines:
+        values: list[object] = [line.kind]
+        for cell, has_interval in zip(line.cells, ranged, strict=True):
+            values.append(_words(cell) if cell.value is None else cell.value)
+            if has_interval:
+                values += ["" if end is None else end for end in (cell.low, cell.high)]
+        writer.writerow(values)
+    return text.getvalue()
+
+
+def report(page: Page) -> str:
+    """The short report: what was found in words, then the tables of scores."""
+    content = page.content
+    parts = [f"# {_escaped(content.pipeline)}", _escaped(content.description)]
+    if content.synthetic:
+        parts.append(f"> **{SYNTHETIC}**")
+    if content.reduced:
+        parts.append(f"Reduced: {_escaped(content.reduced)}")
+    parts += [f"[{_escaped(name)}]({url})" for name, url in content.links.items()]
+    for experiment in page.experiments:
+        if experiment.table is None:
+            continue
+        parts.append(f"## {_escaped(experiment.numbers.result.title)}")
+        parts += ["\n".join(f"- {_escaped(str(sentence))}" for sentence in experiment.sentences)]
+        if experiment.numbers.result.note:
+            parts.append(_escaped(experiment.numbers.result.note))
+        parts.append(table(experiment.table).strip())
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _words(cell: Cell) -> str:
+    text = cell.text or ", ".join(link.text for link in cell.links)
+    return f"{text} ({', '.join(cell.small)})" if cell.small and cell.low is None else text
+
+
+def _cell(cell: Cell) -> str:
+    text = _escaped(cell.text)
+    if cell.url:
+        text = f"[{text}]({cell.url})"
+    if cell.best:
+        text = f"**{text}**"
+    links = [f"[{_escaped(link.text)}]({link.url})" if link.url else _escaped(link.text) for link in cell.links]
+    return " ".join(part for part in (text, *map(_escaped, cell.small), ", ".join(links)) if part)
+
+
+def _row(cells: tuple[str, ...] | list[str], *, escaped: bool = False) -> str:
+    return "| " + " | ".join(cell if escaped else _escaped(cell) for cell in cells) + " |"
+
+
+def _escaped(text: str) -> str:
+    """Names of clips and arms are shown as they are, whatever Markdown or HTML would make of them."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", flat)

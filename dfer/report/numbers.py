@@ -1,0 +1,338 @@
+"""Every number of the report, from what was predicted; nothing is rendered here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dfer.analysis import ambiguity, calibration, statistics, votes
+from dfer.analysis.statistics import Comparison, Draws, Interval
+from dfer.evaluation import ECE_BINS
+from dfer.labels import EMOTIONS, soft_labels
+from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
+
+HEADLINES = ("war", "uar")
+HARDEST = 6
+EXAMPLES = 3
+Compared = dict[tuple[int, int], Comparison]
+
+
+@dataclass(frozen=True)
+class VoterNumbers:
+    """An arm against its voters, of the clips that have votes (see `dfer.analysis.ambiguity`)."""
+
+    against: Mapping[str, float]
+    bins: pd.DataFrame
+    entropy_correlation: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ArmNumbers:
+    """One arm, computed once however many experiments show it.
+
+    Attributes:
+        intervals: "war", "uar" and each emotion's recall (nan without clips), shares in [0, 1].
+        spread: over folds and seeds, see `dfer.analysis.statistics.spread`.
+        confusion: int64[7, 7], rows = true class, summed over all runs.
+        scored, listed: distinct clips with a label and a prediction, and those that the protocol lists.
+        calibration: see `dfer.analysis.calibration.summary`.
+        reliability: see `dfer.analysis.calibration.reliability`.
+        risk_coverage, aurc: see `dfer.analysis.ambiguity`.
+        voters: None for clips without votes.
+    """
+
+    result: ArmResult
+    draws: Draws
+    intervals: Mapping[str, Interval]
+    spread: pd.DataFrame
+    confusion: npt.NDArray[np.int64]
+    scored: int
+    listed: int
+    calibration: Mapping[str, float | int | None]
+    reliability: pd.DataFrame
+    risk_coverage: pd.DataFrame
+    aurc: float
+    voters: VoterNumbers | None
+
+    @property
+    def chosen_on_test(self) -> bool:
+        return self.result.protocol == "paper"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms of an experiment: `second` - `first`.
+
+    Attributes:
+        corrected: p-values of "war" and "uar" after Holm's correction over all of the experiment's (pairs, both
+            metrics).
+    """
+
+    first: ArmNumbers
+    second: ArmNumbers
+    comparison: Comparison
+    corrected: Mapping[str, float]
+
+    @property
+    def strength(self) -> tuple[float, float]:
+        """Sorts the strongest first: the smallest corrected p-value, then the largest difference."""
+        differences = [abs(self.comparison.differences[name].estimate) for name in HEADLINES]
+        return min(self.corrected.values()), -max(differences)
+
+
+@dataclass(frozen=True)
+class ExperimentNumbers:
+    """A table or figure with its numbers; `pairs` are sorted with the strongest first."""
+
+    result: ExperimentResult
+    arms: tuple[ArmNumbers, ...]
+    pairs: tuple[Pair, ...]
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Clips of which nothing was aligned, for one reason; `examples` are (clip id, detail)."""
+
+    reason: str
+    clips: int
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class DatasetNumbers:
+    """Counts of a data set; `coexistence` is None where no clip has both votes and a single label."""
+
+    facts: DatasetFacts
+    clips: int
+    labelled: int
+    voted: int
+    aligned: int | None
+    distribution: Mapping[str, int]
+    coexistence: pd.DataFrame | None
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class HardClip:
+    """A clip that an arm found hard.
+
+    Attributes:
+        nll: negative log-likelihood of the label in nats, the mean over the arm's runs that predicted the clip.
+        probabilities: float64[7], their mean.
+        voters: float64[7], shares of the votes; None without votes.
+        shard, row: where its frames are; see `dfer.faces.index`.
+    """
+
+    clip_id: str
+    label: int
+    nll: float
+    probabilities: npt.NDArray[np.float64]
+    voters: npt.NDArray[np.float64] | None
+    shard: str
+    row: int
+
+
+@dataclass(frozen=True)
+class HardClips:
+    arm: ArmNumbers
+    clips: tuple[HardClip, ...]
+
+
+@dataclass(frozen=True)
+class ReportNumbers:
+    """All numbers; `arms` are the distinct ones in the order of their first appearance."""
+
+    experiments: tuple[ExperimentNumbers, ...]
+    arms: tuple[ArmNumbers, ...]
+    datasets: tuple[DatasetNumbers, ...]
+    hardest: tuple[HardClips, ...]
+
+
+def compute(content: ReportContent) -> ReportNumbers:
+    """All numbers of a report. Raises ValueError where two rows of an experiment disagree about a clip's label."""
+    arms: dict[tuple[object, ...], ArmNumbers] = {}
+    compared: Compared = {}
+    experiments = []
+    synthetic = {facts.name for facts in content.datasets if facts.synthetic}
+    for experiment in content.experiments:
+        for row in experiment.rows:
+            if row.runs and _identity(row) not in arms:
+                arms[_identity(row)] = _arm_numbers(row)
+        shown = tuple(arms[_identity(row)] for row in experiment.rows if row.runs)
+        sets = {experiment.dataset}.union(*({row.trained_on, row.evaluated_on} for row in experiment.rows))
+        pairs = _pairs(experiment, shown, compared)
+        experiments.append(ExperimentNumbers(experiment, shown, pairs, bool(sets & synthetic)))
+    return ReportNumbers(
+        tuple(experiments),
+        tuple(arms.values()),
+        tuple(_dataset_numbers(facts) for facts in content.datasets),
+        _hardest(experiments, content.datasets),
+    )
+
+
+def _identity(result: ArmResult) -> tuple[object, ...]:
+    """The same for the same arm in another experiment; the scores tell apart arms of one name over other clips."""
+    runs = tuple((run.fold, run.seed, run.url, run.metrics["nll"], run.metrics["num_listed"]) for run in result.runs)
+    return (result.name, result.trained_on, result.evaluated_on, result.part, result.protocol, result.frames, runs)
+
+
+def _arm_numbers(result: ArmResult) -> ArmNumbers:
+    table = result.predictions
+    draws = statistics.bootstrap(table)
+    scored = table[table["label"].notna()]
+    # one vote says nothing about disagreement
+    voted = scored[[votes is not None and sum(votes) > 1 for votes in scored["votes"]]]
+    return ArmNumbers(
+        result=result,
+        draws=draws,
+        intervals={name: draws.interval(name) for name in (*HEADLINES, *EMOTIONS)},
+        spread=statistics.spread(_per_run(result.runs)),
+        confusion=np.sum([np.asarray(run.metrics["confusion_matrix"]) for run in result.runs], axis=0),
+        scored=scored["clip_id"].nunique(),
+        listed=_listed(result.runs, repeated=bool(table.duplicated(["clip_id", "seed"]).any())),
+        calibration=calibration.summary(table),
+        reliability=calibration.reliability(table, bins=ECE_BINS),
+        risk_coverage=ambiguity.risk_coverage(scored),
+        aurc=ambiguity.aurc(scored),
+        voters=_voter_numbers(voted) if len(voted) else None,
+    )
+
+
+def _voter_numbers(voted: pd.DataFrame) -> VoterNumbers:
+    return VoterNumbers(
+        against=ambiguity.against_voters(voted),
+        bins=ambiguity.by_ambiguity(voted),
+        entropy_correlation=ambiguity.entropy_correlation(voted),
+    )
+
+
+def _per_run(runs: Sequence[FoldRun]) -> pd.DataFrame:
+    rows = [(run.fold, run.seed, run.metrics["war"], run.metrics["uar"]) for run in runs]
+    return pd.DataFrame(rows, columns=["fold", "seed", *HEADLINES]).astype({"fold": "Int64"})
+
+
+def _listed(runs: Sequence[FoldRun], *, repeated: bool) -> int:
+    """Clips that the protocol lists: of all folds together, or, where every fold's model saw the same clips, of one."""
+    counts = [run.metrics["num_listed"] for run in runs if run.seed == runs[0].seed]
+    return max(counts) if repeated else sum(counts)
+
+
+def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: Compared) -> tuple[Pair, ...]:
+    """All pairs over the same clips; in a temporal audit only each order of frames against the right one.
+
+    `compared` keeps what other experiments have compared already.
+    """
+    chosen = []
+    for one, other in combinations(arms, 2):
+        first, second = (other, one) if other.result.frames == "in order" != one.result.frames else (one, other)
+        audit = experiment.show == "temporal"
+        if first.result.evaluated_on != second.result.evaluated_on or (audit and not _audits(first, second)):
+            continue
+        key = (id(first), id(second))
+        if key not in compared:
+            compared[key] = statistics.compare(first.result.predictions, second.result.predictions)
+        chosen.append((first, second, compared[key]))
+    corrected = statistics.holm([comparison.p_values[name] for *_, comparison in chosen for name in HEADLINES])
+    by_pair = zip(chosen, corrected[0::2], corrected[1::2], strict=True)
+    pairs = [Pair(first, second, found, {"war": war, "uar": uar}) for (first, second, found), war, uar in by_pair]
+    return tuple(sorted(pairs, key=lambda pair: pair.strength))
+
+
+def _audits(first: ArmNumbers, second: ArmNumbers) -> bool:
+    """Whether the second is the first one's model with its frames in another order."""
+    models = [(arm.result.name, arm.result.trained_on, arm.result.protocol) for arm in (first, second)]
+    return models[0] == models[1] and first.result.frames == "in order" != second.result.frames
+
+
+def _dataset_numbers(facts: DatasetFacts) -> DatasetNumbers:
+    clips = facts.clips
+    voted = clips["votes"].notna()
+    failed = pd.DataFrame() if facts.index is None else facts.index[facts.index["status"] != "ok"]
+    both = clips[voted & clips["label"].notna()]
+    return DatasetNumbers(
+        facts=facts,
+        clips=len(clips),
+        labelled=int(clips["label"].notna().sum()),
+        voted=int(voted.sum()),
+        aligned=None if facts.index is None else len(facts.index) - len(failed),
+        distribution=votes.class_distribution(clips),
+        coexistence=votes.coexistence(both) if len(both) else None,
+        left_out=_left_out(failed),
+    )
+
+
+def _left_out(failed: pd.DataFrame) -> tuple[LeftOut, ...]:
+    if failed.empty:
+        return ()
+    return tuple(
+        LeftOut(
+            reason,
+            count,
+            tuple(
+                failed.loc[failed["reason"] == reason, ["clip_id", "detail"]]
+                .head(EXAMPLES)
+                .itertuples(index=False, name=None)
+            ),
+        )
+        for reason, count in Counter(failed["reason"]).most_common()
+    )
+
+
+def _hardest(experiments: Sequence[ExperimentNumbers], datasets: Sequence[DatasetFacts]) -> tuple[HardClips, ...]:
+    """Of each data set with frames, the clips with the highest NLL under its main arm."""
+    chosen = []
+    for facts in datasets:
+        arm = _main_arm(facts.name, experiments)
+        if arm is not None and facts.index is not None:
+            chosen.append(HardClips(arm, _hard_clips(arm, facts.index)))
+    return tuple(chosen)
+
+
+def _main_arm(dataset: str, experiments: Sequence[ExperimentNumbers]) -> ArmNumbers | None:
+    """The arm that most experiments show, with frames in order; of several, the one with the best UAR."""
+    shown = Counter(
+        id(arm)
+        for experiment in experiments
+        for arm in experiment.arms
+        if arm.result.evaluated_on == dataset and arm.result.frames == "in order" and not arm.chosen_on_test
+    )
+    arms = {id(arm): arm for experiment in experiments for arm in experiment.arms if id(arm) in shown}
+    best = max(shown, key=lambda key: (shown[key], arms[key].intervals["uar"].estimate), default=None)
+    return None if best is None else arms[best]
+
+
+def _hard_clips(arm: ArmNumbers, index: pd.DataFrame) -> tuple[HardClip, ...]:
+    scored = arm.result.predictions
+    scored = scored[scored["label"].notna()]
+    labels = scored["label"].to_numpy("int64")
+    probabilities = np.stack(scored["probabilities"].to_list())
+    right = np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
+    by_clip = scored.assign(nll=-np.log(right)).groupby("clip_id")["nll"].mean()
+    # ties in the order of the names, so that the page is the same for the same numbers
+    worst = by_clip.sort_index().sort_values(ascending=False, kind="stable").head(HARDEST)
+    places = index.set_index("clip_id")
+    clips = []
+    for clip_id, value in worst.items():
+        rows = (scored["clip_id"] == clip_id).to_numpy()
+        first = scored[rows].iloc[0]
+        voters = None if first["votes"] is None else soft_labels([list(first["votes"])])[0]
+        place = places.loc[clip_id]
+        clips.append(
+            HardClip(
+                str(clip_id),
+                int(first["label"]),
+                float(value),
+                probabilities[rows].mean(axis=0),
+                voters,
+                str(place["shard"]),
+                int(place["row"]),
+            )
+        )
+    return tuple(clips)

@@ -1,0 +1,190 @@
+"""What a run of a pipeline would do: which stages are there, which would be run, and how long that took before."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from dfer.config import Pipeline
+from dfer.datasets import IngestError, protocol
+from dfer.experiments import Experiment, Row, Training, evaluations_of, trainings_of
+from dfer.faces.model_files import detector_file
+from dfer.files import sha256
+from dfer.store import MANIFEST, Output, Recipe, Store
+from tasks import align, demo_data, evaluate, ingest, train
+from tasks.stage import store_of, trainings_at_a_time
+
+STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate")
+
+
+@dataclass
+class StageForecast:
+    """One stage: how many of its outputs are there, how many would be made, and what is known of their duration.
+
+    `seconds` is the work to do as it was measured before on this machine, one piece after another; `unmeasured` counts
+    the pieces of which nothing like them was ever measured.
+    """
+
+    there: int = 0
+    to_run: int = 0
+    seconds: float = 0.0
+    unmeasured: int = 0
+
+    def add(self, found: bool, seconds: float | None) -> None:
+        self.there += found
+        self.to_run += not found
+        if not found:
+            self.seconds += seconds or 0.0
+            self.unmeasured += seconds is None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """All stages, and for every experiment how many trainings it needs and how many of them are there.
+
+    `seconds` is the whole duration, with what works side by side.
+    """
+
+    stages: Mapping[str, StageForecast]
+    trainings: Mapping[str, tuple[int, int]]
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Look:
+    """A walk through the stages as the flow takes it, without running anything."""
+
+    pipeline: Pipeline
+    store: Store
+    measured: _Measured
+    stages: dict[str, StageForecast] = field(default_factory=lambda: defaultdict(StageForecast))
+    notes: list[str] = field(default_factory=list)
+
+    def at(self, stage: str, recipe: Recipe | None, seconds: float | None) -> Output | None:
+        """The output if it is there. Without a recipe something that it is made of is not there, and nor is it."""
+        found = self.store.find(recipe) if recipe is not None else ""
+        self.stages[stage].add(isinstance(found, Output), seconds)
+        return found if isinstance(found, Output) else None
+
+
+def forecast(pipeline: Pipeline) -> Forecast:
+    """Look at what is there and what is not. Reads the data sets' lists; runs and writes nothing.
+
+    Raises:
+        IngestError: a data set cannot be used as it is.
+    """
+    store = store_of(pipeline)
+    look = _Look(pipeline, store, _Measured(store))
+    made = None
+    if any(dataset.generated for dataset in pipeline.datasets.values()):
+        made = look.at("demo-data", demo_data.recipe(pipeline), look.measured.demo_data(pipeline.demo_data.clips))
+    clips = {name: _clips(look, name, made) for name in pipeline.datasets}
+    tables = {name: table for name, (table, _) in clips.items()}
+    rows = {experiment.name: _rows(experiment, tables) for experiment in pipeline.experiments}
+    evaluations = evaluations_of(row for table in rows.values() for row in table)
+    trainings = trainings_of(evaluations)
+    seen = [name for name in pipeline.datasets if any(name in (e.dataset, e.training.dataset) for e in evaluations)]
+    indexes = {name: _index(look, name, tables[name]) for name in seen}
+    models = {training: _model(look, training, clips[training.dataset], indexes) for training in trainings}
+    for evaluation in evaluations:
+        inputs = models[evaluation.training], clips[evaluation.dataset][1], indexes[evaluation.dataset]
+        whole = evaluate.recipe(evaluation, *_outputs(inputs)) if None not in inputs else None
+        look.at("evaluate", whole, look.measured.evaluation())
+    needed = {
+        name: (len(own), sum(models[training] is not None for training in own))
+        for name, table in rows.items()
+        if (own := trainings_of(evaluations_of(table)))
+    }
+    side_by_side = {"align": pipeline.workers, **dict.fromkeys(("train", "evaluate"), trainings_at_a_time(pipeline))}
+    seconds = sum(stage.seconds / side_by_side.get(name, 1) for name, stage in look.stages.items())
+    stages = {name: look.stages[name] for name in STAGES if name in look.stages}
+    return Forecast(stages, needed, seconds, tuple(look.notes))
+
+
+def _clips(look: _Look, name: str, made: Output | None) -> tuple[pd.DataFrame | None, Output | None]:
+    """A data set's clip table and its output, as far as they are there."""
+    if look.pipeline.datasets[name].generated and made is None:
+        look.at("ingest", None, 0.0)
+        look.notes.append(f"{name} is not made yet: its shards are not counted")
+        return None, None
+    _, clips, report = ingest.read(look.pipeline, name, made)
+    if report.fatal:
+        raise IngestError(report)
+    return clips, look.at("ingest", ingest.recipe(look.pipeline, name, clips, report, made), 0.0)
+
+
+def _rows(experiment: Experiment, tables: Mapping[str, pd.DataFrame | None]) -> list[Row]:
+    table = tables[experiment.dataset]
+    # of a set that is not made yet, the layouts of the demo data decide: only DFEW's has folds
+    return experiment.rows(has_folds=table is None or bool(table["fold"].notna().any()))
+
+
+def _index(look: _Look, name: str, clips: pd.DataFrame | None) -> Output | None:
+    if clips is None:
+        return look.at("index", None, 0.0)
+    detector = sha256(detector_file(look.pipeline.settings.detection.model))
+    shards = [
+        look.at("align", align.align_recipe(look.pipeline, part, detector), look.measured.alignment(len(part)))
+        for part in align.split_into_shards(clips, look.pipeline.settings.shards.clips_per_shard)
+    ]
+    whole = align.index_recipe(name, _outputs(shards)) if None not in shards else None
+    return look.at("index", whole, 0.0)
+
+
+def _model(
+    look: _Look,
+    training: Training,
+    clips: tuple[pd.DataFrame | None, Output | None],
+    indexes: Mapping[str, Output | None],
+) -> Output | None:
+    table, ingested = clips
+    index, number = indexes[training.dataset], None
+    if table is not None:
+        number = len(protocol.part(table, fold=training.fold, part="train"))
+    whole = train.recipe(training, ingested, index) if ingested is not None and index is not None else None
+    return look.at("train", whole, look.measured.training(training, number or look.pipeline.demo_data.clips))
+
+
+def _outputs(found: Iterable[Output | None]) -> list[Output]:
+    return [output for output in found if output is not None]
+
+
+class _Measured:
+    """What the manifests of earlier runs say about how long things took."""
+
+    def __init__(self, store: Store) -> None:
+        self._manifests: dict[str, list[dict[str, Any]]] = {
+            stage: [json.loads(path.read_text()) for path in sorted((store.root / stage).glob(f"*/{MANIFEST}"))]
+            for stage in STAGES
+        }
+
+    def demo_data(self, clips: int) -> float | None:
+        return self._each("demo-data", clips, lambda manifest: manifest["key"]["clips"])
+
+    def alignment(self, clips: int) -> float | None:
+        return self._each("align", clips, lambda manifest: manifest["counts"]["given"])
+
+    def evaluation(self) -> float | None:
+        return self._each("evaluate", 1, lambda _: 1)
+
+    def training(self, training: Training, clips: int) -> float | None:
+        """By what was measured for the same network, size and number of frames."""
+        like = (training.settings.model.model_dump(mode="json"), training.settings.sampling.model_dump(mode="json"))
+        same = [m for m in self._manifests["train"] if (m["key"]["model"], m["key"]["sampling"]) == like]
+        work = clips * training.settings.train.epochs
+        return self._median(same, work, lambda manifest: manifest["counts"]["clips"] * manifest["counts"]["epochs"])
+
+    def _each(self, stage: str, work: float, units: Any) -> float | None:
+        return self._median(self._manifests[stage], work, units)
+
+    @staticmethod
+    def _median(manifests: list[dict[str, Any]], work: float, units: Any) -> float | None:
+        rates = [manifest["seconds"] / units(manifest) for manifest in manifests if units(manifest)]
+        return work * statistics.median(rates) if rates else None
