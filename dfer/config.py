@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -307,6 +308,10 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
     said = {("detection", "model"): [_missing_file(pipeline.settings.detection.model)]}
     for one in settings:
         said.setdefault(("model", "pretrained"), []).append(_unknown_weights(one.model))
+    for layout in {dataset.layout for dataset in pipeline.datasets.values()}:
+        said.setdefault(("datasets", "layout"), []).append(_missing_module(layout))
+    for one in settings:
+        said.setdefault(("model", "name"), []).append(_missing_module(one.model.name))
     for (section, key), messages in said.items():
         line = line_of("pipelines", pipeline.name, "settings", section, key)
         problems += [Problem(line, f"{section}.{key}", message) for message in dict.fromkeys(messages) if message]
@@ -318,6 +323,16 @@ def _missing_file(value: str) -> str:
     """What is wrong with a value that is a name or a path; empty if nothing is."""
     is_path = "/" in value or Path(value).suffix in _FILE_SUFFIXES
     return f"{value} does not exist" if is_path and not Path(value).is_file() else ""
+
+
+def _missing_module(name: str) -> str:
+    """What is wrong with a name of the form module:attribute, as far as can be told without loading the module."""
+    module, colon, _ = name.partition(":")
+    try:
+        found = not colon or importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    return "" if found else f"{name!r}: there is no module {module!r}; is its folder on PYTHONPATH?"
 
 
 def _unknown_weights(model: ModelSettings) -> str:

@@ -107,7 +107,7 @@ def inspect(root: Path, *, dataset: str = "ferv39k", source: str = "faces") -> t
 def _base(root: Path) -> Path:
     """The folder that holds the two parts: the root, or a `FERV39k` in it that the download was unpacked into."""
     nested = [root / name for name in subfolders(root) if name.lower().startswith("ferv39k")]
-    fitting = [folder for folder in nested if _is_root(folder) and is_inside(folder, root)]
+    fitting = [folder for folder in nested if _is_root(folder)]
     return fitting[0] if len(fitting) == 1 and not _is_root(root) else root
 
 
@@ -207,9 +207,6 @@ def _clips(folder: Path, root: Path, problems: Problems) -> dict[str, Source]:
     if not folder.is_dir():
         problems["clips_missing"].append(f"{folder} does not exist")
     for scene in subfolders(folder):
-        if not is_inside(folder / scene, root):
-            problems["outside_root"].append((folder / scene).relative_to(root).as_posix())
-            continue
         for emotion in subfolders(folder / scene):
             scan = scan_frame_folders(folder / scene / emotion, root)
             problems["outside_root"] += scan.outside

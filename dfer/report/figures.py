@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dfer.labels import EMOTIONS
 from dfer.plots import ACCENT, ARM_COLOURS, INK, QUIET
-from dfer.report.numbers import ArmNumbers, DatasetNumbers
+from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers
 from dfer.sampling import segment_indices
 from dfer.shards import open_shard
 
@@ -27,6 +27,7 @@ WIDTH = 3.7  # inches; at the page's scale as wide as a phone
 CHANCE = 1 / len(EMOTIONS)
 SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 DPI = 200
+CURVE_POINTS = 300  # more cannot be seen
 TILE = 96  # pixels, side of a frame in a strip
 
 
@@ -54,7 +55,7 @@ def data_uri(content: bytes | str, kind: str) -> str:
 def intervals(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
     """WAR and UAR of every arm with their 95 % intervals, the first arm on top."""
     figure = Figure(figsize=(WIDTH, 1.0 + 0.26 * len(arms) * 2), layout="constrained")
-    for axes, metric in zip(figure.subplots(2, 1, sharex=True), ("war", "uar"), strict=True):
+    for axes, metric in zip(figure.subplots(2, 1, sharex=True), HEADLINES, strict=True):
         for place, arm in enumerate(arms):
             interval = arm.intervals[metric]
             colour = _colour(place)
@@ -101,8 +102,9 @@ def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
 
 def reliability(arm: ArmNumbers) -> Figure:
     """Accuracy by confidence; the diagonal is a model that knows how often it is right, bars below show the clips."""
-    figure = Figure(figsize=(2.5, 2.6), layout="constrained")
-    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    figure = Figure(figsize=(2.6, 2.9))
+    margins = {"left": 0.23, "right": 0.96, "bottom": 0.14, "top": 0.97, "hspace": 0.12}
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1), gridspec_kw=margins)
     bins = arm.reliability
     used = bins[bins["clips"] > 0]
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
@@ -125,6 +127,7 @@ def risk_coverage(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
     axes = figure.subplots()
     for place, (arm, name) in enumerate(zip(arms, names, strict=True)):
         curve = arm.risk_coverage
+        curve = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))]
         label = f"{name} ({arm.aurc:.2f})"
         axes.plot(100 * curve["coverage"], 100 * curve["risk"], color=_colour(place), label=label)
     axes.set_xlim(0, 100)
@@ -169,7 +172,7 @@ def learning_curves(arm: ArmNumbers) -> Figure:
                 values = history[column].dropna()
                 right.plot(values.index, 100 * values.astype(float), color=colour, linewidth=1.1, label=name)
     loss.set_title("loss", fontsize=8.5, loc="left")
-    loss.set_ylim(bottom=0)
+    loss.set_ylim(0, 1.08 * max(loss.dataLim.ymax, 0.1))
     right.set_title("right, %", fontsize=8.5, loc="left")
     right.set_ylim(0, 100)
     right.axhline(100 * CHANCE, color=QUIET, linewidth=0.8, linestyle=":")
@@ -232,8 +235,8 @@ def _jpeg(picture: npt.NDArray[np.uint8], quality: int = 85) -> bytes:
 
 
 def _heat_map(shares: npt.NDArray[np.float64], across: str, down: str) -> Figure:
-    figure = Figure(figsize=(WIDTH, 3.5), layout="constrained")
-    axes = figure.subplots()
+    figure = Figure(figsize=(WIDTH, 3.6))
+    axes = figure.subplots(gridspec_kw={"left": 0.2, "right": 0.99, "bottom": 0.2, "top": 0.99})
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*shares.shape):
         if np.isfinite(shares[row, column]):

@@ -36,6 +36,7 @@ def render(page: Page) -> str:
         content=content,
         emotions=EMOTIONS,
         synthetic=tables.SYNTHETIC,
+        synthetic_sets={facts.name for facts in content.datasets if facts.synthetic},
         flagged=tables.flagged(page.arms),
         strip=strip,
         picture=picture,

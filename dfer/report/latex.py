@@ -20,7 +20,7 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     "†": r"\textsuperscript{\dag}",
     "±": r"\ensuremath{\pm}",
     "→": r"\ensuremath{\rightarrow}",
@@ -86,7 +86,9 @@ def _cell(cell: Cell) -> str:
     if cell.best:
         text = rf"\textbf{{{text}}}"
     # braces: a row that starts with a bracket would be taken for the argument of the line break before it
-    return rf"{text} {{\scriptsize {escaped('; '.join(cell.small))}}}" if cell.small else f"{{{text}}}" if text else ""
+    return (
+        rf"{{{text}}} {{\scriptsize {escaped('; '.join(cell.small))}}}" if cell.small else f"{{{text}}}" if text else ""
+    )
 
 
 def _sentence(text: str) -> str:

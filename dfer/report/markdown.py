@@ -7,10 +7,13 @@ import io
 import re
 
 from dfer.report.page import Page
-from dfer.report.tables import SYNTHETIC, Cell, Table
+from dfer.report.tables import SYNTHETIC, Cell, Table, shortened
+
+# What Markdown gives a meaning where it stands: an underscore inside a word has none, nor has an interval's bracket.
+_SPECIAL = re.compile(r"[\\`*<>|~]|(?<!\w)_|_(?!\w)|\](?=[(\[])|^\[(?=[^\]]*\]:)|^#|^[+-](?= )|&(?=#?\w+;)")
 
 
-def table(given: Table) -> str:
+def table(given: Table, *, titled: bool = True) -> str:
     """A Markdown table with its title, warnings above and notes below it."""
     words = given.text_columns
     lines = [
@@ -21,16 +24,16 @@ def table(given: Table) -> str:
         cells = [_cell(cell) for cell in line.cells]
         if line.kind == "published":
             cells[0] = f"*{cells[0]}*"
-        lines.append(_row(cells, escaped=True))
-    published = [f"Rows in italics: {_escaped(given.published_from)}."] if given.published_from else []
+        lines.append(_row(cells, is_escaped=True))
+    published = [f"Rows in italics: {escaped(given.published_from)}."] if given.published_from else []
     parts = [
-        f"**{_escaped(given.title)}**",
-        *(f"> **{_escaped(warning)}**" for warning in given.warnings),
+        f"**{escaped(given.title)}**" if titled else "",
+        f"> **{escaped(' '.join(given.warnings))}**" if given.warnings else "",
         "\n".join(lines),
         *published,
-        *(_escaped(note) for note in given.notes),
+        *(escaped(note) for note in given.notes),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def as_csv(given: Table) -> str:
@@ -55,20 +58,18 @@ def as_csv(given: Table) -> str:
 def report(page: Page) -> str:
     """The short report: what was found in words, then the tables of scores."""
     content = page.content
-    parts = [f"# {_escaped(content.pipeline)}", _escaped(content.description)]
+    parts = [f"# {escaped(content.pipeline)}", escaped(content.description)]
     if content.synthetic:
         parts.append(f"> **{SYNTHETIC}**")
     if content.reduced:
-        parts.append(f"Reduced: {_escaped(content.reduced)}")
-    parts += [f"[{_escaped(name)}]({url})" for name, url in content.links.items()]
+        parts.append(f"Reduced: {escaped(content.reduced)}")
+    parts += [f"[{escaped(name)}]({url})" for name, url in content.links.items()]
     for experiment in page.experiments:
-        if experiment.table is None:
-            continue
-        parts.append(f"## {_escaped(experiment.numbers.result.title)}")
-        parts += ["\n".join(f"- {_escaped(str(sentence))}" for sentence in experiment.sentences)]
-        if experiment.numbers.result.note:
-            parts.append(_escaped(experiment.numbers.result.note))
-        parts.append(table(experiment.table).strip())
+        if experiment.table is not None:
+            parts.append(f"## {escaped(experiment.numbers.result.title)}")
+            parts.append(escaped(experiment.numbers.result.note))
+            parts.append("\n".join(f"- {escaped(str(sentence))}" for sentence in experiment.sentences))
+            parts.append(table(shortened(experiment.table), titled=False).strip())
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -78,20 +79,20 @@ def _words(cell: Cell) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    text = _escaped(cell.text)
+    text = escaped(cell.text)
     if cell.url:
         text = f"[{text}]({cell.url})"
     if cell.best:
         text = f"**{text}**"
-    links = [f"[{_escaped(link.text)}]({link.url})" if link.url else _escaped(link.text) for link in cell.links]
-    return " ".join(part for part in (text, *map(_escaped, cell.small), ", ".join(links)) if part)
+    links = [f"[{escaped(link.text)}]({link.url})" if link.url else escaped(link.text) for link in cell.links]
+    return " ".join(part for part in (text, *map(escaped, cell.small), ", ".join(links)) if part)
 
 
-def _row(cells: tuple[str, ...] | list[str], *, escaped: bool = False) -> str:
-    return "| " + " | ".join(cell if escaped else _escaped(cell) for cell in cells) + " |"
+def _row(cells: tuple[str, ...] | list[str], *, is_escaped: bool = False) -> str:
+    return "| " + " | ".join(cell if is_escaped else escaped(cell) for cell in cells) + " |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Names of clips and arms are shown as they are, whatever Markdown or HTML would make of them."""
     flat = " ".join(text.split())
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", flat)
+    return _SPECIAL.sub(r"\\\g<0>", flat)

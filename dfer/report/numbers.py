@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfer.analysis import ambiguity, calibration, statistics, votes
-from dfer.analysis.statistics import Comparison, Draws, Interval
+from dfer.analysis.statistics import Comparison, Interval
 from dfer.evaluation import ECE_BINS
 from dfer.labels import EMOTIONS, soft_labels
 from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
@@ -48,7 +48,6 @@ class ArmNumbers:
     """
 
     result: ArmResult
-    draws: Draws
     intervals: Mapping[str, Interval]
     spread: pd.DataFrame
     confusion: npt.NDArray[np.int64]
@@ -191,7 +190,6 @@ def _arm_numbers(result: ArmResult) -> ArmNumbers:
     voted = scored[[votes is not None and sum(votes) > 1 for votes in scored["votes"]]]
     return ArmNumbers(
         result=result,
-        draws=draws,
         intervals={name: draws.interval(name) for name in (*HEADLINES, *EMOTIONS)},
         spread=statistics.spread(_per_run(result.runs)),
         confusion=np.sum([np.asarray(run.metrics["confusion_matrix"]) for run in result.runs], axis=0),
@@ -232,8 +230,7 @@ def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: C
     chosen = []
     for one, other in combinations(arms, 2):
         first, second = (other, one) if other.result.frames == "in order" != one.result.frames else (one, other)
-        audit = experiment.show == "temporal"
-        if first.result.evaluated_on != second.result.evaluated_on or (audit and not _audits(first, second)):
+        if not _share_clips(first, second) or (experiment.show == "temporal" and not _audits(first, second)):
             continue
         key = (id(first), id(second))
         if key not in compared:
@@ -243,6 +240,17 @@ def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: C
     by_pair = zip(chosen, corrected[0::2], corrected[1::2], strict=True)
     pairs = [Pair(first, second, found, {"war": war, "uar": uar}) for (first, second, found), war, uar in by_pair]
     return tuple(sorted(pairs, key=lambda pair: pair.strength))
+
+
+def _share_clips(first: ArmNumbers, second: ArmNumbers) -> bool:
+    """Whether both predicted some clip of the same fold of the same data set."""
+    if first.result.evaluated_on != second.result.evaluated_on:
+        return False
+    clips = [
+        {(run.fold, clip_id) for run in arm.result.runs for clip_id in run.predictions["clip_id"]}
+        for arm in (first, second)
+    ]
+    return not clips[0].isdisjoint(clips[1])
 
 
 def _audits(first: ArmNumbers, second: ArmNumbers) -> bool:

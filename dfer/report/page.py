@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ from dfer.labels import EMOTIONS
 from dfer.report import figures, tables
 from dfer.report.content import ReportContent
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, HardClips, Pair, ReportNumbers
-from dfer.report.tables import Table, percent
+from dfer.report.tables import Table, file_name, percent
 
 BRIEF = 4  # sentences an experiment at the top of the page
 PER_CHART = len(figures.ARM_COLOURS)
@@ -142,11 +141,6 @@ def assemble(content: ReportContent, numbers: ReportNumbers) -> Page:
     )
 
 
-def file_name(text: str) -> str:
-    """`text` as part of a file name or an anchor."""
-    return re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
-
-
 def _experiment(numbers: ExperimentNumbers, report: ReportNumbers) -> ExperimentPart:
     result, arms = numbers.result, numbers.arms
     name = file_name(result.name)
@@ -166,7 +160,7 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers) -> Experiment
         ]
     about = [dataset for dataset in report.datasets if dataset.facts.name == result.dataset]
     if result.show == "class-distribution":
-        charts += [class_distribution(name, dataset) for dataset in about]
+        charts += [_class_distribution(name, dataset) for dataset in about]
     if result.show == "coexistence":
         heat_maps += [found for dataset in about if (found := _coexistence(name, dataset))]
     return ExperimentPart(
@@ -227,7 +221,7 @@ def _coexistence(name: str, dataset: DatasetNumbers) -> HeatMap | None:
     return HeatMap(caption, "label ↓ voted →", EMOTIONS, shares, chart)
 
 
-def class_distribution(name: str, dataset: DatasetNumbers) -> Chart:
+def _class_distribution(name: str, dataset: DatasetNumbers) -> Chart:
     """Clips of each class of a data set."""
     alt = ", ".join(f"{emotion} {count}" for emotion, count in dataset.distribution.items())
     caption = f"{dataset.facts.name}: clips by their single label"

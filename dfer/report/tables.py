@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,7 +12,7 @@ from dfer.analysis.published import PublishedRow, PublishedTable
 from dfer.analysis.statistics import Interval
 from dfer.labels import EMOTIONS
 from dfer.report.content import ArmResult
-from dfer.report.numbers import ArmNumbers, ExperimentNumbers, Pair
+from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair
 
 CHOSEN_ON_TEST = "†"
 MINUS = "\N{MINUS SIGN}"
@@ -83,6 +84,31 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
+def file_name(text: str) -> str:
+    """`text` as part of a file name or an anchor."""
+    return re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
+
+
+def shortened(table: Table) -> Table:
+    """The table for a terminal: methods, WAR and UAR with their intervals; no recalls, links and runs."""
+    kept = [
+        place
+        for place, name in enumerate(table.columns)
+        if place < table.text_columns or name.startswith(("WAR", "UAR"))
+    ]
+
+    def short(line: Line) -> Line:
+        cells = [replace(line.cells[place], small=line.cells[place].small[:1], url="") for place in kept]
+        if line.kind == "published":
+            cells[0] = replace(cells[0], small=())
+        return replace(line, cells=tuple(cells))
+
+    notes = tuple(note for note in table.notes if not note.startswith("Published"))
+    return replace(
+        table, columns=tuple(table.columns[place] for place in kept), lines=tuple(map(short, table.lines)), notes=notes
+    )
+
+
 def percent(share: float) -> str:
     """'57.4'; a dash for nan."""
     return "–" if math.isnan(share) else f"{100 * share:.1f}"
@@ -122,7 +148,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
     headings = tuple({"uar": "UAR", "war": "WAR"}.get(name, name) for name in metrics)
     about_runs = ("clips scored", "runs") if own else ()
     return Table(
-        name=experiment.result.name,
+        name=file_name(experiment.result.name),
         title=experiment.result.title,
         columns=("method", "labels", *headings, *about_runs),
         text_columns=2,
@@ -142,8 +168,8 @@ def comparisons(experiment: ExperimentNumbers) -> Table:
             Line(
                 (
                     Cell(versus(pair, experiment)),
-                    *(_difference(comparison.differences[name]) for name in ("war", "uar")),
-                    *(Cell(p_value(pair.corrected[name]), value=pair.corrected[name]) for name in ("war", "uar")),
+                    *(_difference(comparison.differences[name]) for name in HEADLINES),
+                    *(Cell(p_value(pair.corrected[name]), value=pair.corrected[name]) for name in HEADLINES),
                     Cell(
                         p_value(comparison.mcnemar.p_value),
                         small=(f"{comparison.mcnemar.only_b} : {comparison.mcnemar.only_a}",),
@@ -154,7 +180,7 @@ def comparisons(experiment: ExperimentNumbers) -> Table:
             )
         )
     return Table(
-        name=f"{experiment.result.name}-comparisons",
+        name=f"{file_name(experiment.result.name)}-comparisons",
         title=f"{experiment.result.title}: differences",
         columns=("arms", "WAR", "UAR", "p of WAR", "p of UAR", "McNemar's p", "clips"),
         text_columns=1,
@@ -175,12 +201,12 @@ def temporal(experiment: ExperimentNumbers) -> Table:
     lines = []
     for arm in experiment.arms:
         pair = pairs.get(id(arm))
-        differences = [_difference(pair.comparison.differences[name]) if pair else Cell("") for name in ("war", "uar")]
-        war, uar = (_score(arm, name) for name in ("war", "uar"))
+        differences = [_difference(pair.comparison.differences[name]) if pair else Cell("") for name in HEADLINES]
+        war, uar = (_score(arm, name) for name in HEADLINES)
         model = Cell(f"{arm.result.name}{_flag(arm)}", small=(where(arm.result),))
         lines.append(Line((model, Cell(arm.result.frames), war, differences[0], uar, differences[1])))
     return Table(
-        name=experiment.result.name,
+        name=file_name(experiment.result.name),
         title=experiment.result.title,
         columns=("method", "frames", "WAR", "WAR: difference", "UAR", "UAR: difference"),
         text_columns=2,
@@ -203,13 +229,13 @@ def calibration(arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
             Line(
                 (
                     _name(arm),
-                    *(_plain(numbers[name]) for name in ("ece", "brier", "nll")),
-                    _plain(arm.aurc),
+                    *(_plain(numbers[name], arm) for name in ("ece", "brier", "nll")),
+                    _plain(arm.aurc, arm),
                     *(
-                        _plain(voters.against[name] if voters else None)
+                        _plain(voters.against[name] if voters else None, arm)
                         for name in ("model_js", "human_js", "human_exceeds_model", "model_accuracy", "human_accuracy")
                     ),
-                    _plain(voters.entropy_correlation[0] if voters else None),
+                    _plain(voters.entropy_correlation[0] if voters else None, arm),
                 )
             )
         )
@@ -253,7 +279,7 @@ def by_ambiguity(arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
             (
                 _name(arm),
                 *(
-                    Cell(percent(row.war), small=(f"UAR {percent(row.uar)}",), value=row.war)
+                    Cell(percent(row.war), small=(f"UAR {percent(row.uar)}",), url=_url(arm), value=row.war)
                     for row in bins.itertuples()
                 ),
                 *(Cell("–") for _ in range(len(widest) - len(bins))),
@@ -264,7 +290,7 @@ def by_ambiguity(arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
     dataset = arms[0].result.evaluated_on
     headings = [f"{_range(row.low, row.high)} ({row.clips} clips)" for row in widest.itertuples()]
     return Table(
-        name=f"ambiguity-{dataset}",
+        name=f"ambiguity-{file_name(dataset)}",
         title=f"WAR by the voters' disagreement, {dataset}",
         columns=("arm", *headings),
         text_columns=1,
@@ -309,19 +335,19 @@ def trainings(arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
                 (
                     Cell(f"{arm.result.name}{_flag(arm)}", small=(f"on {arm.result.trained_on}",)),
                     Cell(", ".join(said) or "nothing"),
+                    Cell(str(len(summaries)), value=len(summaries)),
                     Cell(_from_to(clips) if clips else "–"),
-                    Cell("", links=_runs(arm.result)),
                 )
             )
         )
     return Table(
         name="trainings",
         title="Clips of the trainings",
-        columns=("arm", "left out", "trained on", "runs"),
+        columns=("arm", "left out", "runs", "clips"),
         text_columns=2,
         lines=tuple(lines),
         warnings=(SYNTHETIC,) if synthetic else (),
-        notes=("Numbers of clips; a range where the runs differ.", *_protocol_notes(arms)),
+        notes=tuple(note for note in ("Numbers of clips; a range where the runs differ.", flagged(arms)) if note),
     )
 
 
@@ -406,19 +432,21 @@ def _runs(result: ArmResult) -> tuple[Link, ...]:
 
 
 def _name(arm: ArmNumbers) -> Cell:
-    return Cell(full_name(arm), small=(where(arm.result),), url=arm.result.url)
+    return Cell(full_name(arm), small=(where(arm.result),), url=_url(arm))
 
 
 def _score(arm: ArmNumbers, metric: str) -> Cell:
     interval = arm.intervals[metric]
     if math.isnan(interval.estimate):
         return Cell("–", small=("no clips",))
-    shown = f"[{percent(interval.low)}, {percent(interval.high)}]"
-    spread = spread_in_words(arm, metric) if metric in ("war", "uar") else ()
+    if metric in HEADLINES:
+        shown, spread = f"[{percent(interval.low)}, {percent(interval.high)}]", spread_in_words(arm, metric)
+    else:  # of a tenth of the clips and as much wider: no decimals, so that seven of them fit beside each other
+        shown, spread = f"[{100 * interval.low:.0f}, {100 * interval.high:.0f}]", ()
     return Cell(
         percent(interval.estimate),
         small=(shown, *spread),
-        url=arm.result.url or (arm.result.runs[0].url if len(arm.result.runs) == 1 else ""),
+        url=_url(arm),
         value=interval.estimate,
         low=interval.low,
         high=interval.high,
@@ -435,10 +463,15 @@ def _difference(interval: Interval) -> Cell:
     )
 
 
-def _plain(number: float | None) -> Cell:
+def _url(arm: ArmNumbers) -> str:
+    """Where the arm's runs are side by side, or its only run."""
+    return arm.result.url or (arm.result.runs[0].url if len(arm.result.runs) == 1 else "")
+
+
+def _plain(number: float | None, arm: ArmNumbers) -> Cell:
     if number is None or math.isnan(number):
         return Cell("–")
-    return Cell(f"{number:.3f}".replace("-", MINUS), value=number)
+    return Cell(f"{number:.3f}".replace("-", MINUS), url=_url(arm), value=number)
 
 
 def _with_best(lines: Sequence[Line], columns: range) -> tuple[Line, ...]:

@@ -254,6 +254,15 @@ def test_links_out_of_the_root_are_not_followed(tmp_path: Path) -> None:
     }
 
 
+def test_a_whole_set_that_is_linked_into_the_root(tmp_path: Path) -> None:
+    write_ferv39k(tmp_path / "elsewhere")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "FERV39k").symlink_to(tmp_path / "elsewhere")
+    table, report = check(tmp_path / "set", {"outside_root": 2 + 14})
+    assert report.fatal
+    assert table.empty
+
+
 def test_lists_that_link_out_of_the_root(tmp_path: Path) -> None:
     root = write_ferv39k(tmp_path / "set")
     (root / FERV39K_LISTS / "test_All.csv").rename(tmp_path / "test_All.csv")

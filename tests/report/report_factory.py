@@ -69,7 +69,7 @@ def arm(
             table = predictions(rows, skill=skill, seed=seed + 100 * place + sum(map(ord, name + frames + dataset)))
             page = url(dataset, name, protocol, frames, fold, seed) if linked else ""
             metrics = score(table, num_listed=len(rows) + 1) | {"part": part}
-            training = {"clips": {"training": 200}, "left_out": {"without a single label": 3}}
+            training = {"clips": {"training": 200}, "left_out": {"without single label": 3}}
             runs.append(FoldRun(fold, seed, metrics, table, page, history(10, skill, seed), training))
     page = url(dataset, name, protocol, frames) if linked else ""
     return ArmResult(

@@ -104,6 +104,17 @@ def test_arms_over_different_sets_are_not_compared(toy):
     assert compute(report(toy, experiment(*rows))).experiments[0].pairs == ()
 
 
+def test_arms_of_different_folds_are_not_compared(toy):
+    clips = aligned(toy)
+    rows = (
+        arm(clips, "resnet18_tsm/hard", skill=1.0, folds=(1,)),
+        arm(clips, "resnet18_tsm/midas", skill=1.0, folds=(2,)),
+        arm(clips, "resnet18_tsm/soft", skill=1.0, folds=(1,)),
+    )
+    pairs = compute(report(toy, experiment(*rows))).experiments[0].pairs
+    assert [(pair.first.result.arm, pair.second.result.arm) for pair in pairs] == [("hard", "soft")]
+
+
 def test_a_class_without_clips_has_no_recall(toy):
     clips = aligned(toy)
     clips = clips[clips["label"] != EMOTIONS.index("disgust")]

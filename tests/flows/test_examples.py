@@ -1,0 +1,92 @@
+"""The examples of the documentation, run as it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny import CONFIG, TINY
+
+from dfer.config import load_pipeline
+from dfer.datasets import load_clips
+from dfer.labels import EMOTIONS
+
+pytestmark = pytest.mark.timeout(600)
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+SMALL = [value for value in TINY if not value.startswith("pipelines.")]
+
+
+@pytest.fixture
+def on_path(monkeypatch):
+    """The examples' folder is on PYTHONPATH, here and in the processes that are started from here."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(EXAMPLES), os.environ.get("PYTHONPATH")])))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.iterdir()), ids=lambda path: path.name)
+def test_examples_are_short(path):
+    assert len(path.read_text().splitlines()) < 40
+
+
+def test_an_arm_of_ones_own(run_demo):
+    from flows.midas import midas
+
+    outcome = midas(
+        "mine", str(EXAMPLES / "own_arm.yaml"), [*SMALL, f"work_dir={run_demo.work}", "groups.clear_above=0.2"]
+    )
+    table = pd.read_csv(outcome.report.output.path / "results.csv")
+    assert table["arm"].tolist() == ["soft", "midas", "midas-5-votes-clear"]
+    assert len(outcome.stages["train"]) == 3
+
+
+def test_a_network_of_ones_own(run_demo, on_path):
+    outcome = run_demo("model.name=own_model:MobileFrames", "model.pretrained=null", "model.width=0.25")
+    cards = [json.loads((made.output.path / "model.json").read_text()) for made in outcome.stages["train"]]
+    assert {card["model"] for card in cards} == {"own_model:MobileFrames"}
+    assert all(made.executed for made in outcome.stages["train"])
+
+
+def test_a_network_that_cannot_be_found_is_said_before_anything_runs(tmp_path):
+    from dfer.config import ConfigError
+
+    with pytest.raises(ConfigError, match="there is no module 'nowhere'"):
+        load_pipeline("demo", CONFIG, ["model.name=nowhere:Net", "model.pretrained=null", f"work_dir={tmp_path}"])
+
+
+def test_a_data_set_of_ones_own(run_demo, on_path, tmp_path):
+    from flows.midas import midas
+
+    # real videos under the real set's names: two actors a fold in two folds, every emotion, one calm clip
+    root, videos = tmp_path / "RAVDESS", sorted(run_demo.work.glob("stages/demo-data/*/afew/Val_AFEW/*/*.avi"))
+    if not videos:
+        videos = sorted(run_demo().stages["demo-data"][0].output.path.glob("afew/*/*/*.avi"))
+    codes = ("01", "03", "04", "05", "06", "07", "08")
+    named = [(code, actor) for actor in ("01", "02", "06", "07") for code in codes] + [("02", "01")]
+    for number, (code, actor) in enumerate(named):
+        target = root / f"Actor_{actor}" / f"01-01-{code}-01-01-01-{actor}.mp4"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(videos[number % len(videos)], target)
+    clips = load_clips("own_dataset:inspect", root, dataset="ravdess")
+    assert clips["label"].value_counts().to_dict() == dict.fromkeys(range(len(EMOTIONS)), 4)
+    assert clips.groupby("subject")["fold"].unique().map(list).to_dict() == {"01": [1], "02": [2], "06": [1], "07": [2]}
+
+    config = tmp_path / "pipeline_config.yaml"
+    config.write_text(
+        f"""
+datasets: {{ravdess: {{layout: "own_dataset:inspect", root: {root}}}}}
+arms: {{hard: {{labels: hard}}}}
+pipelines: {{ravdess: {{description: Mine, dataset: ravdess, folds: [1], arms: [hard]}}}}
+"""
+    )
+    small = [value for value in SMALL if not value.startswith("demo_data")]
+    outcome = midas("ravdess", str(config), [*small, "model.pretrained=null", "detection.input_size=320"])
+    counts = outcome.indexes["ravdess"].output.counts
+    assert (counts["given"], outcome.stages["evaluate"][0].output.counts["listed"]) == (28, 14)
+    assert sys.modules["own_dataset"].RULES["left_out"][0] == "note"
+    assert "Actor_01/01-01-02-01-01-01-01.mp4" in (outcome.stages["ingest"][0].output.path / "report.txt").read_text()
