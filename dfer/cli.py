@@ -218,9 +218,7 @@ def _print_index(index: pd.DataFrame, folder: Path) -> None:
 )
 def demo_data(
     folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
-    clips: Annotated[
-        int, typer.Option(min=7, help="Clips of the DFEW-like set; the others have fewer.")
-    ] = 320,
+    clips: Annotated[int, typer.Option(min=7, help="Clips of the DFEW-like set; the others have fewer.")] = 320,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
 ) -> None:
     """Write the demo data: synthetic clips in the layouts of DFEW, AFEW and FERV39k, animated from a historical photograph."""

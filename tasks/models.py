@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import warnings
 from pathlib import Path
 
 import mlflow
@@ -41,11 +42,17 @@ def log_model(folder: Path, run: TrackedRun) -> None:
     with torch.inference_mode():
         output = recogniser(torch.from_numpy(example)).numpy()
     logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)
-    mlflow.pytorch.log_model(
-        recogniser,
-        name="model",
-        input_example=example,
-        signature=infer_signature(example, output),
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "torch", "numpy")],
-        metadata={"classes": card["classes"], "input": "uint8 RGB frames of aligned faces, [clip, time, y, x, colour]"},
-    )
+    with warnings.catch_warnings():
+        # how a GRU keeps its weights together is none of the exported graph's business
+        warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export")
+        mlflow.pytorch.log_model(
+            recogniser,
+            name="model",
+            input_example=example,
+            signature=infer_signature(example, output),
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "torch", "numpy")],
+            metadata={
+                "classes": card["classes"],
+                "input": "uint8 RGB frames of aligned faces, [clip, time, y, x, colour]",
+            },
+        )

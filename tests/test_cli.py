@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def dfer(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return int(stop.value.code or 0), captured.out + captured.err
 
 
-@pytest.mark.parametrize("command", ["run", "align", "demo-data", "config check"])
+@pytest.mark.parametrize("command", ["run", "align", "demo-data", "config check", "compare", "analyse votes"])
 def test_help_has_examples(monkeypatch, capsys, command):
     status, text = dfer(monkeypatch, capsys, *command.split(), "--help")
     assert status == 0
@@ -40,7 +41,63 @@ def test_lists(monkeypatch, capsys, command, expected):
 def test_models_are_listed_with_their_size(monkeypatch, capsys):
     status, text = dfer(monkeypatch, capsys, "models")
     assert status == 0
-    assert "resnet18_tsm" in text
+    for name, parameters in (("resnet18_tsm", "11,180,103"), ("resnet18_gru", "11,769,671"), ("r3d_18", "33,169,863")):
+        assert name in text
+        assert parameters in text
+
+
+def crema_d(folder: Path) -> Path:
+    """CREMA-D as it is without its videos: the real vote table alone."""
+    votes = folder / "processedResults" / "tabulatedVotes.csv"
+    votes.parent.mkdir(parents=True)
+    votes.write_bytes(lzma.decompress((ROOT / "tests/data/crema-d/tabulatedVotes.csv.xz").read_bytes()))
+    return folder
+
+
+def test_votes_are_analysed_without_videos(monkeypatch, capsys, tmp_path):
+    root, out = crema_d(tmp_path / "CREMA-D"), tmp_path / "votes"
+    arguments = ["analyse", "votes", "crema-d", "--out", str(out), "--set", f"datasets.crema-d.root={root}"]
+    status, text = dfer(monkeypatch, capsys, *arguments)
+    assert status == 0
+    assert "7442 clips, 7442 of them with votes" in text
+    assert {path.suffix for path in out.iterdir()} == {".png", ".md", ".json"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["analyse", "votes", "cremad", "--out", "x"], "no data set 'cremad'"),
+        (["analyse", "votes", "demo-dfew", "--out", "x"], "made by the pipelines"),
+        (["compare", "demo/midas"], "two different runs or more"),
+        (["compare", "demo/hard", "demo/midas", "--set", "work_dir={tmp}"], "run it with: dfer run demo"),
+        (["run", "paper-demo", "--only", "table-9"], "did you mean table-"),
+        (["run", "demo", "--only", "table-1", "--plan"], "it has own-test-part"),
+    ],
+)
+def test_what_cannot_be_done_ends_with_status_2_and_says_why(monkeypatch, capsys, tmp_path, arguments, message):
+    status, text = dfer(monkeypatch, capsys, *(argument.format(tmp=tmp_path) for argument in arguments))
+    assert status == 2
+    assert message in text.replace("\n", " ")
+    assert "Traceback" not in text
+
+
+def test_a_set_without_votes_has_none_to_analyse(monkeypatch, capsys, tmp_path):
+    for split in ("Train_AFEW", "Val_AFEW"):
+        (tmp_path / "AFEW" / split / "Happy").mkdir(parents=True)
+        (tmp_path / "AFEW" / split / "Happy" / f"{split}.avi").write_bytes(b"")
+    where = f"datasets.afew.root={tmp_path / 'AFEW'}"
+    status, text = dfer(monkeypatch, capsys, "analyse", "votes", "afew", "--out", str(tmp_path / "x"), "--set", where)
+    assert status == 1
+    assert "votes" in text
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_forecast_runs_and_writes_nothing(monkeypatch, capsys, tmp_path):
+    status, text = dfer(monkeypatch, capsys, "run", "paper-demo", "--plan", "--set", f"work_dir={tmp_path / 'work'}")
+    assert status == 0
+    assert "24 never measured here" in text
+    assert "nothing was run" in text
+    assert not (tmp_path / "work").exists()
 
 
 def test_the_shipped_configuration_is_checked(monkeypatch, capsys):

@@ -475,13 +475,13 @@ def _plain(number: float | None, arm: ArmNumbers) -> Cell:
 
 
 def _with_best(lines: Sequence[Line], columns: range) -> tuple[Line, ...]:
-    """The largest number of each column marked, ties all; one row alone is not the best of anything."""
+    """The largest number of each column marked, ties all; where all are the same none is the best of anything."""
     if len(lines) < 2:
         return tuple(lines)
     largest = {}
     for column in columns:
         values = [value for line in lines if (value := line.cells[column].value) is not None]
-        largest[column] = max(values, default=None)
+        largest[column] = max(values) if len(set(values)) > 1 else None
     return tuple(
         replace(
             line,

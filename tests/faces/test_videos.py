@@ -14,9 +14,7 @@ from dfer.faces.model_files import ModelFileError
 from dfer.faces.videos import InputError, align_videos, find_videos
 from dfer.settings import StageSettings
 
-SMALL = StageSettings.model_validate(
-    {"alignment": {"size": 64}, "shards": {"frames_per_segment": 1, "segments": 3}}
-)
+SMALL = StageSettings.model_validate({"alignment": {"size": 64}, "shards": {"frames_per_segment": 1, "segments": 3}})
 
 
 @pytest.fixture

@@ -1,0 +1,88 @@
+"""The outcome as plain tables, from reports about random predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_factory import aligned, arm, content, facts, toy_data
+
+from dfer import metrics, results
+from dfer.report.content import ExperimentResult, ReportContent
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ReportContent:
+    toy = toy_data(tmp_path_factory.mktemp("results"), "toy-dfew", clips_per_class=10)
+    clips = aligned(toy)
+    folds = [
+        arm(clips, f"resnet18_tsm/{name}", skill=1.5, folds=(1, 2, 3), seeds=(0, 4), part="3 folds")
+        for name in ("hard", "midas")
+    ]
+    across = arm(
+        clips.assign(dataset="away"), "r3d_18/hard", skill=1, folds=(1, 2), same_clips=True, trained_on="toy-dfew"
+    )
+    shuffled = arm(clips, "resnet18_tsm/midas", skill=1, frames="shuffled", protocol="paper")
+    table = ExperimentResult("table-2", "Two", "", "scores", "toy-dfew", tuple(folds))
+    others = ExperimentResult("odd", "Odd", "", "scores", "toy-dfew", (across, shuffled))
+    figure = ExperimentResult("figure-4", "Four", "", "class-distribution", "toy-dfew", ())
+    return content(toy.root, table, others, figure, datasets=(facts(toy),))
+
+
+def test_a_row_a_run_with_its_scores(made):
+    runs = results.per_run(made)
+    assert len(runs) == 2 * 6 + 2 + 1
+    first, row = made.experiments[0].rows[0].runs[0], runs.iloc[0]
+    right = first.predictions["prediction"] == first.predictions["label"]
+    assert (row["fold"], row["seed"], row["url"]) == (first.fold, first.seed, first.url)
+    assert row["war"] == pytest.approx(right.mean())
+    assert row["recall_happy"] == pytest.approx(right[first.predictions["label"] == 0].mean())
+
+
+def test_means_and_spread_over_folds_and_seeds(made):
+    runs, table = results.per_run(made), results.summary(results.per_run(made))
+    assert table[["experiment", "model", "arm", "runs"]].values.tolist() == [
+        ["table-2", "resnet18_tsm", "hard", 6],
+        ["table-2", "resnet18_tsm", "midas", 6],
+        ["odd", "r3d_18", "hard", 2],
+        ["odd", "resnet18_tsm", "midas", 1],
+    ]
+    own = runs[(runs["experiment"] == "table-2") & (runs["arm"] == "hard")]
+    assert table["UAR"][0] == pytest.approx(own["uar"].mean())
+    assert table["UAR_sd"][0] == pytest.approx(np.std(own["uar"], ddof=1))
+    assert np.isnan(table["WAR_sd"][3])
+
+
+def test_folds_taken_together_hold_every_clip_once(made):
+    summed = results.summed_over_folds(made)
+    # neither across nor with a single fold
+    assert summed[["arm", "seed"]].values.tolist() == [["hard", 0], ["hard", 4], ["midas", 0], ["midas", 4]]
+    predictions = made.experiments[0].rows[0].predictions
+    one = predictions[predictions["seed"] == 4]
+    assert one["clip_id"].is_unique
+    true, predicted = one["label"].to_numpy("int64"), one["prediction"].to_numpy("int64")
+    assert summed["uar"][1] == pytest.approx(metrics.uar(true, predicted, 7))
+    assert summed["num_scored"][1] == len(one)
+
+
+def test_cells_say_what_is_out_of_the_ordinary(made):
+    cells = results.as_text(results.summary(results.per_run(made)))
+    assert [line[1] for line in cells] == [
+        "hard",
+        "midas",
+        "r3d_18 hard",
+        "midas, frames shuffled (best on the test fold)",
+    ]
+    assert " ± " in cells[0][3]
+    assert " ± " not in cells[3][3]
+
+
+def test_figures_alone_have_no_scores(made, tmp_path: Path):
+    figure = content(tmp_path, made.experiments[2], datasets=made.datasets)
+    runs = results.per_run(figure)
+    assert runs.empty
+    results.summary(runs).to_csv(tmp_path / "results.csv")
+    assert results.as_text(pd.read_csv(tmp_path / "results.csv")) == []
+    assert results.summed_over_folds(figure).empty
