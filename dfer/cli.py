@@ -221,7 +221,7 @@ def demo_data(
     clips: Annotated[int, typer.Option(min=7, help="Clips of the DFEW-like set; the others have fewer.")] = 320,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
 ) -> None:
-    """Write the demo data: synthetic clips in the layouts of DFEW, AFEW and FERV39k, animated from a historical photograph."""
+    """Write the demo data: synthetic clips in the layouts of DFEW, AFEW, FERV39k, animated from an old photograph."""
     from rich.progress import Progress
 
     from dfer.demo import generate
@@ -305,7 +305,7 @@ def compare(
 
     compared = find(runs, known, dataset)
     scores = _table("Scores, with 95 % intervals", "arm or run", "trainings", "WAR %", "UAR %")
-    trust = _table("\nProbabilities", "run", "ECE", "Brier", "NLL", "to voters", "AURC")
+    trust = _table("\nProbabilities", "arm or run", "ECE", "Brier", "NLL", "to voters", "AURC")
     for one in compared:
         draws, numbers = statistics.bootstrap(one.predictions), one.scores()
         scores.add_row(one.name, str(one.runs), *(_with_interval(draws.interval(metric)) for metric in ("war", "uar")))

@@ -90,34 +90,6 @@ def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: 
     _save(figure, path)
 
 
-def arms(table: pd.DataFrame, path: Path, *, note: str = "") -> None:
-    """WAR and UAR of every arm, one panel a data set.
-
-    Args:
-        table: columns `dataset`, `arm`, `WAR`, `UAR` in [0, 1], a row per data set and arm.
-        note: shown below, for example that the data are synthetic.
-    """
-    datasets = list(dict.fromkeys(table["dataset"]))
-    figure = Figure(figsize=(4.2 * len(datasets), 3.2), layout="constrained")
-    for axes, dataset in zip(np.ravel(figure.subplots(1, len(datasets))), datasets, strict=True):
-        rows = table[table["dataset"] == dataset]
-        width = 0.8 / len(rows)
-        for place, row in enumerate(rows.itertuples()):
-            at = np.arange(2) + (place - (len(rows) - 1) / 2) * width
-            bars = axes.bar(at, [row.WAR, row.UAR], width * 0.92, label=row.arm, color=ARM_COLOURS[place % 6])
-            axes.bar_label(bars, fmt=lambda value: f"{100 * value:.1f}", fontsize=8, color=INK)
-        axes.set_xticks([0, 1], ["WAR", "UAR"])
-        axes.set_ylim(0, 1)
-        axes.axhline(1 / len(EMOTIONS), color=QUIET, linewidth=0.8, linestyle=":")
-        axes.set_title(dataset, fontsize=10, loc="left")
-        axes.legend(frameon=False, fontsize=8, ncols=len(rows))
-        axes.set_yticks([])
-        _bare(axes)
-    if note:
-        figure.supxlabel(note, fontsize=8, color=QUIET)
-    _save(figure, path)
-
-
 def aligned_faces(index: pd.DataFrame, root: Path, path: Path, *, clips: int = 16, frames: int = 8) -> None:
     """A sheet of aligned faces: a row a clip, frames over time; interpolated frames have a yellow edge.
 

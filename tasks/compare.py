@@ -44,7 +44,8 @@ def find(names: Sequence[str], pipelines: Sequence[Pipeline], dataset: str | Non
 
     Args:
         names: each the id of a run, or PIPELINE/ARM or PIPELINE/NETWORK/ARM: all folds and seeds of that arm in the
-            latest run of the pipeline that has it.
+            latest run of the pipeline that has it. Where the pipeline trains it on several data sets, those count that
+            were trained on `dataset`, or else on the pipeline's own.
         pipelines: the configuration's.
         dataset: whose clips; None for those that the first run was trained on.
 
@@ -52,7 +53,7 @@ def find(names: Sequence[str], pipelines: Sequence[Pipeline], dataset: str | Non
         InputError: a name stands for nothing, or its runs were not evaluated on the data set.
     """
     by_name = {pipeline.name: pipeline for pipeline in pipelines}
-    found = {name: _runs(name, by_name) for name in names}
+    found = {name: _runs(name, by_name, dataset) for name in names}
     wanted = dataset or next(iter(found.values()))[1][0].data.tags["dfer.dataset"]
     return [
         Compared(name, len(runs), _predictions(name, client, runs, wanted)) for name, (client, runs) in found.items()
@@ -75,7 +76,7 @@ def pairs(compared: Sequence[Compared]) -> list[tuple[Compared, Compared, Compar
     return [(first, second, c, {"war": next(corrected), "uar": next(corrected)}) for first, second, c in made]
 
 
-def _runs(name: str, pipelines: dict[str, Pipeline]) -> tuple[MlflowClient, list[Run]]:
+def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tuple[MlflowClient, list[Run]]:
     if "/" not in name:
         for uri in dict.fromkeys(pipeline.tracking_uri for pipeline in pipelines.values()):
             client = MlflowClient(uri)
@@ -94,8 +95,16 @@ def _runs(name: str, pipelines: dict[str, Pipeline]) -> tuple[MlflowClient, list
     runs = client.search_runs([experiment.experiment_id], f"{tags} and status = 'FINISHED'") if experiment else []
     if not runs:
         raise InputError(f"{name}: no finished run of {model} with the arm {arm}; run it with: dfer run {pipeline}")
+    trained_on = {run.data.tags["dfer.dataset"] for run in runs}
+    home = dataset if dataset in trained_on else pipelines[pipeline].dataset
+    runs = [run for run in runs if run.data.tags["dfer.dataset"] == home or home not in trained_on]
     latest = runs[0].data.tags["mlflow.parentRunId"]
-    return client, [run for run in runs if run.data.tags["mlflow.parentRunId"] == latest]
+    chosen = [run for run in runs if run.data.tags["mlflow.parentRunId"] == latest]
+    kinds = {(run.data.tags["dfer.dataset"], run.data.tags["dfer.fold"], run.data.tags["dfer.seed"]) for run in chosen}
+    if len(kinds) < len(chosen):
+        ids = ", ".join(run.info.run_id for run in chosen)
+        raise InputError(f"{name}: several trainings of this name with different settings; give their ids: {ids}")
+    return client, chosen
 
 
 def _predictions(name: str, client: MlflowClient, runs: Sequence[Run], dataset: str) -> pd.DataFrame:

@@ -111,8 +111,8 @@ class Page:
 
 def assemble(content: ReportContent, numbers: ReportNumbers) -> Page:
     """The report's parts in their order."""
-    # frames in another order are an audit of the same model, not another way to use it
-    arms = [arm for arm in numbers.arms if arm.result.frames == "in order"]
+    # other orders of frames and epochs chosen on the test fold are audits of the same model, not other ways to use it
+    arms = [arm for arm in numbers.arms if arm.result.frames == "in order" and not arm.chosen_on_test]
     sets = list(dict.fromkeys(arm.result.evaluated_on for arm in arms))
     by_set = {name: [arm for arm in arms if arm.result.evaluated_on == name] for name in sets}
     synthetic = {facts.name for facts in content.datasets if facts.synthetic}

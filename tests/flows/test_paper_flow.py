@@ -160,6 +160,9 @@ def test_runs_are_found_by_name_and_compared(paper, plan, run_demo):
     right = [(one.predictions["prediction"] == one.predictions["label"]).mean() for one in (hard, midas)]
     assert comparison.differences["war"].estimate == pytest.approx(right[1] - right[0])
     assert corrected["war"] >= comparison.p_values["war"]
+    # the same arm is trained on two data sets; --on chooses, and otherwise the pipeline's own counts
+    (elsewhere,) = find(["paper-demo/hard"], [plan], "demo-ferv39k")
+    assert set(elsewhere.predictions["dataset"]) == {"demo-ferv39k"}
     client = MlflowClient(plan.tracking_uri)
     experiment = client.get_experiment_by_name("paper-demo").experiment_id
     run = client.search_runs([experiment], "tags.`dfer.arm` = 'midas-hard'")[0]
