@@ -67,8 +67,7 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run and how long it took before.")] = False,
 ) -> None:
     """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
-    loaded = load_pipeline(pipeline, config, overrides)  # mistakes are found before anything heavy is loaded
-    loaded = loaded.only(only) if only else loaded
+    loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
     if plan:
         _print_forecast(loaded)
         return
@@ -93,8 +92,8 @@ def _print_forecast(pipeline: Pipeline) -> None:
     seen = forecast(pipeline)
     stages = _table("Stages", "stage", "there", "to run", "as long as before")
     for name, stage in seen.stages.items():
-        unknown = f", {stage.unmeasured} never measured here" if stage.unmeasured else ""
-        duration = f"{_duration(stage.seconds)}{unknown}" if stage.to_run else ""
+        unmeasured = f", {stage.unmeasured} never measured here" if stage.unmeasured else ""
+        duration = f"{_duration(stage.seconds)}{unmeasured}" if stage.to_run else ""
         stages.add_row(name, str(stage.there), str(stage.to_run), duration)
     out.print(stages)
     trainings = _table("Trainings", "table or figure", "trainings", "there")
@@ -103,9 +102,11 @@ def _print_forecast(pipeline: Pipeline) -> None:
     out.print(trainings)
     for note in seen.notes:
         out.print(note)
-    out.print(
-        f"{pipeline.name}: about {_duration(seen.seconds)} of what has been measured here before; nothing was run"
-    )
+    if unknown := sum(stage.unmeasured for stage in seen.stages.values()):
+        said = f"at least {_duration(seen.seconds)}, and {unknown} tasks the like of which was never measured here"
+    else:
+        said = f"about {_duration(seen.seconds)}, as measured here before"
+    out.print(f"{pipeline.name}: {said}. Nothing was run.", soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:
@@ -321,7 +322,7 @@ def compare(
             )
             out.print(f"  {sentence}", markup=False, soft_wrap=True)
         out.print(
-            f"  only the first is right about {only.only_a} clips, only the second about {only.only_b} "
+            f"  only {second.name} is right about {only.only_b} clips, only {first.name} about {only.only_a} "
             f"(McNemar's test, p = {only.p_value:.2g})",
             soft_wrap=True,
         )
@@ -357,7 +358,10 @@ def analyse_votes(
     clips = load_clips(
         settings.layout, config.resolve().parent / settings.root, dataset=dataset, source=settings.source
     )
-    said = analyse(clips, folder, title=dataset)
+    try:
+        said = analyse(clips, folder, title=dataset)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
     out.print((folder / "votes.md").read_text(), markup=False, highlight=False, soft_wrap=True)
     out.print(f"{said['clips']} clips; the pictures are in {folder}")
 
@@ -383,12 +387,17 @@ def _check_data(pipeline: Pipeline) -> None:
     """What the ingest stage will say of the pipeline's data sets. Raises Exit if one of them cannot be used."""
     from dfer.datasets import inspect
 
-    fatal = False
+    fatal, allowed = False, pipeline.settings.shards.max_failed_share
     for name, dataset in pipeline.datasets.items():
         if not dataset.generated:
-            _, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
+            clips, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
             out.print(report.as_text(), markup=False, highlight=False, soft_wrap=True)
             fatal = fatal or report.fatal
+            if (missing := int((clips["source_size"] < 0).sum())) > allowed * len(clips):
+                out.print(
+                    f"ERROR more files are missing ({missing}) than shards.max_failed_share allows ({allowed:.0%})"
+                )
+                fatal = True
     if fatal:
         raise typer.Exit(1)
 

@@ -269,8 +269,12 @@ def stage_settings(overrides: Sequence[str]) -> StageSettings:
     return settings
 
 
-def load_pipeline(name: str, path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> Pipeline:
+def load_pipeline(
+    name: str, path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = (), only: Sequence[str] = ()
+) -> Pipeline:
     """One pipeline, ready to run: resolved, and its data sets and model files looked for.
+
+    `only`: the tables and figures that are asked for, and what they need; all of them if none is named.
 
     Raises:
         ConfigError: everything that is wrong in the file, an unknown name, or paths that do not exist.
@@ -280,10 +284,11 @@ def load_pipeline(name: str, path: Path = DEFAULT_CONFIG, overrides: Sequence[st
     if name not in by_name:
         message = f"no such pipeline{_suggest(name, by_name)}; there are {', '.join(by_name)}"
         raise ConfigError(path, [Problem(None, f"pipelines.{name}", message)])
-    problems = missing_paths(by_name[name], path, overrides)
+    pipeline = by_name[name].only(only) if only else by_name[name]
+    problems = missing_paths(pipeline, path, overrides)
     if problems:
         raise ConfigError(path, problems)
-    return by_name[name]
+    return pipeline
 
 
 def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> list[Problem]:
@@ -586,6 +591,15 @@ def _dangling_names(name: str, pipeline: Tree, tree: Tree, lines: Mapping[KeyPat
     if pipeline.get("dataset") in _names(pipeline.get("cross_datasets")):
         message = f"{pipeline['dataset']} is what is trained on: it is evaluated on anyway, on the fold left out"
         complain((*here, "cross_datasets"), message)
+    seeds = pipeline.get("seeds")
+    for seed, times in Counter(map(str, seeds if isinstance(seeds, list) else [])).items():
+        if times > 1:
+            complain((*here, "seeds"), f"{seed} is named twice")
+    experiments = [_mapping(value) for value in _mapping(pipeline.get("experiments")).values()]
+    asked = {str(value.get(key)) for value in experiments for key in ("dataset", "evaluate_on")}
+    for meant in stand_ins:
+        if meant not in asked:
+            complain((*here, "stand_ins", str(meant)), f"no experiment names {meant!r}{_suggest(str(meant), asked)}")
     for entry, value in _mapping(pipeline.get("experiments")).items():
         for key, section in (("dataset", "datasets"), ("evaluate_on", "datasets"), ("arms", "arms")):
             used = _mapping(value).get(key)

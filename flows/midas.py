@@ -22,7 +22,7 @@ from dfer.store import Made
 from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
-from tasks.ingest import clips_of, ingest, rows_of
+from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.report import write_report
 from tasks.stage import Slots
 from tasks.tracking import PipelineTracking
@@ -58,19 +58,21 @@ def midas(
         overrides: KEY.PATH=VALUE pairs that win over the file, for example train.epochs=2.
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
     """
-    plan = load_pipeline(pipeline, Path(config), overrides or ())
-    plan = plan.only(only) if only else plan
+    plan = load_pipeline(pipeline, Path(config), overrides or (), only or ())
     slots = Slots(plan)
 
     generated = any(dataset.generated for dataset in plan.datasets.values())
     demo_data = make_demo_data.submit(plan).result() if generated else None
     ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
-    rows = {experiment.name: rows_of(experiment, ingested) for experiment in plan.experiments}
+    clips = {name: clips_of(made) for name, made in ingested.items()}
+    rows = {experiment.name: rows_of(experiment, clips[experiment.dataset]) for experiment in plan.experiments}
     evaluations = evaluations_of(row for table in rows.values() for row in table)
     trainings = trainings_of(evaluations)
 
     # what is only counted, as votes are, needs no faces
     seen = [name for name in plan.datasets if any(name in (e.dataset, e.training.dataset) for e in evaluations)]
+    for name in seen:
+        refuse_missing_files(plan, name, clips[name])
     detector = fetch_detector.submit(plan).result() if seen else ""
     shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in seen}
     indexes = all_of({name: index_shards.submit(plan, name, ingested[name], shards[name]) for name in seen})

@@ -94,7 +94,10 @@ def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tup
     tags = f"tags.`dfer.kind` = 'arm' and tags.`dfer.arm` = '{arm}' and tags.`dfer.model` = '{model}'"
     runs = client.search_runs([experiment.experiment_id], f"{tags} and status = 'FINISHED'") if experiment else []
     if not runs:
-        raise InputError(f"{name}: no finished run of {model} with the arm {arm}; run it with: dfer run {pipeline}")
+        every = client.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'") if experiment else []
+        known = sorted({f"{run.data.tags['dfer.model']}/{run.data.tags['dfer.arm']}" for run in every})
+        there = f"there are {', '.join(known)}" if known else f"run it with: dfer run {pipeline}"
+        raise InputError(f"{name}: no finished run of {model} with the arm {arm}; {there}")
     trained_on = {run.data.tags["dfer.dataset"] for run in runs}
     home = dataset if dataset in trained_on else pipelines[pipeline].dataset
     runs = [run for run in runs if run.data.tags["dfer.dataset"] == home or home not in trained_on]

@@ -87,16 +87,19 @@ def forecast(pipeline: Pipeline) -> Forecast:
         made = look.at("demo-data", demo_data.recipe(pipeline), look.measured.demo_data(pipeline.demo_data.clips))
     clips = {name: _clips(look, name, made) for name in pipeline.datasets}
     tables = {name: table for name, (table, _) in clips.items()}
-    rows = {experiment.name: _rows(experiment, tables) for experiment in pipeline.experiments}
+    rows = {experiment.name: _rows(experiment, tables[experiment.dataset]) for experiment in pipeline.experiments}
     evaluations = evaluations_of(row for table in rows.values() for row in table)
     trainings = trainings_of(evaluations)
     seen = [name for name in pipeline.datasets if any(name in (e.dataset, e.training.dataset) for e in evaluations)]
+    for name in seen:
+        if (table := tables[name]) is not None:
+            ingest.refuse_missing_files(pipeline, name, table)
     indexes = {name: _index(look, name, tables[name]) for name in seen}
     models = {training: _model(look, training, clips[training.dataset], indexes) for training in trainings}
     for evaluation in evaluations:
         inputs = models[evaluation.training], clips[evaluation.dataset][1], indexes[evaluation.dataset]
         whole = evaluate.recipe(evaluation, *_outputs(inputs)) if None not in inputs else None
-        look.at("evaluate", whole, look.measured.evaluation())
+        look.at("evaluate", whole, look.measured.evaluation(evaluation.training))
     needed = {
         name: (len(own), sum(models[training] is not None for training in own))
         for name, table in rows.items()
@@ -120,10 +123,9 @@ def _clips(look: _Look, name: str, made: Output | None) -> tuple[pd.DataFrame | 
     return clips, look.at("ingest", ingest.recipe(look.pipeline, name, clips, report, made), 0.0)
 
 
-def _rows(experiment: Experiment, tables: Mapping[str, pd.DataFrame | None]) -> list[Row]:
-    table = tables[experiment.dataset]
-    # of a set that is not made yet, the layouts of the demo data decide: only DFEW's has folds
-    return experiment.rows(has_folds=table is None or bool(table["fold"].notna().any()))
+def _rows(experiment: Experiment, clips: pd.DataFrame | None) -> list[Row]:
+    # of a set that is not made yet it is not known whether it has folds or splits: with one fold it is the same
+    return experiment.rows(has_folds=True) if clips is None else ingest.rows_of(experiment, clips)
 
 
 def _index(look: _Look, name: str, clips: pd.DataFrame | None) -> Output | None:
@@ -131,8 +133,9 @@ def _index(look: _Look, name: str, clips: pd.DataFrame | None) -> Output | None:
         return look.at("index", None, 0.0)
     detector = sha256(detector_file(look.pipeline.settings.detection.model))
     shards = [
-        look.at("align", align.align_recipe(look.pipeline, part, detector), look.measured.alignment(len(part)))
+        look.at("align", recipe, look.measured.alignment(recipe, len(part)))
         for part in align.split_into_shards(clips, look.pipeline.settings.shards.clips_per_shard)
+        for recipe in [align.align_recipe(look.pipeline, part, detector)]
     ]
     whole = align.index_recipe(name, _outputs(shards)) if None not in shards else None
     return look.at("index", whole, 0.0)
@@ -166,23 +169,32 @@ class _Measured:
         }
 
     def demo_data(self, clips: int) -> float | None:
-        return self._each("demo-data", clips, lambda manifest: manifest["key"]["clips"])
+        return self._median(self._manifests["demo-data"], clips, lambda manifest: manifest["key"]["clips"])
 
-    def alignment(self, clips: int) -> float | None:
-        return self._each("align", clips, lambda manifest: manifest["counts"]["given"])
+    def alignment(self, recipe: Recipe, clips: int) -> float | None:
+        """By what was measured with the same settings."""
 
-    def evaluation(self) -> float | None:
-        return self._each("evaluate", 1, lambda _: 1)
+        def settings(key: Mapping[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in key.items() if name != "clips"}
+
+        same = [m for m in self._manifests["align"] if settings(m["key"]) == settings(recipe.key)]
+        return self._median(same, clips, lambda manifest: manifest["counts"]["given"])
+
+    def evaluation(self, training: Training) -> float | None:
+        """By what was measured for the same network, size and number of frames, whatever the number of clips."""
+        models = {m["hash"] for m in self._same_network(training)}
+        same = [m for m in self._manifests["evaluate"] if m["made_from"][0]["hash"] in models]
+        return self._median(same, 1, lambda _: 1)
+
+    def _same_network(self, training: Training) -> list[dict[str, Any]]:
+        like = (training.settings.model.model_dump(mode="json"), training.settings.sampling.model_dump(mode="json"))
+        return [m for m in self._manifests["train"] if (m["key"]["model"], m["key"]["sampling"]) == like]
 
     def training(self, training: Training, clips: int) -> float | None:
         """By what was measured for the same network, size and number of frames."""
-        like = (training.settings.model.model_dump(mode="json"), training.settings.sampling.model_dump(mode="json"))
-        same = [m for m in self._manifests["train"] if (m["key"]["model"], m["key"]["sampling"]) == like]
+        same = self._same_network(training)
         work = clips * training.settings.train.epochs
         return self._median(same, work, lambda manifest: manifest["counts"]["clips"] * manifest["counts"]["epochs"])
-
-    def _each(self, stage: str, work: float, units: Any) -> float | None:
-        return self._median(self._manifests[stage], work, units)
 
     @staticmethod
     def _median(manifests: list[dict[str, Any]], work: float, units: Any) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -83,21 +82,49 @@ def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> M
     return shown(ensure(pipeline, recipe(pipeline, dataset, clips, report, made_here), work))
 
 
-def rows_of(experiment: Experiment, ingested: Mapping[str, Made]) -> list[Row]:
+class MissingFilesError(RuntimeError):
+    """More of a data set's files are not there than allowed."""
+
+
+def refuse_missing_files(pipeline: Pipeline, dataset: str, clips: pd.DataFrame) -> None:
+    """Stop before any face is looked for where too many clips have no file.
+
+    Raises:
+        MissingFilesError: more clips are listed and not there than `shards.max_failed_share` allows to fail.
+    """
+    missing, allowed = int((clips["source_size"] < 0).sum()), pipeline.settings.shards.max_failed_share
+    if missing > allowed * len(clips):
+        raise MissingFilesError(
+            f"{dataset}: the files of {missing} of {len(clips)} clips are not there, more than the {allowed:.0%} that "
+            f"shards.max_failed_share allows. Fetch them, or have what was found listed with: "
+            f"dfer config check {pipeline.name}"
+        )
+
+
+def rows_of(experiment: Experiment, clips: pd.DataFrame) -> list[Row]:
     """The lines of an experiment's table, once it is known how its data set is divided.
 
     Raises:
-        ValueError: an arm wants votes and the data set has none.
+        ValueError: an arm wants votes that the data set does not have.
     """
-    counts = ingested[experiment.dataset].output.counts
-    if experiment.trains and not counts["with_votes"]:
-        soft = [name for name, arm in experiment.arms.items() if arm.labels == "soft" or arm.clips != "all"]
-        if soft:
+    if experiment.trains:
+        _refuse_missing_votes(experiment, clips["votes"].dropna())
+    return experiment.rows(has_folds=bool(clips["fold"].notna().any()))
+
+
+def _refuse_missing_votes(experiment: Experiment, votes: pd.Series) -> None:
+    fewest = min((sum(counts) for counts in votes), default=0)
+    for name, arm in experiment.arms.items():
+        if votes.empty and (arm.labels == "soft" or arm.clips != "all"):
             raise ValueError(
-                f"{experiment.name}: {experiment.dataset} has no votes, which {', '.join(soft)} need; choose arms with "
+                f"{experiment.name}: {experiment.dataset} has no votes, which {name} needs; choose arms with "
                 "labels: hard for it"
             )
-    return experiment.rows(has_folds=counts["folds"] > 0)
+        if arm.votes is not None and arm.votes > fewest:
+            raise ValueError(
+                f"{experiment.name}: {name} takes {arm.votes} votes of each clip, but {experiment.dataset} has clips "
+                f"with {fewest}; set arms.{name}.votes to at most that"
+            )
 
 
 def clips_of(ingested: Made) -> pd.DataFrame:

@@ -16,12 +16,13 @@ from prefect.cache_policies import NO_CACHE
 
 from dfer import report, results
 from dfer.analysis.published import load as load_published
+from dfer.catalogue import network
 from dfer.config import Pipeline
 from dfer.evaluation import read_predictions
 from dfer.experiments import Evaluation, Experiment, Row, Training, trainings_of
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
-from dfer.settings import ModelSettings, TrainSettings
+from dfer.settings import StageSettings
 from dfer.store import Made, Recipe
 from tasks.evaluate import log_evaluation
 from tasks.ingest import clips_of
@@ -94,7 +95,7 @@ def _runs(trained: Mapping[Training, Made], scored: Mapping[Evaluation, Made], t
     for training, model in trained.items():
         run = TrackedRun.read(model.output.path)
         if run is None or not tracking.belongs(run):
-            run = tracking.copy_of(run, training)
+            run = tracking.copy_of(run, training, model.output.path)
             # also what this pipeline run was the first to evaluate the earlier model on
             for evaluation, made in scored.items():
                 if evaluation.training == training:
@@ -120,7 +121,7 @@ def _content(
     return ReportContent(
         pipeline=pipeline.name,
         description=pipeline.description,
-        reduced=_reduced(pipeline),
+        reduced=_reduced(pipeline, ingested),
         experiments=tuple(
             ExperimentResult(
                 name=experiment.name,
@@ -148,7 +149,7 @@ def _content(
         versions={name: version or "unknown" for name, version in versions().items()},
         stages=store_of(pipeline).root,
         created=time.strftime("%Y-%m-%d %H:%M"),
-        links={"runs in MLflow": parent.page},
+        links={"runs in MLflow" + ("" if parent.uri.startswith("http") else " (make ui starts it)"): parent.page},
     )
 
 
@@ -184,21 +185,37 @@ def _arm(
     )
 
 
-def _reduced(pipeline: Pipeline) -> str:
+def _reduced(pipeline: Pipeline, ingested: Mapping[str, Made]) -> str:
     """How this falls short of the paper's own experiments (section 4.3); empty if it does not."""
-    settings, paper, network = pipeline.settings, TrainSettings(), ModelSettings()
+    settings, paper = pipeline.settings, StageSettings()
     said = []
+    if any(dataset.generated for dataset in pipeline.datasets.values()):
+        said.append(", ".join(f"{made.output.counts['clips']} clips of {name}" for name, made in ingested.items()))
     if len(pipeline.folds) < 5:
         said.append(f"{len(pipeline.folds)} of 5 folds")
-    if settings.train.epochs < paper.epochs:
-        said.append(f"{settings.train.epochs} epochs instead of {paper.epochs}")
-    if settings.model.width < network.width:
-        said.append(f"networks of {settings.model.width:g} times the width")
-    if settings.model.input_size < 224:
-        said.append(f"frames of {settings.model.input_size} pixels instead of 224")
+    if settings.train.epochs < paper.train.epochs:
+        said.append(f"{settings.train.epochs} epochs instead of {paper.train.epochs}")
+    if (settings.train.optimizer, settings.train.schedule) != (paper.train.optimizer, paper.train.schedule):
+        said.append(f"{settings.train.optimizer} and {settings.train.schedule} instead of SGD and cosine")
+    for name, of_network in {m: s for e in pipeline.experiments for m, s in e.settings.items()}.items():
+        said += _reduced_network(name, of_network)
+    uses_groups = any(arm.clips != "all" for experiment in pipeline.experiments for arm in experiment.arms.values())
+    if uses_groups and settings.groups.clear_above != paper.groups.clear_above:
+        said.append(f"clear expressions above {settings.groups.clear_above:g} instead of {paper.groups.clear_above:g}")
+    return "; ".join(said)
+
+
+def _reduced_network(name: str, settings: StageSettings) -> list[str]:
+    own, said = network(name), []
+    if settings.model.width < 1:
+        said.append(f"{settings.model.width:g} of its width")
+    if settings.sampling.num_segments < own.num_segments:
+        said.append(f"{settings.sampling.num_segments} frames instead of {own.num_segments}")
+    if settings.model.input_size < own.input_size:
+        said.append(f"{settings.model.input_size} pixels instead of {own.input_size}")
     if settings.model.pretrained is None:
-        said.append("no pretrained weights")
-    return ", ".join(said)
+        said.append("not pretrained")
+    return [f"{name} with {', '.join(said)}"] if said else []
 
 
 def failures(counts: dict[str, int]) -> str:
@@ -214,10 +231,10 @@ def public_name(pipeline: Pipeline) -> str:
 
 def _publish(pipeline: Pipeline, made: Made) -> None:
     """The latest report under a name that a person finds, and in Prefect."""
+    # also a report that was there already: another one of this name may have been asked for since
     public = pipeline.work_dir / "reports" / public_name(pipeline)
-    if made.executed or not public.exists():
-        shutil.rmtree(public, ignore_errors=True)
-        shutil.copytree(made.output.path, public, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
+    shutil.rmtree(public, ignore_errors=True)
+    shutil.copytree(made.output.path, public, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
     create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
     page = (public / "report.html").resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")

@@ -145,12 +145,16 @@ class PipelineTracking:
             return False
         return run.client.get_run(run.run_id).data.tags.get("mlflow.parentRunId") == self.parent().run_id
 
-    def copy_of(self, run: TrackedRun | None, training: Training) -> TrackedRun:
-        """A child run that stands for an arm trained in an earlier pipeline run: its last values, without its model."""
+    def copy_of(self, run: TrackedRun | None, training: Training, folder: Path) -> TrackedRun:
+        """A child run that stands for an arm trained in an earlier pipeline run, whose output is in `folder`: its last
+        values and its curves, without its model."""
         copy = self.arm_run(training)
         if run is not None:
             metrics = run.client.get_run(run.run_id).data.metrics
             copy.log(metrics)
+            for name in ("learning_curves.png", "batch.jpg", "history.json"):
+                if (folder / name).exists():
+                    copy.log_artifact(folder / name)
             copy.client.set_tag(copy.run_id, "dfer.trained_in_run", run.run_id)
             copy.client.set_tag(copy.run_id, "mlflow.note.content", f"Trained earlier: see run {run.page}")
         copy.close()

@@ -81,6 +81,37 @@ def test_what_cannot_be_done_ends_with_status_2_and_says_why(monkeypatch, capsys
     assert "Traceback" not in text
 
 
+def test_a_folder_that_cannot_be_written_is_said(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    root = crema_d(tmp_path / "CREMA-D")
+    where = ["--out", str(tmp_path / "file"), "--set", f"datasets.crema-d.root={root}"]
+    status, text = dfer(monkeypatch, capsys, "analyse", "votes", "crema-d", *where)
+    assert status == 2
+    assert "choose another --out" in text.replace("\n", " ")
+
+
+def test_a_set_whose_videos_are_missing_cannot_run(monkeypatch, capsys, tmp_path):
+    where = ["--set", f"datasets.crema-d.root={crema_d(tmp_path / 'CREMA-D')}", "--set", "model.pretrained=null"]
+    status, text = dfer(monkeypatch, capsys, "config", "check", "crema-d", *where)
+    assert status == 1
+    assert "more files are missing (7442) than shards.max_failed_share allows" in text.replace("\n", " ")
+    status, text = dfer(monkeypatch, capsys, "run", "crema-d", "--plan", *where)
+    assert status == 1
+    assert "the files of 7442 of 7442 clips are not there" in text
+    # what is only counted needs no videos
+    status, text = dfer(monkeypatch, capsys, "run", "crema-d", "--plan", "--only", "figure-5", *where)
+    assert status == 0
+
+
+def test_a_table_alone_asks_for_its_own_data_sets(monkeypatch, capsys, tmp_path):
+    (tmp_path / "AFEW").mkdir()
+    where = ["--set", f"datasets.afew.root={tmp_path / 'AFEW'}", "--set", f"datasets.dfew.root={tmp_path / 'none'}"]
+    status, text = dfer(monkeypatch, capsys, "run", "paper", "--only", "table-2", "--plan", *where)
+    assert status == 2
+    assert "datasets.dfew.root" in text
+    assert "ferv39k" not in text
+
+
 def test_a_set_without_votes_has_none_to_analyse(monkeypatch, capsys, tmp_path):
     for split in ("Train_AFEW", "Val_AFEW"):
         (tmp_path / "AFEW" / split / "Happy").mkdir(parents=True)
@@ -96,7 +127,7 @@ def test_a_forecast_runs_and_writes_nothing(monkeypatch, capsys, tmp_path):
     status, text = dfer(monkeypatch, capsys, "run", "paper-demo", "--plan", "--set", f"work_dir={tmp_path / 'work'}")
     assert status == 0
     assert "24 never measured here" in text
-    assert "nothing was run" in text
+    assert "Nothing was run" in text
     assert not (tmp_path / "work").exists()
 
 

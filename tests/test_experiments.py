@@ -164,6 +164,8 @@ def test_only_what_is_asked_for_is_needed(tmp_path):
          "pipelines.less.experiments.second.settings.alignment", "put it under pipelines.less.settings"),
         ("title: Other,", "settings: {train: {epocs: 2}}, title: Other,", 33,
          "pipelines.less.experiments.second.settings.train.epocs", "did you mean epochs?"),
+        ("stand_ins: {afew: other}", "stand_ins: {afw: other}", 19, "pipelines.paper.stand_ins.afw", "names 'afw'"),
+        ("seeds: [0, 3]", "seeds: [3, 3]", 29, "pipelines.less.seeds", "3 is named twice"),
         ("hard: {labels: hard}", "hard: {labels: hard, votes: 3}", 8, "arms.hard", "but this arm has labels: hard"),
         ("soft: {labels: soft}", "soft: {labels: soft, alpha: 1}", 9, "arms.soft", "which only an arm with mixing"),
     ],

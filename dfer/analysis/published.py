@@ -73,6 +73,8 @@ def load(extra: Sequence[Path] = ()) -> dict[str, PublishedTable]:
     """
     tables: dict[str, PublishedTable] = {}
     for path in (_OWN, *extra):
+        if not path.is_file():
+            raise ValueError(f"{path} is no file; published: names files with results in the form of {_OWN.name}")
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

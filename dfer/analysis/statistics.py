@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from dfer.analysis.arm_table import labelled, right
 from dfer.labels import EMOTIONS
@@ -79,6 +80,7 @@ class Comparison:
         p_values: metric -> two-sided, from the same bootstrap; at least 2 / (draws + 1); nan without clips.
         clips: clips with a single label that both have.
         clips_left_out: those that only one of them has.
+        draws: resamples.
     """
 
     differences: Mapping[str, Interval]
@@ -86,7 +88,12 @@ class Comparison:
     mcnemar: McNemar
     clips: int
     clips_left_out: int
+    draws: int
     level: float = LEVEL
+
+    def at_floor(self, metric: str) -> bool:
+        """Whether no resample speaks against the difference: its p-value is only known to be so small or less."""
+        return self.p_values[metric] <= 2 / (self.draws + 1)
 
 
 def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Draws:
@@ -111,6 +118,30 @@ def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Dra
         {metric: float(scores[0]) for metric, scores in estimate.items()},
         {metric: np.ascontiguousarray(scores[:, 0]) for metric, scores in values.items()},
     )
+
+
+def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
+    """The recall of every emotion, as `bootstrap` estimates it, with Wilson's interval for a share.
+
+    The bootstrap has nothing to say where all clips of a class were right or all wrong: every resample is the same.
+    Several seeds count as one clip each, by the share of them that is right.
+
+    Raises:
+        ValueError: as `bootstrap`.
+    """
+    scores = _clip_scores(table, "the arm")
+    by_fold = scores.groupby([scores.index.get_level_values("fold"), "label"])["right"].mean()
+    recalls = by_fold.groupby(level="label").mean()
+    clips = scores.groupby(level="clip_id").mean().groupby("label")["right"]
+    right_clips, all_clips = clips.sum(), clips.size()
+    intervals = {}
+    for label, emotion in enumerate(EMOTIONS):
+        if label not in all_clips.index:
+            intervals[emotion] = Interval(float("nan"), float("nan"), float("nan"))
+            continue
+        low, high = proportion_confint(right_clips[label], all_clips[label], alpha=1 - LEVEL, method="wilson")
+        intervals[emotion] = Interval(float(recalls[label]), float(low), float(high))
+    return intervals
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Comparison:
@@ -148,7 +179,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int 
         p_values[metric] = _p_value(change)
     clips = both.index.unique("clip_id")
     every = one.index.unique("clip_id").union(other.index.unique("clip_id"))
-    return Comparison(differences, p_values, _mcnemar(samples), len(clips), len(every) - len(clips))
+    return Comparison(differences, p_values, _mcnemar(samples), len(clips), len(every) - len(clips), draws)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -180,7 +211,7 @@ def in_words(interval: Interval, name: str, *, corrected_p: float | None = None)
     if interval.low <= 0 <= interval.high:
         return f"{numbers}: could be chance"
     if corrected_p is not None and corrected_p > 1 - LEVEL:
-        return f"{numbers}: could be chance among so many comparisons (corrected p = {corrected_p:.2f})"
+        return f"{numbers}: could be chance after correction (corrected p = {corrected_p:.2g})"
     return f"{numbers}: real at {100 * LEVEL:.0f} %"
 
 

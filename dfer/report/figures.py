@@ -24,7 +24,6 @@ from dfer.sampling import segment_indices
 from dfer.shards import open_shard
 
 WIDTH = 3.7  # inches; at the page's scale as wide as a phone
-CHANCE = 1 / len(EMOTIONS)
 SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 DPI = 200
 CURVE_POINTS = 300  # more cannot be seen
@@ -53,7 +52,10 @@ def data_uri(content: bytes | str, kind: str) -> str:
 
 
 def intervals(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
-    """WAR and UAR of every arm with their 95 % intervals, the first arm on top."""
+    """WAR and UAR of every arm with their 95 % intervals, the first arm on top.
+
+    Dotted: what always answering the most frequent class would give, which for UAR is also chance.
+    """
     figure = Figure(figsize=(WIDTH, 1.0 + 0.26 * len(arms) * 2), layout="constrained")
     for axes, metric in zip(figure.subplots(2, 1, sharex=True), HEADLINES, strict=True):
         for place, arm in enumerate(arms):
@@ -63,11 +65,17 @@ def intervals(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
             axes.plot(100 * interval.estimate, place, "o", color=colour, markersize=5)
         axes.set_yticks(range(len(arms)), names)
         axes.set_ylim(len(arms) - 0.5, -0.5)
-        axes.axvline(100 * CHANCE, color=QUIET, linewidth=0.8, linestyle=":")
-        axes.set_title(f"{metric.upper()}, % (dotted: chance)", fontsize=8.5, loc="left")
+        axes.axvline(100 * _one_answer(arms[0], metric), color=QUIET, linewidth=0.8, linestyle=":")
+        axes.set_title(f"{metric.upper()}, % (dotted: always the most frequent class)", fontsize=8.5, loc="left")
         _bare(axes)
         axes.tick_params(axis="y", length=0)
     return figure
+
+
+def _one_answer(arm: ArmNumbers, metric: str) -> float:
+    """WAR or UAR of always answering the most frequent class."""
+    clips = arm.confusion.sum(axis=1)
+    return float(clips.max() / clips.sum()) if metric == "war" else 1 / int((clips > 0).sum())
 
 
 def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
@@ -175,7 +183,7 @@ def learning_curves(arm: ArmNumbers) -> Figure:
     loss.set_ylim(0, 1.08 * max(loss.dataLim.ymax, 0.1))
     right.set_title("right, %", fontsize=8.5, loc="left")
     right.set_ylim(0, 100)
-    right.axhline(100 * CHANCE, color=QUIET, linewidth=0.8, linestyle=":")
+    right.axhline(100 * _one_answer(arm, "uar"), color=QUIET, linewidth=0.8, linestyle=":")
     lines, labels = right.get_legend_handles_labels()
     unique = dict(zip(labels, lines, strict=True))
     if unique:

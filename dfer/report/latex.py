@@ -37,7 +37,9 @@ def table(given: Table) -> str:
     body = [_line(line, shown) for line in given.lines if line.kind == "own"]
     published = [_line(line, shown) for line in given.lines if line.kind == "published"]
     if published:
-        source = rf"\multicolumn{{{len(shown)}}}{{l}}{{\emph{{Published: {escaped(given.published_from)}}}}} \\"
+        source = (
+            rf"\multicolumn{{{len(shown)}}}{{l}}{{\emph{{Published, as cited: {escaped(given.published_from)}}}}} \\"
+        )
         body += [*([r"\midrule"] if body else []), source, *published]
     caption = " ".join(escaped(part) for part in (_sentence(given.title), *given.warnings, *given.notes))
     return "\n".join(

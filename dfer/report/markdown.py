@@ -23,9 +23,14 @@ def table(given: Table, *, titled: bool = True) -> str:
     for line in given.lines:
         cells = [_cell(cell) for cell in line.cells]
         if line.kind == "published":
-            cells[0] = f"*{cells[0]}*"
+            method = line.cells[0]
+            cells[0] = " ".join([f"*{escaped(method.text)}*", *(f"({escaped(source)})" for source in method.small)])
         lines.append(_row(cells, is_escaped=True))
-    published = [f"Rows in italics: {escaped(given.published_from)}."] if given.published_from else []
+    published = (
+        [f"Rows in italics are published, as cited; the table is {escaped(given.published_from)}."]
+        if given.published_from
+        else []
+    )
     parts = [
         f"**{escaped(given.title)}**" if titled else "",
         f"> **{escaped(' '.join(given.warnings))}**" if given.warnings else "",

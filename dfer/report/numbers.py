@@ -14,7 +14,7 @@ import pandas as pd
 from dfer.analysis import ambiguity, calibration, statistics, votes
 from dfer.analysis.statistics import Comparison, Interval
 from dfer.evaluation import ECE_BINS
-from dfer.labels import EMOTIONS, soft_labels
+from dfer.labels import soft_labels
 from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
 
 HEADLINES = ("war", "uar")
@@ -190,7 +190,7 @@ def _arm_numbers(result: ArmResult) -> ArmNumbers:
     voted = scored[[votes is not None and sum(votes) > 1 for votes in scored["votes"]]]
     return ArmNumbers(
         result=result,
-        intervals={name: draws.interval(name) for name in (*HEADLINES, *EMOTIONS)},
+        intervals={**{name: draws.interval(name) for name in HEADLINES}, **statistics.recall_intervals(table)},
         spread=statistics.spread(_per_run(result.runs)),
         confusion=np.sum([np.asarray(run.metrics["confusion_matrix"]) for run in result.runs], axis=0),
         scored=scored["clip_id"].nunique(),

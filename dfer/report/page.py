@@ -16,7 +16,7 @@ from dfer.report.content import ReportContent
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, HardClips, Pair, ReportNumbers
 from dfer.report.tables import Table, file_name, percent
 
-BRIEF = 4  # sentences an experiment at the top of the page
+BRIEF = 3  # sentences an experiment at the top of the page
 PER_CHART = len(figures.ARM_COLOURS)
 
 
@@ -62,11 +62,19 @@ class Sentence:
 
 @dataclass(frozen=True)
 class ExperimentPart:
-    """A section; `table` is None for a figure about votes, `comparisons` for fewer than two arms."""
+    """A section.
+
+    Attributes:
+        sentences: its strongest differences in words.
+        brief: those of them that no section before it has said.
+        table: None for a figure about votes.
+        comparisons: None for fewer than two arms.
+    """
 
     numbers: ExperimentNumbers
     anchor: str
     sentences: tuple[Sentence, ...]
+    brief: tuple[Sentence, ...]
     table: Table | None
     charts: tuple[Chart, ...]
     heat_maps: tuple[HeatMap, ...]
@@ -120,10 +128,11 @@ def assemble(content: ReportContent, numbers: ReportNumbers) -> Page:
     by_runs = sorted(numbers.arms, key=lambda arm: len(arm.result.runs))
     most = {(arm.result.name, arm.result.trained_on, arm.result.protocol): arm for arm in by_runs}
     trained = [arm for arm in numbers.arms if any(arm is other for other in most.values())]
+    said: set[tuple[int, int]] = set()
     return Page(
         content=content,
         arms=numbers.arms,
-        experiments=tuple(_experiment(experiment, numbers) for experiment in numbers.experiments),
+        experiments=tuple(_experiment(experiment, numbers, said) for experiment in numbers.experiments),
         calibration=tables.calibration(arms, synthetic=content.synthetic) if arms else None,
         reliability=tuple(_reliability(arm, place) for place, arm in enumerate(arms, 1)),
         ambiguity=tuple(
@@ -131,7 +140,7 @@ def assemble(content: ReportContent, numbers: ReportNumbers) -> Page:
             for name, given in by_set.items()
             if any(arm.voters for arm in given)
         ),
-        ambiguity_charts=tuple(chart for name, given in by_set.items() for chart in _ambiguity_charts(name, given)),
+        ambiguity_charts=tuple(_ambiguity_charts(numbers, arms)),
         learning=tuple(
             _learning(arm, place) for place, arm in enumerate(trained, 1) if any(run.history for run in arm.result.runs)
         ),
@@ -141,7 +150,8 @@ def assemble(content: ReportContent, numbers: ReportNumbers) -> Page:
     )
 
 
-def _experiment(numbers: ExperimentNumbers, report: ReportNumbers) -> ExperimentPart:
+def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, said: set[tuple[int, int]]) -> ExperimentPart:
+    """A section; `said` holds the pairs of arms that the sections before it have put into words, and gets its own."""
     result, arms = numbers.result, numbers.arms
     name = file_name(result.name)
     table = None
@@ -163,10 +173,14 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers) -> Experiment
         charts += [_class_distribution(name, dataset) for dataset in about]
     if result.show == "coexistence":
         heat_maps += [found for dataset in about if (found := _coexistence(name, dataset))]
+    strongest = numbers.pairs[:BRIEF]
+    new = [pair for pair in strongest if (id(pair.first), id(pair.second)) not in said]
+    said.update((id(pair.first), id(pair.second)) for pair in strongest)
     return ExperimentPart(
         numbers=numbers,
         anchor=name,
-        sentences=tuple(in_brief(pair, numbers) for pair in numbers.pairs[:BRIEF]),
+        sentences=tuple(in_brief(pair, numbers) for pair in strongest),
+        brief=tuple(in_brief(pair, numbers) for pair in new),
         table=table,
         charts=tuple(charts),
         heat_maps=tuple(heat_maps),
@@ -236,20 +250,26 @@ def _reliability(arm: ArmNumbers, place: int) -> Chart:
     )
 
 
-def _ambiguity_charts(dataset: str, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
-    shorts = tables.short_names(arms)
-    for number, start in enumerate(range(0, len(arms), PER_CHART), 1):
-        some, names = arms[start : start + PER_CHART], shorts[start : start + PER_CHART]
-        part = f"{file_name(dataset)}-{number}"
-        alt = "AURC: " + ", ".join(f"{name} {arm.aurc:.3f}" for name, arm in zip(names, some, strict=True))
-        yield Chart(
-            f"risk-coverage-{part}", f"{dataset}: risk by coverage (AURC)", alt, figures.risk_coverage(some, names)
-        )
-        voted = [(arm, name) for arm, name in zip(some, names, strict=True) if arm.voters]
-        if voted:
-            figure = figures.by_ambiguity(*zip(*voted, strict=True))
-            caption = f"{dataset}: WAR by the voters' disagreement"
-            yield Chart(f"ambiguity-{part}", caption, f"{caption}; the numbers are in the table", figure)
+def _ambiguity_charts(report: ReportNumbers, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
+    """Two charts a table: of its arms that are among `arms`, unless a table before it has shown all of them."""
+    shown: list[set[int]] = []
+    for experiment in report.experiments:
+        given = [arm for arm in experiment.arms if any(arm is other for other in arms)]
+        if not given or any({id(arm) for arm in given} <= before for before in shown):
+            continue
+        shown.append({id(arm) for arm in given})
+        title, shorts = experiment.result.title, tables.short_names(given)
+        for number, start in enumerate(range(0, len(given), PER_CHART), 1):
+            some, names = given[start : start + PER_CHART], shorts[start : start + PER_CHART]
+            part = f"{file_name(experiment.result.name)}-{number}"
+            alt = "AURC: " + ", ".join(f"{name} {arm.aurc:.3f}" for name, arm in zip(names, some, strict=True))
+            figure = figures.risk_coverage(some, names)
+            yield Chart(f"risk-coverage-{part}", f"{title}: risk by coverage (AURC)", alt, figure)
+            voted = [(arm, name) for arm, name in zip(some, names, strict=True) if arm.voters]
+            if voted:
+                figure = figures.by_ambiguity(*zip(*voted, strict=True))
+                caption = f"{title}: WAR by the voters' disagreement"
+                yield Chart(f"ambiguity-{part}", caption, f"{caption}; the numbers are in the table", figure)
 
 
 def _learning(arm: ArmNumbers, place: int) -> Chart:

@@ -17,6 +17,7 @@ from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair
 CHOSEN_ON_TEST = "†"
 MINUS = "\N{MINUS SIGN}"
 CHOSEN_ON_TEST_NOTE = "best epoch chosen on the test fold: too good"
+CHOSEN_BY_VALIDATION = "Epoch by validation: the best UAR on an inner part of the training folds."
 VALIDATION_NOTE = "(val): validation part; the labels of the test part are not public."
 SYNTHETIC = "Synthetic data, drawn by the pipeline itself: these numbers show that it works, not how good a method is."
 SYNTHETIC_PUBLISHED = "The published rows are about real clips and must never be compared with the synthetic ones."
@@ -100,7 +101,7 @@ def shortened(table: Table) -> Table:
     def short(line: Line) -> Line:
         cells = [replace(line.cells[place], small=line.cells[place].small[:1], url="") for place in kept]
         if line.kind == "published":
-            cells[0] = replace(cells[0], small=())
+            cells[0] = replace(cells[0], small=line.cells[0].small)
         return replace(line, cells=tuple(cells))
 
     notes = tuple(note for note in table.notes if not note.startswith("Published"))
@@ -122,9 +123,11 @@ def points(share: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
-def p_value(value: float) -> str:
-    """'< 0.001' or three decimals."""
-    return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def p_value(value: float, *, at_most: bool = False) -> str:
+    """'< 0.001' or three decimals, with '≤' where no more than that is known."""
+    if math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"≤ {value:.3f}" if at_most and value < 1 else f"{value:.3f}"
 
 
 def scores(experiment: ExperimentNumbers) -> Table:
@@ -141,7 +144,8 @@ def scores(experiment: ExperimentNumbers) -> Table:
     if published and experiment.synthetic:
         warnings.append(SYNTHETIC_PUBLISHED)
     notes = (
-        "In percent: mean over folds and seeds, 95 % intervals of a bootstrap over clips; ± is a standard deviation.",
+        "In percent: mean over folds and seeds; 95 % intervals, of a bootstrap over clips for UAR and WAR, Wilson's "
+        "for the classes; ± is a standard deviation.",
         *_protocol_notes(experiment.arms),
     )
     rows = published.rows if published else ()
@@ -169,7 +173,12 @@ def comparisons(experiment: ExperimentNumbers) -> Table:
                 (
                     Cell(versus(pair, experiment)),
                     *(_difference(comparison.differences[name]) for name in HEADLINES),
-                    *(Cell(p_value(pair.corrected[name]), value=pair.corrected[name]) for name in HEADLINES),
+                    *(
+                        Cell(
+                            p_value(pair.corrected[name], at_most=comparison.at_floor(name)), value=pair.corrected[name]
+                        )
+                        for name in HEADLINES
+                    ),
                     Cell(
                         p_value(comparison.mcnemar.p_value),
                         small=(f"{comparison.mcnemar.only_b} : {comparison.mcnemar.only_a}",),
@@ -375,8 +384,9 @@ def _flag(arm: ArmNumbers) -> str:
 
 
 def where(result: ArmResult) -> str:
-    """'trained on dfew, tested on afew (val)'."""
-    return f"{result.trained_on} → {result.evaluated_on} ({result.part})"
+    """'dfew → afew (val)': trained on, tested on, which part, and how the epoch was chosen if it is not the last."""
+    epoch = ", epoch by validation" if result.protocol == "validation" else ""
+    return f"{result.trained_on} → {result.evaluated_on} ({result.part}{epoch})"
 
 
 def spread_in_words(arm: ArmNumbers, metric: str) -> tuple[str, ...]:
@@ -429,6 +439,9 @@ def _runs(result: ArmResult) -> tuple[Link, ...]:
         words = [f"fold {run.fold}"] if run.fold is not None else []
         if len(seeds) > 1 or not words:
             words.append(f"seed {run.seed}")
+        best = run.training.get("best_on_test_fold")
+        if result.protocol == "paper" and best:
+            words.append(f"epoch {best['epoch']}")
         named.append(Link(", ".join(words), run.url))
     return tuple(named)
 
@@ -503,4 +516,5 @@ def flagged(arms: Sequence[ArmNumbers]) -> str:
 
 def _protocol_notes(arms: Sequence[ArmNumbers]) -> tuple[str, ...]:
     validation = VALIDATION_NOTE if any(arm.result.part == "val" for arm in arms) else ""
-    return tuple(note for note in (flagged(arms), validation) if note)
+    chosen = CHOSEN_BY_VALIDATION if any(arm.result.protocol == "validation" for arm in arms) else ""
+    return tuple(note for note in (flagged(arms), chosen, validation) if note)

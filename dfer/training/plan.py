@@ -91,13 +91,17 @@ def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFram
 
     training = clips[labelled & ~inner]
     if plan.arm.clips != "all":
+        candidates = training[aligned]
         training = expression_group(
-            training[aligned],
+            candidates,
             plan.arm.clips,
             clear_above=plan.groups.clear_above,
             size=plan.groups.size,
             seed=plan.train.seed,
         )
+        drawn = training["clip_id"].nunique()
+        left_out[f"not drawn into the {plan.arm.clips} group"] = len(candidates) - drawn
+        left_out["there again, over-sampled"] = len(training) - drawn
 
     def source(table: pd.DataFrame) -> ClipSource:
         return ClipSource(

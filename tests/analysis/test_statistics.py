@@ -10,10 +10,11 @@ from scipy.stats import binomtest
 from scipy.stats import bootstrap as scipy_bootstrap
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from dfer import metrics
 from dfer.analysis import statistics
-from dfer.analysis.statistics import METRICS, Interval, bootstrap, compare, holm, in_words, spread
+from dfer.analysis.statistics import METRICS, Interval, bootstrap, compare, holm, in_words, recall_intervals, spread
 from dfer.labels import EMOTIONS
 
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
@@ -231,6 +232,35 @@ def test_with_several_seeds_a_clip_is_for_the_arm_that_is_right_more_often() -> 
     assert (found.only_a, found.only_b) == (0, 2)
 
 
+def test_the_recall_of_a_class_that_is_all_wrong_has_an_interval_all_the_same() -> None:
+    arm = arm_from([0] * 10 + [1] * 40, [3] * 10 + [1] * 40)
+    found = recall_intervals(arm)
+    nothing, all_right = proportion_confint(0, 10, method="wilson"), proportion_confint(40, 40, method="wilson")
+    assert (found["happy"].estimate, found["sad"].estimate) == (0, 1)
+    assert (found["happy"].low, found["happy"].high) == pytest.approx(nothing, abs=1e-12)
+    assert (found["sad"].low, found["sad"].high) == pytest.approx(all_right)
+    assert np.isnan(found["fear"].estimate)
+    # of which the bootstrap knows nothing
+    assert bootstrap(arm, draws=100).interval("happy").high == 0 < 0.25 < found["happy"].high
+
+
+def test_recalls_are_those_that_the_bootstrap_estimates_and_seeds_are_no_more_clips() -> None:
+    arm = toy_arm(seeds=3)
+    found, estimate = recall_intervals(arm), bootstrap(arm, draws=10).estimate
+    assert {name: interval.estimate for name, interval in found.items()} == pytest.approx(
+        {name: estimate[name] for name in EMOTIONS}
+    )
+    again = recall_intervals(pd.concat([arm, arm.assign(seed=arm["seed"] + 10)]))
+    assert again["happy"] == found["happy"]
+
+
+def test_a_p_value_at_its_floor_is_known_to_be_one() -> None:
+    labels = [0, 1] * 60
+    right, wrong = arm_from(labels, labels), arm_from(labels, [2] * 120)
+    assert compare(wrong, right, draws=100).at_floor("war")
+    assert not compare(right, right, draws=100).at_floor("war")
+
+
 def test_holm_agrees_with_statsmodels_and_leaves_nan_out() -> None:
     p_values = [0.01, 0.04, 0.03, 0.5]
     assert holm(p_values) == pytest.approx([0.04, 0.09, 0.09, 0.5])
@@ -262,7 +292,7 @@ def test_holm_never_makes_a_p_value_smaller_and_keeps_their_order(p_values: list
         (
             Interval(0.019, 0.007, 0.031),
             0.12,
-            "+1.9 WAR [0.7, 3.1]: could be chance among so many comparisons (corrected p = 0.12)",
+            "+1.9 WAR [0.7, 3.1]: could be chance after correction (corrected p = 0.12)",
         ),
         (NOTHING, None, "WAR: no clips to compare"),
     ],

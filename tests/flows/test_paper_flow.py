@@ -186,10 +186,29 @@ def test_runs_that_cannot_be_found_are_said(paper, plan, name, dataset, message)
         find([name], [plan], dataset)
 
 
+def test_the_report_shown_is_that_of_the_last_command(paper, overrides, run_demo):
+    from flows.midas import midas
+
+    page = run_demo.work / "reports" / "paper-demo.figure-5" / "report.html"
+    first = page.read_text()
+    other = [*overrides, 'pipelines.paper-demo.experiments.figure-5.title="Another title"']
+    midas("paper-demo", str(CONFIG), other, ["figure-5"])
+    assert "Another title" in page.read_text()
+    assert executed(midas("paper-demo", str(CONFIG), overrides, ["figure-5"])) == {}
+    assert page.read_text() == first
+
+
+def test_more_votes_than_there_are_is_said_before_anything_is_trained(paper, overrides):
+    from flows.midas import midas
+
+    with pytest.raises(ValueError, match=r"annotators: soft-3-votes takes 99 votes .* has clips with 10"):
+        midas("paper-demo", str(CONFIG), [*overrides, "arms.soft-3-votes.votes=99"], ["annotators"])
+
+
 def test_arms_that_want_votes_are_refused_for_a_data_set_without(paper, overrides):
     from flows.midas import midas
 
-    with pytest.raises(ValueError, match=r"table-4: demo-ferv39k has no votes, which midas need"):
+    with pytest.raises(ValueError, match=r"table-4: demo-ferv39k has no votes, which midas needs"):
         midas(
             "paper-demo",
             str(CONFIG),
