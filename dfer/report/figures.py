@@ -66,7 +66,7 @@ def intervals(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
         axes.set_yticks(range(len(arms)), names)
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.axvline(100 * _one_answer(arms[0], metric), color=QUIET, linewidth=0.8, linestyle=":")
-        axes.set_title(f"{metric.upper()}, % (dotted: always the most frequent class)", fontsize=8.5, loc="left")
+        axes.set_title(f"{metric.upper()}, % (dotted: one class for all)", fontsize=8.5, loc="left")
         _bare(axes)
         axes.tick_params(axis="y", length=0)
     return figure
