@@ -10,7 +10,7 @@ import pandas as pd
 from dfer.evaluation import score
 from dfer.report.content import ArmResult, ReportContent
 
-_ARM = ["experiment", "model", "arm", "trained_on", "evaluated_on", "part", "protocol", "frames"]
+_ARM = ["experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part", "protocol", "frames"]
 
 
 def per_run(content: ReportContent) -> pd.DataFrame:
@@ -18,7 +18,7 @@ def per_run(content: ReportContent) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for experiment in content.experiments:
         for row in experiment.rows:
-            arm = {"experiment": experiment.name, **{name: getattr(row, name) for name in _ARM[1:]}}
+            arm = {"experiment": experiment.name, "show": experiment.show, **_named(row)}
             for run in row.runs:
                 numbers = {k: v for k, v in run.metrics.items() if isinstance(v, int | float)}
                 recalls = {f"recall_{emotion}": value for emotion, value in run.metrics["per_class_recall"].items()}
@@ -55,13 +55,18 @@ def summed_over_folds(content: ReportContent) -> pd.DataFrame:
     Only of what was tested on its own folds, two or more of them.
     """
     rows = [
-        {"experiment": experiment.name, **{name: getattr(row, name) for name in _ARM[1:]}, "seed": seed, **summed}
+        {"experiment": experiment.name, **_named(row), "seed": seed, **summed}
         for experiment in content.experiments
         for row in experiment.rows
         if row.trained_on == row.evaluated_on
         for seed, summed in _by_seed(row).items()
     ]
     return pd.DataFrame(rows)
+
+
+def _named(row: ArmResult) -> dict[str, str]:
+    """What tells an arm's row from the others of its experiment."""
+    return {name: getattr(row, name) for name in _ARM[2:]}
 
 
 def _by_seed(row: ArmResult) -> dict[int, dict[str, Any]]:
@@ -76,9 +81,12 @@ def _by_seed(row: ArmResult) -> dict[int, dict[str, Any]]:
 
 
 def as_text(table: pd.DataFrame) -> list[list[str]]:
-    """The summary as cells for a terminal: experiment, arm, where, percentages with their spread, clips scored."""
+    """The summary as cells for a terminal: experiment, arm, where, percentages with their spread, clips scored.
+
+    Figures are left out: what they show is in the tables.
+    """
     cells = []
-    for row in table.itertuples():
+    for row in table[table["show"] != "confusion"].itertuples():
         model = "" if row.model == "resnet18_tsm" else f"{row.model} "
         frames = "" if row.frames == "in order" else f", frames {row.frames}"
         chosen = " (best on the test fold)" if row.protocol == "paper" else ""
