@@ -179,7 +179,7 @@ def test_too_many_failed_clips_stop_the_pipeline_with_their_reasons(first, run_d
     from tasks.align import TooManyFailedError
 
     with pytest.raises(TooManyFailedError, match=r"demo-dfew: \d+ of \d+ clips .*no_face"):
-        run_demo("shards.max_failed_share=0.01")
+        run_demo("shards.max_failed_share=0.05")
 
 
 def test_a_data_set_that_cannot_be_used_stops_before_any_face_is_looked_for(prefect_server, tmp_path, first):
