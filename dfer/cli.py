@@ -302,6 +302,7 @@ def compare(
         raise InputError(f"two different runs or more are compared, found {', '.join(runs)}")
     _, known = read_config(config, overrides)
     from dfer.analysis import statistics
+    from dfer.labels import EMOTIONS
     from tasks.compare import find, pairs
 
     compared = find(runs, known, dataset)
@@ -321,11 +322,21 @@ def compare(
                 comparison.differences[metric], metric.upper(), corrected_p=corrected[metric]
             )
             out.print(f"  {sentence}", markup=False, soft_wrap=True)
+        by_emotion = (_recall_in_words(emotion, comparison.differences[emotion]) for emotion in EMOTIONS)
+        out.print(f"  recalls: {', '.join(filter(None, by_emotion))}", markup=False, highlight=False, soft_wrap=True)
         out.print(
             f"  only {second.name} is right about {only.only_b} clips, only {first.name} about {only.only_a} "
             f"(McNemar's test, p = {only.p_value:.2g})",
             soft_wrap=True,
         )
+
+
+def _recall_in_words(emotion: str, difference: Any) -> str:
+    """'happy +6.2 [-3.1, 15.4]'; nothing for a class without clips."""
+    if difference.estimate != difference.estimate:
+        return ""
+    low, middle, high = (100 * value for value in (difference.low, difference.estimate, difference.high))
+    return f"{emotion} {middle:+.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _with_interval(interval: Any) -> str:

@@ -68,7 +68,7 @@ class ExperimentPart:
         sentences: its strongest differences in words.
         brief: those of them that no section before it has said.
         table: None for a figure about votes.
-        comparisons: None for fewer than two arms.
+        comparisons, recalls: None for fewer than two arms.
     """
 
     numbers: ExperimentNumbers
@@ -79,6 +79,7 @@ class ExperimentPart:
     charts: tuple[Chart, ...]
     heat_maps: tuple[HeatMap, ...]
     comparisons: Table | None
+    recalls: Table | None
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,9 @@ class Page:
     def tables(self) -> Iterator[Table]:
         """Every table."""
         for experiment in self.experiments:
-            yield from (table for table in (experiment.table, experiment.comparisons) if table)
+            yield from (
+                table for table in (experiment.table, experiment.comparisons, experiment.recalls) if table is not None
+            )
         if self.calibration:
             yield self.calibration
         yield from self.ambiguity
@@ -185,6 +188,7 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, said: set[tup
         charts=tuple(charts),
         heat_maps=tuple(heat_maps),
         comparisons=tables.comparisons(numbers) if numbers.pairs else None,
+        recalls=tables.recall_differences(numbers) if numbers.pairs else None,
     )
 
 

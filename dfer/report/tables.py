@@ -204,6 +204,31 @@ def comparisons(experiment: ExperimentNumbers) -> Table:
     )
 
 
+def recall_differences(experiment: ExperimentNumbers) -> Table:
+    """The same pairs, class by class."""
+    return Table(
+        name=f"{file_name(experiment.result.name)}-recall-differences",
+        title=f"{experiment.result.title}: differences of the recall of each class",
+        columns=("arms", *EMOTIONS),
+        text_columns=1,
+        lines=tuple(
+            Line(
+                (
+                    Cell(versus(pair, experiment)),
+                    *(_difference(pair.comparison.differences[emotion]) for emotion in EMOTIONS),
+                )
+            )
+            for pair in experiment.pairs
+        ),
+        warnings=(SYNTHETIC,) if experiment.synthetic else (),
+        notes=(
+            "Percentage points with 95 % intervals of the paired bootstrap over clips, not corrected for being many. "
+            "An interval of no width means that no resample differs: both arms are all right or all wrong.",
+            *_protocol_notes(experiment.arms),
+        ),
+    )
+
+
 def temporal(experiment: ExperimentNumbers) -> Table:
     """Every order of frames at test time, with its difference to frames in order."""
     pairs = {id(pair.second): pair for pair in experiment.pairs}
@@ -469,6 +494,8 @@ def _score(arm: ArmNumbers, metric: str) -> Cell:
 
 
 def _difference(interval: Interval) -> Cell:
+    if math.isnan(interval.estimate):
+        return Cell("–", small=("no clips",))
     return Cell(
         points(interval.estimate),
         small=(f"[{points(interval.low)}, {points(interval.high)}]",),

@@ -11,6 +11,7 @@ from report_factory import aligned, arm, content, facts, toy_data
 from dfer import metrics
 from dfer.analysis import statistics
 from dfer.labels import EMOTIONS
+from dfer.report import tables
 from dfer.report.content import ExperimentResult, ReportContent
 from dfer.report.numbers import compute
 
@@ -160,3 +161,13 @@ def test_no_voters_no_numbers_about_voters(tmp_path: Path):
     assert numbers.arms[0].voters is None
     assert numbers.datasets[0].coexistence is None
     assert numbers.hardest[0].clips[0].voters is None
+
+
+def test_differences_of_recalls_are_those_of_the_two_arms(toy):
+    rows = (arm(aligned(toy), "resnet18_tsm/hard", skill=0.5), arm(aligned(toy), "resnet18_tsm/midas", skill=2.5))
+    (numbers,) = compute(report(toy, experiment(*rows))).experiments
+    (line,) = tables.recall_differences(numbers).lines
+    first, second = (row.runs[0].metrics["per_class_recall"] for row in rows)
+    for emotion, cell in zip(EMOTIONS, line.cells[1:], strict=True):
+        assert cell.value == pytest.approx(second[emotion] - first[emotion])
+        assert cell.low <= cell.value <= cell.high
