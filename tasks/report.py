@@ -29,7 +29,7 @@ from tasks.ingest import clips_of
 from tasks.stage import ensure, shown, store_of
 from tasks.tracking import PipelineTracking, TrackedRun, versions
 
-VERSION = 2
+VERSION = 3
 
 SYNTHETIC = (
     "Synthetic data, animated from a photograph: these numbers show that the pipeline runs, not how good a method is."
