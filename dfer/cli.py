@@ -119,8 +119,9 @@ def _duration(seconds: float) -> str:
 def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     import pandas as pd
 
+    from dfer.report.tables import SYNTHETIC
     from dfer.results import as_text
-    from tasks.report import SYNTHETIC, failures, public_name
+    from tasks.report import failures, public_name
     from tasks.tracking import TrackedRun
 
     stages = _table("Stages", "stage", "run", "was there", "seconds", "why")

@@ -31,10 +31,6 @@ from tasks.tracking import PipelineTracking, TrackedRun, versions
 
 VERSION = 3
 
-SYNTHETIC = (
-    "Synthetic data, animated from a photograph: these numbers show that the pipeline runs, not how good a method is."
-)
-
 Runs = Mapping[Training, TrackedRun]
 
 
@@ -149,6 +145,7 @@ def _content(
         versions={name: version or "unknown" for name, version in versions().items()},
         stages=store_of(pipeline).root,
         created=time.strftime("%Y-%m-%d %H:%M"),
+        num_segments=pipeline.settings.sampling.num_segments,
         links={"runs in MLflow" + ("" if parent.uri.startswith("http") else " (make ui starts it)"): parent.page},
     )
 

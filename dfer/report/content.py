@@ -137,7 +137,7 @@ class ReportContent:
     versions: Mapping[str, str]
     stages: Path
     created: str
-    num_segments: int = 8
+    num_segments: int = 8  # frames of a clip that are shown
     links: Mapping[str, str] = field(default_factory=dict)
 
     @property

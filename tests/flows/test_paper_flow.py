@@ -117,12 +117,15 @@ def test_a_table_alone_trains_nothing_that_it_does_not_show(paper, overrides):
 
 
 def test_the_best_epoch_on_the_test_fold_is_that_of_the_history(paper):
+    looked_at = 0
     for (model, frames, weights), predictions in evaluations(paper).items():
         (made,) = [made for made in paper.stages["train"] if made.output.hash == model]
         summary = json.loads((made.output.path / "history.json").read_text())["summary"]
         if frames == "in order" and weights == "best on the test fold":
             accuracy = (predictions["prediction"] == predictions["label"]).mean()
             assert accuracy == pytest.approx(summary["best_on_test_fold"]["war"])
+            looked_at += 1
+    assert looked_at == 2
 
 
 def test_the_order_of_frames_changes_what_is_predicted(paper):
