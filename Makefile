@@ -1,5 +1,6 @@
 # make demo      set-up, then the whole pipeline on the bundled demo data
 # make test      set-up, then lint, types and tests
+# make bench     set-up, then measure speed against what one would do otherwise (docs/benchmarks)
 # make ui        browse and compare the runs in MLflow, on loopback
 PYTHON ?= python3
 WORK   ?= work
@@ -10,7 +11,7 @@ READY  := .venv/.ready
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test test-slow ui clean
+.PHONY: setup demo test test-slow bench ui clean
 
 setup: $(READY)
 
@@ -31,6 +32,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
 
 ui: $(READY)
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(WORK))/mlflow/mlflow.db

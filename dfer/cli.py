@@ -54,6 +54,7 @@ def _examples(*lines: str) -> str:
         "dfer run demo --set mixing.alpha=0.2 --set train.epochs=8",
         "dfer run dfew-fold1 --set datasets.dfew.root=/mnt/DFEW --set train.device=cuda",
         "dfer run paper --plan",
+        "dfer run dfew-full --estimate",
         "dfer run paper --only table-5 --only figure-6",
     )
 )
@@ -65,14 +66,19 @@ def run(
         list[str], typer.Option("--only", metavar="NAME", help="A table or figure to make; repeat for more.")
     ] = [],  # noqa: B006
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run and how long it took before.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="As --plan, and try for some seconds what never ran here.")
+    ] = False,
 ) -> None:
     """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
     loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
-    if plan:
-        _print_forecast(loaded)
+    if plan or estimate:
+        _print_forecast(loaded, measure=estimate)
         return
     # Prefect would show a failing task with its traceback as well as what is said below
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if os.environ.get("DFER_DEBUG") else "CRITICAL")
+    # and its server that is stopped with the flow would speak of being stopped
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
     out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
     # the one place where the library reaches up: the command line is the way into the flows
     from flows.midas import midas
@@ -86,14 +92,22 @@ def run(
     _print_outcome(loaded, outcome)
 
 
-def _print_forecast(pipeline: Pipeline) -> None:
+def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
     from tasks.forecast import forecast
 
-    seen = forecast(pipeline)
-    stages = _table("Stages", "stage", "there", "to run", "as long as before")
+    if measure:
+        out.print("Trying what never ran here, some seconds each ...")
+    seen = forecast(pipeline, measure=measure)
+    if seen.trials:
+        tried = _table("Measured now", "what", "how fast", "on")
+        for trial in seen.trials:
+            tried.add_row(trial.what, trial.result, trial.device)
+        out.print(tried)
+    stages = _table("Stages", "stage", "there", "to run", "one after another")
     for name, stage in seen.stages.items():
+        now = f", {stage.measured_now} as measured now" if stage.measured_now else ""
         unmeasured = f", {stage.unmeasured} never measured here" if stage.unmeasured else ""
-        duration = f"{_duration(stage.seconds)}{unmeasured}" if stage.to_run else ""
+        duration = f"{_duration(stage.seconds)}{now}{unmeasured}" if stage.to_run else ""
         stages.add_row(name, str(stage.there), str(stage.to_run), duration)
     out.print(stages)
     trainings = _table("Trainings", "table or figure", "trainings", "there")
@@ -104,6 +118,8 @@ def _print_forecast(pipeline: Pipeline) -> None:
         out.print(note)
     if unknown := sum(stage.unmeasured for stage in seen.stages.values()):
         said = f"at least {_duration(seen.seconds)}, and {unknown} tasks the like of which was never measured here"
+    elif any(stage.measured_now for stage in seen.stages.values()):
+        said = f"about {_duration(seen.seconds)}, as measured here before and now"
     else:
         said = f"about {_duration(seen.seconds)}, as measured here before"
     out.print(f"{pipeline.name}: {said}. Nothing was run.", soft_wrap=True)
@@ -119,8 +135,7 @@ def _duration(seconds: float) -> str:
 def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     import pandas as pd
 
-    from dfer.report.tables import SYNTHETIC
-    from dfer.results import as_text
+    from dfer.results import SYNTHETIC, as_text
     from tasks.report import failures, public_name
     from tasks.tracking import TrackedRun
 
@@ -154,7 +169,7 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     out.print("\n[bold]Where to look next[/bold]")
     out.print(f"  the whole report     {public}/report.html", soft_wrap=True)
     out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
-    run = TrackedRun.read(report)
+    run = TrackedRun.noted(report)
     if run is not None:
         ui = "make ui" if work == Path.cwd() / "work" else f"make ui WORK={work}"
         out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)

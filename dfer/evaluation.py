@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,19 +15,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from scipy.special import softmax
-from torch import nn
 
 from dfer import metrics
 from dfer.experiments import Frames, Weights
 from dfer.files import replacing
 from dfer.labels import EMOTIONS, soft_labels
-from dfer.models.saved import load_model
-from dfer.temporal import logits_of
-from dfer.training.data import ClipSource, evaluation_loader
-from dfer.training.inference import predict_logits
-from dfer.training.optimization import choose_device
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SCHEMA = pa.schema(
     [
@@ -81,20 +78,25 @@ def predict(
         SavedModelError: the folder holds no usable model.
         ValueError: the card's classes are not ours, a clip is listed twice, or no clip has aligned faces.
     """
+    # what only reads and scores tables, as the report does, needs none of these
+    from dfer.models.saved import load_model
+    from dfer.temporal import logits_of
+    from dfer.training.data import ClipSource, evaluation_loader
+    from dfer.training.inference import predict_logits
+    from dfer.training.optimization import choose_device
+
     module, card = load_model(model, weights) if isinstance(model, Path) else model
     order = class_order(card["classes"])
     twice = clips["clip_id"][clips["clip_id"].duplicated()]
     if len(twice):
         raise ValueError(f"the clip table lists {len(twice)} clips twice, the first is {twice.iloc[0]}")
-    source = ClipSource(
-        clips, index, root, num_segments=card["num_segments"], input_size=card["input_size"], cache_bytes=0
-    )
+    source = ClipSource(clips, index, root, num_segments=card["num_segments"], input_size=card["input_size"])
     chosen = choose_device(device)
     module = module.to(chosen)
     with _thread_count(threads):
         logits = predict_logits(
             module,
-            evaluation_loader(source, batch_size=batch_size, workers=workers),
+            evaluation_loader(source, batch_size=batch_size, workers=workers, device=chosen),
             mean=card["normalization"]["mean"],
             std=card["normalization"]["std"],
             device=chosen,
@@ -105,6 +107,39 @@ def predict(
         logits=list(logits), probabilities=list(probabilities), prediction=probabilities.argmax(axis=1)
     )
     return _to_pandas(_checked(table))
+
+
+def evaluate_in_process(
+    *,
+    model: Path,
+    clips: pd.DataFrame,
+    part: str,
+    index: Path,
+    root: Path,
+    folder: Path,
+    title: str,
+    frames: Frames,
+    weights: Weights,
+    device: str,
+    threads: int,
+    send: Callable[[Any], None],
+) -> dict[str, int]:
+    """Write `predictions.parquet`, `metrics.json` and `confusion.png` into `folder`, in a process of its own.
+
+    `part` and `title` say which clips these are and what is evaluated; `index` is the align index's file. The others
+    are as for `predict`. Returns how many clips are listed and scored.
+    """
+    from dfer import plots
+    from dfer.faces.index import read_index
+
+    predictions = predict(
+        model, clips, read_index(index), root, frames=frames, weights=weights, device=device, threads=threads
+    )
+    write_predictions(predictions, folder / "predictions.parquet")
+    scores = {"part": part, **score(predictions, num_listed=len(clips))}
+    (folder / "metrics.json").write_text(json.dumps(scores, indent=1))
+    plots.confusion(scores["confusion_matrix"], folder / "confusion.png", title=f"{title} ({part})")
+    return {"listed": len(clips), "scored": len(predictions)}
 
 
 def class_order(classes: Sequence[str]) -> list[int]:
@@ -220,6 +255,8 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
 
 @contextmanager
 def _thread_count(threads: int) -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

@@ -13,9 +13,11 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from types import TracebackType
 from typing import Any
 
 
@@ -23,46 +25,109 @@ class ProcessDiedError(RuntimeError):
     """A process ended without a word, or its error could not travel."""
 
 
+class Worker:
+    """A process of its own that does one call after another: what a call has loaded is there for the next one."""
+
+    def __init__(self, threads: int = 1) -> None:
+        """Start the process; `threads` is how many the numerical libraries may use in it."""
+        context = multiprocessing.get_context("spawn")
+        self._connection, there = context.Pipe()
+        self._calling = False
+        self._process = context.Process(target=_serve, args=(there, threads))
+        self._process.start()
+        there.close()
+
+    def call(self, function: str, *, on_message: Callable[[Any], None] | None = None, **arguments: Any) -> Any:
+        """Call a function in the process and wait for its result.
+
+        Args:
+            function: `package.module:name`. It is called with the arguments and with `send`, which passes messages
+                back.
+            on_message: is called here with each message.
+            arguments: anything that can be pickled.
+
+        Raises:
+            Whatever the function raised, with its traceback as a note; ProcessDiedError if the process just died.
+        """
+        self._calling = True
+        try:
+            self._connection.send((function, arguments))
+            while True:
+                kind, payload = self._connection.recv()
+                self._calling = kind == "message"
+                if kind == "message":
+                    if on_message is not None:
+                        on_message(payload)
+                elif kind == "result":
+                    return payload
+                else:
+                    error, text = payload
+                    error.add_note(f"in the process of {function}:\n{text}")
+                    raise error
+        except (EOFError, ConnectionError):
+            self._process.join()
+            raise ProcessDiedError(_last_words(function, self._process.exitcode)) from None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can take a call: it lives, and no call was broken off while it worked."""
+        return self._process.is_alive() and not self._calling
+
+    def close(self) -> None:
+        """End the process, whatever it is doing."""
+        self._connection.close()
+        if self._process.is_alive():
+            self._process.join(0 if self._calling else 5)
+            self._process.kill()
+        self._process.join()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Workers:
+    """Processes that are kept from one call to the next, for short calls whose libraries take long to load.
+
+    There are as many as calls were under way at a time. Calls may come from several threads.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
+        self._idle: list[Worker] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one(self) -> Iterator[Worker]:
+        """A process that nobody else uses meanwhile. One that died is replaced when the next is asked for."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or Worker(self._threads)
+        try:
+            yield worker
+        finally:
+            if worker.ready:
+                with self._lock:
+                    self._idle.append(worker)
+            else:
+                worker.close()
+
+    def close(self) -> None:
+        """End the processes that nobody uses."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.close()
+
+
 def run_isolated(
     function: str, *, threads: int = 1, on_message: Callable[[Any], None] | None = None, **arguments: Any
 ) -> Any:
-    """Call a function in a new process and wait for its result.
-
-    Args:
-        function: `package.module:name`. It is called with the arguments and with `send`, which passes messages back.
-        threads: how many threads the numerical libraries may use.
-        on_message: is called here with each message.
-        arguments: anything that can be pickled.
-
-    Raises:
-        Whatever the function raised, with its traceback as a note; ProcessDiedError if the process just died.
-    """
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(there, function, threads, arguments))
-    process.start()
-    there.close()
-    try:
-        while True:
-            kind, payload = here.recv()
-            if kind == "message":
-                if on_message is not None:
-                    on_message(payload)
-            elif kind == "result":
-                return payload
-            else:
-                error, text = payload
-                error.add_note(f"in the process of {function}:\n{text}")
-                raise error
-    except EOFError:
-        process.join()
-        raise ProcessDiedError(_last_words(function, process.exitcode)) from None
-    finally:
-        here.close()
-        if process.is_alive():
-            process.join(5)
-            process.kill()
-        process.join()
+    """Call a function in a new process and wait for its result: `Worker.call`, in a worker of its own."""
+    with Worker(threads) as worker:
+        return worker.call(function, on_message=on_message, **arguments)
 
 
 def _last_words(function: str, exit_code: int | None) -> str:
@@ -72,16 +137,24 @@ def _last_words(function: str, exit_code: int | None) -> str:
     return f"the process of {function} ended with status {exit_code} and without a result"
 
 
-def _child(connection: Connection, function: str, threads: int, arguments: dict[str, Any]) -> None:
+def _serve(connection: Connection, threads: int) -> None:
     die_with_parent()
-    limit_threads(threads)  # before the function's module loads the libraries
+    limit_threads(threads)  # before a function's module loads the libraries
+    while True:
+        try:
+            function, arguments = connection.recv()
+        except EOFError:
+            return  # nothing more to do
+        connection.send(_answer(connection, function, arguments))
+
+
+def _answer(connection: Connection, function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     try:
         module, name = function.split(":")
         target = getattr(importlib.import_module(module), name)
-        answer = ("result", target(**arguments, send=lambda message: connection.send(("message", message))))
+        return "result", target(**arguments, send=lambda message: connection.send(("message", message)))
     except Exception as error:
-        answer = ("error", (_portable(error), traceback.format_exc()))
-    connection.send(answer)
+        return "error", (_portable(error), traceback.format_exc())
 
 
 def _portable(error: Exception) -> Exception:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from dfer.evaluation import score
-from dfer.report.content import ArmResult, ReportContent
+if TYPE_CHECKING:
+    from dfer.report.content import ArmResult, ReportContent
+
+SYNTHETIC = "Synthetic data, drawn by the pipeline itself: these numbers show that it works, not how good a method is."
 
 _ARM = ["experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part", "protocol", "frames"]
 
@@ -70,6 +72,8 @@ def _named(row: ArmResult) -> dict[str, str]:
 
 
 def _by_seed(row: ArmResult) -> dict[int, dict[str, Any]]:
+    from dfer.evaluation import score
+
     summed = {}
     for seed in dict.fromkeys(run.seed for run in row.runs):
         runs = [run for run in row.runs if run.seed == seed]

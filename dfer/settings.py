@@ -55,7 +55,16 @@ class DetectionSettings(Section):
     )
     provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; one that is absent is an error")
     input_size: int = Field(
-        640, ge=64, multiple_of=32, description="the longest side of what the detector sees, pixels"
+        640, ge=64, multiple_of=32, description="the longest side of a frame in which key points are measured, pixels"
+    )
+    search_size: int = Field(
+        320, ge=64, multiple_of=32, description="the longest side of a frame in which faces are first searched for"
+    )
+    search_every: int = Field(
+        6, ge=1, description="frames from one search of the whole frame to the next; between, faces are followed"
+    )
+    measure_every: int = Field(
+        2, ge=1, description="frames from one measurement of a large face at input_size to the next; 1: in all"
     )
     threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
     close_up_fallback: bool = Field(True, description="look again in a padded picture where no face was found")
@@ -148,10 +157,15 @@ class TrainSettings(Section):
     checkpoint_every: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    channels_last: bool = False
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="'auto': bfloat16 on a GPU that computes in it, with TF32 beside it; otherwise float32"
+    )
+    channels_last: bool = Field(True, description="the memory layout that convolutions are fastest in")
     threads: int = Field(0, ge=0, description="CPU threads of one training; 0 shares the cores between trainings")
     loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
+    cache: Literal["auto", "none", "host", "device"] = Field(
+        "auto", description="where decoded frames are kept: RAM (host), the GPU's memory (device); 'auto': what fits"
+    )
 
 
 class GroupSettings(Section):

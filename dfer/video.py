@@ -60,6 +60,7 @@ class Video:
     def __init__(self, source: Path) -> None:
         self.source = source
         self._images: list[Path] | None = None
+        self._opened: cv2.VideoCapture | None = None
         if source.is_dir():
             self._images = _images(source)
             self.num_frames = len(self._images)
@@ -67,7 +68,7 @@ class Video:
             _check_file(source)
             capture = _open(source)
             announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            capture.release()
+            self._opened = capture  # for the first pass: opening again costs as much as decoding several frames
             # Streams and damaged indices announce nothing, or nonsense.
             self.num_frames = announced if announced > 0 else self._count()
 
@@ -85,7 +86,7 @@ class Video:
                 if index in wanted:
                     yield index, _read_image(path)
             return
-        capture = _open(self.source)
+        capture, self._opened = self._opened or _open(self.source), None
         count = 0
         try:
             while capture.grab():

@@ -59,8 +59,12 @@ def midas(
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
     """
     plan = load_pipeline(pipeline, Path(config), overrides or (), only or ())
-    slots = Slots(plan)
+    with Slots(plan) as slots:
+        return run_stages(plan, slots)
 
+
+def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
+    """All stages of a pipeline, in the flow's own run."""
     generated = any(dataset.generated for dataset in plan.datasets.values())
     demo_data = make_demo_data.submit(plan).result() if generated else None
     ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})

@@ -10,7 +10,6 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dfer import plots
 from dfer.config import Pipeline
 from dfer.faces import index
 from dfer.faces.model_files import detector_file
@@ -21,7 +20,7 @@ from tasks import progress
 from tasks.ingest import root_of
 from tasks.stage import Slots, ensure, shown, store_of
 
-VERSION = 2
+VERSION = 3
 
 
 class TooManyFailedError(RuntimeError):
@@ -79,8 +78,7 @@ def align_shard(
             )
             return counts
 
-    with slots.aligning:
-        return shown(ensure(pipeline, align_recipe(pipeline, clips, detector), work))
+    return shown(ensure(pipeline, align_recipe(pipeline, clips, detector), work, place=slots.aligning))
 
 
 @task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
@@ -94,6 +92,8 @@ def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[
     stages = store_of(pipeline).root
 
     def work(folder: Path) -> dict[str, int]:
+        from dfer import plots
+
         merged = index.merge_indices(
             [index.read_index(made.output.path / index.FILE_NAME) for made in shards],
             [made.output.path.relative_to(stages).as_posix() for made in shards],

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dfer.config import Pipeline
+from dfer.datasets import protocol
 from dfer.experiments import Evaluation
-from dfer.processes import run_isolated
+from dfer.faces.index import FILE_NAME
 from dfer.store import Made, Output, Recipe
 from tasks.ingest import clips_of
 from tasks.stage import Slots, ensure, shown, store_of
@@ -45,63 +44,33 @@ def evaluate_model(
     """Predict every clip of the test part: the fold's own, or of another data set its evaluation split."""
 
     def work(folder: Path) -> dict[str, int]:
-        counts: dict[str, int] = run_isolated(
-            "tasks.evaluate:evaluate_in_process",
-            threads=slots.threads_per_training,
-            pipeline=pipeline,
-            evaluation=evaluation,
-            model=model,
-            ingested=ingested,
-            index=index,
-            folder=folder,
-            threads_of_prediction=slots.threads_per_training,
-        )
+        clips, fold = clips_of(ingested), evaluation.training.fold
+        if evaluation.across or fold is None:
+            listed, part = protocol.across(clips)
+        else:
+            listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
+        with slots.evaluators.one() as process:
+            counts: dict[str, int] = process.call(
+                "dfer.evaluation:evaluate_in_process",
+                model=model.output.path,
+                clips=listed,
+                part=part,
+                index=index.output.path / FILE_NAME,
+                root=store_of(pipeline).root,
+                folder=folder,
+                title=evaluation.title,
+                frames=evaluation.frames,
+                weights=evaluation.weights,
+                device=evaluation.training.settings.train.device,
+                threads=slots.threads_per_training,
+            )
         run = TrackedRun.read(model.output.path)
         if run is not None and tracking.belongs(run):
             log_evaluation(run, evaluation, folder)
         return counts
 
     made = recipe(evaluation, model.output, ingested.output, index.output)
-    with slots.training:
-        return shown(ensure(pipeline, made, work))
-
-
-def evaluate_in_process(
-    *,
-    pipeline: Pipeline,
-    evaluation: Evaluation,
-    model: Made,
-    ingested: Made,
-    index: Made,
-    folder: Path,
-    threads_of_prediction: int,
-    send: Callable[[Any], None],
-) -> dict[str, int]:
-    from dfer import plots
-    from dfer.datasets import protocol
-    from dfer.evaluation import predict, score, write_predictions
-    from dfer.faces.index import FILE_NAME, read_index
-
-    clips, fold = clips_of(ingested), evaluation.training.fold
-    if evaluation.across or fold is None:
-        listed, part = protocol.across(clips)
-    else:
-        listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
-    predictions = predict(
-        model.output.path,
-        listed,
-        read_index(index.output.path / FILE_NAME),
-        store_of(pipeline).root,
-        frames=evaluation.frames,
-        weights=evaluation.weights,
-        device=evaluation.training.settings.train.device,
-        threads=threads_of_prediction,
-    )
-    write_predictions(predictions, folder / "predictions.parquet")
-    metrics = {"part": part, **score(predictions, num_listed=len(listed))}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    plots.confusion(metrics["confusion_matrix"], folder / "confusion.png", title=f"{evaluation.title} ({part})")
-    return {"listed": len(listed), "scored": len(predictions)}
+    return shown(ensure(pipeline, made, work, place=slots.training))
 
 
 def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> None:

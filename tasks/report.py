@@ -8,26 +8,27 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dfer import report, results
 from dfer.analysis.published import load as load_published
 from dfer.catalogue import network
 from dfer.config import Pipeline
-from dfer.evaluation import read_predictions
 from dfer.experiments import Evaluation, Experiment, Row, Training, trainings_of
 from dfer.faces.index import FILE_NAME, read_index
-from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
 from dfer.settings import StageSettings
 from dfer.store import Made, Recipe
 from tasks.evaluate import log_evaluation
 from tasks.ingest import clips_of
 from tasks.stage import ensure, shown, store_of
 from tasks.tracking import PipelineTracking, TrackedRun, versions
+
+if TYPE_CHECKING:
+    from dfer.report.content import ArmResult, ReportContent
 
 VERSION = 3
 
@@ -49,6 +50,8 @@ def write_report(
     recipe = Recipe("report", VERSION, _key(pipeline, rows), tuple(used))
 
     def work(folder: Path) -> dict[str, int]:
+        from dfer import report, results
+
         parent = tracking.parent()
         runs = _runs(trained, scored, tracking)
         content = _content(pipeline, ingested, indexes, rows, trained, scored, runs, parent)
@@ -110,6 +113,8 @@ def _content(
     runs: Runs,
     parent: TrackedRun,
 ) -> ReportContent:
+    from dfer.report.content import DatasetFacts, ExperimentResult, ReportContent
+
     published = load_published(pipeline.published)
     histories = {
         training: json.loads((made.output.path / "history.json").read_text()) for training, made in trained.items()
@@ -153,6 +158,9 @@ def _content(
 def _arm(
     experiment: Experiment, row: Row, scored: Mapping[Evaluation, Made], histories: Mapping[Training, dict], runs: Runs
 ) -> ArmResult:
+    from dfer.evaluation import read_predictions
+    from dfer.report.content import ArmResult, FoldRun
+
     folds = []
     for evaluation in row.evaluations:
         folder, history = scored[evaluation].output.path, histories[evaluation.training]
@@ -235,6 +243,6 @@ def _publish(pipeline: Pipeline, made: Made) -> None:
     create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
     page = (public / "report.html").resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")
-    run = TrackedRun.read(made.output.path)
+    run = TrackedRun.noted(made.output.path)
     if run is not None:
         create_link_artifact(run.page, link_text="the runs in MLflow", key=f"mlflow-{pipeline.name}")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
 from prefect.states import Completed
 
 from dfer.config import Pipeline
-from dfer.store import Made, Recipe, Store
+from dfer.processes import Workers
+from dfer.store import Made, Output, Recipe, Store
 
 
 def store_of(pipeline: Pipeline) -> Store:
@@ -23,12 +25,19 @@ def ensure(
     work: Callable[[Path], Mapping[str, int] | None],
     *,
     resumable: bool = False,
+    place: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Made:
     """Make a stage's output, or find it made.
 
-    The one cache is the folder with its manifest, which is checked against the files that are there.
+    The one cache is the folder with its manifest, which is checked against the files that are there. `place` is waited
+    for only where there is something to do.
     """
-    return store_of(pipeline).ensure(recipe, work, resumable=resumable)
+    store = store_of(pipeline)
+    found = store.find(recipe)
+    if isinstance(found, Output):
+        return Made(found, "", 0.0)
+    with place():
+        return store.ensure(recipe, work, resumable=resumable)
 
 
 def shown(made: Made) -> Made:
@@ -44,15 +53,61 @@ def trainings_at_a_time(pipeline: Pipeline) -> int:
     return pipeline.run.trainings or _gpus(pipeline) or pipeline.workers
 
 
+def threads_per_training(pipeline: Pipeline) -> int:
+    """The cores, shared between the trainings that run at a time, unless the configuration says otherwise."""
+    return pipeline.settings.train.threads or max(1, pipeline.workers // trainings_at_a_time(pipeline))
+
+
 class Slots:
     """How much runs side by side. Tasks wait here rather than in Prefect's pool, whose threads also hold tasks that
-    wait for others."""
+    wait for others. To be closed in the end, with the processes that were kept for evaluations."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        trainings = trainings_at_a_time(pipeline)
-        self.aligning = threading.Semaphore(pipeline.workers)
-        self.training = threading.Semaphore(trainings)
-        self.threads_per_training = pipeline.settings.train.threads or max(1, pipeline.workers // trainings)
+        self._pipeline = pipeline
+        self._lock = threading.Lock()
+        self._aligning = threading.Semaphore(pipeline.workers)
+        self._training: _Trainings | None = None
+
+    @contextmanager
+    def aligning(self) -> Iterator[None]:
+        """A place to align faces in."""
+        with self._aligning:
+            yield
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """A place to train or evaluate in."""
+        with self._trainings.places:
+            yield
+
+    @property
+    def threads_per_training(self) -> int:
+        return self._trainings.threads
+
+    @property
+    def evaluators(self) -> Workers:
+        return self._trainings.evaluators
+
+    @property
+    def _trainings(self) -> _Trainings:
+        # counted for the first that has something to do: asking for GPUs loads torch, which takes seconds
+        with self._lock:
+            self._training = self._training or _Trainings(self._pipeline)
+            return self._training
+
+    def __enter__(self) -> Slots:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._training is not None:
+            self._training.evaluators.close()
+
+
+class _Trainings:
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.places = threading.Semaphore(trainings_at_a_time(pipeline))
+        self.threads = threads_per_training(pipeline)
+        self.evaluators = Workers(self.threads)
 
 
 def _gpus(pipeline: Pipeline) -> int:

@@ -19,25 +19,23 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-# before mlflow is imported: no call home from a research machine
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-import pandas as pd
 import yaml
-from mlflow.data.pandas_dataset import from_pandas
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunStatus
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
 from dfer.config import Pipeline
 from dfer.experiments import Training
 
-# what MLflow says of its system metrics and its database's migrations helps nobody here
-logging.getLogger("mlflow").setLevel(logging.WARNING)
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow.tracking import MlflowClient
+
+# before MLflow is imported, which takes a second and waits until something is tracked: no call home from a research
+# machine, and what it says of its system metrics and its database's migrations helps nobody here
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PACKAGES = ("torch", "torchvision", "insightface", "onnxruntime", "opencv-python", "numpy", "prefect", "mlflow", "dfer")
@@ -55,7 +53,7 @@ class TrackedRun:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(self.uri)
+        return client_of(self.uri)
 
     @property
     def page(self) -> str:
@@ -76,17 +74,31 @@ class TrackedRun:
         (folder / "tracking.json").write_text(json.dumps(asdict(self)))
 
     @classmethod
+    def noted(cls, folder: Path) -> TrackedRun | None:
+        """The run that was noted in a folder, if there is a note; MLflow is not asked."""
+        try:
+            return cls(**json.loads((folder / "tracking.json").read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    @classmethod
     def read(cls, folder: Path) -> TrackedRun | None:
         """The run that was noted in a folder, if there is a note and the run still exists."""
+        run = cls.noted(folder)
+        if run is None:
+            return None
+        from mlflow.exceptions import MlflowException
+
         try:
-            run = cls(**json.loads((folder / "tracking.json").read_text()))
             run.client.get_run(run.run_id)
-        except (FileNotFoundError, ValueError, TypeError, MlflowException):
+        except MlflowException:
             return None
         return run
 
     def log(self, values: Mapping[str, float], step: int = 0) -> None:
         """Log metrics in one call; values that are not numbers (a recall of a class without clips) are left out."""
+        from mlflow.entities import Metric
+
         now = int(time.time() * 1000)
         metrics = [Metric(name, float(value), now, step) for name, value in values.items() if value == value]
         self.client.log_batch(self.run_id, metrics=metrics)
@@ -179,8 +191,10 @@ class PipelineTracking:
         parent.close(status)
 
     def _continue(self) -> TrackedRun | None:
+        from mlflow.entities import RunStatus
+
         uri, experiment = self._experiment()
-        client = MlflowClient(uri)
+        client = client_of(uri)
         left = client.search_runs(
             [experiment], f"tags.`dfer.key` = '{self._key}' and status != 'FINISHED'", max_results=1
         )
@@ -191,7 +205,7 @@ class PipelineTracking:
 
     def _create(self) -> TrackedRun:
         uri, experiment = self._experiment()
-        client = MlflowClient(uri)
+        client = client_of(uri)
         tags = {
             "mlflow.runName": f"{self.pipeline.name} {time.strftime('%Y-%m-%d %H:%M')}",
             "mlflow.note.content": self.pipeline.description,
@@ -213,7 +227,7 @@ class PipelineTracking:
             folder = Path(uri.removeprefix("sqlite:///")).parent
             folder.mkdir(parents=True, exist_ok=True)
             location = (folder / "artifacts" / self.pipeline.name).as_uri()
-        client = MlflowClient(uri)
+        client = client_of(uri)
         found = client.get_experiment_by_name(self.pipeline.name)
         if found is not None:
             return uri, found.experiment_id
@@ -232,7 +246,9 @@ class PipelineTracking:
         }
 
     def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        MlflowClient(self.pipeline.tracking_uri).log_batch(
+        from mlflow.entities import Param
+
+        client_of(self.pipeline.tracking_uri).log_batch(
             run_id, params=[Param(name, str(value)) for name, value in params.items()]
         )
 
@@ -246,8 +262,18 @@ def close_interrupted() -> None:
         tracking._close("KILLED")
 
 
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's client of a server or database."""
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(uri)
+
+
 def log_dataset(run: TrackedRun, clips: pd.DataFrame, *, name: str, source: Path, context: str) -> None:
     """Note in a run which clips it used, and where they came from. To be called in the flow's own process."""
+    from mlflow.data.pandas_dataset import from_pandas
+    from mlflow.entities import DatasetInput, InputTag
+
     plain = clips[["clip_id", "label"]].astype({"clip_id": object, "label": "float64"})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The specified dataset source can be interpreted in multiple ways")

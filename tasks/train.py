@@ -18,13 +18,13 @@ from dfer.processes import run_isolated
 from dfer.store import Made, Output, Recipe
 from tasks import progress
 from tasks.ingest import clips_of
-from tasks.stage import Slots, ensure, shown, store_of
+from tasks.stage import Slots, ensure, shown, store_of, trainings_at_a_time
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
 
-VERSION = 2
+VERSION = 3
 
 # What decides how fast a training runs and not what it computes.
-SPEED = {"threads", "loader_workers", "checkpoint_every"}
+SPEED = {"threads", "loader_workers", "cache", "checkpoint_every"}
 
 
 def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
@@ -81,8 +81,8 @@ def train_arm(
             )
             return counts
 
-    with slots.training:
-        return shown(ensure(pipeline, recipe(training, ingested.output, index.output), work, resumable=True))
+    made = recipe(training, ingested.output, index.output)
+    return shown(ensure(pipeline, made, work, resumable=True, place=slots.training))
 
 
 def training_clips(training: Training, ingested: Made) -> pd.DataFrame:
@@ -150,6 +150,7 @@ def train_in_process(
                 "detection": settings.detection.model_dump(mode="json"),
             },
             threads=threads_of_training,
+            side_by_side=trainings_at_a_time(pipeline),
             extra={"run_id": run.run_id},
             on_epoch=on_epoch,
         )

@@ -200,10 +200,26 @@ def test_the_library_stands_without_orchestrator_and_tracker():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_help_and_mistakes_load_nothing_heavy():
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [
+        # the command line: help and mistakes
+        ("dfer.cli", "torch cv2 numpy pandas prefect mlflow onnxruntime scipy matplotlib"),
+        # what a run with nothing to do needs
+        ("flows.midas dfer.results", "torch cv2 mlflow matplotlib onnxruntime insightface scipy statsmodels openpyxl"),
+        # the processes of the stages
+        ("dfer.faces.videos", "torch torchvision mlflow prefect matplotlib"),
+        ("dfer.evaluation dfer.plots", "torch mlflow prefect onnxruntime insightface statsmodels"),
+        ("tasks.estimate", "torch mlflow prefect onnxruntime"),
+        # the report's numbers and pages
+        ("dfer.report", "torch mlflow prefect onnxruntime insightface"),
+    ],
+)
+def test_nothing_is_loaded_before_it_is_needed(modules, unwanted):
     code = (
-        "import sys, dfer.cli\n"
-        "found = set(sys.modules) & {'torch', 'cv2', 'numpy', 'pandas', 'prefect', 'mlflow', 'onnxruntime'}\n"
-        "sys.exit(f'the command line imports {found}' if found else 0)"
+        "import importlib, sys\n"
+        "for module in sys.argv[1].split(): importlib.import_module(module)\n"
+        "found = set(sys.modules) & set(sys.argv[2].split())\n"
+        "sys.exit(f'{sys.argv[1]} loads {found}' if found else 0)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", code, modules, unwanted], check=True, cwd=ROOT)

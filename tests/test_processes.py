@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dfer.processes import ProcessDiedError, run_isolated
+from dfer.processes import ProcessDiedError, Worker, Workers, run_isolated
 
 
 def double(*, number, send):
@@ -31,6 +31,11 @@ def write_for_ever(*, path, send):
     while True:
         Path(path).write_text(str(time.time()))
         time.sleep(0.02)
+
+
+def say_and_sleep(*, seconds, send):
+    send("working")
+    time.sleep(seconds)
 
 
 def call(name, **arguments):
@@ -82,3 +87,46 @@ def test_the_process_dies_with_a_killed_parent(tmp_path):
     last = target.read_text()
     time.sleep(0.3)
     assert target.read_text() == last
+
+
+def test_a_worker_does_one_call_after_another():
+    with Worker() as worker:
+        first = worker.call(f"{__name__}:double", number=1)
+        with pytest.raises(ValueError, match="no such clip"):
+            worker.call(f"{__name__}:fail")
+        second = worker.call(f"{__name__}:double", number=2)
+    assert (first["twice"], second["twice"]) == (2, 4)
+    assert first["pid"] == second["pid"]
+
+
+def test_workers_are_kept_and_dead_or_busy_ones_replaced():
+    workers = Workers()
+    try:
+        with workers.one() as process:
+            first = process.call(f"{__name__}:double", number=1)["pid"]
+        with workers.one() as process, workers.one() as beside:
+            assert process.call(f"{__name__}:double", number=1)["pid"] == first
+            assert beside.call(f"{__name__}:double", number=1)["pid"] != first
+        with pytest.raises(ProcessDiedError), workers.one() as process:
+            process.call(f"{__name__}:kill_itself")
+
+        def refuse(message):
+            raise RuntimeError(f"enough after {message}")
+
+        # broken off between its message and its result: the next caller must not be given that result
+        with pytest.raises(RuntimeError, match="enough"), workers.one() as process:
+            process.call(f"{__name__}:double", number=20, on_message=refuse)
+        with workers.one() as process:
+            assert process.call(f"{__name__}:double", number=3)["twice"] == 6
+    finally:
+        workers.close()
+
+
+def test_a_call_that_is_broken_off_is_not_waited_for():
+    def enough(_):
+        raise KeyboardInterrupt
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        call("say_and_sleep", on_message=enough, seconds=60)
+    assert time.monotonic() - started < 30

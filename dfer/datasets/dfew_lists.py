@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
-import openpyxl
-
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside, subfolders
 from dfer.datasets.table import NUM_FOLDS
@@ -173,6 +171,8 @@ def read_folds(root: Path, problems: Problems) -> Folds:
 
 
 def _sheet_rows(content: BytesIO) -> Iterator[tuple[object, ...]]:
+    import openpyxl  # half a second, and only for spreadsheets
+
     book = openpyxl.load_workbook(content, read_only=True, data_only=True)
     try:
         sheet = book.worksheets[0]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dfer.faces.alignment import crop_matrix, template, transform_points, warp
 from dfer.faces.detector import Detections, FaceDetector
+from dfer.faces.following import look_through
 from dfer.faces.index import FILE_NAME, from_rows, write_index
 from dfer.faces.tracking import Track, follow, smooth
 from dfer.sampling import kept_indices
@@ -177,8 +178,8 @@ def _detect(
     held = 0
     indices = plan(video.num_frames)
     while missing := [index for index in indices.tolist() if index not in detections]:
-        for index, frame in video.frames(missing):
-            detections[index] = detector.detect(frame)
+        for (index, frame), found in look_through(video.frames(missing), detector):
+            detections[index] = found
             held += frame.nbytes
             if held <= _HELD_BYTES:
                 pictures[index] = frame

@@ -1,35 +1,37 @@
-"""Finding faces and their five key points in one picture, with InsightFace's SCRFD."""
+"""Finding faces and their five key points in a frame, with InsightFace's SCRFD."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import onnxruntime
-from insightface.model_zoo.onnxruntime_utils import preload_cuda_libraries
-from insightface.model_zoo.scrfd import SCRFD
 from numpy.typing import NDArray
 
 from dfer.faces.model_files import detector_file
-from dfer.faces.onnx_graph import GraphError, fixed_input_size, with_free_input_size
+from dfer.faces.scrfd import STRIDE, DetectorError, Scrfd
 from dfer.files import sha256
 from dfer.settings import DetectionSettings
 
-logger = logging.getLogger(__name__)
+__all__ = ["Detections", "DetectorError", "FaceDetector"]
 
-_STRIDE = 32  # the coarsest level of SCRFD's feature pyramid: input sides are multiples of it
-_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 _CLOSE_UP_SCALES = (1 / 2, 1 / 3)
 _REPORTED_SCORE = 0.1  # weaker candidates are looked at for `best_score` alone, and below this they are noise
-
-
-class DetectorError(Exception):
-    """A detector that cannot run as it was asked to."""
+# A look at a face takes in the inner part of its box, where the key points are, and some of the network's pixels around
+# it. With _CONTEXT pixels the key points are those of a look at the whole frame to within a pixel of a 224-pixel crop.
+_INNER = np.array([0.8, 0.6])  # of the box, across and down
+_MIDDLE = np.array([0.5, 0.575])  # of the key points, in the box
+_CONTEXT = 48
+_LITTLE_CONTEXT = 20  # where the difference is corrected anyway
+_CENTRED = 0.15  # a face that has moved further than this share of its size is looked at again, in the middle
+_FOLLOWED_FACE = 128  # size of a face that is followed, in pixels of the network
+_WORTH_FOLLOWING = 0.64  # largest share of the full scale at which that saves more than it costs
+_LARGEST_FACE = 448  # likewise, of one that is measured; much larger ones are missed
+_LARGEST_SCALE = 2.0  # of a frame that is smaller than `input_size`: more only blurs it
+_SAME_FACE = 0.4  # least intersection over union
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Detections:
     boxes float32[N, 4] (left, top, right, bottom); scores float32[N] in [threshold, 1]; keypoints float32[N, 5, 2]
     (left eye, right eye, nose, left and right mouth corner as seen); close_up: found by the fall-back for faces that
     fill the picture; best_score: the best candidate's score even where it is below the threshold (0: no candidate).
+
+    followed float32[N, 5, 2]: the key points as the smaller scale of following shows them, nan where that was not
+    looked at; measured bool[N]: `keypoints` are from the full scale, not just those. None: all measured, none followed.
     """
 
     boxes: NDArray[np.float32]
@@ -46,18 +51,26 @@ class Detections:
     keypoints: NDArray[np.float32]
     close_up: bool = False
     best_score: float = 0.0
+    followed: NDArray[np.float32] | None = None
+    measured: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def take(self, row: int) -> Detections:
+        """One of the faces, without what was followed."""
+        part = slice(row, row + 1)
+        return replace(self, boxes=self.boxes[part], scores=self.scores[part], keypoints=self.keypoints[part])
 
 
 class FaceDetector:
     """InsightFace's SCRFD at the input size, threshold and execution provider of the settings, or an error.
 
-    The detector sees a frame at its own size, or shrunk until its longer side is `input_size`, in the upper left corner
-    of a black canvas whose sides are the next multiples of 32: on a 16:9 frame that is 0.6 of the square's work for the
-    same faces. Frames are never enlarged, since a face that fills the input is missed. Where nothing is found, the
-    close-up fall-back looks again at the frame shrunk to a half, then to a third, with a black margin around it.
+    Key points depend on the scale at which the network sees a face, so that all are measured at one: that of the frame
+    with its longer side brought to `input_size`. Of such a frame the network need only see the part with the face. Who
+    is there is searched for in a small picture (longer side `search_size`; never enlarged, since a face that fills the
+    input is missed). Where that shows no face, the large one is searched, and then the close-up fall-back looks at the
+    frame shrunk to a half and a third with a black margin around it.
 
     Raises: ModelFileError; DetectorError if the provider is not there, the file is not an SCRFD with five key points,
     or its fixed input size differs from `settings.input_size` and cannot be freed.
@@ -66,122 +79,204 @@ class FaceDetector:
     def __init__(self, settings: DetectionSettings, *, threads: int = 1) -> None:
         self.settings = settings
         self._file = detector_file(settings.model)
-        model, self._fixed = _load(self._file, settings.input_size)
-        session = _session(model, settings.provider, threads)
-        if len(session.get_outputs()) not in (9, 15):
-            raise DetectorError(
-                f"{self._file} has {len(session.get_outputs())} outputs; expected an SCRFD detector with key points "
-                "(9 or 15): a score, a box and key points at each level"
-            )
-        self._scrfd = SCRFD(session=session)
-        self._provider = session.get_providers()[0]
-        self._try_out()
+        self._network = Scrfd(self._file, input_size=settings.input_size, provider=settings.provider, threads=threads)
+
+    @property
+    def batch(self) -> int:
+        """How many frames to look at together: on a GPU it is the number of calls that counts, on a CPU the pixels."""
+        return 16 if self.settings.provider == "cuda" else 1
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
-        """The faces of a frame uint8[H, W, 3] BGR."""
-        height, width = frame.shape[:2]
-        fit = min(1.0, self.settings.input_size / max(height, width))
-        found = self._look(frame, fit, margin=0.0)
-        if len(found) or not self.settings.close_up_fallback:
+        """The faces of a frame uint8[H, W, 3] BGR, wherever they are, measured."""
+        view = _View(frame)
+        found, scale = self._search(view)
+        if self._network.fixed_size or not len(found) or scale == self._scale(frame):
             return found
-        best = found.best_score
-        for scale in _CLOSE_UP_SCALES:
-            close_up = self._look(frame, fit * scale, margin=0.25)
-            best = max(best, close_up.best_score)
-            if len(close_up):
-                return Detections(close_up.boxes, close_up.scores, close_up.keypoints, close_up=True, best_score=best)
-        return Detections(found.boxes, found.scores, found.keypoints, best_score=best)
+        faces = [self._look(view, box, measure=True) or found.take(row) for row, box in enumerate(found.boxes)]
+        return replace(_together(faces), close_up=found.close_up)
+
+    def detect_near(
+        self, frame: NDArray[np.uint8], boxes: NDArray[np.float32], *, measure: bool = True
+    ) -> Detections | None:
+        """One face around each of boxes [N, 4], where faces were in a frame before, at a fraction of the cost.
+
+        Without `measure` large faces are only followed, at a smaller scale. Nobody else is noticed.
+        Returns: None if any of the faces is not there any more.
+        """
+        if self._network.fixed_size:
+            return None
+        view = _View(frame)
+        faces = [self._look(view, box, measure=measure) for box in boxes]
+        there = [face for face in faces if face is not None]
+        return _together(there) if len(there) == len(boxes) else None
+
+    def detect_batch(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """`detect` for frames of one size, all seen whole and together, as suits a GPU."""
+        scale = self._scale(frames[0])
+        views = [_View(frame) for frame in frames]
+        pictures = np.stack([_canvas(view.at(scale), self._network) for view in views])
+        found = self._network.find(pictures, self._reported)
+        seen = [self._found(*faces, (0, 0), view.ratio(scale)) for view, faces in zip(views, found, strict=True)]
+        return [whole if len(whole) else self.detect(frame) for whole, frame in zip(seen, frames, strict=True)]
 
     def describe(self) -> dict[str, str | int | float | bool]:
-        """What runs: the model's file name and SHA-256, provider, input size, threshold and library versions."""
+        """What runs: the model's file name and SHA-256, provider, the settings and library versions."""
         return {
-            "model": self.settings.model,
+            **self.settings.model_dump(mode="json"),
             "model_file": self._file.name,
             "model_sha256": sha256(self._file),
-            "provider": self._provider,
-            "input_size": self.settings.input_size,
-            "threshold": self.settings.threshold,
-            "close_up_fallback": self.settings.close_up_fallback,
+            "provider": self._network.provider,
             "insightface": version("insightface"),
             "onnxruntime": onnxruntime.__version__,
             "opencv": cv2.__version__,
         }
 
-    def _look(self, frame: NDArray[np.uint8], scale: float, margin: float) -> Detections:
-        """Detection on the frame times `scale`, with a black margin around it (share of the scaled sides)."""
-        height, width = (max(1, round(side * scale)) for side in frame.shape[:2])
-        picture = frame if scale == 1 else cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-        top, left = round(height * margin), round(width * margin)
-        canvas = np.zeros((*self._canvas(height + 2 * top, width + 2 * left), 3), np.uint8)
-        canvas[top : top + height, left : left + width] = picture
-        boxes, keypoints = self._scrfd.detect(
-            canvas,
-            input_size=(canvas.shape[1], canvas.shape[0]),
-            det_thresh=min(self.settings.threshold, _REPORTED_SCORE),
-        )
+    @property
+    def _reported(self) -> float:
+        return min(self.settings.threshold, _REPORTED_SCORE)
+
+    def _scale(self, frame: NDArray[np.uint8]) -> float:
+        """The scale at which faces are looked at closely."""
+        return min(_LARGEST_SCALE, self.settings.input_size / max(frame.shape[:2]))
+
+    def _search(self, view: _View) -> tuple[Detections, float]:
+        """The faces of the whole frame, and the scale at which they were seen."""
+        longest, large = max(view.frame.shape[:2]), self.settings.input_size
+        sizes = {large} if self._network.fixed_size else {min(large, self.settings.search_size), large}
+        looks = [(scale, 0.0) for scale in sorted({min(1.0, size / longest) for size in sizes})]
+        if self.settings.close_up_fallback:
+            looks += [(looks[-1][0] * part, 0.25) for part in _CLOSE_UP_SCALES]
+        best = 0.0
+        for scale, margin in looks:
+            found = self._whole(view, scale, margin)
+            best = max(best, found.best_score)
+            if len(found):
+                break
+        return replace(found, close_up=len(found) > 0 and margin > 0, best_score=best), scale
+
+    def _whole(self, view: _View, scale: float, margin: float = 0.0) -> Detections:
+        """Detection on the whole frame times `scale`, with a black margin around it (share of the scaled sides)."""
+        picture = view.at(scale)
+        top, left = (round(side * margin) for side in picture.shape[:2])
+        if margin:
+            picture = np.asarray(cv2.copyMakeBorder(picture, top, top, left, left, cv2.BORDER_CONSTANT), np.uint8)
+        canvas = _canvas(picture, self._network)
+        return self._found(*self._network.find(canvas[None], self._reported)[0], (left, top), view.ratio(scale))
+
+    def _look(self, view: _View, box: NDArray[np.float32], *, measure: bool) -> Detections | None:
+        """The face that overlaps a box most, followed and, if it is to be measured or is small anyway, measured."""
+        size = max(1.0, float(np.sqrt(np.prod(box[2:] - box[:2]))))
+        full = min(self._scale(view.frame), _LARGEST_FACE / size)
+        small = min(full, _FOLLOWED_FACE / size)
+        if small > _WORTH_FOLLOWING * full:
+            return self._near(view, box, full, _CONTEXT)
+        followed = self._near(view, box, small, _LITTLE_CONTEXT)
+        if followed is None:
+            return None
+        if measure and (measured := self._near(view, followed.boxes[0], full, _CONTEXT)) is not None:
+            return replace(measured, followed=followed.keypoints)
+        return replace(followed, followed=followed.keypoints, measured=np.zeros(1, bool))
+
+    def _near(self, view: _View, box: NDArray[np.float32], scale: float, context: int) -> Detections | None:
+        """The face that overlaps a box most, seen with a little around it at some scale."""
+        ratio, canvas = view.ratio(scale), _canvas(view.at(scale), self._network)
+        for _ in range(2):
+            left, top, right, bottom = _region(box * np.tile(ratio, 2), canvas.shape[:2], context)
+            part = np.ascontiguousarray(canvas[top:bottom, left:right])
+            found = self._found(*self._network.find(part[None], self._reported)[0], (-left, -top), ratio)
+            overlaps = _overlaps(box, found.boxes)
+            if overlaps.max(initial=0.0) < _SAME_FACE:
+                return None
+            face = found.take(int(overlaps.argmax()))
+            moved = np.abs(face.boxes[0] - box).reshape(2, 2).mean(axis=0) / (box[2:] - box[:2])
+            if moved.max() <= _CENTRED:
+                break
+            box = face.boxes[0]
+        return face
+
+    def _found(
+        self,
+        boxes: NDArray[np.float32],
+        keypoints: NDArray[np.float32],
+        offset: tuple[int, int],
+        ratio: NDArray[np.float32],
+    ) -> Detections:
+        """What the network says of a picture, in frame pixels: the frame times `ratio` lies at `offset` in it."""
         faces = boxes[:, 4] >= self.settings.threshold
-        ratio = np.array([width / frame.shape[1], height / frame.shape[0]], np.float32)
-        offset = np.array([left, top], np.float32)
         points = np.concatenate([boxes[faces, :4].reshape(-1, 2, 2), keypoints[faces]], axis=1)
-        points = ((points - offset) / ratio).astype(np.float32)
+        points = ((points - np.array(offset, np.float32)) / ratio).astype(np.float32)
         return Detections(
             boxes=points[:, :2].reshape(-1, 4),
-            scores=boxes[faces, 4].astype(np.float32),
+            scores=boxes[faces, 4],
             keypoints=points[:, 2:],
             best_score=float(boxes[:, 4].max(initial=0.0)),
         )
 
-    def _canvas(self, height: int, width: int) -> tuple[int, int]:
-        if self._fixed:
-            return self.settings.input_size, self.settings.input_size
-        return -(-height // _STRIDE) * _STRIDE, -(-width // _STRIDE) * _STRIDE
 
-    def _try_out(self) -> None:
-        """One run at the largest and, if sizes are free, an oblong size: what does not run, does not start."""
-        side = self.settings.input_size
-        try:
-            for width in {side} if self._fixed else {side, _STRIDE}:
-                self._scrfd.detect(np.zeros((side, width, 3), np.uint8), input_size=(width, side))
-        except Exception as error:  # onnxruntime's errors share no base class but this one
-            raise DetectorError(f"{self._file} does not run at input size {side}: {error}") from error
+class _View:
+    """A frame at several scales, each made once."""
 
+    def __init__(self, frame: NDArray[np.uint8]) -> None:
+        self.frame = frame
+        self._made: dict[float, NDArray[np.uint8]] = {1.0: frame}
 
-def _load(path: Path, input_size: int) -> tuple[onnx.ModelProto, bool]:
-    """The model, freed from a fixed input size where it has one, and whether its size is (still) fixed."""
-    try:
-        model = onnx.load(path)
-        fixed = fixed_input_size(model)
-    except Exception as error:  # protobuf's errors differ between its implementations
-        raise DetectorError(f"{path} cannot be read as an ONNX model: {error}") from error
-    if fixed is None:
-        return model, False
-    try:
-        return with_free_input_size(model), False
-    except GraphError as error:
-        if fixed == (input_size, input_size):
-            return model, True
-        raise DetectorError(
-            f"{path} takes pictures of {fixed[0]}x{fixed[1]} only, detection.input_size asks for {input_size}, and the "
-            f"model cannot be changed: {error}. Set detection.input_size to {fixed[0]}, or use another model."
-        ) from error
+    def at(self, scale: float) -> NDArray[np.uint8]:
+        if scale not in self._made:
+            height, width = (max(1, round(side * scale)) for side in self.frame.shape[:2])
+            # Down to a half a bilinear look-up skips no pixel, and it is several times faster.
+            way = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+            self._made[scale] = np.asarray(cv2.resize(self.frame, (width, height), interpolation=way), np.uint8)
+        return self._made[scale]
+
+    def ratio(self, scale: float) -> NDArray[np.float32]:
+        """Pixels at `scale` per frame pixel, across and down: sides are whole numbers."""
+        sides = [now / before for now, before in zip(self.at(scale).shape, self.frame.shape[:2], strict=False)]
+        return np.array(sides[::-1], np.float32)
 
 
-def _session(model: onnx.ModelProto, provider: str, threads: int) -> onnxruntime.InferenceSession:
-    wanted = _PROVIDERS[provider]
-    if wanted[0] not in onnxruntime.get_available_providers():
-        raise DetectorError(
-            f"detection.provider {provider} asks for onnxruntime's {wanted[0]}, this installation has "
-            f"{', '.join(onnxruntime.get_available_providers())}. Install onnxruntime-gpu in place of onnxruntime, or "
-            "set detection.provider to cpu."
-        )
-    preload_cuda_libraries(wanted)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=wanted)
-    if session.get_providers()[0] != wanted[0]:
-        raise DetectorError(
-            f"detection.provider {provider} was asked for, but onnxruntime fell back to {session.get_providers()[0]}; "
-            "check the CUDA and cuDNN versions that this onnxruntime-gpu needs."
-        )
-    return session
+def _canvas(picture: NDArray[np.uint8], network: Scrfd) -> NDArray[np.uint8]:
+    """The picture with black below and on the right, up to a size that the network takes."""
+    height, width = picture.shape[:2]
+    side = network.fixed_size
+    full = (side, side) if side else (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
+    canvas = np.zeros((*full, 3), np.uint8)
+    canvas[:height, :width] = picture
+    return canvas
+
+
+def _region(box: NDArray[np.floating], size: tuple[int, ...], context: int) -> tuple[int, int, int, int]:
+    """The part (left, top, right, bottom) of a picture [height, width] around a face, on the network's coarsest grid.
+
+    On that grid the network computes what it would for the whole picture, but for what the border hides.
+    """
+    sides = box[2:] - box[:2]
+    centre = box[:2] + sides * _MIDDLE
+    half = sides * _INNER / 2 + context
+    limit = -(-np.array(size[1::-1]) // STRIDE) * STRIDE
+    low = np.clip(np.floor((centre - half) / STRIDE) * STRIDE, 0, limit - STRIDE).astype(int)
+    high = np.clip(np.ceil((centre + half) / STRIDE) * STRIDE, low + STRIDE, limit).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+
+
+def _overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intersection over union of a box with each of others [N, 4]: [N]."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = np.prod(np.maximum(sides, 0.0), axis=1)
+    return np.asarray(shared / (np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], axis=1) - shared))
+
+
+def _together(faces: Sequence[Detections]) -> Detections:
+    """Faces that were looked at one by one, best first; two looks at the same face are one."""
+    kept: list[Detections] = []
+    for face in sorted(faces, key=lambda face: -float(face.scores[0])):
+        if all(_overlaps(face.boxes[0], other.boxes)[0] < _SAME_FACE for other in kept):
+            kept.append(face)
+    unknown = np.full((1, 5, 2), np.nan, np.float32)
+    return Detections(
+        boxes=np.concatenate([face.boxes for face in kept]),
+        scores=np.concatenate([face.scores for face in kept]),
+        keypoints=np.concatenate([face.keypoints for face in kept]),
+        best_score=max(face.best_score for face in kept),
+        followed=np.concatenate([unknown if face.followed is None else face.followed for face in kept]),
+        measured=np.array([face.measured is None for face in kept]),
+    )

@@ -13,8 +13,6 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from insightface.utils.storage import ensure_available
-
 from dfer.files import sha256
 
 logger = logging.getLogger(__name__)
@@ -113,6 +111,8 @@ def _pack_file(name: str) -> Path:
         raise ModelFileError(
             f"detection.model {name!r} is neither {BUNDLED_MODEL}, a .onnx path nor the name of a pack"
         )
+    from insightface.utils.storage import ensure_available  # takes a second, and the bundled detector needs none of it
+
     root = Path.home() / ".insightface"
     folder = root / "models" / name
     ways_out = (

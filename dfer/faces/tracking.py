@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 
+from dfer.faces.correction import corrected
 from dfer.faces.detector import Detections
 
 # A face is taken for the one seen before if its centre lies within this many face sizes of where it was expected. The
@@ -142,9 +143,21 @@ def _assign(
     return {int(n): paths[p] for p, n in zip(*linear_sum_assignment(cost), strict=True) if allowed[p, n]}
 
 
+def _points(path: _Path, detections: Sequence[Detections]) -> NDArray[np.float32]:
+    """The key points of all detections of a path, as the full scale shows them."""
+    unknown = np.full((5, 2), np.nan, np.float32)
+    keypoints, followed, measured = [], [], []
+    for position, number in zip(path.positions, path.numbers, strict=True):
+        found = detections[position]
+        keypoints.append(found.keypoints[number])
+        followed.append(unknown if found.followed is None else found.followed[number])
+        measured.append(found.measured is None or bool(found.measured[number]))
+    return corrected(np.stack(keypoints), np.stack(followed), np.array(measured), np.array(path.frames))
+
+
 def _bridge(path: _Path, detections: Sequence[Detections], frame_indices: NDArray[np.int64], max_gap: int) -> Track:
     seen = np.array(path.positions)
-    points = np.stack([detections[p].keypoints[n] for p, n in zip(path.positions, path.numbers, strict=True)])
+    points = _points(path, detections)
     between = np.arange(seen[0], seen[-1] + 1)
     after = np.searchsorted(seen, between)  # the first detection at or after each frame
     before = np.where(seen[after] == between, after, after - 1)

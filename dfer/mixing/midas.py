@@ -27,7 +27,8 @@ def midas(
     The partner j is uniform among the other clips. The mixed label is then normalised by softmax, or left as it is.
 
     Args:
-        clips: float[B, T, C, H, W] in any affine pixel scale (mixing commutes with normalising). Not modified.
+        clips: uint8[B, T, C, H, W], or float in any affine pixel scale (mixing commutes with normalising). Not
+            modified.
         labels: float[B, K], non-negative rows that sum to 1: soft labels, or one-hot rows. Not modified. They may be on
             another device than the clips (on the CPU, checking them never waits for a GPU).
         alpha: parameter of the beta distribution, above 0.
@@ -36,10 +37,11 @@ def midas(
         generator: source of the randomness; torch's global one if None.
 
     Returns:
-        The mixed clips, like `clips`, and the targets, like `labels`.
+        The mixed clips, like `clips` (of uint8 as float32, still in 0..255), and the targets, like `labels`. No
+        gradient flows through the mixing.
 
     Raises:
-        TypeError: clips or labels are not floating point.
+        TypeError: clips are neither uint8 nor floating point, or labels are not floating point.
         ValueError: fewer than two clips, shapes that do not fit, label rows that are no distributions, a bad `alpha`,
             `ratio` or `normalize`.
     """
@@ -50,20 +52,22 @@ def midas(
     if ratio == "batch":
         weight = weight[:1].expand(len(clips))
     # Rounded to the pixels' precision first, so that labels get exactly the lambda that the frames get.
-    weight = weight.to(clips.dtype)
-    mixed = _mix(clips, partner, weight.view(-1, 1, 1, 1, 1))
-    targets = _mix(labels, partner, weight.view(-1, 1))
-    return mixed, normalize_targets(targets, normalize)
+    weight = weight.to(clips.dtype if clips.is_floating_point() else torch.float32)
+    return _mix(clips, partner, weight), normalize_targets(_mix(labels, partner, weight), normalize)
 
 
+@torch.no_grad()
 def _mix(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    # Not blocking: waiting for the copy would mean waiting for all that a GPU still has to do.
-    partner, weight = (
-        partner.to(values.device, non_blocking=True),
-        weight.to(values.device, values.dtype, non_blocking=True),
-    )
-    # In place in the gathered copy: no second copy of the batch.
-    return values[partner].lerp_(values, weight)
+    """Row by row, so that what a row needs stays in the processor's cache and the batch is written once.
+
+    Always into a new tensor: the network's first layer keeps its input until the backward pass is through. The lambdas
+    and partners are plain numbers here, so that nothing is copied to a GPU.
+    """
+    dtype = values.dtype if values.is_floating_point() else torch.float32
+    mixed, own = torch.empty_like(values, dtype=dtype), torch.empty_like(values[0], dtype=dtype)
+    for row, (other, share) in enumerate(zip(partner.tolist(), weight.tolist(), strict=True)):
+        mixed[row].copy_(values[other]).lerp_(own.copy_(values[row]), share)
+    return mixed
 
 
 def _draw(count: int, alpha: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
@@ -81,8 +85,10 @@ def _draw(count: int, alpha: float, generator: torch.Generator | None) -> tuple[
 
 
 def _check(clips: Tensor, labels: Tensor, alpha: float) -> None:
-    if not (clips.is_floating_point() and labels.is_floating_point()):
-        raise TypeError(f"expected floating-point clips and labels, found {clips.dtype} and {labels.dtype}")
+    if not ((clips.is_floating_point() or clips.dtype == torch.uint8) and labels.is_floating_point()):
+        raise TypeError(
+            f"expected clips of uint8 or floats and labels of floats, found {clips.dtype} and {labels.dtype}"
+        )
     if clips.ndim != 5 or labels.ndim != 2 or len(clips) != len(labels):
         raise ValueError(
             f"expected clips [B, T, C, H, W] and labels [B, K], found {list(clips.shape)} and {list(labels.shape)}"

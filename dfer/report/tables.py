@@ -13,13 +13,13 @@ from dfer.analysis.statistics import Interval
 from dfer.labels import EMOTIONS
 from dfer.report.content import ArmResult
 from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair
+from dfer.results import SYNTHETIC
 
 CHOSEN_ON_TEST = "†"
 MINUS = "\N{MINUS SIGN}"
 CHOSEN_ON_TEST_NOTE = "best epoch chosen on the test fold: too good"
 CHOSEN_BY_VALIDATION = "Epoch by validation: the best UAR on an inner part of the training folds."
 VALIDATION_NOTE = "(val): validation part; the labels of the test part are not public."
-SYNTHETIC = "Synthetic data, drawn by the pipeline itself: these numbers show that it works, not how good a method is."
 SYNTHETIC_PUBLISHED = "The published rows are about real clips and must never be compared with the synthetic ones."
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import simplejpeg
 from numpy.typing import NDArray
 
 from dfer.shards.clip import FRAME_FIELDS, Clip
@@ -86,7 +87,7 @@ class ParquetFile:
         pictures = table.column("frames")[0].values
         # A frame that is asked for twice (a clip shorter than its segments) is decoded once.
         unique, inverse = np.unique(wanted, return_inverse=True)
-        decoded = np.stack([_decode(pictures[int(index)].as_buffer()) for index in unique])
+        decoded = _decode([np.frombuffer(pictures[int(index)].as_buffer(), np.uint8) for index in unique])
         return Clip(
             clip_id=table.column("clip_id")[0].as_py(),
             frames=decoded if len(unique) == len(wanted) and (unique == wanted).all() else decoded[inverse],
@@ -109,8 +110,13 @@ def _encode(frame: NDArray[np.uint8], quality: int) -> bytes:
     return encoded.tobytes()
 
 
-def _decode(encoded: pa.Buffer) -> NDArray[np.uint8]:
-    frame = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if frame is None:
-        raise ValueError("a frame is not a JPEG that can be decoded")
-    return np.asarray(frame, np.uint8)
+def _decode(encoded: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """JPEGs of one size -> uint8[N, H, W, 3] RGB, each decoded right into its place."""
+    height, width, _, _ = simplejpeg.decode_jpeg_header(encoded[0])
+    frames = np.empty((len(encoded), height, width, 3), np.uint8)
+    for frame, jpeg in zip(frames, encoded, strict=True):
+        # The decoder fills any buffer that is large enough: a smaller picture would leave a part of it as it was.
+        if simplejpeg.decode_jpeg_header(jpeg)[:2] != (height, width):
+            raise ValueError(f"its frames differ in size, the first is {width}x{height} pixels")
+        simplejpeg.decode_jpeg(jpeg, "RGB", buffer=frame)
+    return frames

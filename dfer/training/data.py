@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,28 +14,46 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dfer.ahead import ahead
 from dfer.sampling import segment_indices
 from dfer.settings import AugmentSettings
 from dfer.shards import Shard, ShardError, open_shard
+from dfer.training.cache import FrameCache, Place
 from dfer.training.randomness import stream
 from dfer.training.transforms import full_view, random_view
 
 Key = tuple[int, int | None]
 """A clip's row in its source, and the epoch it is drawn for; None is the evaluation's fixed view."""
 
-CACHE_BYTES = 512 * 2**20
+_CPU = torch.device("cpu")
 
 
-class ClipSource(Dataset[tuple[Tensor, int]]):
+class StoredBatch(NamedTuple):
+    """Clips as they are stored, with all that is random about their views.
+
+    Attributes:
+        frames: uint8[B, T, H, W, 3].
+        numbers: float64[B, 4] for `random_view`, or None for the evaluation's view.
+        rows: int64[B] in the source.
+    """
+
+    frames: Tensor
+    numbers: Tensor | None
+    rows: Tensor
+
+
+class ClipSource:
     """The clips of a table that have aligned faces.
 
     `source[row, epoch]` is (frames uint8[T, 3, S, S], row): for an epoch, one random frame of each segment in a random
     view; for None, the segments' centres and the whole frame. What an epoch draws depends on the seed, the epoch and
-    the row alone.
+    the row alone. Batches take two steps to the same: `stored` decodes, `views` crops and resizes, on any device.
 
     Attributes:
         clips: the usable rows of the table, numbered from 0.
         left_out: how many rows of the table have no aligned face.
+        places: each clip's shard folder and row there.
+        cache: where decoded frames are taken from once it is filled; None decodes every time.
     """
 
     def __init__(
@@ -46,7 +66,6 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
         input_size: int,
         augment: AugmentSettings | None = None,
         seed: int = 0,
-        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         """Nothing is opened yet.
 
@@ -58,7 +77,6 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
             input_size: S, pixels.
             augment: the random view; without it, only the evaluation's view can be read.
             seed: of everything that is random here.
-            cache_bytes: decoded frames that are kept in memory, so that small sets are decoded once.
 
         Raises:
             ValueError: a clip is listed twice in the index, or no clip is usable.
@@ -75,48 +93,89 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
             )
         self.clips = clips[usable].reset_index(drop=True)
         self.left_out = int((~usable).sum())
-        places = aligned.loc[self.clips["clip_id"]]
-        self._places = [(root / shard, int(row)) for shard, row in zip(places["shard"], places["row"], strict=True)]
+        found = aligned.loc[self.clips["clip_id"]]
+        self.places: list[Place] = [
+            (root / shard, int(row)) for shard, row in zip(found["shard"], found["row"], strict=True)
+        ]
+        self.cache: FrameCache | None = None
         self._num_segments, self._input_size = num_segments, input_size
         self._augment, self._seed = augment, seed
-        self._cache: dict[int, npt.NDArray[np.uint8]] = {}
-        self._cache_room = cache_bytes
         self._shards: dict[Path, Shard] = {}
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
-        row, epoch = key
+        batch = self.stored([key])
+        return self.views(batch.frames, batch.numbers)[0], key[0]
+
+    def num_frames(self, row: int) -> int:
+        """How many frames are stored of a clip; no picture is read."""
+        shard, place = self._shard(row)
+        return len(shard.frame_indices(place))
+
+    def stored(self, keys: Sequence[Key]) -> StoredBatch:
+        """One frame of each segment of some clips, as stored: random ones for an epoch, the centres for None.
+
+        Raises ShardError if a clip cannot be read, is another than the index says, or has frames of another size than
+        the rest of the batch.
+        """
+        drawn = [self._draw(row, epoch) for row, epoch in keys]
+        positions = np.stack([places for places, _ in drawn])
+        rows = [row for row, _ in keys]
+        if self.cache is not None and self.cache.filled:
+            frames = self.cache.take([self.places[row] for row in rows], positions)
+        else:
+            frames = torch.from_numpy(self._decoded(rows, positions))
+        numbers = [values for _, values in drawn if values is not None]
+        return StoredBatch(frames, torch.from_numpy(np.stack(numbers)) if numbers else None, torch.tensor(rows))
+
+    def views(self, frames: Tensor, numbers: Tensor | None) -> Tensor:
+        """What the network sees of stored frames, uint8[B, T, 3, S, S], computed where they are.
+
+        Args:
+            frames: uint8[B, T, H, W, 3].
+            numbers: of the random views, float64[B, 4] on the CPU; None for the evaluation's view.
+        """
+        # Channels last in memory, as stored: torchvision resizes uint8 fastest so.
+        clips, size = frames.permute(0, 1, 4, 2, 3), self._input_size
+        if numbers is None:
+            return full_view(clips.flatten(0, 1), size).unflatten(0, clips.shape[:2]).contiguous()
+        assert self._augment is not None
+        # One layout, whoever reads: convolutions round differently in another one.
+        views = torch.empty((*clips.shape[:3], size, size), dtype=torch.uint8, device=frames.device)
+        for view, clip, values in zip(views, clips, numbers.tolist(), strict=True):
+            view.copy_(random_view(clip, size, self._augment, values))
+        return views
+
+    def whole(self, row: int) -> Tensor:
+        """All stored frames of a clip, uint8[N, H, W, 3]; raises as `stored`."""
+        return torch.from_numpy(self._read(row, None))
+
+    def _draw(self, row: int, epoch: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
+        """Which frames a clip is seen in, int64[T], and the four numbers of its view."""
         if epoch is None:
-            return full_view(self._frames(row, None), self._input_size).contiguous(), row
+            return segment_indices(self.num_frames(row), self._num_segments, train=False), None
         if self._augment is None:
             raise ValueError("this source has no augmentation: only its evaluation view can be read")
         generator = stream(self._seed, "clip", epoch, row)
-        view = random_view(self._frames(row, generator), self._input_size, self._augment, generator)
-        # One layout, whoever collates: convolutions round differently in another one.
-        return view.contiguous(), row
+        positions = segment_indices(self.num_frames(row), self._num_segments, train=True, generator=generator)
+        return positions, generator.random(4)
 
-    def _frames(self, row: int, generator: np.random.Generator | None) -> Tensor:
-        """One frame of each segment, uint8[T, 3, H, W]: random ones with a generator, else the centres."""
-        folder, place = self._places[row]
-        if folder not in self._shards:
-            self._shards[folder] = open_shard(folder)
-        shard = self._shards[folder]
-        num_frames = len(shard.frame_indices(place))
-        positions = segment_indices(num_frames, self._num_segments, train=generator is not None, generator=generator)
-        if row in self._cache:
-            frames = self._cache[row][positions]
-        elif self._cache_room > 0:
-            self._cache[row] = self._read(shard, place, row, np.arange(num_frames))
-            self._cache_room -= self._cache[row].nbytes
-            frames = self._cache[row][positions]
-        else:
-            frames = self._read(shard, place, row, positions)
-        # Channels last in memory, as stored: torchvision resizes uint8 fastest so.
-        return torch.from_numpy(frames).permute(0, 3, 1, 2)
+    def _decoded(self, rows: Sequence[int], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        clips = [self._read(row, places) for row, places in zip(rows, positions, strict=True)]
+        for row, frames in zip(rows, clips, strict=True):
+            if frames.shape != clips[0].shape:
+                (height, width), (first_height, first_width) = frames.shape[1:3], clips[0].shape[1:3]
+                raise ShardError(
+                    f"clip {self.clips['clip_id'].iloc[row]} has frames of {width}x{height} pixels, "
+                    f"{self.clips['clip_id'].iloc[rows[0]]} of {first_width}x{first_height}: a training needs clips "
+                    "that were aligned with the same settings"
+                )
+        return np.stack(clips)
 
-    def _read(self, shard: Shard, place: int, row: int, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    def _read(self, row: int, positions: npt.NDArray[np.int64] | None) -> npt.NDArray[np.uint8]:
+        shard, place = self._shard(row)
         clip, wanted = shard.read(place, positions), self.clips["clip_id"].iloc[row]
         if clip.clip_id != wanted:
             raise ShardError(
@@ -124,6 +183,12 @@ class ClipSource(Dataset[tuple[Tensor, int]]):
                 "of other shards: align again"
             )
         return clip.frames
+
+    def _shard(self, row: int) -> tuple[Shard, int]:
+        folder, place = self.places[row]
+        if folder not in self._shards:
+            self._shards[folder] = open_shard(folder)
+        return self._shards[folder], place
 
 
 class TrainingBatches:
@@ -151,34 +216,130 @@ class TrainingBatches:
             yield [(int(row), self.epoch) for row in order[start:end]]
 
 
-def training_loader(source: ClipSource, batches: TrainingBatches, *, workers: int, pin_memory: bool) -> DataLoader:
-    """Batches of (frames uint8[B, T, 3, S, S], rows int64[B]); set `batches.epoch` before each pass."""
-    return DataLoader(
-        source,
-        batch_sampler=batches,
-        num_workers=workers,
-        multiprocessing_context=_fresh_processes(workers),
-        persistent_workers=workers > 0,
-        pin_memory=pin_memory,
-        # A loader draws from torch's global generator otherwise, more or less often depending on its workers.
-        generator=torch.Generator(),
-    )
+class Loader:
+    """Batches of (frames uint8[B, T, 3, S, S] on a device, rows int64[B]), read ahead of whoever takes them.
+
+    Clips are decoded by worker processes, or by one thread of this process; with a filled cache they are only gathered.
+    Crop and resize follow on the device, one batch at a time.
+
+    Attributes:
+        waited: seconds that the latest pass has spent waiting for clips, its views not included.
+    """
+
+    def __init__(self, source: ClipSource, batches: Iterable[list[Key]], *, workers: int, device: torch.device) -> None:
+        """`batches` can be gone through more than once; worker processes start with the first pass."""
+        self._source, self._batches, self._workers, self._device = source, batches, workers, device
+        self._processes: DataLoader | None = None
+        self.waited = 0.0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.waited = 0.0
+        stored = self._stored()
+        while True:
+            asked = time.perf_counter()
+            batch = next(stored, None)
+            self.waited += time.perf_counter() - asked
+            if batch is None:
+                return
+            frames = batch.frames.to(self._device, non_blocking=True)
+            yield self._source.views(frames, batch.numbers), batch.rows
+
+    def _stored(self) -> Iterator[StoredBatch]:
+        cache = self._source.cache
+        if cache is not None and cache.device.type == "cuda":
+            return map(self._source.stored, self._batches)
+        if self._workers and cache is None:
+            if self._processes is None:
+                self._processes = self._start_processes()
+            return iter(self._processes)
+        return ahead(map(self._on_the_way, self._batches))
+
+    def _on_the_way(self, keys: list[Key]) -> StoredBatch:
+        """A batch in memory that a GPU can copy from while this process goes on."""
+        batch = self._source.stored(keys)
+        if self._device.type == "cuda" and not batch.frames.is_pinned():
+            return batch._replace(frames=batch.frames.pin_memory())
+        return batch
+
+    def _start_processes(self) -> DataLoader:
+        return DataLoader(
+            _Batched(self._source),
+            sampler=self._batches,
+            batch_size=None,
+            num_workers=self._workers,
+            # A process that runs threads, as one that is tracked does, must not be forked.
+            multiprocessing_context="spawn",
+            persistent_workers=True,
+            pin_memory=self._device.type == "cuda",
+            # A loader draws from torch's global generator otherwise, more or less often depending on its workers.
+            generator=torch.Generator(),
+        )
 
 
-def evaluation_loader(source: ClipSource, *, batch_size: int, workers: int = 0) -> DataLoader:
-    """Batches of (frames uint8[B, T, 3, S, S], rows int64[B]) in the order of `source.clips`."""
+class _Batched(Dataset[StoredBatch]):
+    """What worker processes do: a whole batch at a time."""
+
+    def __init__(self, source: ClipSource) -> None:
+        self._source = source
+
+    def __getitem__(self, keys: list[Key]) -> StoredBatch:
+        return self._source.stored(keys)
+
+
+class _Whole(Dataset[Tensor]):
+    """The same for filling a cache: one clip at a time, by its number in `clips`."""
+
+    def __init__(self, clips: Sequence[tuple[ClipSource, int]]) -> None:
+        self._clips = clips
+
+    def __getitem__(self, number: int) -> Tensor:
+        source, row = self._clips[number]
+        return source.whole(row)
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+
+def training_loader(
+    source: ClipSource, batches: TrainingBatches, *, workers: int = 0, device: torch.device = _CPU
+) -> Loader:
+    """One epoch a pass; set `batches.epoch` before each."""
+    return Loader(source, batches, workers=workers, device=device)
+
+
+def evaluation_loader(source: ClipSource, *, batch_size: int, workers: int = 0, device: torch.device = _CPU) -> Loader:
+    """The evaluation's view of all clips, in the order of `source.clips`."""
     keys: list[Key] = [(row, None) for row in range(len(source))]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
-    return DataLoader(
-        source,
-        batch_sampler=batches,
+    return Loader(source, batches, workers=workers, device=device)
+
+
+def fill_cache(cache: FrameCache, sources: Sequence[ClipSource], *, workers: int) -> None:
+    """Decode every clip of the sources once, in `workers` processes or in this one; from then on they use the cache.
+
+    Raises ShardError as `ClipSource.stored`.
+    """
+    # By name too: of two clips that the index has at one place, one is at the wrong place, and reading it says so.
+    clips = {
+        (place, clip_id): (source, row)
+        for source in sources
+        for row, (place, clip_id) in enumerate(zip(source.places, source.clips["clip_id"], strict=True))
+    }
+    on_disk = sorted(clips)
+    loader = DataLoader(
+        _Whole([clips[name] for name in on_disk]),
+        batch_size=None,
         num_workers=workers,
-        multiprocessing_context=_fresh_processes(workers),
-        persistent_workers=workers > 0,
+        multiprocessing_context="spawn" if workers else None,
         generator=torch.Generator(),
     )
+    cache.fill(zip((place for place, _ in on_disk), loader, strict=True))
+    for source in sources:
+        source.cache = cache
 
 
-def _fresh_processes(workers: int) -> str | None:
-    """A process that runs threads, as one that is tracked does, must not be forked."""
-    return "spawn" if workers else None
+def stored_frames(sources: Sequence[ClipSource]) -> tuple[dict[Place, int], tuple[int, int]]:
+    """Every clip of the sources with its number of frames, and height and width of the first one's."""
+    lengths = {place: source.num_frames(row) for source in sources for row, place in enumerate(source.places)}
+    height, width = sources[0].stored([(0, None)]).frames.shape[2:4]
+    return lengths, (height, width)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ from dfer.settings import (
     TrainSettings,
 )
 from dfer.training.checkpoint import check_fingerprint, read_checkpoint, write_checkpoint
-from dfer.training.optimization import check_precision, choose_device
+from dfer.training.memory import keep_freed_memory
+from dfer.training.optimization import choose_device, choose_precision, torch_state
 from dfer.training.plan import Plan, divide, fingerprint
 from dfer.training.run import Row, Run
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -48,7 +48,8 @@ class TrainResult:
         epoch: the epoch whose weights were saved, from 1.
         history: one row per epoch, see `train`.
         summary: `epoch`, `chosen_by`, `best_on_test_fold` (`epoch`, `war`, `uar`, chosen on the test fold and therefore
-            never the result; None if it was not looked at), `clips` and `left_out` (counts), `seconds`.
+            never the result; None if it was not looked at), `clips` and `left_out` (counts), `seconds`, `precision`
+            that was used, and `cache`: where decoded frames were kept, their GiB, and why there.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ def train(
     card: Mapping[str, Any],
     threads: int = 0,
     groups: GroupSettings = GroupSettings(),  # noqa: B008 - frozen
+    side_by_side: int = 1,
     extra: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> TrainResult:
@@ -86,7 +88,10 @@ def train(
     A row of the history has `epoch` (from 1), `loss` (mean over clips, against the arm's own targets), `learning_rate`
     (at the start of the epoch), `train_accuracy` (against the single label of the clip that was not mixed in, in
     training mode; None without labels), `seconds` (training only), `clips_per_second`, `data_seconds` (waiting for
-    clips), and where they were looked at `monitor_war`, `_uar`, `_nll` and `validation_war`, `_uar`, `_nll`.
+    clips; filling the cache is part of the first epoch's), `data_wait` (their share of `seconds`), and where they were
+    looked at `monitor_war`, `_uar`, `_nll` and `validation_war`, `_uar`, `_nll`.
+
+    The process keeps memory that it frees (`keep_freed_memory`).
 
     Args:
         clips: the training part of the clip table. Clips without aligned faces, and in an arm with hard labels those
@@ -99,30 +104,34 @@ def train(
         folder: made if it is not there.
         card: goes into the model's card beside the keys that every card has, for example how the faces were aligned.
         threads: CPU threads; 0 leaves torch's number.
+        side_by_side: how many trainings run on this machine at a time, and share its memory.
         extra: plain values kept in the checkpoint for the caller, see `read_extra`.
         on_epoch: called with each row before that epoch's checkpoint is written: after a crash in between a row comes a
             second time, but none is ever missing.
 
     Raises:
-        ValueError: no labels, votes or faces, too few clips, or a device or precision that is not there.
+        ValueError: no labels, votes or faces, too few clips, a device or precision that is not there, or a cache that
+            was asked for by name and does not fit.
         CheckpointError: the checkpoint is damaged, or another training's.
         TrainingError: the loss became infinite or nan.
         WeightsError: pretrained weights cannot be had.
     """
     device = choose_device(settings.device)
-    check_precision(settings.precision, device)
-    plan = Plan(arm, mixing, model, sampling, groups, settings)
+    # From here on, and in the card, the precision is the one that is used.
+    used = settings.model_copy(update={"precision": choose_precision(settings.precision, device)})
+    plan = Plan(arm, mixing, model, sampling, groups, used)
     if clash := _card(plan, {"epoch": 0, "chosen_by": ""}).keys() & card.keys():
         raise ValueError(f"every card has {', '.join(sorted(clash))}: name the caller's entries otherwise")
     parts = divide(clips, monitor, index, root, plan)
     identity = fingerprint(plan, parts, device.type)
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
-    with _torch_state(threads, device):
+    keep_freed_memory()
+    with torch_state(threads, device, tf32=settings.precision == "auto"):
         checkpoint = read_checkpoint(folder)
         if checkpoint is not None:
             check_fingerprint(folder, checkpoint["fingerprint"], identity)
-        run = Run(plan, parts, device)
+        run = Run(plan, parts, device, side_by_side=side_by_side)
         if checkpoint is not None:
             run.restore(checkpoint)
             _log.info("%s: going on after epoch %d of %d", folder, len(run.history), settings.epochs)
@@ -137,19 +146,6 @@ def train(
         summary = run.summary()
         save_model(folder, run.final_weights(), {**_card(plan, summary), **card}, run.best_on_test_fold)
     return TrainResult(folder, summary["epoch"], run.history, summary)
-
-
-@contextmanager
-def _torch_state(threads: int, device: torch.device) -> Iterator[None]:
-    """Thread count, torch's generators and cuDNN's search for the fastest kernels, for the time of one training."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    devices = [device] if device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=devices), torch.backends.cudnn.flags(enabled=True, benchmark=True):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _card(plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:

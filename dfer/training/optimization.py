@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -47,7 +50,37 @@ def choose_device(device: str) -> torch.device:
     return torch.device(device)
 
 
-def check_precision(precision: str, device: torch.device) -> None:
-    """Raise ValueError for half precision on a CPU, where it is many times slower than float32."""
+def choose_precision(precision: str, device: torch.device) -> str:
+    """The precision for "auto": bfloat16 on a CUDA device that computes in it, else float32; or the one asked for.
+
+    Raises ValueError for half precision on a CPU, where it is many times slower than float32.
+    """
+    if precision == "auto":
+        in_half = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if in_half else "float32"
     if precision != "float32" and device.type == "cpu":
-        raise ValueError(f"precision {precision!r} is for CUDA devices; on a CPU it is far slower: set it to 'float32'")
+        raise ValueError(
+            f"precision {precision!r} is for CUDA devices; on a CPU it is far slower: set it to 'auto' or 'float32'"
+        )
+    return precision
+
+
+@contextmanager
+def torch_state(threads: int, device: torch.device, *, tf32: bool) -> Iterator[None]:
+    """What torch keeps for the whole process, set for the time of one training.
+
+    Its number of threads (0 leaves it), its random generators, cuDNN's search for the fastest kernels, and whether a
+    GPU may round the inputs of float32 products to TF32 (10 bits of mantissa; `precision: auto` allows it, a precision
+    that was asked for by name does not).
+    """
+    before, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    torch.set_num_threads(threads or before)
+    torch.set_float32_matmul_precision("high" if tf32 and device.type == "cuda" else "highest")
+    devices = [device] if device.type == "cuda" else []
+    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32)
+    try:
+        with torch.random.fork_rng(devices=devices), cudnn:
+            yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_float32_matmul_precision(matmul)

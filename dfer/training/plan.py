@@ -20,12 +20,12 @@ from dfer.settings import (
     SamplingSettings,
     TrainSettings,
 )
-from dfer.training.data import CACHE_BYTES, ClipSource
+from dfer.training.data import ClipSource
 from dfer.training.split import validation_rows
 from dfer.training.targets import has_target, single_labels
 
 # They decide how fast a training runs and how much of it a crash can cost, not what it computes.
-_FREE_TO_CHANGE = {"threads", "loader_workers", "checkpoint_every"}
+_FREE_TO_CHANGE = {"threads", "loader_workers", "cache", "checkpoint_every"}
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +61,12 @@ class Parts:
     validation: ClipSource | None
     monitor: ClipSource | None
     left_out: dict[str, int]
+
+    @property
+    def sources(self) -> dict[str, ClipSource]:
+        """Those that there are, by name."""
+        every = {"training": self.training, "monitor": self.monitor, "validation": self.validation}
+        return {name: source for name, source in every.items() if source is not None}
 
 
 def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFrame, root: Path, plan: Plan) -> Parts:
@@ -112,8 +118,6 @@ def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFram
             input_size=plan.model.input_size,
             augment=plan.train.augment,
             seed=plan.train.seed,
-            # Every worker process would keep frames of its own.
-            cache_bytes=0 if plan.train.loader_workers else CACHE_BYTES,
         )
 
     return Parts(

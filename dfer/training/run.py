@@ -10,20 +10,17 @@ import numpy as np
 import torch
 from scipy.special import softmax
 from torch import Tensor
-from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader
 
 from dfer import metrics
 from dfer.labels import EMOTIONS
-from dfer.mixing import midas, normalize_targets
-from dfer.models import build, channels_last
-from dfer.training.data import ClipSource, TrainingBatches, evaluation_loader, training_loader
+from dfer.training.cache import CacheChoice, FrameCache, choose_cache
+from dfer.training.data import TrainingBatches, evaluation_loader, fill_cache, stored_frames, training_loader
 from dfer.training.inference import predict_logits
-from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule
 from dfer.training.plan import Parts, Plan
 from dfer.training.randomness import torch_seed
+from dfer.training.step import Step, make_network
 from dfer.training.targets import label_distributions, single_labels
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
+from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 EVALUATION_BATCH = 16
 
@@ -44,35 +41,29 @@ class Run:
         best_on_test_fold: of the epoch with the best UAR on the monitored clips; empty if they are not looked at.
     """
 
-    def __init__(self, plan: Plan, parts: Parts, device: torch.device) -> None:
-        """Initial weights, drawn from the seed or pretrained; uses torch's global generator."""
+    def __init__(self, plan: Plan, parts: Parts, device: torch.device, *, side_by_side: int = 1) -> None:
+        """Initial weights, drawn from the seed or pretrained; uses torch's global generator.
+
+        `side_by_side` trainings share the memory that a cache may take. Raises ValueError if one that was asked for by
+        name does not fit.
+        """
         self._plan, self._parts, self._device = plan, parts, device
         # On the CPU until after mixing: checking them there does not wait for a GPU.
         self._distributions = label_distributions(parts.training.clips, plan.arm, plan.train.seed)
         self._labels = single_labels(parts.training.clips)
         torch.manual_seed(torch_seed(plan.train.seed, "weights"))
-        network = build(
-            plan.model.name,
-            num_classes=len(EMOTIONS),
-            num_segments=plan.sampling.num_segments,
-            pretrained=plan.model.pretrained,
-            width=plan.model.width,
-            dropout=plan.model.dropout,
-        )
-        if plan.train.channels_last:
-            network = channels_last(network)
-        self.model = network.to(device)
-        workers, pin_memory = plan.train.loader_workers, device.type == "cuda"
+        self.model = make_network(plan.model, plan.sampling, plan.train).to(device)
+        workers = plan.train.loader_workers
         self._batches = TrainingBatches(len(parts.training), plan.train.batch_size, plan.train.seed)
-        self._loader = training_loader(parts.training, self._batches, workers=workers, pin_memory=pin_memory)
-        self._watched: dict[str, tuple[ClipSource, DataLoader]] = {
-            name: (source, evaluation_loader(source, batch_size=EVALUATION_BATCH, workers=workers))
-            for name, source in (("monitor", parts.monitor), ("validation", parts.validation))
-            if source is not None
+        self._loader = training_loader(parts.training, self._batches, workers=workers, device=device)
+        self._watched = {
+            name: (source, evaluation_loader(source, batch_size=EVALUATION_BATCH, workers=workers, device=device))
+            for name, source in parts.sources.items()
+            if name != "training"
         }
-        self._optimizer = make_optimizer(self.model, plan.train)
-        self._schedule = make_schedule(self._optimizer, plan.train, plan.train.epochs * len(self._batches))
-        self._scaler = torch.amp.GradScaler(device.type, enabled=plan.train.precision == "float16")
+        steps = plan.train.epochs * len(self._batches)
+        self._step = Step(self.model, plan.arm, plan.mixing, plan.train, steps=steps)
+        self._choose_cache(side_by_side)
         self.history: list[Row] = []
         self.best_weights: dict[str, Tensor] = {}
         self.best_on_test_fold: dict[str, Tensor] = {}
@@ -83,7 +74,9 @@ class Run:
         Raises TrainingError when the loss is infinite or nan.
         """
         started = time.perf_counter()
-        rate = self._schedule.get_last_lr()[0]
+        self._fill_cache()
+        filling = time.perf_counter() - started
+        rate = self._step.learning_rate
         loss, accuracy, waited = self._pass(epoch)
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
@@ -95,7 +88,8 @@ class Run:
             "train_accuracy": accuracy,
             "seconds": seconds,
             "clips_per_second": len(self._parts.training) / seconds,
-            "data_seconds": waited,
+            "data_seconds": filling + waited,
+            "data_wait": (filling + waited) / seconds,
         }
         every = {"monitor": self._plan.train.monitor_every, "validation": 1}
         for name in self._watched:
@@ -114,6 +108,25 @@ class Run:
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
+    def _choose_cache(self, side_by_side: int) -> None:
+        self._cache: FrameCache | None = None
+        self._cache_choice = CacheChoice("none", 0, "asked for")
+        asked = self._plan.train.cache
+        if asked == "none":
+            return
+        lengths, size = stored_frames(list(self._parts.sources.values()))
+        num_bytes = FrameCache.num_bytes(lengths, size)
+        self._cache_choice = choose_cache(asked, num_bytes, self._device, side_by_side=side_by_side)
+        if self._cache_choice.where != "none":
+            device = self._device if self._cache_choice.where == "device" else torch.device("cpu")
+            self._cache = FrameCache(lengths, size, device=device, pinned=self._device.type == "cuda")
+
+    def _fill_cache(self) -> None:
+        """At first use: a training that has nothing left to do decodes nothing."""
+        if self._cache is not None and not self._cache.filled:
+            sources = list(self._parts.sources.values())
+            fill_cache(self._cache, sources, workers=self._plan.train.loader_workers)
+
     def _pass(self, epoch: int) -> tuple[float, float | None, float]:
         """One pass over the training clips: mean loss, accuracy on the labelled ones, seconds waited for clips."""
         torch.manual_seed(torch_seed(self._plan.train.seed, "network", epoch))
@@ -123,39 +136,13 @@ class Run:
         # Summed on the device: reading a number back at every step would make the GPU wait.
         loss_sum = torch.zeros((), device=self._device)
         correct = torch.zeros((), device=self._device, dtype=torch.int64)
-        waited = 0.0
-        batches = iter(self._loader)
-        for _ in range(len(self._batches)):
-            asked = time.perf_counter()
-            frames, rows = next(batches)
-            waited += time.perf_counter() - asked
+        for frames, rows in self._loader:
             loss, logits = self._step(frames, self._distributions[rows], generator)
             loss_sum += loss * len(rows)
             correct += (logits.argmax(dim=1) == self._labels[rows].to(self._device, non_blocking=True)).sum()
         labelled = int((self._labels >= 0).sum())
         accuracy = int(correct) / labelled if labelled else None
-        return float(loss_sum) / len(self._labels), accuracy, waited
-
-    def _step(self, frames: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser; the loss and the logits, detached."""
-        arm, precision = self._plan.arm, self._plan.train.precision
-        inputs = to_float(frames.to(self._device, non_blocking=True), IMAGENET_MEAN, IMAGENET_STD)
-        if arm.mixing == "midas":
-            alpha = self._plan.mixing.alpha
-            inputs, targets = midas(
-                inputs, targets, alpha=alpha, ratio=arm.ratio, normalize=arm.normalize, generator=generator
-            )
-        else:
-            targets = normalize_targets(targets, arm.normalize)
-        with torch.autocast(self._device.type, PRECISIONS[precision], enabled=precision != "float32"):
-            logits = self.model(inputs)
-            loss = cross_entropy(logits, targets.to(self._device, non_blocking=True))
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        self._schedule.step()
-        return loss.detach(), logits.detach()
+        return float(loss_sum) / len(self._labels), accuracy, self._loader.waited
 
     def _look_at(self, name: str) -> Row:
         source, loader = self._watched[name]
@@ -179,9 +166,7 @@ class Run:
         """All that `restore` needs, for `torch.save`."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "scaler": self._scaler.state_dict(),
+            **self._step.state(),
             "history": self.history,
             "best_weights": self.best_weights,
             "best_on_test_fold": self.best_on_test_fold,
@@ -190,9 +175,7 @@ class Run:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a state of a run of the same plan."""
         self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        self._scaler.load_state_dict(state["scaler"])
+        self._step.restore(state)
         self.history, self.best_weights = list(state["history"]), dict(state["best_weights"])
         self.best_on_test_fold = dict(state["best_on_test_fold"])
 
@@ -208,13 +191,14 @@ class Run:
             how = "best UAR on an inner validation part of the training clips"
         watched = [row for row in self.history if "monitor_uar" in row]
         best = max(watched, key=lambda row: row["monitor_uar"], default=None)
-        sources = {"training": self._parts.training, **{name: source for name, (source, _) in self._watched.items()}}
         return {
             "epoch": chosen["epoch"],
             "chosen_by": how,
             "best_on_test_fold": best
             and {"epoch": best["epoch"], "war": best["monitor_war"], "uar": best["monitor_uar"]},
-            "clips": {name: len(source) for name, source in sources.items()},
+            "clips": {name: len(source) for name, source in self._parts.sources.items()},
             "left_out": self._parts.left_out,
             "seconds": sum(row["seconds"] for row in self.history),
+            "precision": self._plan.train.precision,
+            "cache": self._cache_choice.as_dict(),
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
@@ -21,7 +20,7 @@ def full_view(frames: Tensor, size: int) -> Tensor:
     return functional.resize(frames, [size, size], antialias=True)
 
 
-def random_view(frames: Tensor, size: int, augment: AugmentSettings, generator: np.random.Generator) -> Tensor:
+def random_view(frames: Tensor, size: int, augment: AugmentSettings, numbers: Sequence[float]) -> Tensor:
     """One random square crop and flip, the same for all frames of a clip: for training ("random scaling", section 4.3).
 
     The side of the crop is uniform in [min_scale, 1] times the shorter side of the frame, its place uniform.
@@ -30,12 +29,12 @@ def random_view(frames: Tensor, size: int, augment: AugmentSettings, generator: 
         frames: uint8[T, 3, H, W].
         size: side of the result, pixels.
         augment: least scale and flip probability.
-        generator: the clip's own; always four numbers are drawn.
+        numbers: four of the clip's own, uniform in [0, 1): scale, place down and to the right, flip.
 
     Returns:
         uint8[T, 3, size, size].
     """
-    scale, down, right, flip = generator.random(4)
+    scale, down, right, flip = numbers
     height, width = frames.shape[-2:]
     side = max(1, round(min(height, width) * (augment.min_scale + scale * (1 - augment.min_scale))))
     top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
@@ -45,8 +44,13 @@ def random_view(frames: Tensor, size: int, augment: AugmentSettings, generator: 
 
 def to_float(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Frames uint8[..., 3, H, W] in 0..255 -> float32, (x / 255 - mean) / std per channel."""
+    return normalize_(frames.to(torch.float32), mean, std)
+
+
+def normalize_(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """The same for frames that are float32[..., 3, H, W] in 0..255 already, in place; returns them."""
     scale = torch.tensor([1 / (255 * value) for value in std]).view(-1, 1, 1)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
     # A blocking copy would wait for all that the GPU still has to do.
     scale, shift = (tensor.to(frames.device, non_blocking=True) for tensor in (scale, shift))
-    return frames.to(torch.float32).mul_(scale).add_(shift)
+    return frames.mul_(scale).add_(shift)

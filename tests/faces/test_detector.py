@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,26 +75,144 @@ def test_a_face_that_fills_the_picture_is_found_by_the_fall_back(
     detector: FaceDetector, astronaut: NDArray[np.uint8]
 ) -> None:
     close_up = cv2.resize(astronaut[50:185, 160:295], (640, 640), interpolation=cv2.INTER_CUBIC)
-    found = detector.detect(close_up)
+    expected = (EYES_NOSE_MOUTH - (160, 50)) * (640 / 135)
+    found = FaceDetector(DetectionSettings(search_size=640)).detect(close_up)
     assert len(found) == 1
     assert found.close_up
-    expected = (EYES_NOSE_MOUTH - (160, 50)) * (640 / 135)
     assert abs(found.keypoints[0] - expected).max() < 0.06 * 640
-    plain = FaceDetector(DetectionSettings(close_up_fallback=False)).detect(close_up)
+    plain = FaceDetector(DetectionSettings(search_size=640, close_up_fallback=False)).detect(close_up)
     assert len(plain) == 0
+    # The search in a small picture sees it without.
+    found = detector.detect(close_up)
+    assert len(found) == 1
+    assert not found.close_up
+    assert abs(found.keypoints[0] - expected).max() < 0.06 * 640
 
 
-def test_the_input_size_asked_for_is_the_one_that_runs(astronaut: NDArray[np.uint8]) -> None:
+def sizes_seen(detector: FaceDetector, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """(height, width) of each picture that the network is shown from now on."""
+    seen: list[tuple[int, ...]] = []
+    find = detector._network.find
+
+    def watched(pictures: NDArray[np.uint8], threshold: float) -> Any:
+        seen.extend(picture.shape[:2] for picture in pictures)
+        return find(pictures, threshold)
+
+    monkeypatch.setattr(detector._network, "find", watched)
+    return seen
+
+
+def test_the_sizes_asked_for_are_those_that_run(astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     small = FaceDetector(DetectionSettings(input_size=128))
-    seen = []
-    forward = small._scrfd.forward
-    small._scrfd.forward = lambda canvas, threshold: seen.append(canvas.shape) or forward(canvas, threshold)
+    seen = sizes_seen(small, monkeypatch)
     found = small.detect(astronaut)
-    assert seen[0] == (128, 128, 3)
+    assert seen == [(128, 128)]
     assert abs(found.keypoints[0] - EYES_NOSE_MOUTH).max() < 12
     seen.clear()
     small.detect(astronaut[:100])
-    assert seen[0] == (32, 128, 3)
+    assert seen[0] == (32, 128)
+    both = FaceDetector(DetectionSettings(input_size=512, search_size=256))
+    seen = sizes_seen(both, monkeypatch)
+    both.detect(astronaut)
+    assert seen[0] == (256, 256)
+    assert len(seen) == 2
+    assert 90 < max(seen[1]) < 256
+
+
+def test_a_face_that_the_search_is_too_small_for_is_found_in_the_large_picture(
+    astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = np.zeros((640, 640, 3), np.uint8)
+    far[400:528, 300:428] = cv2.resize(astronaut, (128, 128), interpolation=cv2.INTER_AREA)
+    detector = FaceDetector(DetectionSettings(search_size=128))
+    seen = sizes_seen(detector, monkeypatch)
+    found = detector.detect(far)
+    assert seen[:2] == [(128, 128), (640, 640)]
+    assert len(found) == 1
+    assert abs(found.keypoints[0] - (EYES_NOSE_MOUTH / 4 + (300, 400))).max() < 3
+
+
+@pytest.mark.parametrize(("width", "light"), [(24, 1.0), (32, 1.0), (48, 1.0), (96, 0.06), (96, 0.25)])
+def test_small_and_dark_faces_are_found_as_in_the_large_picture(
+    detector: FaceDetector, astronaut: NDArray[np.uint8], width: int, light: float
+) -> None:
+    # 24 pixels of 1280 are 12 in the large picture, and 6 in the one that is searched first.
+    scale = width / 90
+    small = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:700]
+    frame = np.full((720, 1280, 3), 70, np.uint8)
+    frame[: small.shape[0], 400 : 400 + small.shape[1]] = small
+    noise = np.random.default_rng(0).normal(0, 2, frame.shape)
+    frame = np.clip(frame * light + noise * (light < 1), 0, 255).astype(np.uint8)
+    whole = detector.detect_batch([frame])[0]
+    found = detector.detect(frame)
+    assert len(whole) == len(found) == 1
+    assert abs(found.keypoints - whole.keypoints).max() < 0.06 * width + 1
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_a_close_look_sees_what_a_look_at_the_whole_frame_sees(astronaut: NDArray[np.uint8], scale: float) -> None:
+    frame = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    side = 640
+    whole = FaceDetector(DetectionSettings(input_size=side, search_size=side)).detect_batch([frame])[0]
+    close = FaceDetector(DetectionSettings(input_size=side, search_size=256)).detect(frame)
+    eyes = np.linalg.norm(whole.keypoints[0, 1] - whole.keypoints[0, 0])
+    assert np.linalg.norm(close.keypoints[0] - whole.keypoints[0], axis=1).mean() < 0.02 * eyes
+
+
+def test_a_face_is_found_again_near_where_it_was(detector: FaceDetector, astronaut: NDArray[np.uint8]) -> None:
+    before = detector.detect(astronaut)
+    for shift in ([0, 0], [12, -9], [25, 20]):
+        near = detector.detect_near(astronaut, before.boxes + np.tile(np.array(shift, np.float32), 2))
+        assert near is not None
+        assert len(near) == 1
+        assert near.measured is not None
+        assert near.measured.all()
+        assert abs(near.keypoints - before.keypoints).max() < 2
+    assert detector.detect_near(astronaut, before.boxes + 200) is None
+    # One of two is lost: neither is followed further.
+    assert detector.detect_near(astronaut, np.concatenate([before.boxes, before.boxes + 200])) is None
+
+
+def test_two_boxes_around_one_face_give_one_face(detector: FaceDetector, astronaut: NDArray[np.uint8]) -> None:
+    boxes = detector.detect(astronaut).boxes
+    near = detector.detect_near(astronaut, np.concatenate([boxes, boxes + 5]))
+    assert near is not None
+    assert len(near) == 1
+
+
+def test_a_large_face_is_followed_at_a_smaller_scale(
+    astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = np.ascontiguousarray(cv2.resize(astronaut[:256, 100:356], (640, 640)))
+    detector = FaceDetector(DetectionSettings())
+    found = detector.detect(large)
+    assert found.measured is not None
+    assert found.followed is not None
+    assert found.measured.all()
+    assert np.isfinite(found.followed).all()
+    seen = sizes_seen(detector, monkeypatch)
+    measured = detector.detect_near(large, found.boxes, measure=True)
+    pixels = sum(height * width for height, width in seen)
+    seen.clear()
+    followed = detector.detect_near(large, found.boxes, measure=False)
+    assert sum(height * width for height, width in seen) < 0.6 * pixels
+    assert measured is not None
+    assert followed is not None
+    assert followed.measured is not None
+    assert not followed.measured.any()
+    np.testing.assert_allclose(followed.keypoints, measured.followed, atol=2)
+    eyes = np.linalg.norm(measured.keypoints[0, 1] - measured.keypoints[0, 0])
+    assert np.linalg.norm(followed.keypoints - measured.keypoints, axis=2).max() < 0.1 * eyes
+
+
+def test_frames_together_are_seen_as_one_by_one(detector: FaceDetector, astronaut: NDArray[np.uint8]) -> None:
+    empty = np.full_like(astronaut, 90)
+    mirrored = np.ascontiguousarray(astronaut[:, ::-1])
+    together = detector.detect_batch([astronaut, empty, mirrored])
+    assert [len(found) for found in together] == [1, 0, 1]
+    for frame, found in zip([astronaut, mirrored], [together[0], together[2]], strict=True):
+        np.testing.assert_allclose(found.keypoints, detector.detect_batch([frame])[0].keypoints, atol=1e-2)
+        assert abs(found.keypoints - detector.detect(frame).keypoints).max() < 2
 
 
 def test_what_runs_is_described(detector: FaceDetector) -> None:
@@ -140,7 +259,7 @@ def test_a_fixed_model_that_cannot_be_freed_runs_at_its_own_size_only(
     def refuse(model: onnx.ModelProto) -> onnx.ModelProto:
         raise GraphError("a node that is tied to its size")
 
-    monkeypatch.setattr("dfer.faces.detector.with_free_input_size", refuse)
+    monkeypatch.setattr("dfer.faces.scrfd.with_free_input_size", refuse)
     with pytest.raises(DetectorError, match=r"640x640 only, detection.input_size asks for 320.*tied to its size"):
         FaceDetector(DetectionSettings(input_size=320))
     fixed = FaceDetector(DetectionSettings(input_size=640)).detect(astronaut)

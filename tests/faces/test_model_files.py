@@ -149,7 +149,7 @@ def test_a_pack_out_of_reach_names_the_ways_out(monkeypatch: pytest.MonkeyPatch,
         (Path(root) / sub_dir / name).mkdir(parents=True)
         raise error
 
-    monkeypatch.setattr(model_files, "ensure_available", fail)
+    monkeypatch.setattr("insightface.utils.storage.ensure_available", fail)
     with pytest.raises(ModelFileError, match=str(error)) as caught:
         detector_file("buffalo_l")
     for way in (str(packs / "buffalo_l"), ".onnx", "scrfd-2.5g"):

@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from dfer.mixing import midas, normalize_targets
+from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_, to_float
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -140,13 +141,64 @@ def test_mixing_commutes_with_normalising_pixels() -> None:
     assert torch.allclose((mixed - 0.45) / 0.22, normalised)
 
 
+def byte_clips(count: int, seed: int, size: int = 4) -> Tensor:
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 2, 3, size, size), dtype=np.uint8)
+    return torch.from_numpy(pixels)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(2, 6),
+    alpha=st.floats(0.05, 20),
+    ratio=st.sampled_from(["clip", "batch"]),
+)
+@settings(deadline=None)
+def test_bytes_mix_to_what_normalised_floats_mix_to(seed: int, count: int, alpha: float, ratio: str) -> None:
+    clips, labels = byte_clips(count, seed), soft_rows(count, 7, seed).float()
+    before = clips.clone()
+    mixed, targets = midas(clips, labels, alpha=alpha, ratio=ratio, generator=seeded(seed))
+    floats = to_float(clips, IMAGENET_MEAN, IMAGENET_STD)
+    expected, same_targets = midas(floats, labels, alpha=alpha, ratio=ratio, generator=seeded(seed))
+    assert mixed.dtype == torch.float32
+    assert torch.allclose(normalize_(mixed, IMAGENET_MEAN, IMAGENET_STD), expected, rtol=0, atol=1e-5)
+    assert torch.equal(targets, same_targets)
+    assert torch.equal(clips, before)
+
+
+@given(seed=st.integers(0, 2**32 - 1), alpha=st.floats(0.05, 20))
+@settings(deadline=None)
+def test_labels_get_the_lambda_of_the_bytes(seed: int, alpha: float) -> None:
+    clips = torch.zeros(2, 4, 3, 5, 5, dtype=torch.uint8)
+    clips[0] = 255
+    mixed, targets = midas(clips, torch.eye(2), alpha=alpha, normalize="none", generator=seeded(seed))
+    assert torch.allclose(mixed[:, 0, 0, 0, 0] / 255, targets[:, 0], rtol=0, atol=1e-6)
+    assert all((clip == clip[0, 0, 0, 0]).all() for clip in mixed)
+
+
+def test_gradients_are_those_of_a_batch_that_nobody_writes_to_again() -> None:
+    """The first layer keeps its input for its weights' gradient: the next batch must be mixed into other memory."""
+    layer = torch.nn.Conv2d(3, 4, 3)
+    clips, labels = byte_clips(4, 0), soft_rows(4, 7, 0).float()
+    gradients = []
+    for another_batch_is_mixed in (False, True):
+        mixed, _ = midas(clips, labels, generator=seeded(0))
+        loss = layer(normalize_(mixed, IMAGENET_MEAN, IMAGENET_STD).flatten(0, 1)).square().sum()
+        if another_batch_is_mixed:
+            midas(byte_clips(4, 1), labels, generator=seeded(1))
+        layer.zero_grad()
+        loss.backward()
+        assert layer.weight.grad is not None
+        gradients.append(layer.weight.grad.clone())
+    assert torch.equal(*gradients)
+
+
 LABELS = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
 
 
 @pytest.mark.parametrize(
     ("clips", "labels", "options", "error", "message"),
     [
-        (torch.zeros(2, 1, 3, 2, 2, dtype=torch.uint8), LABELS, {}, TypeError, "torch.uint8"),
+        (torch.zeros(2, 1, 3, 2, 2, dtype=torch.int64), LABELS, {}, TypeError, "torch.int64"),
         (torch.zeros(2, 1, 3, 2, 2), LABELS.long(), {}, TypeError, "torch.int64"),
         (torch.zeros(1, 1, 3, 2, 2), LABELS[:1], {}, ValueError, "two clips or more, found 1"),
         (torch.zeros(2, 3, 2, 2), LABELS, {}, ValueError, "B, T, C, H, W"),

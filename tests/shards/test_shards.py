@@ -6,12 +6,13 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -85,7 +86,7 @@ def test_any_clip_and_any_of_its_frames_can_be_read(stored: Stored) -> None:
 
 def test_frame_numbers_need_no_picture(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, clips, _ = stored
-    monkeypatch.setattr(cv2, "imdecode", None)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
     shard = open_shard(folder)
     for row, clip in enumerate(clips):
         np.testing.assert_array_equal(shard.frame_indices(row), clip.frame_indices)
@@ -95,8 +96,13 @@ def test_frame_numbers_need_no_picture(stored: Stored, monkeypatch: pytest.Monke
 def test_only_the_frames_asked_for_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shard(tmp_path, [make_clip(0, 20)], settings=ShardSettings())
     decoded = []
-    decode = cv2.imdecode
-    monkeypatch.setattr(cv2, "imdecode", lambda *args: decoded.append(1) or decode(*args))
+    decode = simplejpeg.decode_jpeg
+
+    def counted(*args: Any, **options: Any) -> Any:
+        decoded.append(1)
+        return decode(*args, **options)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", counted)
     open_shard(tmp_path).read(0, [1, 1, 5, 9])
     assert len(decoded) == 3
 
@@ -106,6 +112,32 @@ def test_metadata_travels_with_the_shard(stored: Stored) -> None:
     assert metadata["template"] == [1, 2]
     assert metadata["schema_version"] == 1
     assert metadata["shards"]["jpeg_quality"] == 95
+
+
+@pytest.mark.parametrize("quality", [50, 95])
+def test_frames_are_decoded_to_the_bytes_that_other_decoders_give(tmp_path: Path, quality: int) -> None:
+    path = write_shard(tmp_path, [make_clip(3, 4, size=37)], settings=ShardSettings(jpeg_quality=quality)).path
+    encoded = pq.read_table(path)["frames"][0].as_py()
+    expected = [cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB) for jpeg in encoded]
+    np.testing.assert_array_equal(open_shard(tmp_path).read(0).frames, np.stack(expected))
+
+
+def jpeg_of(side: int) -> bytes:
+    return bytes(cv2.imencode(".jpg", np.full((side, side, 3), 90, np.uint8))[1])
+
+
+@pytest.mark.parametrize(
+    ("jpegs", "message"),
+    [([jpeg_of(24), b"no picture"], ""), ([jpeg_of(24)[:200]], ""), ([jpeg_of(24), jpeg_of(16)], "differ in size")],
+)
+def test_frames_that_cannot_be_decoded_name_their_clip(tmp_path: Path, jpegs: list[bytes], message: str) -> None:
+    path = write_shard(tmp_path, [make_clip(5, len(jpegs))], settings=ShardSettings()).path
+    table = pq.read_table(path)
+    column = table.schema.get_field_index("frames")
+    replaced = table.set_column(column, table.schema.field("frames"), [[jpegs]])
+    pq.write_table(replaced, path, compression="NONE", use_dictionary=False)
+    with pytest.raises(ShardError, match=rf"clip set/00005 \(row 0\) cannot be read: .*{message}"):
+        open_shard(tmp_path).read(0)
 
 
 def brightness_of_first_frames(shard: Shard) -> list[float]:

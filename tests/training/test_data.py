@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from toy_set import ToySet, toy_clip
 
 from dfer.settings import AugmentSettings, ShardSettings
 from dfer.shards import ShardError, write_shard
-from dfer.training.data import ClipSource, TrainingBatches, evaluation_loader, training_loader
+from dfer.training.cache import FrameCache
+from dfer.training.data import (
+    ClipSource,
+    TrainingBatches,
+    evaluation_loader,
+    fill_cache,
+    stored_frames,
+    training_loader,
+)
 
 SAME_VIEW = AugmentSettings(min_scale=1.0, horizontal_flip=0.0)
 
@@ -39,6 +48,10 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> ToySet:
     return ToySet(table, index, root)
 
 
+def keep_decoded(*sources: ClipSource, workers: int = 0) -> None:
+    fill_cache(FrameCache(*stored_frames(sources), device=torch.device("cpu")), sources, workers=workers)
+
+
 def frame_numbers(source: ClipSource, row: int, epoch: int | None) -> list[int]:
     frames, returned = source[row, epoch]
     assert returned == row
@@ -47,9 +60,11 @@ def frame_numbers(source: ClipSource, row: int, epoch: int | None) -> list[int]:
     return (frames[:, 0, 0, 0] // 10).tolist()
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 10**9])
-def test_one_frame_of_each_segment_the_centres_for_evaluation(counting: ToySet, cache_bytes: int) -> None:
-    source = source_of(counting, input_size=16, augment=SAME_VIEW, cache_bytes=cache_bytes)
+@pytest.mark.parametrize("cached", [False, True])
+def test_one_frame_of_each_segment_the_centres_for_evaluation(counting: ToySet, cached: bool) -> None:
+    source = source_of(counting, input_size=16, augment=SAME_VIEW)
+    if cached:
+        keep_decoded(source)
     assert frame_numbers(source, 0, None) == [1, 4, 7, 10]
     drawn = np.array([frame_numbers(source, 0, epoch) for epoch in range(1, 40)])
     assert (drawn // 3 == np.arange(4)).all()
@@ -65,7 +80,8 @@ def test_a_clip_with_fewer_frames_than_segments_repeats_some_in_order(counting: 
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_row_alone(toy_set: ToySet) -> None:
-    source, cold = source_of(toy_set), source_of(toy_set, cache_bytes=0)
+    source, cold = source_of(toy_set), source_of(toy_set)
+    keep_decoded(source)
     keys = [(row, epoch) for epoch in (1, 2) for row in (0, 1, 5)]
     forth = [source[key][0] for key in keys]
     back = [cold[key][0] for key in reversed(keys)][::-1]
@@ -145,7 +161,7 @@ def test_reading_in_other_processes_changes_nothing(toy_set: ToySet) -> None:
     epochs = {}
     for workers in (0, 2):
         batches = TrainingBatches(70, 8, 0)
-        loader = training_loader(source_of(toy_set, cache_bytes=0), batches, workers=workers, pin_memory=False)
+        loader = training_loader(source_of(toy_set), batches, workers=workers)
         epochs[workers] = []
         for batches.epoch in (1, 2):
             epochs[workers] += list(loader)
@@ -156,8 +172,65 @@ def test_reading_in_other_processes_changes_nothing(toy_set: ToySet) -> None:
         assert other_frames.is_contiguous()
 
 
+def test_a_batch_is_its_clips_one_by_one(toy_set: ToySet) -> None:
+    source, batches = source_of(toy_set, input_size=24), TrainingBatches(70, 8, 0)
+    for keys, (frames, rows) in zip(batches, training_loader(source, batches), strict=True):
+        assert torch.equal(frames, torch.stack([source[key][0] for key in keys]))
+        assert rows.tolist() == [row for row, _ in keys]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_from_the_cache_are_those_from_the_shards(toy_set: ToySet, workers: int) -> None:
+    cold, warm = source_of(toy_set, input_size=24), source_of(toy_set, input_size=24)
+    some = source_of(replace(toy_set, clips=toy_set.clips[:20]), input_size=24)
+    # clips of two sources are kept once
+    assert len(stored_frames([warm, some])[0]) == 70
+    keep_decoded(warm, some, workers=workers)
+    loaders = [training_loader(source, TrainingBatches(70, 8, 0)) for source in (cold, warm)]
+    for (frames, rows), (cached_frames, cached_rows) in zip(*loaders, strict=True):
+        assert torch.equal(rows, cached_rows)
+        assert torch.equal(frames, cached_frames)
+    first, _ = next(iter(evaluation_loader(cold, batch_size=20)))
+    assert torch.equal(next(iter(evaluation_loader(some, batch_size=20)))[0], first)
+
+
+def test_clips_of_other_sizes_are_no_batch(toy_set: ToySet, tmp_path: Path) -> None:
+    clips = [toy_clip(f"size/{side}", np.zeros((4, side, side + 2, 3), np.uint8)) for side in (16, 20)]
+    write_shard(tmp_path / "only", clips, settings=ShardSettings())
+    table = pd.DataFrame({"clip_id": ["size/16", "size/20"], "label": [0, 1], "votes": [None, None]})
+    index = pd.DataFrame({"clip_id": ["size/16", "size/20"], "status": "ok", "shard": "only", "row": [0, 1]})
+    source = source_of(ToySet(table, index, tmp_path))
+    with pytest.raises(ShardError, match=r"clip size/\d+ has frames of (18x16|22x20) pixels, size/\d+ of"):
+        next(iter(training_loader(source, TrainingBatches(2, 2, 0))))
+    with pytest.raises(ShardError, match="row 1 has frames of 22x20 pixels, other clips of this training of 18x16"):
+        keep_decoded(source)
+
+
+def test_a_clip_that_cannot_be_read_is_an_error_wherever_it_is_read(toy_set: ToySet) -> None:
+    index = toy_set.index.assign(row=toy_set.index["row"].where(toy_set.index["row"] != 1, 2))
+    batches = TrainingBatches(70, 8, 0)
+    with pytest.raises(ShardError, match="the index is of other shards"):
+        list(training_loader(source_of(replace(toy_set, index=index)), batches))
+    with pytest.raises(ShardError, match="the index is of other shards"):
+        keep_decoded(source_of(replace(toy_set, index=index)))
+
+
+def test_the_wait_is_counted_for_each_pass(toy_set: ToySet) -> None:
+    source, batches = source_of(toy_set), TrainingBatches(70, 8, 0)
+    decode = source.stored
+    source.stored = lambda keys: (time.sleep(0.02), decode(keys))[1]  # type: ignore[method-assign]
+    loader = training_loader(source, batches)
+    list(loader)
+    # Nobody computes in between: all is waiting.
+    assert loader.waited > 0.02 * len(batches)
+    for _ in loader:
+        time.sleep(0.05)
+    # Only the first batch has nothing to hide behind.
+    assert loader.waited < 0.02 * len(batches)
+
+
 def test_a_source_that_was_read_from_can_be_pickled(toy_set: ToySet) -> None:
-    source = source_of(toy_set, cache_bytes=0)
+    source = source_of(toy_set)
     expected = source[3, 1][0]
     assert torch.equal(pickle.loads(pickle.dumps(source))[3, 1][0], expected)
 
@@ -170,7 +243,7 @@ def test_evaluation_goes_through_the_clips_in_order(toy_set: ToySet) -> None:
 def test_loading_does_not_touch_the_global_random_state(toy_set: ToySet) -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    next(iter(training_loader(source_of(toy_set), TrainingBatches(70, 8, 0), workers=0, pin_memory=False)))
+    next(iter(training_loader(source_of(toy_set), TrainingBatches(70, 8, 0), workers=0)))
     next(iter(evaluation_loader(source_of(toy_set), batch_size=4)))
     assert torch.equal(torch.get_rng_state(), before)
 

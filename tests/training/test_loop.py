@@ -24,11 +24,12 @@ from dfer.settings import (
     TrainSettings,
 )
 from dfer.training import CheckpointError, TrainingError, TrainResult, read_extra, train
+from dfer.training.step import Step
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 HARD, SOFT = ArmSettings(labels="hard"), ArmSettings(labels="soft")
 MIDAS = ArmSettings(labels="soft", mixing="midas", normalize="softmax")
-TIMES = {"seconds", "clips_per_second", "data_seconds"}
+TIMES = {"seconds", "clips_per_second", "data_seconds", "data_wait"}
 
 
 def run(
@@ -186,6 +187,37 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not(toy_set: ToyS
     assert not same(folders["first"], folders["other"])
 
 
+def test_where_frames_are_kept_changes_nothing_and_is_in_the_summary(toy_set: ToySet, tmp_path: Path) -> None:
+    toy, validation = few(toy_set, 30), {"selection": "validation", "validation_share": 0.3}
+    none = run(toy, tmp_path / "none", MIDAS, settings={"cache": "none", **validation})
+    host = run(toy, tmp_path / "host", MIDAS, settings={"cache": "host", **validation})
+    auto = run(toy, tmp_path / "auto", MIDAS, settings=validation)
+    assert numbers(none.history) == numbers(host.history) == numbers(auto.history)
+    assert same(tmp_path / "none", tmp_path / "host")
+    places = [result.summary["cache"]["where"] for result in (none, host, auto)]
+    assert places == ["none", "host", "host"]
+    # 32 x 32 pixels, on average 11 frames a clip; the clips of the test fold are the training's own
+    frames = sum(9 + number % 5 for number in range(30))
+    assert host.summary["cache"]["gib"] == round(frames * 32 * 32 * 3 / 2**30, 3)
+    with pytest.raises(ValueError, match=r"train\.cache is 'device', but the training is on the CPU"):
+        run(toy, tmp_path / "device", settings={"cache": "device", "device": "cpu"})
+
+
+def test_the_wait_for_clips_is_a_share_of_the_epoch(toy_set: ToySet, tmp_path: Path) -> None:
+    for cache in ("none", "host"):
+        for row in run(few(toy_set, 14), tmp_path / cache, settings={"cache": cache}).history:
+            assert 0 < row["data_wait"] < 1
+            assert row["data_wait"] == pytest.approx(row["data_seconds"] / row["seconds"])
+
+
+def test_the_card_has_the_precision_that_was_used(toy_set: ToySet, tmp_path: Path) -> None:
+    result = run(few(toy_set, 14), tmp_path, settings={"epochs": 1, "device": "cpu", "precision": "auto"})
+    _, card = load_model(tmp_path)
+    assert card["settings"]["train"]["precision"] == result.summary["precision"] == "float32"
+    # so that a checkpoint is not gone on with in another one
+    run(few(toy_set, 14), tmp_path, settings={"epochs": 1, "device": "cpu", "precision": "float32"})
+
+
 def test_training_leaves_the_callers_random_state_and_threads_alone(toy_set: ToySet, tmp_path: Path) -> None:
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     seen: list[int] = []
@@ -202,18 +234,16 @@ def test_arms_start_from_the_same_weights_and_see_the_same_batches(
     toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, list] = {"hard": [], "midas": []}
-    from dfer.training.run import Run
-
-    step = Run._step
+    take_step = Step.__call__
     for name, arm in (("hard", HARD), ("midas", MIDAS)):
 
-        def watched(self: Run, frames: torch.Tensor, *arguments: Any, name: str = name) -> Any:
+        def watched(self: Step, frames: torch.Tensor, *arguments: Any, name: str = name) -> Any:
             if not seen[name]:
-                seen[name].append(self.model.conv1.weight.detach().clone())
+                seen[name].append(self._network.conv1.weight.detach().clone())
             seen[name].append(frames.clone())
-            return step(self, frames, *arguments)
+            return take_step(self, frames, *arguments)
 
-        monkeypatch.setattr(Run, "_step", watched)
+        monkeypatch.setattr(Step, "__call__", watched)
         run(few(toy_set, 20), tmp_path / name, arm)
     assert len(seen["hard"]) == 1 + 2 * 3
     assert all(torch.equal(a, b) for a, b in zip(seen["hard"], seen["midas"], strict=True))
@@ -284,7 +314,7 @@ def test_a_checkpoint_of_other_settings_or_clips_is_refused(toy_set: ToySet, tmp
     with pytest.raises(CheckpointError, match="training clips was 10"):
         run(replace(toy, clips=relabelled), tmp_path)
     # How fast it runs may change.
-    run(toy, tmp_path, settings={"loader_workers": 1, "checkpoint_every": 2})
+    run(toy, tmp_path, settings={"loader_workers": 1, "checkpoint_every": 2, "cache": "none"})
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "text"])
@@ -387,7 +417,7 @@ def test_a_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(toy_s
 
 def test_channels_last_computes_the_same(toy_set: ToySet, tmp_path: Path) -> None:
     toy = few(toy_set, 20)
-    plain = run(toy, tmp_path / "plain", settings={"epochs": 1})
+    plain = run(toy, tmp_path / "plain", settings={"epochs": 1, "channels_last": False})
     last = run(toy, tmp_path / "last", settings={"epochs": 1, "channels_last": True})
     assert last.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-2)
 
@@ -407,7 +437,7 @@ def test_the_papers_network_takes_a_step(toy_set: ToySet, tmp_path: Path) -> Non
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16", "float16"])
 def test_a_gpu_learns_in_every_precision(toy_set: ToySet, tmp_path: Path, precision: str) -> None:
     settings = {"epochs": 6, "device": "cuda", "precision": precision, "channels_last": True, "monitor_every": 6}
     with pytest.raises(Killed):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from dfer.settings import TrainSettings
-from dfer.training.optimization import check_precision, choose_device, make_optimizer, make_schedule
+from dfer.training.optimization import choose_device, choose_precision, make_optimizer, make_schedule, torch_state
 
 
 def rates(settings: TrainSettings, steps: int) -> list[float]:
@@ -55,8 +55,33 @@ def test_a_device_that_is_absent_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_half_precision_is_refused_on_a_cpu_alone() -> None:
-    check_precision("float32", torch.device("cpu"))
-    check_precision("bfloat16", torch.device("cuda"))
+    assert choose_precision("float32", torch.device("cpu")) == "float32"
+    assert choose_precision("bfloat16", torch.device("cuda")) == "bfloat16"
     for precision in ("bfloat16", "float16"):
-        with pytest.raises(ValueError, match=f"{precision}.*set it to 'float32'"):
-            check_precision(precision, torch.device("cpu"))
+        with pytest.raises(ValueError, match=f"{precision}.*set it to 'auto' or 'float32'"):
+            choose_precision(precision, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("device", "supported", "used"),
+    [("cpu", True, "float32"), ("cuda", True, "bfloat16"), ("cuda", False, "float32")],
+)
+def test_auto_is_half_precision_on_hardware_for_it_alone(
+    device: str, supported: bool, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation: supported)
+    assert choose_precision("auto", torch.device(device)) == used
+
+
+def test_the_process_is_left_as_it_was() -> None:
+    def seen() -> tuple[object, ...]:
+        cudnn = torch.backends.cudnn
+        return torch.get_num_threads(), torch.get_float32_matmul_precision(), cudnn.benchmark, cudnn.allow_tf32
+
+    before, state = seen(), torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt), torch_state(1, torch.device("cpu"), tf32=False):
+        assert seen() == (1, "highest", True, False)
+        torch.rand(3)
+        raise KeyboardInterrupt
+    assert seen() == before
+    assert torch.equal(torch.get_rng_state(), state)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dfer.settings import AugmentSettings
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, full_view, random_view, to_float
+from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, full_view, normalize_, random_view, to_float
 
 
 def gradient(side: int = 64, num_frames: int = 3) -> Tensor:
@@ -33,7 +33,8 @@ def test_shrinking_does_not_alias() -> None:
 
 
 def views(augment: AugmentSettings, count: int = 200) -> list[Tensor]:
-    return [random_view(gradient(), 32, augment, np.random.default_rng(seed)) for seed in range(count)]
+    numbers = np.random.default_rng(0).random((count, 4)).tolist()
+    return [random_view(gradient(), 32, augment, four) for four in numbers]
 
 
 def test_all_frames_of_a_clip_share_crop_and_flip() -> None:
@@ -66,9 +67,16 @@ def test_clips_are_mirrored_as_often_as_asked(probability: float, low: int, high
 
 
 def test_without_scale_and_flip_training_sees_what_evaluation_sees() -> None:
-    generator = np.random.default_rng(0)
+    numbers = np.random.default_rng(0).random(4).tolist()
     same = AugmentSettings(min_scale=1.0, horizontal_flip=0.0)
-    assert torch.equal(random_view(gradient(), 32, same, generator), full_view(gradient(), 32))
+    assert torch.equal(random_view(gradient(), 32, same, numbers), full_view(gradient(), 32))
+
+
+def test_floats_are_normalised_in_place() -> None:
+    frames = torch.randint(0, 256, (2, 4, 3, 5, 5), dtype=torch.uint8)
+    floats = frames.float()
+    assert normalize_(floats, IMAGENET_MEAN, IMAGENET_STD) is floats
+    assert torch.equal(floats, to_float(frames, IMAGENET_MEAN, IMAGENET_STD))
 
 
 def test_pixels_are_normalised_per_channel() -> None:

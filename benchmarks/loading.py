@@ -1,0 +1,225 @@
+"""From stored crops to batches, against a folder of JPEG files with per-frame transforms in float."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from benchmarks.material import CROP_SIZE, SEGMENTS, Options, settings, synthetic_clips
+from benchmarks.measure import Variant, Work, interleaved
+from benchmarks.preprocess import align
+from benchmarks.rows import Row, Timing
+from dfer.settings import StageSettings
+
+if TYPE_CHECKING:
+    from dfer.training.data import ClipSource
+
+BATCH = 8
+WORKERS = 2
+_TARGET = 7.0
+_WAIT_TARGET = 0.02
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The same JPEGs twice: in shards with their index (relative to `root`), and as a folder of files for each clip."""
+
+    root: Path
+    table: pd.DataFrame
+    index: pd.DataFrame
+    folders: list[Path]
+    size: int
+
+
+def prepare(options: Options, root: Path) -> Crops:
+    """Align the synthetic clips at 24 frames a clip, and extract the JPEGs of the shards into folders."""
+    import pyarrow.parquet as pq
+
+    from dfer.faces.index import FILE_NAME, merge_indices, read_index
+    from dfer.processes import pool
+    from dfer.shards import parquet
+
+    chosen = settings(options, "shards.frames_per_segment=3")
+    clips = [(path.as_posix(), path) for path in synthetic_clips(options)]
+    shards = root / "shards"
+    with pool(options.workers) as processes:
+        align(processes, clips, 1, shards, options.workers, chosen)
+    parts = sorted(shards.iterdir())
+    index = merge_indices([read_index(part / FILE_NAME) for part in parts], [f"shards/{part.name}" for part in parts])
+    kept = index[index["status"] == "ok"].reset_index(drop=True)
+    if not len(kept):
+        raise ValueError(f"none of {len(index)} clips has a face; the first: {index['detail'].iloc[0]}")
+    folders: list[Path] = []
+    size = 0
+    for part in parts:
+        stored = pq.ParquetFile(part / parquet.FILE_NAME)
+        for group in range(stored.num_row_groups):
+            row = stored.read_row_group(group, columns=["clip_id", "frames"]).to_pylist()[0]
+            folder = root / "folders" / f"{len(folders):05d}"
+            folder.mkdir(parents=True)
+            for number, encoded in enumerate(row["frames"]):
+                (folder / f"{number:05d}.jpg").write_bytes(encoded)
+                size += len(encoded)
+            folders.append(folder)
+    table = pd.DataFrame({"clip_id": kept["clip_id"], "label": range(len(kept)), "votes": None})
+    table["label"] %= 7
+    return Crops(root, table, kept, folders, size)
+
+
+def measure(options: Options) -> list[Row]:
+    """Rows of loaders, and of the wait for data in a training."""
+    with tempfile.TemporaryDirectory() as scratch:
+        crops = prepare(options, Path(scratch))
+        return [*_loaders(crops, options), _waiting(crops, options)]
+
+
+def _loaders(crops: Crops, options: Options) -> list[Row]:
+    repeats = 1 if options.quick else 4
+    cores = options.machine.cores
+    work: dict[str, Any] = {"crops": crops, "repeats": repeats, "settings": settings(options)}
+    practice = {"crops": crops, "repeats": repeats, "workers": WORKERS}
+    ways: dict[str, dict[str, Any]] = {
+        "workers": {"workers": WORKERS},
+        "no workers": {},
+        "cache": {"cache": True},
+        "stored": {"ready": False},
+    }
+    variants = [Variant("folder", f"{__name__}:folder", cores, practice)]
+    variants += [Variant(name, f"{__name__}:shards", cores, {**work, **more}) for name, more in ways.items()]
+    variants.append(Variant("one thread", f"{__name__}:shards", 1, {**work, **ways["workers"]}))
+    measured = interleaved(variants, rounds=1 if options.quick else 5)
+    clips = len(crops.folders)
+    how = (
+        f"{clips} synthetic clips of 24 crops of {CROP_SIZE} px, {crops.size / clips / 1000:.0f} kB a clip, {SEGMENTS} "
+        f"random frames a clip, batch {BATCH}; the practice is PIL with RandomResizedCrop, flip, ToTensor and "
+        f"Normalize frame by frame in {WORKERS} workers; passes of {repeats * clips} clips, files in the page cache"
+    )
+    against = f"against {WORKERS} workers"
+    names = {
+        "workers": f"batches ready for the network (view, flip, normalised float), {WORKERS} workers on both sides",
+        "one thread": f"ready batches, {WORKERS} workers on both sides, views and normalising on one thread",
+        "no workers": f"ready batches, one thread that reads ahead, {against}",
+        "cache": f"ready batches from decoded frames kept in host memory, no workers, {against}",
+        "stored": f"uint8 frames as stored, one thread, before views and normalising, {against} and ready batches",
+    }
+    return [
+        Row(
+            section="loading",
+            name=name,
+            unit="clip",
+            ours=Timing.of(measured[variant]),
+            theirs=Timing.of(measured["folder"]),
+            target=_TARGET if variant == "workers" else None,
+            limit="JPEG decoding, then the resizing of views, on so many cores" if variant == "workers" else "",
+            how=how,
+        )
+        for variant, name in names.items()
+    ]
+
+
+def _waiting(crops: Crops, options: Options) -> Row:
+    steps = 2 if options.quick else 3
+    size = 64 if options.quick else CROP_SIZE
+    work = {"crops": crops, "settings": settings(options), "steps": steps, "size": size}
+    variant = Variant("training", f"{__name__}:training", options.machine.cores, work)
+    measured = interleaved([variant], rounds=1)[variant.name]
+    return Row(
+        section="loading",
+        name=f"wait for data in a CPU training without workers or cache, batch {BATCH}, {size} px",
+        unit="step",
+        ours=Timing.of(measured),
+        measure="share",
+        share=measured.found.get("waited"),
+        target=_WAIT_TARGET,
+        limit="the first batch of an epoch, which nothing can be done beside",
+        how=f"{steps} steps of an epoch, its first batch included, after one step to warm up",
+    )
+
+
+def folder(*, crops: Crops, repeats: int, workers: int) -> Iterator[Work]:
+    """The practice."""
+    from benchmarks.alternatives.loading import folder_loader
+
+    folders = crops.folders * repeats
+    loader = folder_loader(folders, num_segments=SEGMENTS, size=CROP_SIZE, batch_size=BATCH, workers=workers)
+    while True:
+        for frames, _ in loader:
+            assert frames.dtype.is_floating_point
+        yield Work(len(folders))
+
+
+def shards(
+    *, crops: Crops, repeats: int, settings: StageSettings, workers: int = 0, cache: bool = False, ready: bool = True
+) -> Iterator[Work]:
+    """Ours: passes over the clips, several times each."""
+    table = pd.concat([crops.table] * repeats, ignore_index=True)
+    return passes(table, crops, settings, workers=workers, cache=cache, ready=ready)
+
+
+def passes(
+    table: pd.DataFrame, crops: Crops, settings: StageSettings, *, workers: int, cache: bool, ready: bool = True
+) -> Iterator[Work]:
+    """Passes over the clips of a table as a training makes them, to the tensor that the network is given.
+
+    Unless `ready`, only to the frames as they are stored.
+    """
+    import torch
+
+    from dfer.training.cache import FrameCache
+    from dfer.training.data import TrainingBatches, fill_cache, stored_frames, training_loader
+    from dfer.training.memory import keep_freed_memory
+    from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
+
+    keep_freed_memory()
+    source = source_of(table, crops, settings, CROP_SIZE)
+    if cache:
+        lengths, size = stored_frames([source])
+        fill_cache(FrameCache(lengths, size, device=torch.device("cpu")), [source], workers=0)
+    batches = TrainingBatches(len(source), BATCH, seed=0)
+    loader = training_loader(source, batches, workers=workers)
+    for epoch in itertools.count(1):
+        batches.epoch = epoch
+        if ready:
+            for frames, _ in loader:
+                to_float(frames, IMAGENET_MEAN, IMAGENET_STD)
+        else:
+            for batch in map(source.stored, batches):
+                assert not batch.frames.is_floating_point()
+        yield Work(len(source))
+
+
+def training(*, crops: Crops, settings: StageSettings, steps: int, size: int) -> Iterator[Work]:
+    """Steps of a training on clips as they are read; finds the share of the time that it waited for them."""
+    import torch
+
+    from benchmarks.step import make_step
+    from dfer.training.data import TrainingBatches, training_loader
+
+    step, generator = make_step(size), torch.Generator().manual_seed(0)
+    table = pd.concat([crops.table] * -(-steps * BATCH // len(crops.table)), ignore_index=True)
+    labels = torch.eye(7)
+    for epoch in itertools.count(1):
+        source = source_of(table.head(BATCH if epoch == 1 else steps * BATCH), crops, settings, size)
+        batches = TrainingBatches(len(source), BATCH, seed=0)
+        loader = training_loader(source, batches)
+        started = time.perf_counter()
+        for frames, rows in loader:
+            step(frames, labels[rows % 7], generator)
+        seconds = time.perf_counter() - started
+        yield Work(len(batches), seconds, {"waited": loader.waited / seconds})
+
+
+def source_of(table: pd.DataFrame, crops: Crops, settings: StageSettings, size: int) -> ClipSource:
+    """Clips of the crops for a training, seen at `size` pixels."""
+    from dfer.training.data import ClipSource
+
+    return ClipSource(
+        table, crops.index, crops.root, num_segments=SEGMENTS, input_size=size, augment=settings.train.augment
+    )

@@ -1,0 +1,111 @@
+"""The machine: what it is, and what it can do at most."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+
+from benchmarks.measure import Variant, Work, alone
+
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "opencv-python",
+    "numpy",
+    "pyarrow",
+    "insightface",
+    "pillow",
+    "prefect",
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """matmul_gflops and copy_gbytes: the medians of what was measured, by number of threads; a copy counts what is read
+    and what is written."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    gpu: str
+    python: str
+    versions: dict[str, str]
+    matmul_gflops: dict[int, float]
+    copy_gbytes: float
+
+    @property
+    def peak_flops(self) -> float:
+        """Floating-point operations per second with all cores, as matrix products reach them."""
+        return 1e9 * self.matmul_gflops[self.cores]
+
+
+def look(*, quick: bool) -> Machine:
+    """This machine, measured in a few seconds."""
+    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    side, rounds = (768, 3) if quick else (3072, 5)
+    gflops = {}
+    for threads in sorted({1, cores}):
+        product = alone(Variant("matmul", "benchmarks.machine:multiply", threads, {"side": side}), rounds=rounds)
+        gflops[threads] = 2 * side**3 / product.median / 1e9
+    size = 64 * 2**20
+    copied = alone(Variant("copy", "benchmarks.machine:copy", cores, {"size": size}), rounds=rounds)
+    return Machine(
+        processor=_processor(),
+        cores=cores,
+        memory_bytes=psutil.virtual_memory().total,
+        gpu=_gpu(),
+        python=platform.python_version(),
+        versions={name: version(name) for name in _LIBRARIES},
+        matmul_gflops=gflops,
+        copy_gbytes=2 * 4 * size / copied.median / 1e9,
+    )
+
+
+def multiply(*, side: int) -> Iterator[Work]:
+    """Products of two float32 matrices of `side` x `side`."""
+    import torch
+
+    left, right, out = (torch.rand(side, side) for _ in range(3))
+    torch.mm(left, right, out=out)
+    yield Work()
+    while True:
+        started = time.perf_counter()
+        for _ in range(2):
+            torch.mm(left, right, out=out)
+        yield Work(2, time.perf_counter() - started)
+
+
+def copy(*, size: int) -> Iterator[Work]:
+    """Copies of `size` float32 numbers into memory that is there already."""
+    import torch
+
+    source, out = torch.rand(size), torch.rand(size)
+    yield Work()
+    while True:
+        started = time.perf_counter()
+        for _ in range(5):
+            out.copy_(source)
+        yield Work(5, time.perf_counter() - started)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""

@@ -1,0 +1,84 @@
+"""What is measured on: the project's own synthetic clips, or real ones that are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.machine import Machine
+from dfer.config import stage_settings
+from dfer.demo import generate
+from dfer.demo.casting import plan_clips
+from dfer.settings import StageSettings
+from dfer.suffixes import VIDEO_SUFFIXES
+
+CROP_SIZE = 224
+JPEG_QUALITY = 95
+SEGMENTS = 8
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for: folder of real clips, values of the stages' settings, and how much is measured.
+
+    cache: where generated clips are kept. workers: processes side by side. growth_clips: the largest number of clips.
+    first_run_seconds: of the full demo, known from elsewhere; 0 if it is not.
+    """
+
+    machine: Machine
+    cache: Path
+    quick: bool = False
+    clips: Path | None = None
+    overrides: tuple[str, ...] = ()
+    growth_clips: int = 3000
+    first_run_seconds: float = 0.0
+
+    @property
+    def workers(self) -> int:
+        return self.machine.cores
+
+
+def settings(options: Options, *more: str) -> StageSettings:
+    """The stages as they are by default, at the crop size and JPEG quality of every comparison."""
+    fixed = (
+        f"alignment.size={CROP_SIZE}",
+        f"shards.jpeg_quality={JPEG_QUALITY}",
+        f"shards.segments={SEGMENTS}",
+        f"sampling.num_segments={SEGMENTS}",
+        f"model.input_size={CROP_SIZE}",
+    )
+    return stage_settings([*fixed, *more, *options.overrides])
+
+
+def synthetic_clips(options: Options) -> list[Path]:
+    """Generated clips of 320x320 and 480x270 pixels in turn, about 30 frames each."""
+    number = 7 if options.quick else 40
+    folder = options.cache / f"demo-{number}"
+    if not (folder / "README.txt").is_file():
+        generate(folder, clips=number, seed=_SEED, workers=options.workers)
+    plans = [plan for plan in plan_clips(number, _SEED) if not plan.oddity]
+    paths = {name: [folder / plan.path for plan in plans if plan.dataset == name] for name in ("dfew", "afew")}
+    few = len(paths["afew"])
+    pairs = zip(evenly(paths["dfew"], few), paths["afew"], strict=True)
+    turns = [path for pair in pairs for path in pair]
+    return turns + [path for path in paths["dfew"] if path not in turns]
+
+
+def real_clips(options: Options, number: int) -> list[Path]:
+    """Clips taken evenly from the folder that was given; none without one. Raises: ValueError if it holds no video."""
+    if options.clips is None:
+        return []
+    found = sorted(path for path in options.clips.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not found:
+        raise ValueError(f"no videos below {options.clips}")
+    return evenly(found, number)
+
+
+def evenly(paths: Sequence[Path], number: int) -> list[Path]:
+    """`number` of the paths, or all of them if there are fewer, evenly spread."""
+    places = np.unique(np.linspace(0, len(paths) - 1, min(number, len(paths))).round().astype(int))
+    return [paths[place] for place in places]

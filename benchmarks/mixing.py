@@ -1,0 +1,109 @@
+"""Mixing and normalising a batch, against both out of place in float."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from benchmarks.material import CROP_SIZE, SEGMENTS, Options
+from benchmarks.measure import Variant, Work, interleaved
+from benchmarks.rows import Row, Timing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_BATCH = 8
+_ALPHA = 0.4
+_TARGET = 6.0
+
+
+def measure(options: Options) -> list[Row]:
+    """A uint8 batch to the mixed float batch that the network is given: as a training does it, and for itself."""
+    side = 64 if options.quick else CROP_SIZE
+    shape = (_BATCH, SEGMENTS, 3, side, side)
+    work = {"shape": shape, "turns": 2 if options.quick else 10}
+    variants = [
+        Variant("naive", f"{__name__}:naive", options.machine.cores, work),
+        Variant("ours", f"{__name__}:ours", options.machine.cores, {**work, "keep_memory": True}),
+        Variant("ours, plain allocator", f"{__name__}:ours", options.machine.cores, {**work, "keep_memory": False}),
+        Variant("naive, kept memory", f"{__name__}:naive", options.machine.cores, {**work, "keep_memory": True}),
+    ]
+    measured = interleaved(variants, rounds=2 if options.quick else 10)
+    values = _BATCH * SEGMENTS * 3 * side * side
+    traffic = values * (1 + 1 + 4)  # own and partner's pixel are read as bytes, a float is written
+    floor = traffic / (1e9 * options.machine.copy_gbytes)
+    floor_how = f"{traffic / 1e6:.0f} MB at the speed of a copy"
+    name = f"uint8 batch {list(shape)} to mixed, normalised float"
+    how = f"{work['turns']} batches a turn; on our side the labels, too, are checked, mixed and normalised"
+    pairs = {
+        f"{name}, as in a training, which keeps freed memory": ("ours", "naive", _TARGET),
+        f"{name}, the C library's allocator as it is on both sides": ("ours, plain allocator", "naive", None),
+        f"{name}, freed memory kept on both sides": ("ours", "naive, kept memory", None),
+    }
+    return [
+        Row(
+            section="mixing",
+            name=row,
+            unit="batch",
+            ours=Timing.of(measured[own]),
+            theirs=Timing.of(measured[other]),
+            target=target,
+            floor=floor,
+            floor_how=floor_how,
+            limit="memory traffic: the mixed batch is written once and normalised in a second pass" if target else "",
+            how=how,
+        )
+        for row, (own, other, target) in pairs.items()
+    ]
+
+
+def naive(*, shape: tuple[int, ...], turns: int, keep_memory: bool = False) -> Iterator[Work]:
+    """The practice: every operation makes a new tensor."""
+    import torch
+
+    from benchmarks.alternatives.training import mixed, normalized
+    from dfer.training.memory import keep_freed_memory
+
+    if keep_memory:
+        keep_freed_memory()
+    clips, _ = batch(shape)
+    beta = torch.distributions.Beta(_ALPHA, _ALPHA)
+    mixed(normalized(clips), beta.sample((len(clips),)), torch.randperm(len(clips)))
+    yield Work()
+    while True:
+        for _ in range(turns):
+            mixed(normalized(clips), beta.sample((len(clips),)), torch.randperm(len(clips)))
+        yield Work(turns)
+
+
+def ours(*, shape: tuple[int, ...], turns: int, keep_memory: bool) -> Iterator[Work]:
+    """As in a step of the training."""
+    from dfer.training.memory import keep_freed_memory
+
+    if keep_memory:
+        keep_freed_memory()
+    clips, labels = batch(shape)
+    mixed_and_normalized(clips, labels)
+    yield Work()
+    while True:
+        for _ in range(turns):
+            mixed_and_normalized(clips, labels)
+        yield Work(turns)
+
+
+def mixed_and_normalized(clips: Tensor, labels: Tensor) -> Tensor:
+    """What the network is given for a batch uint8[B, T, 3, H, W] with labels float[B, K]."""
+    from dfer.mixing import midas
+    from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_
+
+    mixed, _ = midas(clips, labels, alpha=_ALPHA)
+    return normalize_(mixed, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def batch(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Random frames uint8 of a shape [B, ...], and one-hot labels float32[B, 7]."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return clips, torch.eye(7)[torch.arange(len(clips)) % 7]

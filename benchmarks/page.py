@@ -1,0 +1,389 @@
+"""The benchmark's page: a folder with README.md, results.json and plots."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.growth import Curve
+from benchmarks.machine import Machine
+from benchmarks.rows import NOT_ESTABLISHED, Row, without_nan
+from dfer.plots import ACCENT, INK, QUIET
+
+SCHEMA_VERSION = 1
+RESULTS = "results.json"
+_GOOD, _BAD = "#3a8f6b", "#c2544d"
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run of the benchmark: when (UTC, ISO 8601) and at which commit, and what was measured.
+
+    notes: sections that were left out, and why. seconds: how long each section took.
+    """
+
+    when: str
+    commit: str
+    machine: Machine
+    rows: Sequence[Row]
+    curves: Sequence[Curve]
+    notes: Sequence[str]
+    seconds: Mapping[str, float]
+    settings: Sequence[str] = ()
+
+    @property
+    def failed(self) -> list[str]:
+        """What could not be measured."""
+        rows = [f"{row.section}, {row.name}: {row.error}" for row in self.rows if row.error]
+        return rows + [f"{curve.name} over {curve.x}: {curve.error}" for curve in self.curves if curve.error]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        clean: dict[str, Any] = without_nan(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "when": self.when,
+                "commit": self.commit,
+                "machine": asdict(self.machine),
+                "rows": [row.as_dict() for row in self.rows],
+                "curves": [
+                    asdict(curve) | {"slope": curve.slope, "memory_slope": curve.memory_slope} for curve in self.curves
+                ],
+                "notes": list(self.notes),
+                "seconds": dict(self.seconds),
+                "settings": list(self.settings),
+            }
+        )
+        return clean
+
+
+def write(results: Results, root: Path) -> Path:
+    """Write the page into a folder of its own below `root`; returns the folder.
+
+    Raises: FileExistsError if there is a page of the same day and commit.
+    """
+    before = previous(root, results.when, results.machine)
+    folder = folder_of(root, results.when, results.commit)
+    folder.mkdir(parents=True)
+    _draw_ratios(results.rows, folder / "ratios.png")
+    pictures = ["ratios.png"] if (folder / "ratios.png").exists() else []
+    for number, curve in enumerate(results.curves):
+        if len(curve.points) > 1:
+            name = f"growth-{number + 1}.png"
+            _draw_curve(curve, folder / name)
+            pictures.append(name)
+    (folder / "README.md").write_text(markdown(results, before, pictures), encoding="utf-8")
+    text = json.dumps(results.as_dict(), indent=1, allow_nan=False)
+    (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+def folder_of(root: Path, when: str, commit: str) -> Path:
+    """Where the page of a run goes."""
+    return root / f"{when[:10]}-{commit}"
+
+
+def previous(root: Path, when: str, machine: Machine) -> dict[str, Any] | None:
+    """The results of the last page before `when` that were measured on such a machine, None without one.
+
+    Pages of another schema are passed over.
+    """
+    alike = {"processor": machine.processor, "cores": machine.cores, "gpu": machine.gpu}
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in root.glob(f"*/{RESULTS}")]
+    earlier = [
+        one
+        for one in found
+        if one["schema_version"] == SCHEMA_VERSION and one["when"] < when and alike.items() <= one["machine"].items()
+    ]
+    return max(earlier, key=lambda one: one["when"], default=None)
+
+
+def change(row: Row, before: Mapping[str, Any] | None) -> str:
+    """How a row's time compares with the same row of an earlier page, in words; "" where there is none."""
+    if before is None:
+        return ""
+    same = [one for one in before["rows"] if (one["section"], one["name"]) == (row.section, row.name)]
+    if not same or same[0]["ours"]["median"] is None or row.error:
+        return "new" if not same else ""
+    factor = same[0]["ours"]["median"] / row.ours.median
+    if 1 / NOT_ESTABLISHED < factor < NOT_ESTABLISHED:
+        return "not established"
+    return f"{factor:.2f}x faster" if factor > 1 else f"{1 / factor:.2f}x slower"
+
+
+def verdict(row: Row) -> str:
+    """What became of the target, in words."""
+    if row.error:
+        return f"failed: {row.error}"
+    if row.target is None:
+        return ""
+    if row.met:
+        return "met"
+    return f"missed by {row.shortfall:.2f}x"
+
+
+def headline(row: Row) -> str:
+    """The row's figure in its own terms."""
+    if row.error or not math.isfinite(row.value):
+        return "–"
+    texts = {
+        "ratio": f"{row.value:.2f}x",
+        "seconds": duration(row.value),
+        "floor": f"{row.value:.2f} floors",
+        "share": f"{row.value:.2%}",
+    }
+    return texts[row.measure]
+
+
+def target(row: Row) -> str:
+    """The row's target in the same terms."""
+    if row.target is None:
+        return ""
+    texts = {
+        "ratio": f"≥ {row.target:g}x",
+        "seconds": f"≤ {duration(row.target)}",
+        "floor": f"≤ {row.target:g} floors",
+        "share": f"≤ {row.target:.0%}",
+    }
+    return texts[row.measure]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people, three digits."""
+    if not math.isfinite(seconds):
+        return "–"
+    if abs(seconds) < 0.1:
+        return f"{1000 * seconds:.3g} ms"
+    return f"{seconds:.3g} s" if abs(seconds) < 1000 else f"{seconds:.0f} s"
+
+
+def spread(seconds: Sequence[float]) -> str:
+    """Median with smallest and largest."""
+    middle = sorted(seconds)
+    if not middle:
+        return "–"
+    median = (middle[(len(middle) - 1) // 2] + middle[len(middle) // 2]) / 2
+    return f"{duration(median)} [{duration(middle[0])}–{duration(middle[-1])}]"
+
+
+def markdown(results: Results, before: Mapping[str, Any] | None, pictures: Sequence[str]) -> str:
+    """The page."""
+    machine = results.machine
+    matmul = ", ".join(
+        f"{value:.0f} ({threads} thread{'s' * (threads > 1)})" for threads, value in machine.matmul_gflops.items()
+    )
+    lines = [
+        f"# Benchmark of {results.when[:10]}, commit {results.commit}",
+        "",
+        f"{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB, "
+        f"{machine.gpu or 'no GPU'}; Python {machine.python}, "
+        + ", ".join(f"{name} {number}" for name, number in machine.versions.items())
+        + ".",
+        "",
+        f"Matrix products in float32: {matmul} GFLOP/s. Copying memory: {machine.copy_gbytes:.1f} GB/s, bytes read and "
+        "written together.",
+        "",
+        "Times are medians per unit of equal work, with the fastest and the slowest turn. The two sides took turns, "
+        "each in a process of its own, with as many threads as there are cores where nothing else is said. Memory is "
+        "resident, of all processes of a side together, at its largest. Ratios are of the medians; in brackets the "
+        f"smallest and largest of a round. Differences below {NOT_ESTABLISHED}x are not established.",
+        "",
+    ]
+    if results.settings:
+        lines += [f"With other settings than the default: {', '.join(results.settings)}.", ""]
+    if results.failed:
+        lines += ["**Not measured:**", "", *(f"- {failure}" for failure in results.failed), ""]
+    if "ratios.png" in pictures:
+        lines += ["![Ratios against their targets](ratios.png)", ""]
+    for section in dict.fromkeys(row.section for row in results.rows):
+        rows = [row for row in results.rows if row.section == section]
+        lines += [f"## {section}", ""]
+        columns = [
+            "what",
+            "ours",
+            "practice",
+            "headline",
+            "target",
+            "met",
+            "floor",
+            "memory, ours / practice",
+            "since the last page",
+        ]
+        lines += [_line(columns), _line(["---"] * len(columns))]
+        lines += [_line(_cells(row, before)) for row in rows]
+        lines += ["", *_notes(rows), ""]
+    if results.curves:
+        lines += ["## growth", ""]
+        columns = ["what", "over", "points", "time", "exponent", "linear is", "memory", "its exponent"]
+        lines += [_line(columns), _line(["---"] * len(columns))]
+        lines += [_line(_curve_cells(curve)) for curve in results.curves]
+        lines += ["", *(f"- {curve.name} over {curve.x}: {curve.how}." for curve in results.curves), ""]
+        lines += [f"![Growth]({name})" for name in pictures if name.startswith("growth")]
+        lines.append("")
+    lines += [f"{note}\n" for note in results.notes]
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in results.seconds.items())
+    compared = f"Compared with the page of {before['when'][:10]}, commit {before['commit']}. " if before else ""
+    lines.append(f"{compared}The sections took: {took}. All turns are in [{RESULTS}]({RESULTS}).")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row, before: Mapping[str, Any] | None) -> list[str]:
+    low, high = row.ratio_range
+    figure = headline(row)
+    if row.measure == "ratio" and math.isfinite(low):
+        figure = f"**{figure}** [{low:.2f}–{high:.2f}]"
+    floor = f"{duration(row.floor)}; ours is {row.over_floor:.2f}x that" if row.floor else ""
+    memory = [side.peak_bytes for side in (row.ours, row.theirs) if side is not None]
+    return [
+        row.name,
+        spread(row.ours.seconds) + f" per {row.unit}",
+        spread(row.theirs.seconds) if row.theirs else "",
+        figure,
+        target(row),
+        verdict(row),
+        floor,
+        " / ".join(_memory(size) for size in memory),
+        change(row, before),
+    ]
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """How the rows were measured, once where several were in the same way."""
+    notes = []
+    for how in dict.fromkeys(row.how for row in rows if row.how):
+        notes.append(f"- {how[0].upper()}{how[1:]}.")
+    for row in rows:
+        if row.precision:
+            figures = ", ".join(f"{name} {value:g}" for name, value in row.precision.items())
+            notes.append(f"- {row.name}: {figures}.")
+        if row.met is False and row.limit:
+            notes.append(f"- What limits “{row.name}” now: {row.limit}.")
+        if row.floor_how:
+            notes.append(f"- Floor of “{row.name}”: {row.floor_how}.")
+    return notes
+
+
+def _curve_cells(curve: Curve) -> list[str]:
+    ends = (lambda values: f"{values[0]} – {values[-1]}") if curve.points else (lambda values: "–")
+    return [
+        curve.name if not curve.error else f"{curve.name} (failed {curve.error})",
+        curve.x,
+        ", ".join(f"{point:g}" for point in curve.points),
+        ends([duration(seconds) for seconds in curve.seconds]),
+        f"{curve.slope:.2f}",
+        f"{curve.expected:g}",
+        ends([_memory(size) for size in curve.peak_bytes]),
+        f"{round(curve.memory_slope, 2) + 0.0:.2f}",
+    ]
+
+
+def _memory(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def show(results: Results, before: Mapping[str, Any] | None, console: Console) -> None:
+    """The table on the terminal."""
+    table = Table(title="Benchmark", title_justify="left")
+    for name in ("section", "what", "ours", "practice", "", "target", "", "over floor", "before"):
+        table.add_column(name, overflow="fold")
+    for row in results.rows:
+        over = f"{row.over_floor:.2f}x" if row.floor and not row.error else ""
+        colour = {True: "green", False: "red", None: "default"}[row.met if not row.error else False]
+        theirs = spread(row.theirs.seconds) if row.theirs else ""
+        cells = [
+            row.section,
+            row.name,
+            f"{spread(row.ours.seconds)} per {row.unit}",
+            theirs,
+            headline(row),
+            target(row),
+        ]
+        table.add_row(*map(_plain, cells), f"[{colour}]{_plain(verdict(row))}[/]", over, change(row, before))
+    console.print(table)
+    for note in _notes(results.rows):
+        console.print(note, markup=False, highlight=False)
+    if results.curves:
+        growth = Table(title="Growth", title_justify="left")
+        for name in ("what", "over", "points", "time", "exponent", "linear is", "memory", "its exponent"):
+            growth.add_column(name, overflow="fold")
+        for curve in results.curves:
+            growth.add_row(*map(_plain, _curve_cells(curve)))
+        console.print(growth)
+    for line in (*results.notes, *(f"not measured: {failure}" for failure in results.failed)):
+        console.print(line, markup=False)
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _draw_ratios(rows: Sequence[Row], path: Path) -> None:
+    shown = [row for row in rows if row.measure == "ratio" and math.isfinite(row.ratio)]
+    if not shown:
+        return
+    figure = Figure(figsize=(9, 0.7 + 0.42 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(reversed(shown)):
+        colour = {True: _GOOD, False: _BAD, None: ACCENT}[row.met]
+        axes.barh(place, row.ratio, color=colour, height=0.6)
+        low, high = row.ratio_range
+        axes.plot([low, high], [place, place], color=INK, linewidth=1)
+        if row.target:
+            axes.plot([row.target] * 2, [place - 0.4, place + 0.4], color=INK, linewidth=2)
+        axes.text(
+            max(row.ratio, high, row.target or 0) * 1.05, place, f"{row.ratio:.1f}x", va="center", fontsize=8, color=INK
+        )
+    axes.set_yticks(
+        range(len(shown)), [_shortened(f"{row.section}: {row.name}") for row in reversed(shown)], fontsize=7
+    )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.axvline(1, color=QUIET, linewidth=0.8, linestyle=":")
+    axes.set_xlabel("times as fast as the practice (line: range over rounds; bar across: target)", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    figure.savefig(path, dpi=140, facecolor="white")
+
+
+def _shortened(text: str, width: int = 62) -> str:
+    words = text.split()
+    lines = [""]
+    for word in words:
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines[:2]) + (" …" if len(lines) > 2 else "")
+
+
+def _draw_curve(curve: Curve, path: Path) -> None:
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    time, memory = figure.subplots(1, 2)
+    time.loglog(curve.points, curve.seconds, "o-", color=ACCENT)
+    linear = [curve.seconds[0] * (x / curve.points[0]) ** curve.expected for x in curve.points]
+    time.loglog(curve.points, linear, ":", color=QUIET)
+    time.set_title(
+        f"{curve.name}: seconds, exponent {curve.slope:.2f} (dotted: {curve.expected:g})", fontsize=10, loc="left"
+    )
+    memory.semilogx(curve.points, [size / 2**20 for size in curve.peak_bytes], "o-", color=ACCENT)
+    memory.set_ylim(bottom=0)
+    memory.set_title(f"memory, MiB, exponent {round(curve.memory_slope, 2) + 0.0:.2f}", fontsize=10, loc="left")
+    for axes in (time, memory):
+        axes.set_xlabel(curve.x, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    figure.savefig(path, dpi=140, facecolor="white")

@@ -1,0 +1,346 @@
+"""From videos to shards of aligned faces, against the loop over all frames that InsightFace's examples suggest."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.material import (
+    CROP_SIZE,
+    JPEG_QUALITY,
+    SEGMENTS,
+    Options,
+    evenly,
+    real_clips,
+    settings,
+    synthetic_clips,
+)
+from benchmarks.measure import Measured, Variant, Work, interleaved
+from benchmarks.rows import Row, Timing
+from dfer.settings import StageSettings
+
+Clips = Sequence[tuple[str, Path]]
+KeyPoints = dict[str, dict[int, NDArray[np.float32]]]
+"""Clip -> frame -> five key points [5, 2] in pixels of the frame."""
+
+_GFLOP_AT_640 = 6.86  # SCRFD-2.5G with key points at 640 x 640 (its convolutions, two operations a multiplication)
+_MOVED_PIXELS = 8
+_TARGETS: dict[int | str, float] = {1: 20.0, 3: 10.0}
+
+
+def measure(options: Options) -> list[Row]:
+    """Rows for the synthetic clips, and for real ones where they are given."""
+    number = 2 if options.quick else 10
+    sets = {"synthetic": evenly(synthetic_clips(options)[:number], number), "real": real_clips(options, number)}
+    return [row for kind, paths in sets.items() if paths for row in _rows(kind, paths, options)]
+
+
+def _rows(kind: str, paths: list[Path], options: Options) -> list[Row]:
+    clips = [(path.as_posix(), path) for path in paths]
+    per_segment: tuple[int | str, ...] = (1,) if options.quick else (1, 3, "all")
+    chosen = {kept: settings(options, f"shards.frames_per_segment={kept}") for kept in per_segment}
+    copies: dict[int | str, int] = {1: 4, 3: 2, "all": 1} if not options.quick else {1: 1}
+    variants = [
+        Variant("naive", f"{__name__}:naive", options.workers, {"clips": clips, "threads": options.workers}, ("cv2",))
+    ]
+    for kept in per_segment:
+        work = {"clips": clips, "workers": options.workers, "settings": chosen[kept], "copies": copies[kept]}
+        variants.append(Variant(f"ours {kept}", f"{__name__}:ours", 1, work, ()))
+    variants.append(Variant("ours 1, started anew", f"{__name__}:ours", 1, {**variants[1].arguments, "anew": True}, ()))
+    for kept in per_segment:
+        variants.append(
+            Variant(f"decode {kept}", f"{__name__}:decode", 1, {"clips": clips, "settings": chosen[kept]}, ("cv2",))
+        )
+    measured = interleaved(variants, rounds=1 if options.quick else 3)
+    counting = [
+        Variant(f"count {kept}", f"{__name__}:count", 1, {"clips": clips, "settings": chosen[kept]}, ("cv2",))
+        for kept in per_segment
+    ]
+    counted = interleaved(counting, rounds=1)
+    reference = measured["naive"].found.get("keypoints", {})
+    frames = measured["naive"].found.get("frames", {})
+    moved = _moved(
+        clips, measured[f"ours {per_segment[-1]}"] if "all" not in per_segment else measured["ours 3"], options
+    )
+
+    rows = []
+    mean_frames = np.mean(list(frames.values())) if frames else float("nan")
+    for kept in per_segment:
+        ours = measured[f"ours {kept}"]
+        floor, floor_how = _floor(measured[f"decode {kept}"], counted[f"count {kept}"], options)
+        row = Row(
+            section="preprocess",
+            name=f"{kind} clips, {_kept(kept)} frames a clip kept against all {mean_frames:.0f}",
+            unit="clip",
+            ours=Timing.of(ours),
+            theirs=Timing.of(measured["naive"]),
+            target=_TARGETS.get(kept),
+            floor=floor,
+            floor_how=floor_how,
+            precision=_precision(reference, ours.found, frames, moved),
+            limit="detection, then decoding and writing; see its floor",
+            how=(
+                f"{len(clips)} clips, video to written shard (practice: a JPEG file a frame), crops of {CROP_SIZE} px, "
+                f"JPEG quality {JPEG_QUALITY}; {options.workers} processes of one thread against one of "
+                f"{options.workers}; on our side each clip {copies[kept]} times over, and loading the detector is "
+                "in the time"
+            ),
+        )
+        if kept == "all":
+            row = replace(row, name=f"{kind} clips, all {mean_frames:.0f} frames kept on both sides", precision={})
+        rows.append(row)
+        if kept == 1:
+            rows.append(
+                replace(
+                    row,
+                    name=f"{row.name}, start of the processes included",
+                    ours=Timing.of(measured["ours 1, started anew"]),
+                    target=None,
+                    precision={},
+                )
+            )
+    return rows
+
+
+def _kept(per_segment: int | str) -> str:
+    return str(SEGMENTS * per_segment) if isinstance(per_segment, int) else per_segment
+
+
+def naive(*, clips: Clips, threads: int) -> Iterator[Work]:
+    """The practice: one process, every frame at 640 x 640, a JPEG file a frame."""
+    from benchmarks.alternatives.faces import crop_every_frame, frame_detector
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
+    detector = frame_detector(threads)
+    for turn in itertools.count():
+        done = clips if turn else clips[:1]
+        keypoints, frames = {}, {}
+        with tempfile.TemporaryDirectory() as scratch:
+            started = time.perf_counter()
+            for number, (name, path) in enumerate(done):
+                folder = Path(scratch, str(number))
+                frames[name], keypoints[name] = crop_every_frame(
+                    detector, path, folder, size=CROP_SIZE, quality=JPEG_QUALITY
+                )
+            seconds = time.perf_counter() - started
+        yield Work(len(done), seconds, {"keypoints": keypoints, "frames": frames})
+
+
+def ours(*, clips: Clips, workers: int, settings: StageSettings, copies: int = 1, anew: bool = False) -> Iterator[Work]:
+    """What `dfer align` does: single-threaded processes, each writing shards; with `anew`, they start in each turn."""
+    from dfer.processes import pool
+
+    with pool(workers) as processes:
+        if not anew:
+            start_all(processes, workers, clips[:1], settings)
+        yield Work()
+        while True:
+            with tempfile.TemporaryDirectory() as scratch:
+                started = time.perf_counter()
+                if anew:
+                    with pool(workers) as fresh:
+                        align(fresh, clips, copies, Path(scratch), workers, settings)
+                else:
+                    align(processes, clips, copies, Path(scratch), workers, settings)
+                seconds = time.perf_counter() - started
+                yield Work(copies * len(clips), seconds, _stored(Path(scratch)))
+
+
+def align(
+    processes: ProcessPoolExecutor, clips: Clips, copies: int, folder: Path, workers: int, settings: StageSettings
+) -> None:
+    """Align each clip `copies` times, in shards of at most the configured size, at least one a worker."""
+    work = [(f"{name}#{copy}", path) for copy in range(copies) for name, path in clips]
+    parts = max(min(workers, len(work)), -(-len(work) // settings.shards.clips_per_shard))
+    places = [folder / str(part) for part in range(parts)]
+    list(processes.map(_align_part, [work[part::parts] for part in range(parts)], places, [settings] * parts))
+
+
+def _align_part(clips: Clips, folder: Path, settings: StageSettings) -> int:
+    from dfer.faces.align import align_clips
+
+    index = align_clips(
+        clips,
+        folder,
+        detection=settings.detection,
+        tracking=settings.tracking,
+        alignment=settings.alignment,
+        shards=settings.shards,
+        num_segments=settings.shards.segments,
+    )
+    if unforeseen := index.loc[index["reason"] == "error", "detail"].tolist():
+        # Work that is not done must not count as fast.
+        raise RuntimeError(f"{len(unforeseen)} of {len(index)} clips ended with an error; the first: {unforeseen[0]}")
+    return os.getpid()
+
+
+def start_all(processes: ProcessPoolExecutor, workers: int, clips: Clips, settings: StageSettings) -> None:
+    """Let every process of the pool align something."""
+    seen: set[int] = set()
+    while len(seen) < workers:  # one may be quick enough to take the work of two
+        with tempfile.TemporaryDirectory() as scratch:
+            places = [Path(scratch, str(number)) for number in range(workers)]
+            seen |= set(processes.map(_align_part, [clips] * workers, places, [settings] * workers))
+
+
+def decode(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
+    """Only the decoding, on one thread: passing over all frames, converting those that are kept."""
+    import cv2
+
+    from dfer.sampling import kept_indices
+
+    for turn in itertools.count():
+        done = clips if turn else clips[:1]
+        for _, path in done:
+            capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+            length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+            kept = set(kept_indices(length, settings.shards.segments, settings.shards.frames_per_segment).tolist())
+            number = 0
+            while capture.grab():
+                if number in kept:
+                    capture.retrieve()
+                number += 1
+            capture.release()
+        yield Work(len(done))
+
+
+def count(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
+    """How many pixels the detector is shown for the clips, its own start left out."""
+    from dfer.faces.detector import FaceDetector
+    from dfer.faces.scrfd import Scrfd
+
+    pixels = 0
+    find = Scrfd.find
+
+    def counting(network: Scrfd, pictures: NDArray[np.uint8], *rest: Any) -> Any:
+        nonlocal pixels
+        pixels += int(np.prod(pictures.shape[:3]))
+        return find(network, pictures, *rest)
+
+    yield Work()
+    with tempfile.TemporaryDirectory() as scratch, mock.patch.object(Scrfd, "find", counting):
+        FaceDetector(settings.detection)
+        start = pixels
+        _align_part(clips, Path(scratch, "shard"), settings)
+    yield Work(len(clips), found={"pixels": pixels - 2 * start})
+
+
+def moved(*, clips: Clips, wanted: Mapping[str, list[int]], threads: int) -> Iterator[Work]:
+    """Key points that the practice's detector finds when the picture is moved in its input."""
+    import cv2
+
+    from benchmarks.alternatives.faces import frame_detector, moved_face
+
+    detector = frame_detector(threads)
+    yield Work()
+    while True:
+        found: KeyPoints = {}
+        for name, path in clips:
+            capture = cv2.VideoCapture(str(path))
+            found[name] = {}
+            number = 0
+            while True:
+                ok, frame = capture.read()
+                if not ok:
+                    break
+                if number in wanted.get(name, ()):
+                    points = moved_face(detector, np.asarray(frame, np.uint8), _MOVED_PIXELS)
+                    if points is not None:
+                        found[name][number] = points
+                number += 1
+            capture.release()
+        yield Work(1, found={"keypoints": found})
+
+
+def _moved(clips: Clips, ours: Measured, options: Options) -> KeyPoints:
+    wanted = {name: sorted(found) for name, found in ours.found.get("keypoints", {}).items()}
+    work = {"clips": clips, "wanted": wanted, "threads": options.workers}
+    measured = interleaved([Variant("moved", f"{__name__}:moved", options.workers, work, ("cv2",))], rounds=1)["moved"]
+    found: KeyPoints = measured.found.get("keypoints", {})
+    return found
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """Key points in pixels of the source of each clip's first copy, where they were detected, and the failed clips."""
+    from dfer.faces.index import FILE_NAME, read_index
+    from dfer.shards import open_shard
+
+    keypoints: KeyPoints = {}
+    failed = []
+    for part in sorted(folder.iterdir()):
+        index = read_index(part / FILE_NAME)
+        failed += [
+            name.removesuffix("#0") for name in index.loc[index["status"] != "ok", "clip_id"] if name.endswith("#0")
+        ]
+        shard = open_shard(part)
+        for row, name in enumerate(shard.clip_ids):
+            if name.endswith("#0"):
+                clip = shard.read(row)
+                points = source_points(clip.keypoints, clip.matrices)
+                seen = np.flatnonzero(~clip.interpolated)
+                keypoints[name.removesuffix("#0")] = {int(clip.frame_indices[place]): points[place] for place in seen}
+    return {"keypoints": keypoints, "failed": failed}
+
+
+def source_points(keypoints: NDArray[np.float32], matrices: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Key points [T, 5, 2] of crops back in pixels of their frames; matrices [T, 2, 3] lead from frame to crop."""
+    linear, shift = matrices[..., :2].astype(np.float64), matrices[..., 2]
+    back = np.linalg.inv(linear)
+    return np.asarray((keypoints - shift[:, None]) @ np.swapaxes(back, -1, -2), np.float32)
+
+
+def distances(reference: KeyPoints, found: KeyPoints) -> NDArray[np.float64]:
+    """Mean distance of the five points in each frame that both have, in pixels of the reference's crop."""
+    from dfer.faces.alignment import similarity, template
+
+    target = template(CROP_SIZE, 0.0)
+    values = []
+    for name, frames in found.items():
+        for number, points in frames.items():
+            if number in reference.get(name, {}):
+                expected = reference[name][number]
+                scale = np.hypot(*similarity(expected, target)[:, 0])
+                values.append(scale * np.linalg.norm(points - expected, axis=1).mean())
+    return np.array(values)
+
+
+def _precision(
+    reference: KeyPoints, found: Mapping[str, Any], frames: Mapping[str, int], moved: KeyPoints
+) -> dict[str, float]:
+    """Distances to the practice's key points, clips lost, and the practice's distance to itself."""
+    figures: dict[str, float] = {}
+    for name, keypoints in (("px", found.get("keypoints", {})), (f"px, practice moved by {_MOVED_PIXELS}", moved)):
+        values = distances(reference, keypoints)
+        if len(values):
+            figures[f"{name}, median"] = round(float(np.median(values)), 2)
+            figures[f"{name}, 95 %"] = round(float(np.percentile(values, 95)), 2)
+    kept = {name for name, points in reference.items() if frames[name] and len(points) >= frames[name] / 2}
+    if "failed" in found:
+        figures["clips lost"] = len(kept & set(found["failed"]))
+    return figures
+
+
+def _floor(decoding: Measured, counted: Measured, options: Options) -> tuple[float | None, str]:
+    """Seconds per clip: our detector's operations at the peak of all cores, and decoding spread over them."""
+    if decoding.error or counted.error:
+        return None, ""
+    gflop = counted.found["pixels"] / counted.units[-1] * _GFLOP_AT_640 / 640**2
+    detecting = 1e9 * gflop / options.machine.peak_flops
+    reading = decoding.median / options.workers
+    how = (
+        f"{gflop:.1f} GFLOP of detection a clip at the matmul peak {1e3 * detecting:.0f} ms + decoding on all cores "
+        f"{1e3 * reading:.0f} ms"
+    )
+    return detecting + reading, how

@@ -1,0 +1,131 @@
+"""Where the seconds of a finished run went: `python -m benchmarks.profile_run WORK_DIR [--wall SECONDS]`.
+
+Everything is read from what the run left behind: the manifests of its stage outputs and the histories of its trainings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ORDER = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
+CLIPS = {"align": "given", "index": "given", "ingest": "clips", "evaluate": "scored"}
+"""What a manifest's counts call the clips."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A stage, or a part of one (`part` says which).
+
+    Attributes:
+        outputs: how many there are.
+        clips: that were worked on; for trainings, clips times epochs; 0 where it does not apply.
+        seconds: summed over the outputs, although some of them were made side by side.
+    """
+
+    stage: str
+    part: str
+    outputs: int
+    clips: int
+    seconds: float
+
+
+def profile(work: Path) -> list[Line]:
+    """Every stage of the run that made the newest report, and the parts of its trainings.
+
+    Raises:
+        FileNotFoundError: no report was finished in the folder, or an output that it was made from is gone.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for manifest in _outputs(work / "stages"):
+        found[manifest["stage"]].append(manifest)
+    lines = []
+    for stage in ORDER:
+        if manifests := found.get(stage):
+            clips = sum(_clips(stage, manifest) for manifest in manifests)
+            seconds = sum(manifest["seconds"] for manifest in manifests)
+            lines.append(Line(stage, "", len(manifests), clips, seconds))
+            if stage == "train":
+                lines += _training(work / "stages" / "train", manifests, seconds)
+    return lines
+
+
+def as_markdown(lines: list[Line], *, wall: float | None = None) -> str:
+    """The table; with `wall`, the seconds of the whole command, also what it took beside the stages."""
+    total = sum(line.seconds for line in lines if not line.part)
+    rows = ["| stage | outputs | clips | seconds | share | clips a second |", "|---|---:|---:|---:|---:|---:|"]
+    for line in lines:
+        name = f"&nbsp;&nbsp;{line.part}" if line.part else line.stage
+        rate = f"{line.clips / line.seconds:,.1f}" if line.clips and line.seconds else ""
+        clips = f"{line.clips:,}" if line.clips else ""
+        outputs = "" if line.part else str(line.outputs)
+        rows.append(f"| {name} | {outputs} | {clips} | {line.seconds:,.1f} | {_share(line.seconds, total)} | {rate} |")
+    rows.append(f"| **all stages, one after another** | | | {total:,.1f} | | |")
+    if wall is not None:
+        rows.append(f"| **the whole command, as a clock saw it** | | | {wall:,.1f} | | |")
+        rows.append(f"| stages at a time, on average | | | {total / wall:.2f} | | |")
+    return "\n".join(rows)
+
+
+def _outputs(stages: Path) -> Iterator[Mapping[str, Any]]:
+    """The manifests of the newest report and of all that it was made from, each once."""
+    reports = [json.loads(path.read_text()) for path in stages.glob("report/*/manifest.json")]
+    if not reports:
+        raise FileNotFoundError(f"no finished report below {stages}: run a pipeline to its end first")
+    # a folder that was copied keeps its manifests; the paths in them are of where it was
+    left, seen = [max(reports, key=lambda manifest: manifest["created"])], set()
+    while left:
+        manifest = left.pop()
+        yield manifest
+        for made in manifest["made_from"]:
+            if (made["stage"], made["hash"]) not in seen:
+                seen.add((made["stage"], made["hash"]))
+                left.append(json.loads((stages / made["stage"] / made["hash"] / "manifest.json").read_text()))
+
+
+def _clips(stage: str, manifest: Mapping[str, Any]) -> int:
+    counts = manifest["counts"]
+    if stage == "demo-data":
+        return sum(counts.values())
+    if stage == "train":
+        return int(counts["clips"] * counts["epochs"])
+    return int(counts[CLIPS[stage]]) if stage in CLIPS else 0
+
+
+def _training(folder: Path, manifests: list[Mapping[str, Any]], seconds: float) -> list[Line]:
+    """What the trainings' seconds went into: steps, waiting for clips, and all that surrounds the epochs."""
+    epochs = [
+        epoch
+        for manifest in manifests
+        for epoch in json.loads((folder / manifest["hash"] / "history.json").read_text())["epochs"]
+    ]
+    clips = sum(_clips("train", manifest) for manifest in manifests)
+    waiting = sum(epoch.get("data_seconds", 0.0) for epoch in epochs)
+    stepping = sum(epoch["seconds"] for epoch in epochs) - waiting
+    return [
+        Line("train", "steps", len(manifests), clips, stepping),
+        Line("train", "waiting for clips", len(manifests), 0, waiting),
+        Line("train", "start, test fold, tracking, pictures", len(manifests), 0, seconds - stepping - waiting),
+    ]
+
+
+def _share(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if whole else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_run", description=__doc__)
+    parser.add_argument("work", type=Path, help="work_dir of the configuration")
+    parser.add_argument("--wall", type=float, help="seconds that the whole command took")
+    given = parser.parse_args()
+    sys.stdout.write(as_markdown(profile(given.work), wall=given.wall) + "\n")
+
+
+if __name__ == "__main__":
+    main()

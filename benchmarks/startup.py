@@ -1,0 +1,156 @@
+"""How soon the command line answers, and what a pipeline costs that has nothing to do."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.material import Options
+from benchmarks.measure import Measured, Variant, Work, interleaved
+from benchmarks.rows import Row, Timing
+from dfer.config import DEFAULT_CONFIG
+
+_REPOSITORY = Path(__file__).parent.parent
+_COMMANDS = {
+    "`dfer --help`": (("--help",), 0, 0.5),
+    "`dfer config check`": (("config", "check"), 0, 1.0),
+    "an unknown key in the configuration": (("run", "demo", "--set", "mixing.alfa=1"), 2, 1.0),
+}
+_RERUN_TARGET = 3.0
+_RERUN_SHARE_TARGET = 0.02
+_SMALL_DEMO = (
+    "demo_data.clips=21",
+    "shards.max_failed_share=0.5",
+    "shards.frames_per_segment=1",
+    "pipelines.demo.arms=[hard, midas]",
+    "model.width=0.125",
+    "model.input_size=32",
+    "train.epochs=1",
+)
+
+
+def measure(options: Options) -> list[Row]:
+    """Rows of the commands; unless quick, also of a run in which nothing is to do."""
+    variants = [
+        Variant(name, f"{__name__}:command", 1, {"arguments": arguments, "status": status}, ())
+        for name, (arguments, status, _) in _COMMANDS.items()
+    ]
+    measured = interleaved(variants, rounds=2 if options.quick else 5)
+    rows = [
+        Row(
+            section="startup",
+            name=f"{name}, from the shell and back",
+            unit="call",
+            ours=Timing.of(measured[name]),
+            measure="seconds",
+            target=target,
+            limit="imports",
+            how="a new process each time, files in the page cache",
+        )
+        for name, (_, _, target) in _COMMANDS.items()
+    ]
+    return rows if options.quick else rows + _rerun(options)
+
+
+def _rerun(options: Options) -> list[Row]:
+    with tempfile.TemporaryDirectory() as scratch:
+        started = time.perf_counter()
+        again = Variant("a run with nothing to do", f"{__name__}:rerun", options.workers, {"work_dir": scratch}, ())
+        empty = Variant("an empty flow", f"{__name__}:empty_flow", options.workers, {}, ())
+        measured = interleaved([again, empty], rounds=3)
+        total = time.perf_counter() - started
+    ours, theirs = measured[again.name], measured[empty.name]
+    beyond = _beyond(ours, theirs)
+    first = ours.found.get("first", float("nan"))
+    rows = [
+        Row(
+            section="startup",
+            name="`dfer run` with nothing to do, beyond an empty Prefect flow with a temporary server",
+            unit="run",
+            ours=beyond,
+            measure="seconds",
+            target=_RERUN_TARGET,
+            precision={
+                "whole run, s": round(ours.median, 2),
+                "empty flow, s": round(theirs.median, 2),
+                "first run of this small demo, s": round(first, 1),
+            },
+            limit="loading the libraries that the stages' checks need, and MLflow",
+            how=f"a demo of 21 clips and one epoch, run once before; {total:.0f} s in all",
+        )
+    ]
+    if options.first_run_seconds:
+        rows.append(
+            Row(
+                section="startup",
+                name=f"the same as a share of the full demo's first run ({options.first_run_seconds:.0f} s)",
+                unit="run",
+                ours=beyond,
+                measure="share",
+                share=beyond.median / options.first_run_seconds,
+                target=_RERUN_SHARE_TARGET,
+                how="the time of the first run was given",
+            )
+        )
+    return rows
+
+
+def _beyond(ours: Measured, theirs: Measured) -> Timing:
+    error = ours.error or theirs.error
+    pairs = () if error else zip(ours.per_unit, theirs.per_unit, strict=True)
+    return Timing("ours", ours.threads, tuple(own - empty for own, empty in pairs), ours.peak_bytes, error)
+
+
+def command(*, arguments: Sequence[str], status: int) -> Iterator[Work]:
+    """Calls of `dfer`. Raises: RuntimeError if one ends with another status than expected."""
+    while True:
+        _call([str(Path(sys.executable).with_name("dfer")), *arguments], status, {})
+        yield Work(1)
+
+
+def rerun(*, work_dir: str) -> Iterator[Work]:
+    """A small demo once, then again and again."""
+    program = str(Path(sys.executable).with_name("dfer"))
+    sets = [f"--set={value}" for value in (*_SMALL_DEMO, f"work_dir={work_dir}")]
+    first = 0.0
+    for turn in itertools.count():
+        started = time.perf_counter()
+        _call([program, "run", "demo", f"--config={DEFAULT_CONFIG}", *sets], 0, _prefect(Path(work_dir) / "prefect"))
+        if turn == 0:
+            first = time.perf_counter() - started
+        yield Work(1, found={"first": first})
+
+
+def empty_flow() -> Iterator[Work]:
+    """A Prefect flow that does nothing, with its temporary server, in a new process."""
+    with tempfile.TemporaryDirectory() as home:
+        while True:
+            code = "from prefect import flow\nflow(lambda: None, name='empty')()"
+            _call([sys.executable, "-c", code], 0, _prefect(Path(home)))
+            yield Work(1)
+
+
+def _prefect(home: Path) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    }
+
+
+def _call(command: list[str], status: int, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, cwd=_REPOSITORY, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+    if done.returncode != status:
+        last = (done.stderr or done.stdout).strip()[-500:]
+        raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}, expected {status}: {last}")

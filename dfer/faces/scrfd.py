@@ -1,0 +1,143 @@
+"""InsightFace's SCRFD on pictures of any size, several at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+from insightface.model_zoo.onnxruntime_utils import preload_cuda_libraries
+from insightface.model_zoo.scrfd import SCRFD, distance2bbox, distance2kps
+from numpy.typing import NDArray
+
+from dfer.faces.onnx_graph import GraphError, fixed_input_size, with_free_input_size
+
+STRIDE = 32  # the coarsest level of the feature pyramid: sides of pictures are multiples of it
+_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+
+
+class DetectorError(Exception):
+    """A detector that cannot run as it was asked to."""
+
+
+class Scrfd:
+    """The network, on an execution provider.
+
+    `fixed_size`: the side of the only pictures that it takes, where its graph cannot be freed; else None.
+    `provider`: the execution provider that runs.
+
+    Raises: DetectorError if the provider is not there, the file is not an SCRFD with five key points, or its fixed
+    input size differs from `input_size` and cannot be freed.
+    """
+
+    def __init__(self, path: Path, *, input_size: int, provider: str, threads: int) -> None:
+        self._path = path
+        model, self.fixed_size = _load(path, input_size)
+        self._session = _session(model, provider, threads)
+        if len(self._session.get_outputs()) not in (9, 15):
+            raise DetectorError(
+                f"{path} has {len(self._session.get_outputs())} outputs; expected an SCRFD detector with key points "
+                "(9 or 15): a score, a box and key points at each level"
+            )
+        self.provider = self._session.get_providers()[0]
+        self._scrfd = SCRFD(session=self._session)
+        # A free axis has a name, or none at all, in place of a number.
+        self._batches = self._scrfd.batched and self._session.get_inputs()[0].shape[0] != 1
+        self._try_out(input_size)
+
+    def find(
+        self, pictures: NDArray[np.uint8], threshold: float
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """The faces of each picture of uint8[N, H, W, 3] BGR, best first.
+
+        H and W are multiples of 32. Returns: for each picture boxes with scores float32[F, 5] (left, top, right,
+        bottom, score) and key points float32[F, 5, 2], pixels. Overlapping boxes are one face.
+        """
+        outputs = self._run(pictures)
+        return [
+            self._decode([output[number] for output in outputs], pictures.shape[1:3], threshold)
+            for number in range(len(pictures))
+        ]
+
+    def _run(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """The network's outputs, each [N, anchors, values]."""
+        network = self._scrfd
+        mean = (network.input_mean,) * 3
+        size = pictures.shape[2], pictures.shape[1]
+        blob = cv2.dnn.blobFromImages(list(pictures), 1.0 / network.input_std, size, mean, swapRB=True)
+        if self._batches:
+            return list(self._session.run(network.output_names, {network.input_name: blob}))
+        # A graph that is made for one picture: one after the other.
+        each = [self._session.run(network.output_names, {network.input_name: one[None]}) for one in blob]
+        return [np.stack([one.reshape(one.shape[-2:]) for one in level]) for level in zip(*each, strict=True)]
+
+    def _decode(
+        self, outputs: list[NDArray[np.float32]], size: tuple[int, ...], threshold: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        levels = len(outputs) // 3
+        boxes, keypoints = [], []
+        for level, stride in enumerate(self._scrfd._feat_stride_fpn):
+            scores = outputs[level][:, 0]
+            places = np.flatnonzero(scores >= threshold)
+            # Anchors are in rows, several at each place of the grid.
+            row, column = np.divmod(places // self._scrfd._num_anchors, size[1] // stride)
+            centres = np.stack([column, row], axis=1).astype(np.float32) * stride
+            box = distance2bbox(centres, outputs[level + levels][places] * stride)
+            boxes.append(np.column_stack([box, scores[places]]))
+            keypoints.append(distance2kps(centres, outputs[level + 2 * levels][places] * stride).reshape(-1, 5, 2))
+        all_boxes, all_keypoints = np.concatenate(boxes), np.concatenate(keypoints)
+        order = all_boxes[:, 4].argsort(kind="stable")[::-1]
+        all_boxes, all_keypoints = all_boxes[order], all_keypoints[order]
+        kept = self._scrfd.nms(all_boxes)
+        return all_boxes[kept].astype(np.float32), all_keypoints[kept].astype(np.float32)
+
+    def _try_out(self, side: int) -> None:
+        """One run at the largest and, if sizes are free, an oblong size: what does not run, does not start."""
+        try:
+            for width in {side} if self.fixed_size else {side, STRIDE}:
+                self.find(np.zeros((1, side, width, 3), np.uint8), 0.5)
+        except Exception as error:  # onnxruntime's errors share no base class but this one
+            raise DetectorError(f"{self._path} does not run at input size {side}: {error}") from error
+
+
+def _load(path: Path, input_size: int) -> tuple[onnx.ModelProto, int | None]:
+    """The model, freed from a fixed input size where it has one, and the side that it is (still) fixed to."""
+    try:
+        model = onnx.load(path)
+        fixed = fixed_input_size(model)
+    except Exception as error:  # protobuf's errors differ between its implementations
+        raise DetectorError(f"{path} cannot be read as an ONNX model: {error}") from error
+    if fixed is None:
+        return model, None
+    try:
+        return with_free_input_size(model), None
+    except GraphError as error:
+        if fixed == (input_size, input_size):
+            return model, input_size
+        raise DetectorError(
+            f"{path} takes pictures of {fixed[0]}x{fixed[1]} only, detection.input_size asks for {input_size}, and the "
+            f"model cannot be changed: {error}. Set detection.input_size to {fixed[0]}, or use another model."
+        ) from error
+
+
+def _session(model: onnx.ModelProto, provider: str, threads: int) -> onnxruntime.InferenceSession:
+    wanted = _PROVIDERS[provider]
+    if wanted[0] not in onnxruntime.get_available_providers():
+        raise DetectorError(
+            f"detection.provider {provider} asks for onnxruntime's {wanted[0]}, this installation has "
+            f"{', '.join(onnxruntime.get_available_providers())}. Install onnxruntime-gpu in place of onnxruntime, or "
+            "set detection.provider to cpu."
+        )
+    preload_cuda_libraries(wanted)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=wanted)
+    if session.get_providers()[0] != wanted[0]:
+        raise DetectorError(
+            f"detection.provider {provider} was asked for, but onnxruntime fell back to {session.get_providers()[0]}; "
+            "check the CUDA and cuDNN versions that this onnxruntime-gpu needs."
+        )
+    return session

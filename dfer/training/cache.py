@@ -1,0 +1,158 @@
+"""Decoded frames that stay in memory for a whole training, in RAM or on the GPU."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from dfer.shards import ShardError
+from dfer.training.memory import available_memory
+
+Place = tuple[Path, int]
+"""A clip's shard folder and its row there."""
+
+Where = Literal["none", "host", "device"]
+
+HOST_SHARE, DEVICE_SHARE = 0.5, 0.6
+"""What "auto" takes of the memory that is there: the rest is for the training itself, and for others."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CacheChoice:
+    """Where decoded frames are kept: `where`, the bytes they take, and why there."""
+
+    where: Where
+    num_bytes: int
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON data: `where`, `gib` and `why`."""
+        return {"where": self.where, "gib": round(self.num_bytes / 2**30, 3), "why": self.why}
+
+
+def choose_cache(
+    asked: Literal["auto", "host", "device"], num_bytes: int, device: torch.device, *, side_by_side: int = 1
+) -> CacheChoice:
+    """Where `num_bytes` of decoded frames are kept.
+
+    "auto" takes the GPU's memory if they fill at most 60 % of what is free there, else RAM if they fill at most half of
+    what is available; trainings side by side share both.
+
+    Raises ValueError when a place that was asked for by name does not exist or is too small.
+    """
+    rooms: dict[Where, int] = {"host": available_memory() // side_by_side}
+    if device.type == "cuda":
+        rooms["device"] = torch.cuda.mem_get_info(device)[0] // side_by_side
+    if asked == "auto":
+        choice = _what_fits(num_bytes, rooms)
+    elif asked not in rooms:
+        raise ValueError("train.cache is 'device', but the training is on the CPU: set it to 'auto' or 'host'")
+    elif num_bytes > rooms[asked]:
+        raise ValueError(
+            f"train.cache is {asked!r}, but the decoded frames take {_gib(num_bytes)}, and {_gib(rooms[asked])} are "
+            f"there for each of {side_by_side} trainings at a time: set it to 'auto' or 'none', or store fewer or "
+            "smaller frames"
+        )
+    else:
+        choice = CacheChoice(asked, num_bytes, "asked for")
+    # How much happened to be free is in the log alone: it differs every time.
+    there = ", ".join(f"{_gib(room)} ({name})" for name, room in rooms.items())
+    _log.info("cache of decoded frames: %s (%s): %s; there: %s", choice.where, choice.why, _gib(num_bytes), there)
+    return choice
+
+
+def _what_fits(num_bytes: int, rooms: Mapping[Where, int]) -> CacheChoice:
+    if "device" in rooms and num_bytes <= DEVICE_SHARE * rooms["device"]:
+        return CacheChoice("device", num_bytes, "fits into the GPU's memory")
+    if num_bytes <= HOST_SHARE * rooms["host"]:
+        return CacheChoice("host", num_bytes, "fits into RAM")
+    return CacheChoice("none", num_bytes, "fits nowhere")
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.2f} GiB"
+
+
+class FrameCache:
+    """The decoded frames of clips, one after another in one tensor uint8[N, H, W, 3]."""
+
+    def __init__(
+        self, lengths: Mapping[Place, int], size: tuple[int, int], *, device: torch.device, pinned: bool = False
+    ) -> None:
+        """Nothing is allocated or read yet.
+
+        Args:
+            lengths: the clips and their numbers of frames.
+            size: H and W of all of them.
+            device: where the frames are kept.
+            pinned: from RAM, batches are taken into page-locked memory, from which a GPU copies on its own.
+        """
+        ends = np.cumsum(list(lengths.values()))
+        self._starts = dict(zip(lengths, (ends - list(lengths.values())).tolist(), strict=True))
+        self._shape = (int(ends[-1]), *size, 3)
+        self._device, self._pinned = device, pinned
+        self._frames: Tensor | None = None
+
+    @property
+    def filled(self) -> bool:
+        """Whether frames can be taken."""
+        return self._frames is not None
+
+    @staticmethod
+    def num_bytes(lengths: Mapping[Place, int], size: tuple[int, int]) -> int:
+        """What the frames of so many clips take."""
+        return sum(lengths.values()) * size[0] * size[1] * 3
+
+    @property
+    def device(self) -> torch.device:
+        """Where the frames are kept."""
+        return self._device
+
+    def fill(self, clips: Iterable[tuple[Place, Tensor]]) -> None:
+        """Take in every clip once: its place and its frames uint8[T, H, W, 3].
+
+        Raises ShardError when a clip's frames have another size.
+        """
+        started = reported = time.perf_counter()
+        frames = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
+        for number, (place, decoded) in enumerate(clips, start=1):
+            if decoded.shape[1:] != frames.shape[1:]:
+                raise ShardError(
+                    f"{place[0]}: row {place[1]} has frames of {_pixels(decoded.shape)}, other clips of this training "
+                    f"of {_pixels(frames.shape)}; align them with the same settings"
+                )
+            start = self._starts[place]
+            frames[start : start + len(decoded)] = decoded
+            if time.perf_counter() - reported > 10:
+                reported = time.perf_counter()
+                _log.info("cache of decoded frames: %d of %d clips", number, len(self._starts))
+        self._frames = frames
+        seconds = time.perf_counter() - started
+        _log.info("cache of decoded frames: %d clips in %.1f s", len(self._starts), seconds)
+
+    def take(self, places: Sequence[Place], positions: npt.NDArray[np.int64]) -> Tensor:
+        """Frames uint8[B, T, H, W, 3] of B clips at `positions` int64[B, T]."""
+        assert self._frames is not None, "fill the cache first"
+        starts = np.array([self._starts[place] for place in places])
+        index = starts[:, None] + positions
+        if self._device.type == "cuda":
+            return self._frames[torch.from_numpy(index).to(self._device, non_blocking=True)]
+        batch = torch.empty((*index.shape, *self._shape[1:]), dtype=torch.uint8, pin_memory=self._pinned)
+        # NumPy's copy runs beside the network, without torch's threads, which the network needs.
+        np.take(self._frames.numpy(), index, axis=0, out=batch.numpy(), mode="clip")
+        return batch
+
+
+def _pixels(shape: Sequence[int]) -> str:
+    return f"{shape[-2]}x{shape[-3]} pixels"

@@ -1,0 +1,147 @@
+"""How fast a network trains on this machine, measured with the training's own step, against what the machine can do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
+
+from dfer.labels import EMOTIONS
+from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.training.memory import keep_freed_memory
+from dfer.training.optimization import PRECISIONS, choose_device, choose_precision, torch_state
+from dfer.training.step import Step, make_network
+from dfer.training.transforms import random_view
+
+MATRIX_SIDE = {"cpu": 3072, "cuda": 8192}
+"""Side of the square matrices whose product measures the peak: large enough that nothing but arithmetic counts."""
+
+
+@dataclass(frozen=True)
+class StepSpeed:
+    """What `step_speed` has measured.
+
+    Attributes:
+        device: "cpu", or the GPU's name.
+        precision: that the step computed in.
+        clips_per_second, steps_per_second: of the median step; reading clips is not part of it.
+        flops_per_clip: convolutions and matrix products of a clip's forward and backward pass (a multiplication with
+            its addition counts as two).
+        peak_flops: per second, of the fastest product of two large matrices in the same precision.
+    """
+
+    device: str
+    precision: str
+    clips_per_second: float
+    steps_per_second: float
+    flops_per_clip: float
+    peak_flops: float
+
+    @property
+    def share_of_peak(self) -> float:
+        """The step's arithmetic in proportion to what large matrices reach."""
+        return self.clips_per_second * self.flops_per_clip / self.peak_flops
+
+
+def step_speed(
+    model: ModelSettings,
+    sampling: SamplingSettings,
+    train: TrainSettings,
+    arm: ArmSettings,
+    mixing: MixingSettings,
+    *,
+    threads: int,
+    seconds: float = 5.0,
+) -> StepSpeed:
+    """Time the training's step on made frames of the size that the network sees, with random weights.
+
+    A step is everything from stored frames on the device to new weights: view, mixing, normalising, forward, backward,
+    update. The first steps (allocation, cuDNN's search for kernels) do not count.
+
+    Args:
+        model, sampling, train, arm, mixing: sections of the configuration, as `train` takes them.
+        threads: CPU threads; 0 leaves torch's number.
+        seconds: to measure for, at least three steps.
+
+    Raises:
+        ValueError: a device or precision that is not there.
+    """
+    keep_freed_memory()
+    device = choose_device(train.device)
+    settings = train.model_copy(update={"precision": choose_precision(train.precision, device)})
+    model = model.model_copy(update={"pretrained": None})
+    batch, size, segments = train.batch_size, model.input_size, sampling.num_segments
+    with torch_state(threads, device, tf32=train.precision == "auto"):
+        network = make_network(model, sampling, settings).to(device).train()
+        step = Step(network, arm, mixing, settings, steps=1_000_000)
+        generator = np.random.default_rng(0)
+        stored = torch.randint(0, 256, (batch, segments, size, size, 3), dtype=torch.uint8, device=device)
+        targets = torch.from_numpy(generator.dirichlet(np.ones(len(EMOTIONS)), batch)).to(torch.float32)
+        draws = torch.Generator().manual_seed(0)
+
+        def one_step() -> None:
+            clips = [
+                random_view(clip.permute(0, 3, 1, 2), size, train.augment, generator.random(4).tolist())
+                for clip in stored
+            ]
+            step(torch.stack(clips), targets, draws)
+
+        seconds_per_step = _median_seconds(one_step, device, seconds)
+        peak = _peak_flops(PRECISIONS[settings.precision], device)
+    return StepSpeed(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        precision=settings.precision,
+        clips_per_second=batch / seconds_per_step,
+        steps_per_second=1 / seconds_per_step,
+        flops_per_clip=flops_per_clip(model, sampling),
+        peak_flops=peak,
+    )
+
+
+def flops_per_clip(model: ModelSettings, sampling: SamplingSettings) -> float:
+    """Floating-point operations of one clip's forward and backward pass; counted, nothing is computed."""
+    size = model.input_size
+    bare = model.model_copy(update={"pretrained": None})
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = make_network(bare, sampling, TrainSettings())
+        logits = network(torch.empty(2, sampling.num_segments, 3, size, size))
+        cross_entropy(logits, torch.empty_like(logits)).backward()
+    return counter.get_total_flops() / 2
+
+
+def _median_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:
+    """Seconds of one call: the median over rounds, each of which lets the GPU's queue run full."""
+    run()
+    _wait(device)
+    # One after the other, as on a CPU; on a GPU, waiting after every call would measure the waiting.
+    calls = 10 if device.type == "cuda" else 1
+    rounds: list[float] = []
+    while len(rounds) < 3 or sum(rounds) < seconds:
+        started = time.perf_counter()
+        for _ in range(calls):
+            run()
+        _wait(device)
+        rounds.append(time.perf_counter() - started)
+    return float(np.median(rounds)) / calls
+
+
+def _peak_flops(dtype: torch.dtype, device: torch.device) -> float:
+    side = MATRIX_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty(side, side, dtype=dtype, device=device)
+
+    def multiply() -> Tensor:
+        return torch.matmul(left, right, out=out)
+
+    return 2 * side**3 / _median_seconds(multiply, device, 0.5)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
