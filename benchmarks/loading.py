@@ -86,14 +86,14 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
     work: dict[str, Any] = {"crops": crops, "repeats": repeats, "settings": settings(options)}
     practice = {"crops": crops, "repeats": repeats, "workers": WORKERS}
     ways: dict[str, dict[str, Any]] = {
+        "stored": {"workers": WORKERS, "ready": False},
+        "stored, cache": {"cache": True, "ready": False},
         "workers": {"workers": WORKERS},
         "no workers": {},
         "cache": {"cache": True},
-        "stored": {"ready": False},
     }
     variants = [Variant("folder", f"{__name__}:folder", cores, practice)]
     variants += [Variant(name, f"{__name__}:shards", cores, {**work, **more}) for name, more in ways.items()]
-    variants.append(Variant("one thread", f"{__name__}:shards", 1, {**work, **ways["workers"]}))
     measured = interleaved(variants, rounds=1 if options.quick else 5)
     clips = len(crops.folders)
     how = (
@@ -101,13 +101,18 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
         f"random frames a clip, batch {BATCH}; the practice is PIL with RandomResizedCrop, flip, ToTensor and "
         f"Normalize frame by frame in {WORKERS} workers; passes of {repeats * clips} clips, files in the page cache"
     )
-    against = f"against {WORKERS} workers"
+    handed = "uint8 frames handed to the training, whose device does views and normalising, against ready batches"
+    ready = "batches ready for the network (view, flip, normalised float) on both sides"
     names = {
-        "workers": f"batches ready for the network (view, flip, normalised float), {WORKERS} workers on both sides",
-        "one thread": f"ready batches, {WORKERS} workers on both sides, views and normalising on one thread",
-        "no workers": f"ready batches, one thread that reads ahead, {against}",
-        "cache": f"ready batches from decoded frames kept in host memory, no workers, {against}",
-        "stored": f"uint8 frames as stored, one thread, before views and normalising, {against} and ready batches",
+        "stored": f"{handed}; {WORKERS} workers on both sides",
+        "stored, cache": f"{handed}; ours kept in host memory, without workers, theirs {WORKERS} workers",
+        "workers": f"{ready}; {WORKERS} workers on both sides",
+        "no workers": f"{ready}; ours one thread that reads ahead, theirs {WORKERS} workers",
+        "cache": f"{ready}; ours kept in host memory, without workers, theirs {WORKERS} workers",
+    }
+    limits = {
+        "stored": "JPEG decoding (three quarters of a worker's time) on so many cores, and the way between processes",
+        "stored, cache": "copying the frames of a batch",
     }
     return [
         Row(
@@ -116,8 +121,8 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
             unit="clip",
             ours=Timing.of(measured[variant]),
             theirs=Timing.of(measured["folder"]),
-            target=_TARGET if variant == "workers" else None,
-            limit="JPEG decoding, then the resizing of views, on so many cores" if variant == "workers" else "",
+            target=_TARGET if variant in limits else None,
+            limit=limits.get(variant, ""),
             how=how,
         )
         for variant, name in names.items()
@@ -190,7 +195,7 @@ def passes(
             for frames, _ in loader:
                 to_float(frames, IMAGENET_MEAN, IMAGENET_STD)
         else:
-            for batch in map(source.stored, batches):
+            for batch in loader.stored():
                 assert not batch.frames.is_floating_point()
         yield Work(len(source))
 

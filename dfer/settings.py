@@ -61,10 +61,12 @@ class DetectionSettings(Section):
         320, ge=64, multiple_of=32, description="the longest side of a frame in which faces are first searched for"
     )
     search_every: int = Field(
-        6, ge=1, description="frames from one search of the whole frame to the next; between, faces are followed"
+        25,
+        ge=1,
+        description="source frames from one search of the whole frame to the next; between, faces are followed",
     )
     measure_every: int = Field(
-        2, ge=1, description="frames from one measurement of a large face at input_size to the next; 1: in all"
+        6, ge=1, description="source frames from one measurement of a large face at input_size to the next"
     )
     threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
     close_up_fallback: bool = Field(True, description="look again in a padded picture where no face was found")

@@ -17,10 +17,11 @@ NumberedFrame = tuple[int, NDArray[np.uint8]]
 def look_through(frames: Iterable[NumberedFrame], detector: FaceDetector) -> Iterator[tuple[NumberedFrame, Detections]]:
     """The faces in each of a clip's frames (number and uint8[H, W, 3] BGR), in order.
 
-    Every `detection.search_every` frames the whole frame is searched, in between only the places where faces were in
-    the frame before, unless one of them is lost: a person who appears in between is found at the next search. Large
-    faces are measured at the full scale in every `detection.measure_every`-th frame and followed at a smaller one in
-    between, see `dfer.faces.correction`. On a GPU all frames are searched, many at a time, while the next are decoded.
+    The whole frame is searched when `detection.search_every` source frames have passed, in between only the places
+    where faces were in the frame before, unless one of them is lost: a person who appears in between is found at the
+    next search. Large faces are measured at the full scale when `detection.measure_every` source frames have passed,
+    and followed at a smaller one in between, see `dfer.faces.correction`. On a GPU all frames are searched, many at a
+    time, while the next are decoded.
     """
     if detector.batch > 1:
         for group in ahead(_groups(frames, detector.batch)):
@@ -28,15 +29,15 @@ def look_through(frames: Iterable[NumberedFrame], detector: FaceDetector) -> Ite
         return
     settings = detector.settings
     last, searched, measured = None, 0, 0
-    for place, (number, frame) in enumerate(frames):
+    for number, frame in frames:
         found = None
-        if last is not None and len(last) and place - searched < settings.search_every:
-            measure = place - measured >= settings.measure_every
+        if last is not None and len(last) and number - searched < settings.search_every:
+            measure = number - measured >= settings.measure_every
             found = detector.detect_near(frame, last.boxes, measure=measure)
-            measured = place if measure else measured
+            measured = number if measure else measured
         if found is None:
             found = detector.detect(frame)
-            searched = measured = place
+            searched = measured = number
         last = found
         yield (number, frame), found
 

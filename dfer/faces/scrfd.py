@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from insightface.model_zoo.onnxruntime_utils import preload_cuda_libraries
-from insightface.model_zoo.scrfd import SCRFD, distance2bbox, distance2kps
+from insightface.model_zoo.scrfd import SCRFD
 from numpy.typing import NDArray
 
 from dfer.faces.onnx_graph import GraphError, fixed_input_size, with_free_input_size
@@ -84,9 +84,11 @@ class Scrfd:
             # Anchors are in rows, several at each place of the grid.
             row, column = np.divmod(places // self._scrfd._num_anchors, size[1] // stride)
             centres = np.stack([column, row], axis=1).astype(np.float32) * stride
-            box = distance2bbox(centres, outputs[level + levels][places] * stride)
-            boxes.append(np.column_stack([box, scores[places]]))
-            keypoints.append(distance2kps(centres, outputs[level + 2 * levels][places] * stride).reshape(-1, 5, 2))
+            # Distances to the left, upper, right and lower side, and to the key points (x, y).
+            sides = outputs[level + levels][places] * stride
+            points = outputs[level + 2 * levels][places].reshape(-1, 5, 2) * stride
+            boxes.append(np.column_stack([centres - sides[:, :2], centres + sides[:, 2:], scores[places]]))
+            keypoints.append(centres[:, None] + points)
         all_boxes, all_keypoints = np.concatenate(boxes), np.concatenate(keypoints)
         order = all_boxes[:, 4].argsort(kind="stable")[::-1]
         all_boxes, all_keypoints = all_boxes[order], all_keypoints[order]

@@ -84,15 +84,16 @@ class ParquetFile:
             for name, (dtype, shape) in FRAME_FIELDS.items()
         }
         wanted = np.arange(len(values["frame_indices"])) if frames is None else frames
-        pictures = table.column("frames")[0].values
-        # A frame that is asked for twice (a clip shorter than its segments) is decoded once.
-        unique, inverse = np.unique(wanted, return_inverse=True)
-        decoded = _decode([np.frombuffer(pictures[int(index)].as_buffer(), np.uint8) for index in unique])
         return Clip(
             clip_id=table.column("clip_id")[0].as_py(),
-            frames=decoded if len(unique) == len(wanted) and (unique == wanted).all() else decoded[inverse],
+            frames=_chosen(table.column("frames")[0].values, wanted, None),
             **{name: value[wanted] for name, value in values.items()},
         )
+
+    def frames(self, row: int, frames: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+        """The frames of a clip without the rest, decoded into `out` where that has their shape."""
+        table = self._file.read_row_group(row, columns=["frames"], use_threads=False)
+        return _chosen(table.column("frames")[0].values, frames, out)
 
 
 def _rows(values: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
@@ -110,10 +111,20 @@ def _encode(frame: NDArray[np.uint8], quality: int) -> bytes:
     return encoded.tobytes()
 
 
-def _decode(encoded: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def _chosen(pictures: pa.Array, wanted: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    # A frame that is asked for twice (a clip shorter than its segments) is decoded once.
+    unique, inverse = np.unique(wanted, return_inverse=True)
+    encoded = [np.frombuffer(pictures[int(index)].as_buffer(), np.uint8) for index in unique]
+    if len(unique) == len(wanted) and (unique == wanted).all():
+        return _decode(encoded, out)
+    return _decode(encoded, None)[inverse]
+
+
+def _decode(encoded: list[NDArray[np.uint8]], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
     """JPEGs of one size -> uint8[N, H, W, 3] RGB, each decoded right into its place."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(encoded[0])
-    frames = np.empty((len(encoded), height, width, 3), np.uint8)
+    shape = (len(encoded), height, width, 3)
+    frames = out if out is not None and out.shape == shape else np.empty(shape, np.uint8)
     for frame, jpeg in zip(frames, encoded, strict=True):
         # The decoder fills any buffer that is large enough: a smaller picture would leave a part of it as it was.
         if simplejpeg.decode_jpeg_header(jpeg)[:2] != (height, width):

@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +61,30 @@ class Shard:
 
         Raises: ShardError if the clip cannot be read; IndexError if there is no such row or frame.
         """
+        places = None if frames is None else np.asarray(frames, dtype=np.int64)
+        with self._reading(row, places):
+            return self._file.read(row, places)
+
+    def frames(
+        self, row: int, frames: Sequence[int] | NDArray[np.int64], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """`read(row, frames).frames`, without reading the rest: uint8[T, H, W, 3] RGB.
+
+        They may come in `out`, if that has their shape, to spare a copy. Raises: as `read`.
+        """
+        places = np.asarray(frames, dtype=np.int64)
+        with self._reading(row, places):
+            return self._file.frames(row, places, out)
+
+    @contextmanager
+    def _reading(self, row: int, places: NDArray[np.int64] | None) -> Iterator[None]:
         if not 0 <= row < len(self):
             raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}, asked for {row}")
         length = len(self.frame_indices(row))
-        places = None if frames is None else np.asarray(frames, dtype=np.int64)
         if places is not None and (places.size == 0 or places.min() < 0 or places.max() >= length):
             raise IndexError(f"clip {self.clip_ids[row]} has frames 0 to {length - 1}, asked for {places.tolist()}")
         try:
-            return self._file.read(row, places)
+            yield
         except _UNREADABLE as error:
             raise ShardError(f"{self.path}: clip {self.clip_ids[row]} (row {row}) cannot be read: {error}") from error
 

@@ -150,7 +150,7 @@ class ClipSource:
 
     def whole(self, row: int) -> Tensor:
         """All stored frames of a clip, uint8[N, H, W, 3]; raises as `stored`."""
-        return torch.from_numpy(self._read(row, None))
+        return torch.from_numpy(self._read(row, np.arange(self.num_frames(row))))
 
     def _draw(self, row: int, epoch: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
         """Which frames a clip is seen in, int64[T], and the four numbers of its view."""
@@ -163,26 +163,33 @@ class ClipSource:
         return positions, generator.random(4)
 
     def _decoded(self, rows: Sequence[int], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        clips = [self._read(row, places) for row, places in zip(rows, positions, strict=True)]
-        for row, frames in zip(rows, clips, strict=True):
-            if frames.shape != clips[0].shape:
-                (height, width), (first_height, first_width) = frames.shape[1:3], clips[0].shape[1:3]
+        first = self._read(rows[0], positions[0])
+        batch = np.empty((len(rows), *first.shape), np.uint8)
+        batch[0] = first
+        for place, row in enumerate(rows[1:], start=1):
+            frames = self._read(row, positions[place], batch[place])
+            if frames.shape != first.shape:
+                (height, width), (first_height, first_width) = frames.shape[1:3], first.shape[1:3]
                 raise ShardError(
                     f"clip {self.clips['clip_id'].iloc[row]} has frames of {width}x{height} pixels, "
                     f"{self.clips['clip_id'].iloc[rows[0]]} of {first_width}x{first_height}: a training needs clips "
                     "that were aligned with the same settings"
                 )
-        return np.stack(clips)
+            if frames.base is not batch:
+                batch[place] = frames
+        return batch
 
-    def _read(self, row: int, positions: npt.NDArray[np.int64] | None) -> npt.NDArray[np.uint8]:
+    def _read(
+        self, row: int, positions: npt.NDArray[np.int64], out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
         shard, place = self._shard(row)
-        clip, wanted = shard.read(place, positions), self.clips["clip_id"].iloc[row]
-        if clip.clip_id != wanted:
+        there, wanted = shard.clip_ids[place], self.clips["clip_id"].iloc[row]
+        if there != wanted:
             raise ShardError(
-                f"{shard.path}: the align index says that row {place} is {wanted}, found {clip.clip_id}; the index is "
+                f"{shard.path}: the align index says that row {place} is {wanted}, found {there}; the index is "
                 "of other shards: align again"
             )
-        return clip.frames
+        return shard.frames(place, positions, out)
 
     def _shard(self, row: int) -> tuple[Shard, int]:
         folder, place = self.places[row]
@@ -234,7 +241,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.waited = 0.0
-        stored = self._stored()
+        stored = self.stored()
         while True:
             asked = time.perf_counter()
             batch = next(stored, None)
@@ -244,7 +251,8 @@ class Loader:
             frames = batch.frames.to(self._device, non_blocking=True)
             yield self._source.views(frames, batch.numbers), batch.rows
 
-    def _stored(self) -> Iterator[StoredBatch]:
+    def stored(self) -> Iterator[StoredBatch]:
+        """One pass over the batches before their views are made."""
         cache = self._source.cache
         if cache is not None and cache.device.type == "cuda":
             return map(self._source.stored, self._batches)

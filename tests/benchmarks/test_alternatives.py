@@ -128,10 +128,14 @@ def test_distances_are_in_pixels_of_the_crop() -> None:
     # At 112 pixels of the 224-pixel template, a source pixel is two of the crop.
     points = template(112, 0.0)
     moved = points + np.float32([3, 4])
-    found = distances(
+    found, others = distances(
         {"a": {0: points, 1: points}, "b": {0: points}}, {"a": {0: moved, 1: points, 9: points}, "c": {0: moved}}
     )
     assert found == pytest.approx([10.0, 0.0], abs=1e-3)
+    assert others == 0
+    found, others = distances({"a": {0: points, 1: points}}, {"a": {0: points + 60, 1: points}})
+    assert found == pytest.approx([0.0], abs=1e-3)
+    assert others == 0.5
 
 
 def test_clips_are_taken_evenly() -> None:

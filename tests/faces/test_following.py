@@ -45,26 +45,27 @@ def looks(detector: Any, frames: int) -> list[Any]:
 
 
 def test_the_whole_frame_is_searched_now_and_then(make_detections: Callable[..., Detections]) -> None:
-    told = Told(make_detections, search_every=4, measure_every=2)
+    # The frames are 7 source frames apart.
+    told = Told(make_detections, search_every=28, measure_every=14)
     assert looks(told, 10) == [
         *("search", "follow", "measure", "follow"),
         *("search", "follow", "measure", "follow"),
         *("search", "follow"),
     ]
-    assert looks(Told(make_detections, search_every=1), 4) == ["search"] * 4
-    assert looks(Told(make_detections, search_every=3, measure_every=1), 5) == [
+    assert looks(Told(make_detections, search_every=7), 4) == ["search"] * 4
+    assert looks(Told(make_detections, search_every=15, measure_every=6), 5) == [
         *("search", "measure", "measure"),
         *("search", "measure"),
     ]
 
 
 def test_a_lost_face_is_searched_for_at_once(make_detections: Callable[..., Detections]) -> None:
-    told = Told(make_detections, search_every=4, measure_every=2, lost=[2])
+    told = Told(make_detections, search_every=28, measure_every=14, lost=[2])
     assert looks(told, 6) == ["search", "follow", "search", "follow", "measure", "follow"]
 
 
 def test_nobody_is_not_followed(make_detections: Callable[..., Detections]) -> None:
-    told = Told(lambda face: make_detections(), search_every=6)
+    told = Told(lambda face: make_detections(), search_every=70)
     assert looks(told, 3) == ["search"] * 3
 
 

@@ -84,6 +84,21 @@ def test_any_clip_and_any_of_its_frames_can_be_read(stored: Stored) -> None:
     assert_same(shard.read(0), clips[0], exact=exact)
 
 
+def test_frames_alone_are_those_of_the_clip(stored: Stored) -> None:
+    folder, clips, _ = stored
+    shard = open_shard(folder)
+    for row, clip in enumerate(clips):
+        places = np.array([0, len(clip) - 1, 0])
+        expected = shard.read(row, places).frames
+        np.testing.assert_array_equal(shard.frames(row, places), expected)
+        for size in (expected.shape, (1, *expected.shape[1:])):
+            # A place that fits may be used, one that does not is left alone.
+            out = np.zeros(size, np.uint8)
+            np.testing.assert_array_equal(shard.frames(row, places, out), expected)
+        with pytest.raises(IndexError, match="asked for"):
+            shard.frames(row, [len(clip)])
+
+
 def test_frame_numbers_need_no_picture(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, clips, _ = stored
     monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
