@@ -81,6 +81,8 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
     shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in seen}
     indexes = all_of({name: index_shards.submit(plan, name, ingested[name], shards[name]) for name in seen})
 
+    slots.aligners.close()  # the trainings can use their memory
+
     with PipelineTracking(plan, fingerprint="".join(made.output.hash for made in ingested.values())) as tracking:
         models = {
             training: train_arm.submit(

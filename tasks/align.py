@@ -14,7 +14,6 @@ from dfer.config import Pipeline
 from dfer.faces import index
 from dfer.faces.model_files import detector_file
 from dfer.files import sha256
-from dfer.processes import run_isolated
 from dfer.store import Made, Output, Recipe
 from tasks import progress
 from tasks.ingest import root_of
@@ -64,18 +63,19 @@ def index_recipe(dataset: str, shards: Sequence[Output]) -> Recipe:
 def align_shard(
     pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str, slots: Slots
 ) -> Made:
-    """Detect, follow and align the faces of some clips, in a process of its own."""
+    """Detect, follow and align the faces of some clips, in a process that does one shard after another."""
     root = root_of(ingested)
 
     def work(folder: Path) -> dict[str, int]:
         with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
-            counts: dict[str, int] = run_isolated(
-                "dfer.faces.videos:align_in_process",
-                on_message=lambda _: advance(),
-                clips=[(clip, root / source) for clip, source in zip(clips["clip_id"], clips["source"], strict=True)],
-                folder=folder,
-                settings=pipeline.settings,
-            )
+            with slots.aligners.one() as process:
+                counts: dict[str, int] = process.call(
+                    "dfer.faces.videos:align_in_process",
+                    on_message=lambda _: advance(),
+                    clips=[(name, root / at) for name, at in zip(clips["clip_id"], clips["source"], strict=True)],
+                    folder=folder,
+                    settings=pipeline.settings,
+                )
             return counts
 
     return shown(ensure(pipeline, align_recipe(pipeline, clips, detector), work, place=slots.aligning))

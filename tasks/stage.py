@@ -60,12 +60,13 @@ def threads_per_training(pipeline: Pipeline) -> int:
 
 class Slots:
     """How much runs side by side. Tasks wait here rather than in Prefect's pool, whose threads also hold tasks that
-    wait for others. To be closed in the end, with the processes that were kept for evaluations."""
+    wait for others. To be closed in the end, with the processes that are kept for shards and evaluations."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._lock = threading.Lock()
         self._aligning = threading.Semaphore(pipeline.workers)
+        self.aligners = Workers()
         self._training: _Trainings | None = None
 
     @contextmanager
@@ -99,6 +100,7 @@ class Slots:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.aligners.close()
         if self._training is not None:
             self._training.evaluators.close()
 
