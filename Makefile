@@ -4,6 +4,7 @@
 # make ui        browse and compare the runs in MLflow, on loopback
 PYTHON ?= python3
 WORK   ?= work
+BENCH  ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
@@ -34,7 +35,7 @@ test-slow: $(READY)
 	$(BIN)/pytest -m slow
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(BENCH)
 
 ui: $(READY)
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(abspath $(WORK))/mlflow/mlflow.db

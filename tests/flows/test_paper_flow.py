@@ -193,6 +193,7 @@ def test_the_report_shown_is_that_of_the_last_command(paper, overrides, run_demo
     from flows.midas import midas
 
     page = run_demo.work / "reports" / "paper-demo.figure-5" / "report.html"
+    midas("paper-demo", str(CONFIG), overrides, ["figure-5"])
     first = page.read_text()
     other = [*overrides, 'pipelines.paper-demo.experiments.figure-5.title="Another title"']
     midas("paper-demo", str(CONFIG), other, ["figure-5"])
