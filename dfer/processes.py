@@ -97,28 +97,38 @@ class Workers:
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
         self._idle: list[Worker] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     @contextmanager
     def one(self) -> Iterator[Worker]:
         """A process that nobody else uses meanwhile. One that died is replaced when the next is asked for."""
-        with self._lock:
-            worker = self._idle.pop() if self._idle else None
-        worker = worker or Worker(self._threads)
+        worker = self._take() or Worker(self._threads)
         try:
             yield worker
         finally:
-            if worker.ready:
-                with self._lock:
+            with self._lock:
+                kept = worker.ready and not self._closed
+                if kept:
                     self._idle.append(worker)
-            else:
+            if not kept:
                 worker.close()
 
     def close(self) -> None:
-        """End the processes that nobody uses."""
+        """End the processes: those that nobody uses now, the others after their call. None is kept from here on."""
         with self._lock:
-            idle, self._idle = self._idle, []
-        for worker in idle:
+            self._closed = True
+        while worker := self._take():
+            worker.close()
+
+    def _take(self) -> Worker | None:
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                worker = self._idle.pop()
+            if worker.ready:
+                return worker
             worker.close()
 
 

@@ -52,7 +52,7 @@ class Trials:
         Reading the clips is not part of it: where that keeps a training waiting, it takes longer.
         """
         train = training.settings.train
-        looks = train.epochs // train.monitor_every if train.monitor_every else 0
+        looks = -(-train.epochs // train.monitor_every) if train.monitor_every else 0
         return (clips * train.epochs + FORWARD_SHARE * tested * looks) / self._clips_per_second(training)
 
     def evaluation(self, training: Training, clips: int) -> float:

@@ -243,6 +243,6 @@ def _publish(pipeline: Pipeline, made: Made) -> None:
     create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
     page = (public / "report.html").resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")
-    run = TrackedRun.noted(made.output.path)
+    run = TrackedRun.noted(made.output.path)  # without asking MLflow, which would take longer than all the rest
     if run is not None:
         create_link_artifact(run.page, link_text="the runs in MLflow", key=f"mlflow-{pipeline.name}")

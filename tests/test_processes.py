@@ -130,3 +130,25 @@ def test_a_call_that_is_broken_off_is_not_waited_for():
     with pytest.raises(KeyboardInterrupt):
         call("say_and_sleep", on_message=enough, seconds=60)
     assert time.monotonic() - started < 30
+
+
+def test_workers_that_were_closed_keep_nobody():
+    workers = Workers()
+    with workers.one() as busy:
+        workers.close()
+        assert busy.call(f"{__name__}:double", number=2)["twice"] == 4
+    assert not busy.ready
+    with workers.one() as late:
+        assert late.call(f"{__name__}:double", number=3)["twice"] == 6
+    assert not late.ready
+
+
+def test_a_worker_that_died_while_it_was_idle_is_replaced():
+    workers = Workers()
+    with workers.one() as first:
+        pid = first.call(f"{__name__}:double", number=1)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    first._process.join(10)
+    with workers.one() as second:
+        assert second.call(f"{__name__}:double", number=2)["pid"] != pid
+    workers.close()

@@ -60,7 +60,9 @@ class Detections:
     def take(self, row: int) -> Detections:
         """One of the faces, without what was followed."""
         part = slice(row, row + 1)
-        return replace(self, boxes=self.boxes[part], scores=self.scores[part], keypoints=self.keypoints[part])
+        return Detections(
+            self.boxes[part], self.scores[part], self.keypoints[part], self.close_up, best_score=self.best_score
+        )
 
 
 class FaceDetector:
@@ -87,11 +89,17 @@ class FaceDetector:
         return 16 if self.settings.provider == "cuda" else 1
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
-        """The faces of a frame uint8[H, W, 3] BGR, wherever they are, measured."""
+        """The faces of a frame uint8[H, W, 3] BGR, wherever they are, measured.
+
+        A face that is not found again at the full scale (it may fill the frame) has the key points of the search.
+        """
         view = _View(frame)
         found, scale = self._search(view)
         if self._network.fixed_size or not len(found) or scale == self._scale(frame):
             return found
+        if self._crowded(view, found.boxes):
+            whole = self._whole(view, self._scale(frame))
+            return whole if len(whole) else found
         faces = [self._look(view, box, measure=True) or found.take(row) for row, box in enumerate(found.boxes)]
         return replace(_together(faces), close_up=found.close_up)
 
@@ -101,20 +109,28 @@ class FaceDetector:
         """One face around each of boxes [N, 4], where faces were in a frame before, at a fraction of the cost.
 
         Without `measure` large faces are only followed, at a smaller scale. Nobody else is noticed.
-        Returns: None if any of the faces is not there any more.
+        Returns: None if any of the faces is not there any more, or two boxes lead to the same one.
         """
         if self._network.fixed_size:
             return None
         view = _View(frame)
-        faces = [self._look(view, box, measure=measure) for box in boxes]
-        there = [face for face in faces if face is not None]
-        return _together(there) if len(there) == len(boxes) else None
+        if self._crowded(view, boxes):
+            whole = self._whole(view, self._scale(frame))
+            return whole if len(whole) >= len(boxes) else None
+        faces = []
+        for box in boxes:
+            face = self._look(view, box, measure=measure)
+            if face is None:
+                return None
+            faces.append(face)
+        together = _together(faces)
+        return together if len(together) == len(boxes) else None
 
     def detect_batch(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """`detect` for frames of one size, all seen whole and together, as suits a GPU."""
+        """`detect` for frames of one size, all seen whole and together at the full scale, as suits a GPU."""
         scale = self._scale(frames[0])
         views = [_View(frame) for frame in frames]
-        pictures = np.stack([_canvas(view.at(scale), self._network) for view in views])
+        pictures = np.stack([view.canvas(scale, self._network) for view in views])
         found = self._network.find(pictures, self._reported)
         seen = [self._found(*faces, (0, 0), view.ratio(scale)) for view, faces in zip(views, found, strict=True)]
         return [whole if len(whole) else self.detect(frame) for whole, frame in zip(seen, frames, strict=True)]
@@ -163,6 +179,14 @@ class FaceDetector:
         canvas = _canvas(picture, self._network)
         return self._found(*self._network.find(canvas[None], self._reported)[0], (left, top), view.ratio(scale))
 
+    def _crowded(self, view: _View, boxes: NDArray[np.float32]) -> bool:
+        """Whether seeing several faces one by one would cost more than seeing the whole frame at the full scale."""
+        scale = self._scale(view.frame)
+        height, width = view.at(scale).shape[:2]
+        ratio = np.tile(view.ratio(scale), 2)
+        regions = np.array([_region(box * ratio, (height, width), _CONTEXT) for box in boxes])
+        return len(boxes) > 1 and int(np.prod(regions[:, 2:] - regions[:, :2], axis=1).sum()) > height * width
+
     def _look(self, view: _View, box: NDArray[np.float32], *, measure: bool) -> Detections | None:
         """The face that overlaps a box most, followed and, if it is to be measured or is small anyway, measured."""
         size = max(1.0, float(np.sqrt(np.prod(box[2:] - box[:2]))))
@@ -179,7 +203,7 @@ class FaceDetector:
 
     def _near(self, view: _View, box: NDArray[np.float32], scale: float, context: int) -> Detections | None:
         """The face that overlaps a box most, seen with a little around it at some scale."""
-        ratio, canvas = view.ratio(scale), _canvas(view.at(scale), self._network)
+        ratio, canvas = view.ratio(scale), view.canvas(scale, self._network)
         for _ in range(2):
             left, top, right, bottom = _region(box * np.tile(ratio, 2), canvas.shape[:2], context)
             part = np.ascontiguousarray(canvas[top:bottom, left:right])
@@ -219,6 +243,7 @@ class _View:
     def __init__(self, frame: NDArray[np.uint8]) -> None:
         self.frame = frame
         self._made: dict[float, NDArray[np.uint8]] = {1.0: frame}
+        self._canvases: dict[float, NDArray[np.uint8]] = {}
 
     def at(self, scale: float) -> NDArray[np.uint8]:
         if scale not in self._made:
@@ -227,6 +252,12 @@ class _View:
             way = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
             self._made[scale] = np.asarray(cv2.resize(self.frame, (width, height), interpolation=way), np.uint8)
         return self._made[scale]
+
+    def canvas(self, scale: float, network: Scrfd) -> NDArray[np.uint8]:
+        """The frame at a scale, with black up to a size that the network takes."""
+        if scale not in self._canvases:
+            self._canvases[scale] = _canvas(self.at(scale), network)
+        return self._canvases[scale]
 
     def ratio(self, scale: float) -> NDArray[np.float32]:
         """Pixels at `scale` per frame pixel, across and down: sides are whole numbers."""

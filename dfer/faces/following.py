@@ -32,7 +32,8 @@ def look_through(frames: Iterable[NumberedFrame], detector: FaceDetector) -> Ite
     for number, frame in frames:
         found = None
         if last is not None and len(last) and number - searched < settings.search_every:
-            measure = number - measured >= settings.measure_every
+            # Without a look at both scales there is nothing to correct the frames in between by.
+            measure = last.followed is None or number - measured >= settings.measure_every
             found = detector.detect_near(frame, last.boxes, measure=measure)
             measured = number if measure else measured
         if found is None:

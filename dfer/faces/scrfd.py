@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,13 @@ from numpy.typing import NDArray
 from dfer.faces.onnx_graph import GraphError, fixed_input_size, with_free_input_size
 
 STRIDE = 32  # the coarsest level of the feature pyramid: sides of pictures are multiples of it
-_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+_PROVIDERS: dict[str, list[Any]] = {
+    "cpu": ["CPUExecutionProvider"],
+    # Its default search for the fastest algorithm is exhaustive and starts anew for every size of picture.
+    "cuda": [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"],
+}
+# By the number of outputs (a score, a box and key points at each level): the levels' strides, and anchors a place.
+_LEVELS = {9: ((8, 16, 32), 2), 15: ((8, 16, 32, 64, 128), 1)}
 
 
 class DetectorError(Exception):
@@ -36,7 +43,7 @@ class Scrfd:
         self._path = path
         model, self.fixed_size = _load(path, input_size)
         self._session = _session(model, provider, threads)
-        if len(self._session.get_outputs()) not in (9, 15):
+        if len(self._session.get_outputs()) not in _LEVELS:
             raise DetectorError(
                 f"{path} has {len(self._session.get_outputs())} outputs; expected an SCRFD detector with key points "
                 "(9 or 15): a score, a box and key points at each level"
@@ -77,12 +84,13 @@ class Scrfd:
         self, outputs: list[NDArray[np.float32]], size: tuple[int, ...], threshold: float
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         levels = len(outputs) // 3
+        strides, anchors = _LEVELS[len(outputs)]
         boxes, keypoints = [], []
-        for level, stride in enumerate(self._scrfd._feat_stride_fpn):
+        for level, stride in enumerate(strides):
             scores = outputs[level][:, 0]
             places = np.flatnonzero(scores >= threshold)
             # Anchors are in rows, several at each place of the grid.
-            row, column = np.divmod(places // self._scrfd._num_anchors, size[1] // stride)
+            row, column = np.divmod(places // anchors, size[1] // stride)
             centres = np.stack([column, row], axis=1).astype(np.float32) * stride
             # Distances to the left, upper, right and lower side, and to the key points (x, y).
             sides = outputs[level + levels][places] * stride
@@ -96,10 +104,10 @@ class Scrfd:
         return all_boxes[kept].astype(np.float32), all_keypoints[kept].astype(np.float32)
 
     def _try_out(self, side: int) -> None:
-        """One run at the largest and, if sizes are free, an oblong size: what does not run, does not start."""
+        """One run at the largest and, if sizes are free, two oblong pictures: what does not run, does not start."""
         try:
-            for width in {side} if self.fixed_size else {side, STRIDE}:
-                self.find(np.zeros((1, side, width, 3), np.uint8), 0.5)
+            for number, width in ((1, side),) if self.fixed_size else ((1, side), (2, STRIDE)):
+                self.find(np.zeros((number, side, width, 3), np.uint8), 0.5)
         except Exception as error:  # onnxruntime's errors share no base class but this one
             raise DetectorError(f"{self._path} does not run at input size {side}: {error}") from error
 
@@ -125,19 +133,19 @@ def _load(path: Path, input_size: int) -> tuple[onnx.ModelProto, int | None]:
 
 
 def _session(model: onnx.ModelProto, provider: str, threads: int) -> onnxruntime.InferenceSession:
-    wanted = _PROVIDERS[provider]
-    if wanted[0] not in onnxruntime.get_available_providers():
+    wanted, name = _PROVIDERS[provider], f"{provider.upper()}ExecutionProvider"
+    if name not in onnxruntime.get_available_providers():
         raise DetectorError(
-            f"detection.provider {provider} asks for onnxruntime's {wanted[0]}, this installation has "
+            f"detection.provider {provider} asks for onnxruntime's {name}, this installation has "
             f"{', '.join(onnxruntime.get_available_providers())}. Install onnxruntime-gpu in place of onnxruntime, or "
             "set detection.provider to cpu."
         )
-    preload_cuda_libraries(wanted)
+    preload_cuda_libraries([name])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=wanted)
-    if session.get_providers()[0] != wanted[0]:
+    if session.get_providers()[0] != name:
         raise DetectorError(
             f"detection.provider {provider} was asked for, but onnxruntime fell back to {session.get_providers()[0]}; "
             "check the CUDA and cuDNN versions that this onnxruntime-gpu needs."

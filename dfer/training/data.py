@@ -20,7 +20,7 @@ from dfer.settings import AugmentSettings
 from dfer.shards import Shard, ShardError, open_shard
 from dfer.training.cache import FrameCache, Place
 from dfer.training.randomness import stream
-from dfer.training.transforms import full_view, random_view
+from dfer.training.transforms import full_view, random_views
 
 Key = tuple[int, int | None]
 """A clip's row in its source, and the epoch it is drawn for; None is the evaluation's fixed view."""
@@ -142,11 +142,7 @@ class ClipSource:
         if numbers is None:
             return full_view(clips.flatten(0, 1), size).unflatten(0, clips.shape[:2]).contiguous()
         assert self._augment is not None
-        # One layout, whoever reads: convolutions round differently in another one.
-        views = torch.empty((*clips.shape[:3], size, size), dtype=torch.uint8, device=frames.device)
-        for view, clip, values in zip(views, clips, numbers.tolist(), strict=True):
-            view.copy_(random_view(clip, size, self._augment, values))
-        return views
+        return random_views(clips, size, self._augment, numbers)
 
     def whole(self, row: int) -> Tensor:
         """All stored frames of a clip, uint8[N, H, W, 3]; raises as `stored`."""

@@ -123,11 +123,12 @@ def train(
     if clash := _card(plan, {"epoch": 0, "chosen_by": ""}).keys() & card.keys():
         raise ValueError(f"every card has {', '.join(sorted(clash))}: name the caller's entries otherwise")
     parts = divide(clips, monitor, index, root, plan)
-    identity = fingerprint(plan, parts, device.type)
+    tf32 = settings.precision == "auto"
+    identity = fingerprint(plan, parts, device.type, tf32=tf32)
     folder.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder)
     keep_freed_memory()
-    with torch_state(threads, device, tf32=settings.precision == "auto"):
+    with torch_state(threads, device, tf32=tf32):
         checkpoint = read_checkpoint(folder)
         if checkpoint is not None:
             check_fingerprint(folder, checkpoint["fingerprint"], identity)

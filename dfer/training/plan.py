@@ -128,7 +128,7 @@ def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFram
     )
 
 
-def fingerprint(plan: Plan, parts: Parts, device: str) -> dict[str, str]:
+def fingerprint(plan: Plan, parts: Parts, device: str, *, tf32: bool) -> dict[str, str]:
     """All that decides what a training computes, as text by name, so that a difference can be named."""
     values = {
         f"{section}.{key}": str(value)
@@ -137,6 +137,8 @@ def fingerprint(plan: Plan, parts: Parts, device: str) -> dict[str, str]:
         if key not in _FREE_TO_CHANGE
     }
     values["train.device"] = device
+    if device == "cuda":
+        values["TF32"] = str(tf32)
     for name in ("training", "validation", "monitor"):
         source = getattr(parts, name)
         values[f"{name} clips"] = "none" if source is None else _digest(source.clips)

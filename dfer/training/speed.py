@@ -17,7 +17,7 @@ from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSe
 from dfer.training.memory import keep_freed_memory
 from dfer.training.optimization import PRECISIONS, choose_device, choose_precision, torch_state
 from dfer.training.step import Step, make_network
-from dfer.training.transforms import random_view
+from dfer.training.transforms import random_views
 
 MATRIX_SIDE = {"cpu": 3072, "cuda": 8192}
 """Side of the square matrices whose product measures the peak: large enough that nothing but arithmetic counts."""
@@ -86,11 +86,8 @@ def step_speed(
         draws = torch.Generator().manual_seed(0)
 
         def one_step() -> None:
-            clips = [
-                random_view(clip.permute(0, 3, 1, 2), size, train.augment, generator.random(4).tolist())
-                for clip in stored
-            ]
-            step(torch.stack(clips), targets, draws)
+            numbers = torch.from_numpy(generator.random((batch, 4)))
+            step(random_views(stored.permute(0, 1, 4, 2, 3), size, train.augment, numbers), targets, draws)
 
         seconds_per_step = _median_seconds(one_step, device, seconds)
         peak = _peak_flops(PRECISIONS[settings.precision], device)

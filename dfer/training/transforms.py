@@ -42,6 +42,24 @@ def random_view(frames: Tensor, size: int, augment: AugmentSettings, numbers: Se
     return functional.horizontal_flip(view) if flip < augment.horizontal_flip else view
 
 
+def random_views(clips: Tensor, size: int, augment: AugmentSettings, numbers: Tensor) -> Tensor:
+    """`random_view` of each clip of a batch, computed where it is.
+
+    Args:
+        clips: uint8[B, T, 3, H, W].
+        size: side of the result, pixels.
+        augment: see `random_view`.
+        numbers: float64[B, 4] in [0, 1), on the CPU.
+
+    Returns:
+        uint8[B, T, 3, size, size], contiguous: convolutions round differently in another layout, whoever reads.
+    """
+    views = torch.empty((*clips.shape[:3], size, size), dtype=torch.uint8, device=clips.device)
+    for view, clip, values in zip(views, clips, numbers.tolist(), strict=True):
+        view.copy_(random_view(clip, size, augment, values))
+    return views
+
+
 def to_float(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Frames uint8[..., 3, H, W] in 0..255 -> float32, (x / 255 - mean) / std per channel."""
     return normalize_(frames.to(torch.float32), mean, std)

@@ -173,11 +173,23 @@ def test_a_face_is_found_again_near_where_it_was(detector: FaceDetector, astrona
     assert detector.detect_near(astronaut, np.concatenate([before.boxes, before.boxes + 200])) is None
 
 
-def test_two_boxes_around_one_face_give_one_face(detector: FaceDetector, astronaut: NDArray[np.uint8]) -> None:
+def test_two_people_who_become_one_are_a_reason_to_search(detector: FaceDetector, astronaut: NDArray[np.uint8]) -> None:
     boxes = detector.detect(astronaut).boxes
-    near = detector.detect_near(astronaut, np.concatenate([boxes, boxes + 5]))
-    assert near is not None
-    assert len(near) == 1
+    assert detector.detect_near(astronaut, np.concatenate([boxes, boxes + 5])) is None
+
+
+def test_a_crowd_is_seen_as_a_whole(
+    detector: FaceDetector, astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = cv2.resize(astronaut[40:200, 150:310], (160, 160))
+    crowd = np.tile(small, (4, 4, 1))
+    found = detector.detect(crowd)
+    assert len(found) == 16
+    seen = sizes_seen(detector, monkeypatch)
+    again = detector.detect_near(crowd, found.boxes)
+    assert again is not None
+    assert seen == [(640, 640)]
+    assert abs(np.sort(again.boxes, axis=0) - np.sort(found.boxes, axis=0)).max() < 1
 
 
 def test_a_large_face_is_followed_at_a_smaller_scale(

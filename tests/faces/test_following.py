@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,20 +23,24 @@ class Told:
         self.settings, self.batch = DetectionSettings(**settings), batch
         self.make, self.lost, self.asked = make, set(lost), []
 
+    def found(self) -> Detections:
+        face = self.make((20, 20, 10))
+        return replace(face, followed=face.keypoints)
+
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         self.asked.append("search")
-        return self.make((20, 20, 10))
+        return self.found()
 
     def detect_near(self, frame: NDArray[np.uint8], boxes: NDArray[np.float32], *, measure: bool) -> Detections | None:
         assert len(boxes) == 1
         if len(self.asked) in self.lost:
             return None
         self.asked.append("measure" if measure else "follow")
-        return self.make((20, 20, 10))
+        return self.found()
 
     def detect_batch(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
         self.asked.append(len(frames))
-        return [self.make((20, 20, 10)) for _ in frames]
+        return [self.found() for _ in frames]
 
 
 def looks(detector: Any, frames: int) -> list[Any]:
@@ -64,8 +69,15 @@ def test_a_lost_face_is_searched_for_at_once(make_detections: Callable[..., Dete
     assert looks(told, 6) == ["search", "follow", "search", "follow", "measure", "follow"]
 
 
+def test_a_face_that_was_seen_at_one_scale_alone_is_measured_next(make_detections: Callable[..., Detections]) -> None:
+    told = Told(make_detections, search_every=70, measure_every=70)
+    told.detect = lambda frame: told.asked.append("search") or make_detections((20, 20, 10))  # type: ignore[method-assign]
+    assert looks(told, 4) == ["search", "measure", "follow", "follow"]
+
+
 def test_nobody_is_not_followed(make_detections: Callable[..., Detections]) -> None:
     told = Told(lambda face: make_detections(), search_every=70)
+    told.found = lambda: make_detections()  # type: ignore[method-assign]
     assert looks(told, 3) == ["search"] * 3
 
 
