@@ -178,17 +178,11 @@ def align(
 
 
 def _align_part(clips: Clips, folder: Path, settings: StageSettings) -> int:
-    from dfer.faces.align import align_clips
+    from dfer.faces.index import FILE_NAME, read_index
+    from dfer.faces.videos import align_in_process
 
-    index = align_clips(
-        clips,
-        folder,
-        detection=settings.detection,
-        tracking=settings.tracking,
-        alignment=settings.alignment,
-        shards=settings.shards,
-        num_segments=settings.shards.segments,
-    )
+    align_in_process(clips=list(clips), folder=folder, settings=settings, send=lambda _: None)
+    index = read_index(folder / FILE_NAME)
     if unforeseen := index.loc[index["reason"] == "error", "detail"].tolist():
         # Work that is not done must not count as fast.
         raise RuntimeError(f"{len(unforeseen)} of {len(index)} clips ended with an error; the first: {unforeseen[0]}")
