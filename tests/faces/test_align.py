@@ -65,9 +65,9 @@ def test_a_moving_face_stands_still_at_the_template(moved_video: Any, detector: 
     assert counts == Counts(12, 12, 12, 0, 0, 1)
     target = template(112, AlignmentSettings().margin)
     assert abs(clip.keypoints - target)[:, EYES_MOUTH].max() < 0.04 * 112
-    own_size = FaceDetector(DetectionSettings(input_size=128))
+    own_size = FaceDetector(DetectionSettings(input_size=96))  # no crop is enlarged
     seen = np.stack([own_size.detect(frame[..., ::-1]).keypoints[0] for frame in clip.frames])
-    assert np.median(np.linalg.norm(seen - target, axis=2)[:, EYES_MOUTH]) < 0.035 * 112
+    assert np.percentile(np.linalg.norm(seen - target, axis=2)[:, EYES_MOUTH], 95) < 0.04 * 112
     # One and the same point of the portrait comes to the same place in every crop.
     portrait = np.array([[205.0, 102], [247, 103], [203, 139], [246, 141]])
     places = [
