@@ -5,8 +5,8 @@ from) goes in last and the folder is renamed, so that a folder under its final n
 manifest is there, whose files are as they were written, and whose inputs have not been made again since, is not run.
 
 A process that is killed leaves a partial folder behind, which the next run continues (training, from its checkpoints)
-or clears (everything else). A lock file per output keeps two runs from building the same thing at once: the second
-waits and then finds it made.
+or clears (everything else). Its `.state.json` says who works on it since when, or how it failed. A lock file per output
+keeps two runs from building the same thing at once: the second says so, waits, and then finds it made.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ import json
 import logging
 import os
 import shutil
+import socket
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from dfer.files import sha256
+from dfer.files import sha256, write_atomically
 
 logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+_STATE = ".state.json"
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,30 @@ class Made:
         return bool(self.why)
 
 
+@dataclass(frozen=True)
+class Again:
+    """A stage whose outputs are to be made again though they are there, unless they were made after `since` (seconds
+    since 1970): what is run twice for the same request is made again once."""
+
+    stage: str
+    since: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an output is: `done`; `running` in some process now; `failed` or `interrupted` when it was last tried;
+    `stale`, of something that is not so any more; or `missing`. `why` is for people, empty for `done`."""
+
+    state: Literal["done", "running", "failed", "interrupted", "stale", "missing"]
+    why: str = ""
+
+
 class Store:
     """The stage outputs under one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, again: Again | None = None) -> None:
         self.root = root
+        self._again = again
 
     def folder(self, recipe: Recipe) -> Path:
         return self.root / recipe.stage / recipe.hash
@@ -101,6 +123,7 @@ class Store:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             output = Output(recipe.stage, recipe.hash, manifest["build"], str(folder), manifest["counts"])
             read, files = manifest["inputs"], manifest["files"]
+            finished = float(manifest.get("finished", 0.0))
         except FileNotFoundError:
             return "its manifest is gone" if folder.exists() else "never run"
         except (ValueError, KeyError, TypeError) as error:
@@ -115,7 +138,23 @@ class Store:
         for entry in files:
             if not _unchanged(folder / entry["path"], entry):
                 return f"{entry['path']} is gone or damaged"
+        if self._again is not None and recipe.stage == self._again.stage and finished < self._again.since:
+            return f"--from {recipe.stage}"
         return output
+
+    def progress(self, recipe: Recipe) -> Progress:
+        """How far the output is, without changing anything."""
+        found = self.find(recipe)
+        if isinstance(found, Output):
+            return Progress("done")
+        state = _read_state(self._partial(recipe))
+        if state is not None and _locked(self._lock_file(recipe)):
+            return Progress("running", f"since {state['since']} by process {state['pid']} on {state['host']}")
+        if state is not None and state.get("error"):
+            return Progress("failed", f"{state['error']} ({state['since']})")
+        if state is not None:
+            return Progress("interrupted", f"begun {state['since']} by process {state['pid']} on {state['host']}")
+        return Progress("missing" if found == "never run" else "stale", found)
 
     def ensure(
         self, recipe: Recipe, work: Callable[[Path], Mapping[str, int] | None], *, resumable: bool = False
@@ -130,36 +169,109 @@ class Store:
         Raises:
             Whatever `work` raises. Nothing is left under the final name then.
         """
-        final = self.folder(recipe)
+        final, partial = self.folder(recipe), self._partial(recipe)
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial = final.with_name(f".{final.name}.partial")
-        with FileLock(final.with_name(f".{final.name}.lock")):
+        with self._alone(recipe):
             found = self.find(recipe)
             if isinstance(found, Output):
                 return Made(found, "", 0.0)
             started = time.monotonic()
             logger.info("%s %s: %s", recipe.stage, recipe.hash[:8], found)
             self._prepare(partial, recipe, keep=resumable)
-            counts = dict(work(partial) or {})
+            try:
+                counts = dict(work(partial) or {})
+            except Exception as error:
+                _note_failure(partial, error)
+                raise
             seconds = time.monotonic() - started
             output = Output(recipe.stage, recipe.hash, uuid.uuid4().hex, str(final), counts)
             _write_manifest(partial, recipe, output, seconds)
             _replace(partial, final)
             return Made(output, found, seconds)
 
-    @staticmethod
-    def _prepare(partial: Path, recipe: Recipe, *, keep: bool) -> None:
-        """An empty folder, or the one that was left if it was made from the very same inputs."""
+    def _partial(self, recipe: Recipe) -> Path:
+        return self.root / recipe.stage / f".{recipe.hash}.partial"
+
+    def _lock_file(self, recipe: Recipe) -> Path:
+        return self.root / recipe.stage / f".{recipe.hash}.lock"
+
+    @contextmanager
+    def _alone(self, recipe: Recipe) -> Iterator[None]:
+        """Nobody else makes this output meanwhile. Who has to wait says for whom."""
+        lock = FileLock(self._lock_file(recipe))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            state = _read_state(self._partial(recipe)) or {"pid": "unknown", "host": "unknown"}
+            logger.warning(
+                "%s %s: waiting for process %s on %s, which makes it already",
+                recipe.stage,
+                recipe.hash[:8],
+                state["pid"],
+                state["host"],
+            )
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _prepare(self, partial: Path, recipe: Recipe, *, keep: bool) -> None:
+        """An empty folder, or the one that was left if it was made from the very same inputs, for the same request."""
         made_from = [made.build for made in recipe.inputs]
-        note = partial / ".inputs.json"
-        if not (keep and note.exists() and json.loads(note.read_text()) == made_from):
+        state = _read_state(partial)
+        if state is not None and self._again is not None and recipe.stage == self._again.stage:
+            keep = keep and state["begun"] >= self._again.since
+        if not (keep and state is not None and state["inputs"] == made_from):
             shutil.rmtree(partial, ignore_errors=True)
+            state = None
         partial.mkdir(exist_ok=True)
-        note.write_text(json.dumps(made_from))
+        now = {
+            "inputs": made_from,
+            "begun": state["begun"] if state is not None else time.time(),
+            "since": _now(),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+        }
+        write_atomically(partial / _STATE, json.dumps(now).encode())
+
+
+def _read_state(partial: Path) -> dict[str, Any] | None:
+    """What is noted about an output that is being made or was; None if there is nothing, or nothing legible."""
+    try:
+        state: dict[str, Any] = json.loads((partial / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state if {"inputs", "begun", "since", "pid", "host"} <= state.keys() else None
+
+
+def _note_failure(partial: Path, error: Exception) -> None:
+    """Keep what went wrong for whoever looks later; a full disk does not hide the error itself."""
+    state = _read_state(partial)
+    if state is not None:
+        said = f"{type(error).__name__}: {error}"
+        with suppress(OSError):
+            write_atomically(partial / _STATE, json.dumps({**state, "error": said, "since": _now()}).encode())
+
+
+def _locked(lock_file: Path) -> bool:
+    if not lock_file.exists():
+        return False
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float) -> None:
-    (folder / ".inputs.json").unlink()
+    (folder / _STATE).unlink()
     files = [
         {"path": path.relative_to(folder).as_posix(), **_fingerprint(path), "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
@@ -173,7 +285,8 @@ def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float
         "build": output.build,
         "inputs": [made.build for made in recipe.inputs],
         "made_from": [asdict(made) for made in recipe.inputs],
-        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "created": _now(),
+        "finished": time.time(),
         "seconds": round(seconds, 3),
         "counts": output.counts,
         "files": files,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dfer.store import MANIFEST, Output, Recipe, Store
+from dfer.store import MANIFEST, Again, Output, Progress, Recipe, Store
 
 
 @pytest.fixture
@@ -154,3 +154,72 @@ def test_the_manifest_says_what_the_output_was_made_from(store: Store) -> None:
     assert manifest["key"] == {"alpha": 0.4}
     assert manifest["made_from"][0]["folder"] == shard.folder
     assert [entry["path"] for entry in manifest["files"]] == ["data.txt"]
+
+
+def test_made_again_once_for_a_request(store: Store) -> None:
+    store.ensure(recipe(), write("old"))
+    since = time.time()
+    asked = Store(store.root, Again("align", since))
+    again = asked.ensure(recipe(), write("new"))
+    assert again.why == "--from align"
+    assert (again.output.path / "data.txt").read_text() == "new"
+    assert not asked.ensure(recipe(), never).executed
+    assert not Store(store.root, Again("train", since + 60)).ensure(recipe(), never).executed
+
+
+def test_what_is_made_again_does_not_go_on_from_before(store: Store) -> None:
+    def dies(folder: Path) -> None:
+        (folder / "checkpoint").write_text("epoch 3")
+        raise KeyboardInterrupt
+
+    def goes_on(folder: Path) -> dict[str, int]:
+        return {"found": int((folder / "checkpoint").exists())}
+
+    with pytest.raises(KeyboardInterrupt):
+        store.ensure(recipe(), dies, resumable=True)
+    asked = Store(store.root, Again("align", time.time()))
+    with pytest.raises(KeyboardInterrupt):
+        asked.ensure(recipe(), dies, resumable=True)
+    assert asked.ensure(recipe(), goes_on, resumable=True).output.counts == {"found": 1}
+
+
+def test_progress_says_how_far_and_why(store: Store) -> None:
+    def fails(folder: Path) -> None:
+        assert store.progress(recipe()).state == "running"
+        raise ValueError("no clip is usable")
+
+    def dies(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    assert store.progress(recipe()) == Progress("missing", "never run")
+    with pytest.raises(ValueError):
+        store.ensure(recipe(), fails)
+    assert store.progress(recipe()).state == "failed"
+    assert "no clip is usable" in store.progress(recipe()).why
+    with pytest.raises(KeyboardInterrupt):
+        store.ensure(recipe(), dies)
+    assert store.progress(recipe()).state == "interrupted"
+    made = store.ensure(recipe(), write())
+    assert store.progress(recipe()) == Progress("done")
+    (made.output.path / "data.txt").unlink()
+    assert store.progress(recipe()) == Progress("stale", "data.txt is gone or damaged")
+
+
+def test_who_has_to_wait_says_so(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    working, go_on = threading.Event(), threading.Event()
+
+    def slow(folder: Path) -> None:
+        working.set()
+        assert go_on.wait(10)
+
+    first = threading.Thread(target=store.ensure, args=(recipe(), slow))
+    first.start()
+    assert working.wait(10)
+    second = threading.Thread(target=store.ensure, args=(recipe(), never))
+    second.start()
+    while "waiting for process" not in caplog.text:
+        time.sleep(0.01)
+    go_on.set()
+    first.join()
+    second.join()
+    assert str(os.getpid()) in caplog.text

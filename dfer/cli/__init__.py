@@ -1,0 +1,56 @@
+"""The command `dfer`. Libraries are loaded by the command that needs them: `--help` and mistakes answer at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from dfer.cli import check, compare, data, run  # noqa: F401 - each adds its commands
+from dfer.cli.app import app
+from dfer.cli.common import err
+from dfer.config import ConfigError
+
+
+def _said(error: BaseException) -> Iterable[str]:
+    """The error and its notes, without tracebacks."""
+    yield str(error) if str(error).strip("'\"").count(" ") else f"{type(error).__name__}: {error}"
+    yield from (note for note in getattr(error, "__notes__", ()) if "Traceback" not in note)
+
+
+def _interrupted(*_: object) -> None:
+    """Ctrl-C: stop now. What waits for answers (of a server that was interrupted as well) would take minutes."""
+    import psutil
+
+    if "tasks.tracking" in sys.modules:
+        sys.modules["tasks.tracking"].close_interrupted()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    err.print("\nInterrupted. What was finished is kept; the same command goes on from here.")
+    sys.stdout.flush()
+    os._exit(130)
+
+
+def main() -> Any:
+    """Entry point. Mistakes in what was asked for end with status 2, failures of the work with 1."""
+    before = signal.signal(signal.SIGINT, _interrupted)
+    try:
+        return app()
+    except ConfigError as error:
+        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except Exception as error:
+        if os.environ.get("DFER_DEBUG"):
+            raise
+        for line in _said(error):
+            err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        if type(error).__name__ == "InputError":
+            sys.exit(2)
+        err.print("(DFER_DEBUG=1 shows where this came from)", style="dim")
+        sys.exit(1)
+    finally:
+        signal.signal(signal.SIGINT, before)

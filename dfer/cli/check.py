@@ -1,0 +1,50 @@
+"""`dfer config check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dfer.cli.app import config_app
+from dfer.cli.common import Config, Overrides, examples, out
+from dfer.config import DEFAULT_CONFIG, load_pipeline, read_config
+
+if TYPE_CHECKING:
+    from dfer.config import Pipeline
+
+
+@config_app.command(
+    "check", epilog=examples("dfer config check", "dfer config check dfew-full --set datasets.dfew.root=/mnt/DFEW")
+)
+def config_check(
+    pipeline: Annotated[str | None, typer.Argument(help="Also look for what this pipeline reads.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Say everything that is wrong with the configuration, with lines. Nothing is started, fetched or written."""
+    if pipeline is not None:
+        _check_data(load_pipeline(pipeline, config, overrides))
+        out.print(f"{config}: {pipeline} can run")
+        return
+    names = [pipeline.name for pipeline in read_config(config, overrides)[1]]
+    out.print(f"{config}: no problems; pipelines {', '.join(names)}. Data sets: `dfer config check PIPELINE`")
+
+
+def _check_data(pipeline: Pipeline) -> None:
+    """What the ingest stage will say of the pipeline's data sets. Raises Exit if one of them cannot be used."""
+    from dfer.datasets import inspect
+
+    fatal, allowed = False, pipeline.settings.shards.max_failed_share
+    for name, dataset in pipeline.datasets.items():
+        if not dataset.generated:
+            clips, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
+            out.print(report.as_text(), markup=False, highlight=False, soft_wrap=True)
+            fatal = fatal or report.fatal
+            if (missing := int((clips["source_size"] < 0).sum())) > allowed * len(clips):
+                out.print(
+                    f"ERROR more files are missing ({missing}) than shards.max_failed_share allows ({allowed:.0%})"
+                )
+                fatal = True
+    if fatal:
+        raise typer.Exit(1)

@@ -1,0 +1,54 @@
+"""What the commands have in common: options, tables, durations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+out = Console()
+err = Console(stderr=True)
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="A value that wins over the file; repeat for more.")
+]
+
+
+def examples(*lines: str) -> str:
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+def new_table(title: str, *columns: str) -> Table:
+    table = Table(
+        title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+    )
+    for column in columns:
+        numeric = column in (
+            "run",
+            "was there",
+            "seconds",
+            "given",
+            "kept",
+            "WAR %",
+            "UAR %",
+            "looked at",
+            "with a face",
+        )
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def shown(path: Path) -> Path:
+    """The path as a person in this folder would type it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

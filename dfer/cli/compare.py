@@ -1,0 +1,108 @@
+"""`dfer compare` and `dfer analyse votes`: what numbers say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dfer.cli.app import analyse_app, app
+from dfer.cli.common import Config, Overrides, examples, new_table, out
+from dfer.config import DEFAULT_CONFIG, read_config
+
+
+@app.command(
+    epilog=examples(
+        "dfer compare demo/hard demo/midas",
+        "dfer compare paper/resnet18_tsm/midas paper/resnet18_gru/midas --on afew",
+    )
+)
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two or more: ids of runs in MLflow, PIPELINE/ARM, or PIPELINE/NETWORK/ARM.")
+    ],
+    dataset: Annotated[str | None, typer.Option("--on", help="Whose clips; those trained on unless given.")] = None,
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Say which differences between runs are real: paired bootstrap over clips, McNemar's test, calibration."""
+    from dfer.faces.videos import InputError
+
+    if len(set(runs)) < 2:
+        raise InputError(f"two different runs or more are compared, found {', '.join(runs)}")
+    _, known = read_config(config, overrides)
+    from dfer.analysis import statistics
+    from dfer.labels import EMOTIONS
+    from tasks.compare import find, pairs
+
+    compared = find(runs, known, dataset)
+    scores = new_table("Scores, with 95 % intervals", "arm or run", "trainings", "WAR %", "UAR %")
+    trust = new_table("\nProbabilities", "arm or run", "ECE", "Brier", "NLL", "to voters", "AURC")
+    for one in compared:
+        draws, numbers = statistics.bootstrap(one.predictions), one.scores()
+        scores.add_row(one.name, str(one.runs), *(_with_interval(draws.interval(metric)) for metric in ("war", "uar")))
+        measured = [numbers[name] for name in ("ece", "brier", "nll", "js_divergence", "aurc")]
+        trust.add_row(one.name, *("no votes" if value is None else f"{value:.3f}" for value in measured))
+    out.print(scores, trust)
+    for first, second, comparison, corrected in pairs(compared):
+        only = comparison.mcnemar
+        out.print(f"\n[bold]{second.name}[/bold] against {first.name}, on {comparison.clips} clips", soft_wrap=True)
+        for metric in ("war", "uar"):
+            sentence = statistics.in_words(
+                comparison.differences[metric], metric.upper(), corrected_p=corrected[metric]
+            )
+            out.print(f"  {sentence}", markup=False, soft_wrap=True)
+        by_emotion = (_recall_in_words(emotion, comparison.differences[emotion]) for emotion in EMOTIONS)
+        out.print(f"  recalls: {', '.join(filter(None, by_emotion))}", markup=False, highlight=False, soft_wrap=True)
+        out.print(
+            f"  only {second.name} is right about {only.only_b} clips, only {first.name} about {only.only_a} "
+            f"(McNemar's test, p = {only.p_value:.2g})",
+            soft_wrap=True,
+        )
+
+
+def _recall_in_words(emotion: str, difference: Any) -> str:
+    """'happy +6.2 [-3.1, 15.4]'; nothing for a class without clips."""
+    if difference.estimate != difference.estimate:
+        return ""
+    low, middle, high = (100 * value for value in (difference.low, difference.estimate, difference.high))
+    return f"{emotion} {middle:+.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _with_interval(interval: Any) -> str:
+    low, middle, high = (f"{100 * value:.1f}" for value in (interval.low, interval.estimate, interval.high))
+    return f"{middle} \\[{low}, {high}]"
+
+
+@analyse_app.command(
+    "votes",
+    epilog=examples("dfer analyse votes crema-d --out votes --set datasets.crema-d.root=/data/CREMA-D"),
+)
+def analyse_votes(
+    dataset: Annotated[str, typer.Argument(help="A data set of the configuration; see `dfer datasets`.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: pictures, votes.md, votes.json.")],
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Show what annotators said: which emotions are voted for together, how far they agree. No video is read."""
+    from dfer.faces.videos import InputError
+
+    file, _ = read_config(config, overrides)
+    if dataset not in file.datasets:
+        raise InputError(f"no data set {dataset!r} under datasets in {config}; there are {', '.join(file.datasets)}")
+    settings = file.datasets[dataset]
+    if settings.generated:
+        raise InputError(f"{dataset} is made by the pipelines; its votes are in their reports")
+    from dfer.analysis.votes import analyse
+    from dfer.datasets import load_clips
+
+    clips = load_clips(
+        settings.layout, config.resolve().parent / settings.root, dataset=dataset, source=settings.source
+    )
+    try:
+        said = analyse(clips, folder, title=dataset)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
+    out.print((folder / "votes.md").read_text(), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{said['clips']} clips; the pictures are in {folder}")

@@ -1,0 +1,134 @@
+"""Videos, demo data, and what there is: `dfer align`, `demo-data`, `datasets`, `pipelines`, `models`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dfer.cli.app import app
+from dfer.cli.common import Config, Overrides, err, examples, new_table, out
+from dfer.config import DEFAULT_CONFIG, read_config, stage_settings
+from dfer.settings import StageSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dfer.config import Pipeline
+
+
+@app.command(
+    epilog=examples(
+        "dfer align interview.mp4 --out faces", "dfer align recordings/ --out faces --set alignment.size=112"
+    )
+)
+def align(
+    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.")],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Take the sections of this file; otherwise the defaults, all frames."),
+    ] = None,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Detect, follow and align the face of any videos, and say what was kept and what was not."""
+    if config is None:
+        settings = stage_settings(overrides)
+    else:
+        file, _ = read_config(config, overrides)
+        settings = StageSettings(**{name: getattr(file, name) for name in StageSettings.model_fields})
+    from rich.progress import Progress
+
+    from dfer.faces.videos import align_videos, find_videos
+
+    found = find_videos(videos)
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("aligning", total=len(found))
+        workers = min(os.cpu_count() or 1, len(found))
+        index = align_videos(found, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
+    _print_index(index, folder)
+    if not (index["status"] == "ok").any():
+        raise typer.Exit(1)
+
+
+def _print_index(index: pd.DataFrame, folder: Path) -> None:
+    kept = index["status"] == "ok"
+    rows = index if len(index) <= 50 else index[~kept].head(50)
+    shown = new_table(
+        "" if len(rows) == len(index) else "Not kept", "clip", "looked at", "with a face", "kept", "", "why not"
+    )
+    for row in rows.to_dict(orient="records"):
+        why = f"{row['reason']}: {row['detail']}" if row["reason"] else ""
+        numbers = [str(row[name]) for name in ("frames_seen", "frames_with_face", "frames_kept")]
+        shown.add_row(row["clip_id"], *numbers, row["status"], why)
+    out.print(shown)
+    out.print(f"{kept.sum()} of {len(index)} clips kept, in {folder}; every clip is listed in {folder}/index.parquet")
+
+
+@app.command(
+    "demo-data", epilog=examples("dfer demo-data --out demo", "dfer demo-data --out small --clips 28 --seed 7")
+)
+def demo_data(
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    clips: Annotated[int, typer.Option(min=7, help="Clips of the DFEW-like set; the others have fewer.")] = 320,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+) -> None:
+    """Write the demo data: synthetic clips in the layouts of DFEW, AFEW, FERV39k, animated from an old photograph."""
+    from rich.progress import Progress
+
+    from dfer.demo import generate
+    from dfer.faces.videos import InputError
+
+    if folder.is_file() or (folder.is_dir() and any(path.name != ".partial" for path in folder.iterdir())):
+        raise InputError(f"{folder} is {'a file' if folder.is_file() else 'not empty'}: choose another --out")
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("drawing clips")
+        summary = generate(
+            folder, clips=clips, seed=seed, on_clip=lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    shown = new_table("", "data set", "clips", "odd ones", "where")
+    for name, number in summary.clips.items():
+        odd = sum(name in Path(path).parts for path in summary.odd)
+        shown.add_row(name, str(number), str(odd), str(folder / name))
+    out.print(shown)
+    out.print(f"Look at {folder / 'contact_sheet.jpg'}; all of this is synthetic, see {folder / 'README.txt'}")
+
+
+@app.command()
+def datasets(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
+    """The data sets of the configuration, and whether they are there."""
+    file, _ = read_config(config, overrides)
+    shown = new_table("", "data set", "layout", "where", "there")
+    for name, dataset in file.datasets.items():
+        where = "made by the pipeline (synthetic)" if dataset.generated else str(dataset.root)
+        there = "when needed" if dataset.generated else "yes" if dataset.root.is_dir() else "no"
+        shown.add_row(name, dataset.layout, where, there)
+    out.print(shown)
+
+
+@app.command()
+def pipelines(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
+    """The pipelines of the configuration."""
+    for pipeline in read_config(config, overrides)[1]:
+        out.print(f"[bold]{pipeline.name}[/bold]  {pipeline.description}")
+        out.print(f"    {', '.join(pipeline.datasets)}; {_folds(pipeline)}", style="dim", soft_wrap=True)
+        for experiment in pipeline.experiments:
+            shown = f": {', '.join(experiment.arms)}" if experiment.trains else ""
+            out.print(f"    {experiment.name}  {experiment.given.title}{shown}", style="dim", soft_wrap=True)
+
+
+def _folds(pipeline: Pipeline) -> str:
+    return f"fold{'s' if len(pipeline.folds) > 1 else ''} {', '.join(map(str, pipeline.folds))}"
+
+
+@app.command()
+def models() -> None:
+    """The networks that can be trained."""
+    from dfer.models import available
+
+    for name, facts in available().items():
+        size = f"{facts['parameters']:,} parameters, {facts['gflops']} GFLOPs a clip; {facts['input']}"
+        out.print(f"[bold]{name}[/bold]  {facts['description']}", soft_wrap=True)
+        out.print(f"    {size}; pretrained: {facts['pretrained']}; {facts['source']}", style="dim", soft_wrap=True)

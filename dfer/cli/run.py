@@ -1,0 +1,144 @@
+"""`dfer run`: a pipeline here and now."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dfer.cli.app import app
+from dfer.cli.common import Config, Overrides, duration, examples, new_table, out, shown
+from dfer.config import DEFAULT_CONFIG, load_pipeline
+
+if TYPE_CHECKING:
+    from dfer.config import Pipeline
+    from flows.midas import Outcome
+
+
+@app.command(
+    epilog=examples(
+        "dfer run demo",
+        "dfer run demo --set mixing.alpha=0.2 --set train.epochs=8",
+        "dfer run dfew-fold1 --set datasets.dfew.root=/mnt/DFEW --set train.device=cuda",
+        "dfer run paper --plan",
+        "dfer run dfew-full --estimate",
+        "dfer run paper --only table-5 --only figure-6",
+    )
+)
+def run(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline of the configuration file; see `dfer pipelines`.")],
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+    only: Annotated[
+        list[str], typer.Option("--only", metavar="NAME", help="A table or figure to make; repeat for more.")
+    ] = [],  # noqa: B006
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be run and how long it took before.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="As --plan, and try for some seconds what never ran here.")
+    ] = False,
+) -> None:
+    """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
+    loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
+    if plan or estimate:
+        _print_forecast(loaded, measure=estimate)
+        return
+    # Prefect would show a failing task with its traceback as well as what is said below
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if os.environ.get("DFER_DEBUG") else "CRITICAL")
+    # and its server that is stopped with the flow would speak of being stopped
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
+    out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
+    # the one place where the library reaches up: the command line is the way into the flows
+    from flows.midas import midas
+    from tasks import progress
+
+    if out.is_terminal:
+        with progress.on_terminal():
+            outcome = midas(pipeline, str(config), overrides, only)
+    else:
+        outcome = midas(pipeline, str(config), overrides, only)
+    _print_outcome(loaded, outcome)
+
+
+def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
+    from tasks.forecast import forecast
+
+    if measure:
+        out.print("Trying what never ran here, some seconds each ...")
+    seen = forecast(pipeline, measure=measure)
+    if seen.trials:
+        tried = new_table("Measured now", "what", "how fast", "on")
+        for trial in seen.trials:
+            tried.add_row(trial.what, trial.result, trial.device)
+        out.print(tried)
+    stages = new_table("Stages", "stage", "there", "to run", "one after another")
+    for name, stage in seen.stages.items():
+        now = f", {stage.measured_now} as measured now" if stage.measured_now else ""
+        unmeasured = f", {stage.unmeasured} never measured here" if stage.unmeasured else ""
+        lasts = f"{duration(stage.seconds)}{now}{unmeasured}" if stage.to_run else ""
+        stages.add_row(name, str(stage.there), str(stage.to_run), lasts)
+    out.print(stages)
+    trainings = new_table("Trainings", "table or figure", "trainings", "there")
+    for name, (needed, there) in seen.trainings.items():
+        trainings.add_row(name, str(needed), str(there))
+    out.print(trainings)
+    for note in seen.notes:
+        out.print(note)
+    if unknown := sum(stage.unmeasured for stage in seen.stages.values()):
+        said = f"at least {duration(seen.seconds)}, and {unknown} tasks the like of which was never measured here"
+    elif any(stage.measured_now for stage in seen.stages.values()):
+        said = f"about {duration(seen.seconds)}, as measured here before and now"
+    else:
+        said = f"about {duration(seen.seconds)}, as measured here before"
+    out.print(f"{pipeline.name}: {said}. Nothing was run.", soft_wrap=True)
+
+
+def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
+    import pandas as pd
+
+    from dfer.results import SYNTHETIC, as_text
+    from tasks.report import failures, public_name
+    from tasks.tracking import TrackedRun
+
+    stages = new_table("Stages", "stage", "run", "was there", "seconds", "why")
+    for stage, made in outcome.stages.items():
+        if made:
+            executed = [m for m in made if m.executed]
+            whys = list(dict.fromkeys(m.why for m in executed))
+            seconds = f"{sum(m.seconds for m in executed):.1f}" if executed else ""
+            stages.add_row(stage, str(len(executed)), str(len(made) - len(executed)), seconds, _few(whys))
+    out.print(stages)
+
+    clips = new_table("Clips", "data set", "given", "kept", "not kept")
+    for name, index in outcome.indexes.items():
+        counts = index.output.counts
+        clips.add_row(name, str(counts["given"]), str(counts["ok"]), failures(counts))
+    out.print(clips)
+
+    scores = new_table("Scores", "table", "arm", "evaluated on", "WAR %", "UAR %", "clips scored")
+    report = outcome.report.output.path
+    before = ""
+    for name, *cells in as_text(pd.read_csv(report / "results.csv")):
+        scores.add_row(name if name != before else "", *cells)
+        before = name
+    out.print(scores)
+    if any(dataset.generated for dataset in pipeline.datasets.values()):
+        out.print(f"[yellow]{SYNTHETIC}[/yellow]")
+
+    work = report.parents[2]
+    public = shown(work / "reports" / public_name(pipeline))
+    out.print("\n[bold]Where to look next[/bold]")
+    out.print(f"  the whole report     {public}/report.html", soft_wrap=True)
+    out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
+    run = TrackedRun.noted(report)
+    if run is not None:
+        ui = "make ui" if work == Path.cwd() / "work" else f"make ui WORK={work}"
+        out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)
+    for name, index in outcome.indexes.items():
+        out.print(f"  fate of every clip   {name}: {shown(index.output.path)}/index.parquet", soft_wrap=True)
+
+
+def _few(reasons: list[str]) -> str:
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    return reasons[0] + more if reasons else ""
