@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from dfer.catalogue import network
 from dfer.experiments import Experiment
 from dfer.settings import (
+    NO_PASSWORD,
     ConfigFile,
     DatasetSettings,
     DemoDataSettings,
@@ -28,6 +30,7 @@ from dfer.settings import (
 )
 
 DEFAULT_CONFIG = Path("pipeline_config.yaml")
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str, ...]
@@ -659,7 +662,7 @@ def _resolve(
         name=name,
         description=pipeline.description,
         work_dir=work_dir,
-        tracking_uri=file.mlflow.tracking_uri or f"sqlite:///{work_dir}/mlflow/mlflow.db",
+        tracking_uri=file.mlflow.tracking_uri or _tracking_server() or f"sqlite:///{work_dir}/mlflow/mlflow.db",
         run=file.run,
         demo_data=file.demo_data,
         dataset=pipeline.dataset,
@@ -669,6 +672,14 @@ def _resolve(
         published=tuple(home / extra for extra in file.published),
         settings=settings,
     )
+
+
+def _tracking_server() -> str:
+    """The server that the environment names; empty for none."""
+    server = os.environ.get(TRACKING_URI, "")
+    if urlsplit(server).password:
+        raise ConfigError(Path("environment"), [Problem(None, TRACKING_URI, f"holds a password; {NO_PASSWORD}")])
+    return server
 
 
 def _experiments(pipeline: PipelineSettings) -> dict[str, ExperimentSettings]:
