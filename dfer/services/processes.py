@@ -45,12 +45,6 @@ class Started:
                 process.wait(10)
         return True
 
-    def kill(self) -> None:
-        """End the process at once, as a crash would."""
-        if (process := self._process()) is not None:
-            process.kill()
-            process.wait(10)
-
     def _process(self) -> psutil.Process | None:
         try:
             process = psutil.Process(self.pid)

@@ -132,18 +132,6 @@ def down(stack: Stack, say: Say) -> None:
 _ORDER = ("worker", "mlflow", "prefect", "postgres")
 
 
-def kill(stack: Stack, name: str) -> None:
-    """SIGKILL to one service, as if it crashed.
-
-    Raises:
-        ServiceError: it does not run.
-    """
-    process = read_state(stack.folder).get(name)
-    if process is None or not process.alive:
-        raise ServiceError(f"{name} does not run")
-    process.kill()
-
-
 @contextmanager
 def _alone(folder: Folder) -> Iterator[None]:
     """Nobody else starts or stops these services meanwhile."""
