@@ -24,7 +24,7 @@ def up(
 
     given = _stack(config, overrides)
     found = stack.up(given, lambda line: out.print(f"  {line}", markup=False, highlight=False))
-    _print(found)
+    _print(given, found)
     out.print("\nIn each terminal from which you run or deploy something:")
     out.print(f"  source {shown(given.folder.client)}", markup=False, highlight=False, soft_wrap=True)
     out.print("  prefect deployment run midas/demo")
@@ -38,8 +38,9 @@ def status(
     """Say of each service whether it runs and answers. Ends with status 0 if all do, otherwise with 1."""
     from dfer.services import stack
 
-    found = stack.status(_stack(config, overrides))
-    _print(found)
+    given = _stack(config, overrides)
+    found = stack.status(given)
+    _print(given, found)
     if any(service.state != "running" for service in found):
         raise typer.Exit(1)
 
@@ -63,12 +64,12 @@ def _stack(config: Config, overrides: Overrides) -> Stack:
     return Stack(home, home / file.work_dir, file.services, trainings_at_a_time(file.run.trainings))
 
 
-def _print(found: list[Status]) -> None:
+def _print(given: Stack, found: list[Status]) -> None:
     from dfer.services.processes import local_time
 
-    table = new_table("Services", "service", "state", "since", "address", "pid", "log")
+    logs = shown(given.folder.log("x").parent)
+    table = new_table(f"Services (logs in {logs})", "service", "state", "since", "address", "pid", "log")
     for service in found:
         since = local_time(service.since) if service.pid else ""
-        pid = str(service.pid or "")
-        table.add_row(service.name, service.state, since, service.address, pid, str(shown(service.log)))
+        table.add_row(service.name, service.state, since, service.address, str(service.pid or ""), service.log.name)
     out.print(table)

@@ -133,7 +133,7 @@ def last_lines(log: Path, count: int = 20) -> str:
 
 
 def local_time(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    return time.strftime("%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _mark(folder: Path, name: str) -> str:
