@@ -197,6 +197,6 @@ def test_a_password_in_a_tracking_uri_is_refused_and_not_repeated(monkeypatch):
     secret = "http://me:very-secret@127.0.0.1:5000"
     for override, variable in ((f"mlflow.tracking_uri={secret}", ""), ("train.epochs=1", secret)):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
-        with pytest.raises(ConfigError, match="holds a password.*MLFLOW_TRACKING_PASSWORD") as error:
+        with pytest.raises(ConfigError, match=r"holds a password.*MLFLOW_TRACKING_PASSWORD") as error:
             load_pipeline("demo", SHIPPED, [override])
         assert "very-secret" not in str(error.value)

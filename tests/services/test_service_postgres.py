@@ -40,12 +40,12 @@ def test_the_newest_of_the_distribution_is_taken(tmp_path):
 
 def test_data_of_a_version_that_is_not_installed(tmp_path):
     installed(tmp_path / "17" / "bin", "17")
-    with pytest.raises(ServiceError, match="written by PostgreSQL 15.*there is 17.*postgresql-15.*pg_upgrade"):
+    with pytest.raises(ServiceError, match=r"written by PostgreSQL 15.*there is 17.*postgresql-15.*pg_upgrade"):
         postgres.find_programs("15", "", tmp_path)
 
 
 def test_programs_that_are_not_there_are_asked_for_by_their_package(tmp_path):
-    with pytest.raises(ServiceError, match="not installed.*apt-get install postgresql"):
+    with pytest.raises(ServiceError, match=r"not installed.*apt-get install postgresql"):
         postgres.find_programs(None, str(tmp_path), tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_only_root_needs_another_user(monkeypatch):
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(pwd, "getpwnam", unknown)
-    with pytest.raises(ServiceError, match="does not run as root.*no user `postgres`"):
+    with pytest.raises(ServiceError, match=r"does not run as root.*no user `postgres`"):
         postgres.user_to_run_as()
 
 

@@ -45,7 +45,7 @@ def test_a_port_that_was_changed_while_its_server_runs(given):
 
     me = Started(os.getpid(), psutil.Process().create_time(), 1)
     write_state(given.folder, {"prefect": me})
-    with pytest.raises(ServiceError, match="prefect runs on port 1, and services.prefect_port is .*down"):
+    with pytest.raises(ServiceError, match=r"prefect runs on port 1, and services\.prefect_port is .*down"):
         stack.up(given, print)
 
 
