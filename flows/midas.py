@@ -19,7 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
 from dfer.store import Made
-from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
+from tasks.align import align_shards, fetch_detector, index_shards, parts_of
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
@@ -79,7 +79,7 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
         refuse_missing_files(plan, name, clips[name])
     detector = fetch_detector.submit(plan).result() if seen else ""
     shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in seen}
-    indexes = all_of({name: index_shards.submit(plan, name, ingested[name], shards[name]) for name in seen})
+    indexes = all_of({name: index_shards.submit(plan, name, shards[name]) for name in seen})
 
     slots.aligners.close()  # the trainings can use their memory
 
@@ -107,7 +107,7 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
     stages = {
         "demo-data": [demo_data] if demo_data else [],
         "ingest": list(ingested.values()),
-        "align": [future.result() for futures in shards.values() for future in futures],
+        "align": [made for parts in shards.values() for part in parts for made in part.result()],
         "index": list(indexes.values()),
         "train": list(trained.values()),
         "evaluate": list(scored.values()),
@@ -116,10 +116,12 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
     return Outcome(stages, indexes, report)
 
 
-def align_data_set(plan: Pipeline, name: str, ingested: Made, detector: str, slots: Slots) -> list[PrefectFuture[Made]]:
-    """One align task a shard of clips."""
-    parts = split_into_shards(clips_of(ingested), plan.settings.shards.clips_per_shard)
-    return [align_shard.submit(plan, name, part, clips, ingested, detector, slots) for part, clips in enumerate(parts)]
+def align_data_set(
+    plan: Pipeline, name: str, ingested: Made, detector: str, slots: Slots
+) -> list[PrefectFuture[list[Made]]]:
+    """The shards of a data set, in one align task each or, where there are many, several."""
+    parts = parts_of(ingested.output.counts["clips"], plan.settings.shards.clips_per_shard)
+    return [align_shards.submit(plan, name, part, rows, ingested, detector, slots) for part, rows in enumerate(parts)]
 
 
 def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
