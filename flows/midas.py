@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,11 +13,13 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from prefect import flow
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
+from dfer.stages import Stage
 from dfer.store import Made
 from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
 from tasks.demo_data import make_demo_data
@@ -45,8 +47,9 @@ class Outcome:
 def midas(
     pipeline: str = "demo",
     config: str = str(DEFAULT_CONFIG),
-    overrides: list[str] | None = None,
-    only: list[str] | None = None,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    start_from: Stage | None = None,
 ) -> Outcome:
     """Detect and align faces, sample frames into shards, train the arms, evaluate them at home and across.
 
@@ -57,10 +60,22 @@ def midas(
         config: path of the configuration file.
         overrides: KEY.PATH=VALUE pairs that win over the file, for example train.epochs=2.
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
+        start_from: a stage to run again, with what depends on it, though its outputs are there; what is missing before
+            it is made first.
     """
-    plan = load_pipeline(pipeline, Path(config), overrides or (), only or ())
+    plan = load_pipeline(pipeline, Path(config), overrides, only)
+    if start_from is not None:
+        plan = plan.starting_from(start_from, since=_created())
     with Slots(plan) as slots:
         return run_stages(plan, slots)
+
+
+def _created() -> float:
+    """When this flow run was created, seconds since 1970. A retry is the same flow run: it does not make again what was
+    made again before it failed."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None and context.flow_run.created is not None
+    return context.flow_run.created.timestamp()
 
 
 def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
