@@ -17,6 +17,7 @@ from dfer.files import sha256
 from dfer.store import Made, Output, Recipe
 from tasks import progress
 from tasks.ingest import root_of
+from tasks.retries import WHERE_IT_CAN_PASS
 from tasks.stage import Slots, ensure, shown, store_of
 
 VERSION = 3
@@ -26,8 +27,7 @@ class TooManyFailedError(RuntimeError):
     """More clips than allowed ended up without a usable face."""
 
 
-# A download can fail and succeed a minute later; a wrong checksum is found out at once all the same.
-@task(name="fetch-detector", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30])
+@task(name="fetch-detector", cache_policy=NO_CACHE, **WHERE_IT_CAN_PASS)
 def fetch_detector(pipeline: Pipeline) -> str:
     """Make sure that the detector's file is here; its SHA-256."""
     return sha256(detector_file(pipeline.settings.detection.model))

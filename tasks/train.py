@@ -18,6 +18,7 @@ from dfer.processes import run_isolated
 from dfer.store import Made, Output, Recipe
 from tasks import progress
 from tasks.ingest import clips_of
+from tasks.retries import WHERE_IT_CAN_PASS
 from tasks.stage import Slots, ensure, shown, store_of, trainings_at_a_time
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
 
@@ -46,7 +47,7 @@ def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
     return Recipe("train", VERSION, key, (ingested, index))
 
 
-@task(name="train", task_run_name="train {training.title}", cache_policy=NO_CACHE)
+@task(name="train", task_run_name="train {training.title}", cache_policy=NO_CACHE, **WHERE_IT_CAN_PASS)
 def train_arm(
     pipeline: Pipeline,
     training: Training,

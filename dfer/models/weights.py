@@ -11,12 +11,17 @@ import torchvision
 from torch import Tensor, nn
 
 from dfer.catalogue import Network
+from dfer.fetching import NotFetchedError, out_of_reach
 
 _log = logging.getLogger(__name__)
 
 
 class WeightsError(Exception):
     """Pretrained weights cannot be had or do not fit the network."""
+
+
+class WeightsNotFetchedError(WeightsError, NotFetchedError):
+    """Pretrained weights are out of reach now."""
 
 
 def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None:
@@ -60,7 +65,8 @@ def _torchvision(name: str) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(
+        kind = WeightsNotFetchedError if out_of_reach(error) else WeightsError
+        raise kind(
             f"torchvision's {name} could not be fetched from {weights.url}: {error}. Two ways out: download "
             f"{Path(weights.url).name} elsewhere and give its path as model.pretrained, or set model.pretrained to "
             "null for random weights."
