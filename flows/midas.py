@@ -24,6 +24,7 @@ from dfer.store import Made
 from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
+from tasks.failures import say_how_to_go_on
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.report import write_report
 from tasks.stage import Slots
@@ -43,7 +44,14 @@ class Outcome:
 
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
-@flow(name="midas", task_runner=ThreadPoolTaskRunner(max_workers=64), persist_result=False)
+@flow(
+    name="midas",
+    task_runner=ThreadPoolTaskRunner(max_workers=64),
+    persist_result=False,
+    on_failure=[say_how_to_go_on],
+    on_crashed=[say_how_to_go_on],
+    on_cancellation=[say_how_to_go_on],
+)
 def midas(
     pipeline: str = "demo",
     config: str = str(DEFAULT_CONFIG),

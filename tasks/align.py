@@ -16,6 +16,7 @@ from dfer.faces.model_files import detector_file
 from dfer.files import sha256
 from dfer.store import Made, Output, Recipe
 from tasks import progress
+from tasks.failures import note_stage
 from tasks.ingest import root_of
 from tasks.retries import WHERE_IT_CAN_PASS
 from tasks.stage import Slots, ensure, shown, store_of
@@ -27,7 +28,7 @@ class TooManyFailedError(RuntimeError):
     """More clips than allowed ended up without a usable face."""
 
 
-@task(name="fetch-detector", cache_policy=NO_CACHE, **WHERE_IT_CAN_PASS)
+@task(name="fetch-detector", cache_policy=NO_CACHE, on_failure=[note_stage], **WHERE_IT_CAN_PASS)
 def fetch_detector(pipeline: Pipeline) -> str:
     """Make sure that the detector's file is here; its SHA-256."""
     return sha256(detector_file(pipeline.settings.detection.model))
@@ -59,7 +60,7 @@ def index_recipe(dataset: str, shards: Sequence[Output]) -> Recipe:
     return Recipe("index", VERSION, {"dataset": dataset}, tuple(shards))
 
 
-@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE)
+@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def align_shard(
     pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str, slots: Slots
 ) -> Made:
@@ -81,7 +82,7 @@ def align_shard(
     return shown(ensure(pipeline, align_recipe(pipeline, clips, detector), work, place=slots.aligning))
 
 
-@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
+@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[Made]) -> Made:
     """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
 

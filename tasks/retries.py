@@ -1,7 +1,7 @@
 """Which failures are tried again, when, and how often.
 
-What can pass by itself is a download or a connection. A configuration, a data set or a checksum that is wrong stays wrong:
-trying again would only delay saying so.
+What can pass by itself is a download or a connection. A configuration, a data set or a checksum that is wrong stays
+wrong: trying again would only delay saying so.
 """
 
 from __future__ import annotations

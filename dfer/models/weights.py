@@ -79,7 +79,7 @@ def _file(path: Path, network: Network) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: no such weight file; model.pretrained is {names}a path to a file, or null")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # bytes that are no pickle can fail in any way at all
         raise WeightsError(f"{path} cannot be read as a torch weight file of tensors alone: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no plain state dict (names to tensors); save `model.state_dict()` alone")
