@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,15 +13,18 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from prefect import flow
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
+from dfer.stages import Stage
 from dfer.store import Made
 from tasks.align import align_shards, fetch_detector, index_shards, parts_of
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
+from tasks.failures import say_how_to_go_on
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.report import write_report
 from tasks.stage import Slots
@@ -41,12 +44,20 @@ class Outcome:
 
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
-@flow(name="midas", task_runner=ThreadPoolTaskRunner(max_workers=64), persist_result=False)
+@flow(
+    name="midas",
+    task_runner=ThreadPoolTaskRunner(max_workers=64),
+    persist_result=False,
+    on_failure=[say_how_to_go_on],
+    on_crashed=[say_how_to_go_on],
+    on_cancellation=[say_how_to_go_on],
+)
 def midas(
     pipeline: str = "demo",
     config: str = str(DEFAULT_CONFIG),
-    overrides: list[str] | None = None,
-    only: list[str] | None = None,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    start_from: Stage | None = None,
 ) -> Outcome:
     """Detect and align faces, sample frames into shards, train the arms, evaluate them at home and across.
 
@@ -57,10 +68,22 @@ def midas(
         config: path of the configuration file.
         overrides: KEY.PATH=VALUE pairs that win over the file, for example train.epochs=2.
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
+        start_from: a stage to run again, with what depends on it, though its outputs are there; what is missing before
+            it is made first.
     """
-    plan = load_pipeline(pipeline, Path(config), overrides or (), only or ())
+    plan = load_pipeline(pipeline, Path(config), overrides, only)
+    if start_from is not None:
+        plan = plan.starting_from(start_from, since=_created())
     with Slots(plan) as slots:
         return run_stages(plan, slots)
+
+
+def _created() -> float:
+    """When this flow run was created, seconds since 1970. A retry is the same flow run: it does not make again what was
+    made again before it failed."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None and context.flow_run.created is not None
+    return context.flow_run.created.timestamp()
 
 
 def run_stages(plan: Pipeline, slots: Slots) -> Outcome:

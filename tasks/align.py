@@ -20,8 +20,15 @@ from dfer.faces.model_files import detector_file
 from dfer.files import sha256
 from dfer.store import Made, Output, Recipe
 from tasks import progress
+from tasks.failures import note_stage
 from tasks.ingest import root_of
+from tasks.retries import WHERE_IT_CAN_PASS
+<<<<<<< HEAD
 from tasks.stage import Slots, all_shown, ensure, shown, store_of
+=======
+from tasks.retries import WHERE_IT_CAN_PASS
+from tasks.stage import Slots, ensure, shown, store_of
+>>>>>>> reruns
 
 VERSION = 3
 
@@ -40,8 +47,7 @@ class TooManyFailedError(RuntimeError):
     """More clips than allowed ended up without a usable face."""
 
 
-# A download can fail and succeed a minute later; a wrong checksum is found out at once all the same.
-@task(name="fetch-detector", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30])
+@task(name="fetch-detector", cache_policy=NO_CACHE, on_failure=[note_stage], **WHERE_IT_CAN_PASS)
 def fetch_detector(pipeline: Pipeline) -> str:
     """Make sure that the detector's file is here; its SHA-256."""
     return sha256(detector_file(pipeline.settings.detection.model))
@@ -80,7 +86,8 @@ def index_recipe(dataset: str, shards: Sequence[Output]) -> Recipe:
     return Recipe("index", VERSION, {"dataset": dataset}, tuple(shards))
 
 
-@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE)
+<<<<<<< HEAD
+@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def align_shards(
     pipeline: Pipeline, dataset: str, part: int, rows: range, ingested: Made, detector: str, slots: Slots | None
 ) -> list[Made]:
@@ -96,6 +103,13 @@ def align_shards(
         slots: where processes that align are kept; None aligns in this very process.
     """
     clips = table.read_rows(ingested.output.path / "clips.parquet", rows, SOURCE_COLUMNS)
+=======
+@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
+def align_shard(
+    pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str, slots: Slots
+) -> Made:
+    """Detect, follow and align the faces of some clips, in a process that does one shard after another."""
+>>>>>>> reruns
     root = root_of(ingested)
 
     def shard(clips: pd.DataFrame) -> Made:
@@ -125,8 +139,13 @@ def _align(slots: Slots | None, arguments: dict[str, Any], on_clip: Callable[[An
     return counts
 
 
+<<<<<<< HEAD
 @task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
 def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> Made:
+=======
+@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
+def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[Made]) -> Made:
+>>>>>>> reruns
     """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
 
     Raises:

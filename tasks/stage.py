@@ -16,7 +16,8 @@ from dfer.store import Made, Output, Recipe, Store
 
 
 def store_of(pipeline: Pipeline) -> Store:
-    return Store(pipeline.work_dir / "stages")
+    """The pipeline's outputs, seen as it was asked for: those of a stage that is to be run again are not there."""
+    return Store(pipeline.work_dir / "stages", pipeline.again)
 
 
 def ensure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, duration, examples, new_table, out, shown
 from dfer.config import DEFAULT_CONFIG, load_pipeline
+from dfer.stages import Stage
 
 if TYPE_CHECKING:
     from dfer.config import Pipeline
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         "dfer run paper --plan",
         "dfer run dfew-full --estimate",
         "dfer run paper --only table-5 --only figure-6",
+        "dfer run demo --from evaluate",
     )
 )
 def run(
@@ -34,6 +37,10 @@ def run(
     only: Annotated[
         list[str], typer.Option("--only", metavar="NAME", help="A table or figure to make; repeat for more.")
     ] = [],  # noqa: B006
+    start_from: Annotated[
+        Stage | None,
+        typer.Option("--from", help="Run this stage again, and what depends on it, though its outputs are there."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run and how long it took before.")] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="As --plan, and try for some seconds what never ran here.")
@@ -41,6 +48,8 @@ def run(
 ) -> None:
     """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
     loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
+    if start_from is not None:
+        loaded = loaded.starting_from(start_from, since=time.time())
     if plan or estimate:
         _print_forecast(loaded, measure=estimate)
         return
@@ -55,9 +64,9 @@ def run(
 
     if out.is_terminal:
         with progress.on_terminal():
-            outcome = midas(pipeline, str(config), overrides, only)
+            outcome = midas(pipeline, str(config), overrides, only, start_from)
     else:
-        outcome = midas(pipeline, str(config), overrides, only)
+        outcome = midas(pipeline, str(config), overrides, only, start_from)
     _print_outcome(loaded, outcome)
 
 
@@ -85,6 +94,8 @@ def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
     out.print(trainings)
     for note in seen.notes:
         out.print(note)
+    if pipeline.again is not None and pipeline.again.stage == "report":
+        out.print("The report would be made again.")
     if unknown := sum(stage.unmeasured for stage in seen.stages.values()):
         said = f"at least {duration(seen.seconds)}, and {unknown} tasks the like of which was never measured here"
     elif any(stage.measured_now for stage in seen.stages.values()):
