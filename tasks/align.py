@@ -23,12 +23,7 @@ from tasks import progress
 from tasks.failures import note_stage
 from tasks.ingest import root_of
 from tasks.retries import WHERE_IT_CAN_PASS
-<<<<<<< HEAD
 from tasks.stage import Slots, all_shown, ensure, shown, store_of
-=======
-from tasks.retries import WHERE_IT_CAN_PASS
-from tasks.stage import Slots, ensure, shown, store_of
->>>>>>> reruns
 
 VERSION = 3
 
@@ -86,7 +81,6 @@ def index_recipe(dataset: str, shards: Sequence[Output]) -> Recipe:
     return Recipe("index", VERSION, {"dataset": dataset}, tuple(shards))
 
 
-<<<<<<< HEAD
 @task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def align_shards(
     pipeline: Pipeline, dataset: str, part: int, rows: range, ingested: Made, detector: str, slots: Slots | None
@@ -103,13 +97,6 @@ def align_shards(
         slots: where processes that align are kept; None aligns in this very process.
     """
     clips = table.read_rows(ingested.output.path / "clips.parquet", rows, SOURCE_COLUMNS)
-=======
-@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
-def align_shard(
-    pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str, slots: Slots
-) -> Made:
-    """Detect, follow and align the faces of some clips, in a process that does one shard after another."""
->>>>>>> reruns
     root = root_of(ingested)
 
     def shard(clips: pd.DataFrame) -> Made:
@@ -139,13 +126,8 @@ def _align(slots: Slots | None, arguments: dict[str, Any], on_clip: Callable[[An
     return counts
 
 
-<<<<<<< HEAD
-@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
-def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> Made:
-=======
 @task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
-def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[Made]) -> Made:
->>>>>>> reruns
+def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> Made:
     """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
 
     Raises:

@@ -179,7 +179,9 @@ def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
                 if end > rows.start and end - size < rows.stop
             ]
             if rows.stop > sum(sizes):
-                raise ValueError(f"{path} has {sum(sizes)} rows, expected at least {rows.stop}; ingest the data set again")
+                raise ValueError(
+                    f"{path} has {sum(sizes)} rows, expected at least {rows.stop}; ingest the data set again"
+                )
             data = file.read_row_groups(wanted, columns=list(columns), use_threads=False)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is no Parquet file or is damaged ({error}); ingest the data set again") from error
