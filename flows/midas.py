@@ -19,10 +19,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
 from dfer.store import Made
+from tasks import progress
 from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
+from tasks.journal import journal
 from tasks.report import write_report
 from tasks.stage import Slots
 from tasks.tracking import PipelineTracking
@@ -38,6 +40,7 @@ class Outcome:
     stages: dict[str, list[Made]]
     indexes: dict[str, Made]
     report: Made
+    log: Path
 
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
@@ -59,12 +62,12 @@ def midas(
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
     """
     plan = load_pipeline(pipeline, Path(config), overrides or (), only or ())
-    with Slots(plan) as slots:
-        return run_stages(plan, slots)
+    with journal(plan) as log, progress.on_page(), Slots(plan) as slots:
+        return run_stages(plan, slots, log)
 
 
-def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
-    """All stages of a pipeline, in the flow's own run."""
+def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
+    """All stages of a pipeline, in the flow's own run, which is logged to `log`."""
     generated = any(dataset.generated for dataset in plan.datasets.values())
     demo_data = make_demo_data.submit(plan).result() if generated else None
     ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
@@ -113,13 +116,15 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
         "evaluate": list(scored.values()),
         "report": [report],
     }
-    return Outcome(stages, indexes, report)
+    return Outcome(stages, indexes, report, log)
 
 
 def align_data_set(plan: Pipeline, name: str, ingested: Made, detector: str, slots: Slots) -> list[PrefectFuture[Made]]:
     """One align task a shard of clips."""
-    parts = split_into_shards(clips_of(ingested), plan.settings.shards.clips_per_shard)
-    return [align_shard.submit(plan, name, part, clips, ingested, detector, slots) for part, clips in enumerate(parts)]
+    clips = clips_of(ingested)
+    parts = split_into_shards(clips, plan.settings.shards.clips_per_shard)
+    progress.expect(f"align {name}", "clips aligned", len(clips))
+    return [align_shard.submit(plan, name, part, rows, ingested, detector, slots) for part, rows in enumerate(parts)]
 
 
 def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:

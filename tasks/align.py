@@ -78,7 +78,10 @@ def align_shard(
                 )
             return counts
 
-    return shown(ensure(pipeline, align_recipe(pipeline, clips, detector), work, place=slots.aligning))
+    made = ensure(pipeline, align_recipe(pipeline, clips, detector), work, place=slots.aligning)
+    if not made.executed:
+        progress.was_there(f"align {dataset}", len(clips))
+    return shown(made)
 
 
 @task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
