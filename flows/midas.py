@@ -21,11 +21,13 @@ from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
 from dfer.stages import Stage
 from dfer.store import Made
+from tasks import progress
 from tasks.align import align_shards, fetch_detector, index_shards, parts_of
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
 from tasks.failures import say_how_to_go_on
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
+from tasks.journal import journal
 from tasks.report import write_report
 from tasks.stage import Slots
 from tasks.tracking import PipelineTracking
@@ -41,6 +43,7 @@ class Outcome:
     stages: dict[str, list[Made]]
     indexes: dict[str, Made]
     report: Made
+    log: Path
 
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
@@ -74,8 +77,8 @@ def midas(
     plan = load_pipeline(pipeline, Path(config), overrides, only)
     if start_from is not None:
         plan = plan.starting_from(start_from, since=_created())
-    with Slots(plan) as slots:
-        return run_stages(plan, slots)
+    with journal(plan) as log, progress.on_page(), Slots(plan) as slots:
+        return run_stages(plan, slots, log)
 
 
 def _created() -> float:
@@ -86,8 +89,8 @@ def _created() -> float:
     return context.flow_run.created.timestamp()
 
 
-def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
-    """All stages of a pipeline, in the flow's own run."""
+def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
+    """All stages of a pipeline, in the flow's own run, which is logged to `log`."""
     generated = any(dataset.generated for dataset in plan.datasets.values())
     demo_data = make_demo_data.submit(plan).result() if generated else None
     ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
@@ -136,14 +139,16 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
         "evaluate": list(scored.values()),
         "report": [report],
     }
-    return Outcome(stages, indexes, report)
+    return Outcome(stages, indexes, report, log)
 
 
 def align_data_set(
     plan: Pipeline, name: str, ingested: Made, detector: str, slots: Slots
 ) -> list[PrefectFuture[list[Made]]]:
     """The shards of a data set, in one align task each or, where there are many, several."""
-    parts = parts_of(ingested.output.counts["clips"], plan.settings.shards.clips_per_shard)
+    clips = ingested.output.counts["clips"]
+    parts = parts_of(clips, plan.settings.shards.clips_per_shard)
+    progress.expect(f"align {name}", "clips aligned", clips)
     return [align_shards.submit(plan, name, part, rows, ingested, detector, slots) for part, rows in enumerate(parts)]
 
 

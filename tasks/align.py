@@ -109,8 +109,15 @@ def align_shards(
             with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
                 return _align(slots, arguments, lambda _: advance())
 
-        recipe = align_recipe(pipeline, clips, detector)
-        return ensure(pipeline, recipe, work, place=slots.aligning if slots else nullcontext)
+        made = ensure(
+            pipeline,
+            align_recipe(pipeline, clips, detector),
+            work,
+            place=slots.aligning if slots else nullcontext,
+        )
+        if not made.executed:
+            progress.was_there(f"align {dataset}", len(clips))
+        return made
 
     return all_shown([shard(part) for part in split_into_shards(clips, pipeline.settings.shards.clips_per_shard)])
 

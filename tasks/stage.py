@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
+from prefect.runtime import task_run
 from prefect.states import Completed
 
+from dfer import logs
 from dfer.config import Pipeline
 from dfer.processes import Workers
 from dfer.store import Made, Output, Recipe, Store
+
+logger = logging.getLogger(__name__)
 
 
 def store_of(pipeline: Pipeline) -> Store:
@@ -37,8 +42,16 @@ def ensure(
     found = store.find(recipe)
     if isinstance(found, Output):
         return Made(found, "", 0.0)
-    with place():
-        return store.ensure(recipe, work, resumable=resumable)
+    with logs.about(stage=recipe.stage, output=recipe.hash, task=task_run.name), place():
+        try:
+            made = store.ensure(recipe, work, resumable=resumable)
+        except Exception:
+            logger.exception("%s %s failed", recipe.stage, recipe.hash[:8])
+            raise
+        if made.executed:
+            facts = {"why": made.why, "seconds": round(made.seconds, 3), "counts": made.output.counts}
+            logger.info("%s %s: made in %.1f s", recipe.stage, recipe.hash[:8], made.seconds, extra=facts)
+        return made
 
 
 def shown(made: Made) -> Made:
