@@ -64,9 +64,9 @@ def align_shard(
     pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str, slots: Slots
 ) -> Made:
     """Detect, follow and align the faces of some clips, in a process that does one shard after another."""
-    root = root_of(ingested)
 
     def work(folder: Path) -> dict[str, int]:
+        root = root_of(pipeline, dataset)
         with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
             with slots.aligners.one() as process:
                 counts: dict[str, int] = process.call(
@@ -95,8 +95,8 @@ def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[
         from dfer import plots
 
         merged = index.merge_indices(
-            [index.read_index(made.output.path / index.FILE_NAME) for made in shards],
-            [made.output.path.relative_to(stages).as_posix() for made in shards],
+            [index.read_index(made.output.file(index.FILE_NAME)) for made in shards],
+            [made.output.folder.removeprefix(f"{stages}/") for made in shards],
         )
         index.write_index(folder / index.FILE_NAME, merged)
         plots.aligned_faces(merged, stages, folder / "aligned.jpg")

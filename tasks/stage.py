@@ -12,11 +12,12 @@ from prefect.states import Completed
 
 from dfer.config import Pipeline
 from dfer.processes import Workers
+from dfer.remote_store import RemoteStore
 from dfer.store import Made, Output, Recipe, Store
 
 
-def store_of(pipeline: Pipeline) -> Store:
-    return Store(pipeline.work_dir / "stages")
+def store_of(pipeline: Pipeline) -> Store | RemoteStore:
+    return RemoteStore(f"{pipeline.work_url}/stages") if pipeline.work_url else Store(pipeline.work_dir / "stages")
 
 
 def ensure(
