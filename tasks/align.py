@@ -96,11 +96,11 @@ def align_shards(
         detector: SHA-256 of the detector's file.
         slots: where processes that align are kept; None aligns in this very process.
     """
-    clips = table.read_rows(ingested.output.path / "clips.parquet", rows, SOURCE_COLUMNS)
-    root = root_of(ingested)
+    clips = table.read_rows(ingested.output.file("clips.parquet"), rows, SOURCE_COLUMNS)
 
     def shard(clips: pd.DataFrame) -> Made:
         def work(folder: Path) -> dict[str, int]:
+            root = root_of(pipeline, dataset)
             arguments = {
                 "clips": [(name, root / at) for name, at in zip(clips["clip_id"], clips["source"], strict=True)],
                 "folder": folder,
@@ -148,8 +148,8 @@ def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> M
         from dfer import plots
 
         merged = index.merge_indices(
-            [index.read_index(shard.path / index.FILE_NAME) for shard in shards],
-            [shard.path.relative_to(stages).as_posix() for shard in shards],
+            [index.read_index(shard.file(index.FILE_NAME)) for shard in shards],
+            [shard.folder.removeprefix(f"{stages}/") for shard in shards],
         )
         index.write_index(folder / index.FILE_NAME, merged)
         plots.aligned_faces(merged, stages, folder / "aligned.jpg")

@@ -15,13 +15,16 @@ from prefect.states import Completed
 from dfer import logs
 from dfer.config import Pipeline
 from dfer.processes import Workers
+from dfer.remote_store import RemoteStore
 from dfer.store import Made, Output, Recipe, Store
 
 logger = logging.getLogger(__name__)
 
 
-def store_of(pipeline: Pipeline) -> Store:
+def store_of(pipeline: Pipeline) -> Store | RemoteStore:
     """The pipeline's outputs, seen as it was asked for: those of a stage that is to be run again are not there."""
+    if pipeline.work_url:
+        return RemoteStore(f"{pipeline.work_url}/stages", pipeline.again)
     return Store(pipeline.work_dir / "stages", pipeline.again)
 
 
