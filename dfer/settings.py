@@ -306,7 +306,7 @@ class PipelineSettings(Section):
 class ConfigFile(StageSettings):
     """The whole of `pipeline_config.yaml`."""
 
-    work_dir: Path = Path("work")
+    work_dir: str = Field("work", description="a folder, or the URL of one in an object store (s3://bucket/prefix)")
     mlflow: MLflowSettings = MLflowSettings()
     run: RunSettings = RunSettings()
     services: ServicesSettings = ServicesSettings()
