@@ -145,7 +145,9 @@ class Services:
             runs = self.ask("task_runs", flow_runs={"id": {"any_": [run]}}, limit=200)
             newest = {run["name"]: run for run in sorted(runs, key=lambda run: run["start_time"] or "")}
             states = {name: run["state_name"] for name, run in newest.items()}
-            if all(run["state_type"] in FINISHED for run in newest.values()) or time.monotonic() > until:
+            # a task whose input failed stays NotReady
+            ended = all(run["state_type"] in FINISHED or run["state_name"] == "NotReady" for run in newest.values())
+            if ended or time.monotonic() > until:
                 return states
             time.sleep(1)
 
