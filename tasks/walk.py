@@ -127,6 +127,9 @@ class _Walk:
             self.unknown[name] = "it is not made yet"
             return _Set()
         try:
+            settings = self.pipeline.datasets[name]
+            if not settings.generated and not settings.root.is_dir():
+                raise FileNotFoundError(f"{settings.root} is not there")
             root, clips, said = ingest.read(self.pipeline, name, made)
             if said.fatal:
                 raise IngestError(said)
