@@ -232,7 +232,10 @@ class _Walk:
     def _tolerate(self, error: Exception, dataset: str) -> None:
         if not self.tolerant:
             raise error
-        self.broken.setdefault(dataset, str(error))
+        said = str(error)
+        if isinstance(error, IngestError):
+            said = next(line for line in said.splitlines() if line.startswith("ERROR"))
+        self.broken.setdefault(dataset, said)
 
 
 def _there(found: Iterable[Output | None]) -> list[Output]:
