@@ -67,7 +67,8 @@ class JsonLines(logging.Formatter):
 def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
     """Write what is logged meanwhile, with these fields, to `folder/NAME.jsonl`; yields that path.
 
-    A file of this name is continued. Of the others the newest stay. A log that cannot be written stops no work.
+    A file of this name is continued. Of the others the newest stay. A disk that fills up
+    stops the log, not the work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, name)
@@ -172,6 +173,10 @@ class _File(logging.FileHandler):
         if not self._said:
             self._said = True
             sys.stderr.write(f"{self.baseFilename} cannot be written to: {sys.exc_info()[1]}\n")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written before cannot be now
+            super().close()
 
 
 class Forwarder(logging.Handler):
