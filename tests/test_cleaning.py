@@ -26,7 +26,7 @@ STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report"
 SETS = ("a", "b", "c")
 
 
-# --- what stays, on any graph ------------------------------------------------------------------------------------------
+# --- what stays, on any graph -----------------------------------------------------------------------------------------
 
 
 @st.composite
@@ -104,7 +104,7 @@ def test_a_reason_is_given_for_what_stays_without_being_needed():
     assert "gone" in stay[other.key]
 
 
-# --- on disk -----------------------------------------------------------------------------------------------------------
+# --- on disk ----------------------------------------------------------------------------------------------------------
 
 
 def make(store: Store, stage: str, number: int, inputs: tuple[Output, ...] = (), **key: object) -> Output:

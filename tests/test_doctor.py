@@ -167,7 +167,7 @@ def test_shared_memory_for_what_reading_processes_pass(monkeypatch, tmp_path):
     assert doctor.shared_memory(10**9, tmp_path / "none").level == "ok"
 
 
-# --- servers and databases ---------------------------------------------------------------------------------------------
+# --- servers and databases --------------------------------------------------------------------------------------------
 
 
 @contextmanager

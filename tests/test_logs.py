@@ -100,7 +100,7 @@ def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing(tmp_path, c
     with logs.writing(tmp_path, "run") as path:
         (handler,) = (one for one in logging.getLogger().handlers if getattr(one, "baseFilename", "") == str(path))
         handler.stream.close()
-        handler.stream = Path("/dev/full").open("w")
+        handler.stream = Path("/dev/full").open("w")  # noqa: SIM115
         logger.info("one")
         logger.info("two")
     assert capsys.readouterr().err.count("cannot be written to") == 1
@@ -112,7 +112,7 @@ def test_it_is_known_who_writes(tmp_path):
     assert not logs.is_written(path)
 
 
-# --- processes ---------------------------------------------------------------------------------------------------------
+# --- processes --------------------------------------------------------------------------------------------------------
 
 
 def talk(*, send):
