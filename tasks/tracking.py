@@ -299,8 +299,16 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": git_revision(),
-        **{package: importlib.metadata.version(package) for package in PACKAGES},
+        **{package: _version(package) for package in PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # onnxruntime for CUDA is a package of another name
+        return importlib.metadata.version(f"{package}-gpu")
 
 
 def _identity(pipeline: Pipeline) -> str:
