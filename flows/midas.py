@@ -18,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
+from dfer.remote import check_writable
 from dfer.store import Made
 from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
 from tasks.demo_data import make_demo_data
@@ -59,6 +60,8 @@ def midas(
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
     """
     plan = load_pipeline(pipeline, Path(config), overrides or (), only or ())
+    if plan.work_url:
+        check_writable(plan.work_url)
     with Slots(plan) as slots:
         return run_stages(plan, slots)
 
