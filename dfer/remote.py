@@ -111,8 +111,9 @@ def read_json(url: str) -> dict[str, Any]:
     """Raises FileNotFoundError, ValueError, RemoteError."""
     files, path = filesystem(url)
     with reaching(url):
-        content: dict[str, Any] = json.loads(files.cat_file(path))
-    return content
+        content = files.cat_file(path)
+    read: dict[str, Any] = json.loads(content)
+    return read
 
 
 def listing(url: str) -> dict[str, dict[str, Any]]:
