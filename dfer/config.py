@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -555,7 +556,8 @@ def _explain(item: Any, model: type[BaseModel], keys: KeyPath) -> str:
             return f"{found}, expected at most {item['ctx']['le']:g}"
         case "value_error":
             said = str(item["ctx"]["error"])
-            return said if isinstance(found, dict) else f"{found!r}, {said}"
+            # what somebody took for the place of a password is not said again
+            return said if isinstance(found, dict) else re.sub("://[^/]*@", "://...@", f"{found!r}, {said}")
         case "literal_error":
             hint = _suggest(str(found), item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
             return f"{found!r}, expected {item['ctx']['expected']}{hint}"
@@ -671,7 +673,7 @@ def _resolve(
 ) -> Pipeline:
     # relative paths belong to the configuration file, wherever the command is typed
     home = path.resolve().parent
-    work_url = file.work_dir.rstrip("/") if is_url(file.work_dir) else None
+    work_url = file.work_dir if is_url(file.work_dir) else None
     work_dir = scratch(work_url) if work_url else home / file.work_dir
     experiments = []
     for entry, given in _experiments(pipeline).items():

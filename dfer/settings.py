@@ -41,6 +41,15 @@ def _size(pixels: int) -> int:
     return pixels
 
 
+def _work_dir(place: str) -> str:
+    _, is_url, path = place.partition("://")
+    if is_url and "@" in path.split("/")[0]:
+        raise ValueError("credentials do not belong here: give them in the environment (AWS_ACCESS_KEY_ID, ...)")
+    if is_url and (not path.strip("/") or ".." in path.split("/")):
+        raise ValueError("expected the URL of a folder, such as s3://bucket/prefix")
+    return place.rstrip("/") if is_url else place
+
+
 NetworkName = Annotated[str, _one_of(NETWORKS)]
 LayoutName = Annotated[str, _one_of(LAYOUTS)]
 
@@ -306,7 +315,9 @@ class PipelineSettings(Section):
 class ConfigFile(StageSettings):
     """The whole of `pipeline_config.yaml`."""
 
-    work_dir: str = Field("work", description="a folder, or the URL of one in an object store (s3://bucket/prefix)")
+    work_dir: Annotated[str, AfterValidator(_work_dir)] = Field(
+        "work", description="a folder, or the URL of one in an object store (s3://bucket/prefix)"
+    )
     mlflow: MLflowSettings = MLflowSettings()
     run: RunSettings = RunSettings()
     services: ServicesSettings = ServicesSettings()

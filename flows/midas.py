@@ -19,6 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
+from dfer.remote import check_writable
 from dfer.stages import Stage
 from dfer.store import Made
 from tasks import progress
@@ -75,6 +76,8 @@ def midas(
             it is made first.
     """
     plan = load_pipeline(pipeline, Path(config), overrides, only)
+    if plan.work_url:
+        check_writable(plan.work_url)
     if start_from is not None:
         plan = plan.starting_from(start_from, since=_created())
     with journal(plan) as log, progress.on_page(), Slots(plan) as slots:

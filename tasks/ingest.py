@@ -17,7 +17,7 @@ from dfer.config import Pipeline
 from dfer.datasets import table
 from dfer.experiments import Experiment, Row
 from dfer.store import Made, Output, Recipe
-from tasks import demo_data
+from tasks.demo_data import recipe as demo_data_recipe
 from tasks.failures import note_stage
 from tasks.stage import ensure, shown, store_of
 
@@ -139,9 +139,7 @@ def root_of(pipeline: Pipeline, dataset: str) -> Path:
     settings = pipeline.datasets[dataset]
     if not settings.generated:
         return settings.root
-    made = store_of(pipeline).find(demo_data.recipe(pipeline))
+    made = store_of(pipeline).find(demo_data_recipe(pipeline))
     if isinstance(made, str):
-        raise FileNotFoundError(
-            f"{dataset} was generated and is not there any more ({made}): run {pipeline.name} again"
-        )
+        raise FileNotFoundError(f"{dataset} was generated and is gone ({made}): run {pipeline.name} again")
     return made.path / settings.root

@@ -15,6 +15,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from dfer import remote
 from dfer.analysis.published import load as load_published
 from dfer.catalogue import network
 from dfer.config import Pipeline
@@ -241,6 +242,8 @@ def _publish(pipeline: Pipeline, made: Made) -> None:
     public = pipeline.work_dir / "reports" / public_name(pipeline)
     shutil.rmtree(public, ignore_errors=True)
     shutil.copytree(made.output.path, public, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
+    if pipeline.work_url:
+        remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
     create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
     page = (public / "report.html").resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")

@@ -40,6 +40,7 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PACKAGES = ("torch", "torchvision", "insightface", "onnxruntime", "opencv-python", "numpy", "prefect", "mlflow", "dfer")
 
+_SQLITE = "sqlite:///"
 _data_sets = threading.Lock()
 
 
@@ -85,7 +86,8 @@ class TrackedRun:
     def read(cls, folder: Path) -> TrackedRun | None:
         """The run that was noted in a folder, if there is a note and the run still exists."""
         run = cls.noted(folder)
-        if run is None:
+        # MLflow would make a database of another machine's that is not here
+        if run is None or (run.uri.startswith(_SQLITE) and not Path(run.uri.removeprefix(_SQLITE)).exists()):
             return None
         from mlflow.exceptions import MlflowException
 
@@ -223,10 +225,11 @@ class PipelineTracking:
     def _experiment(self) -> tuple[str, str]:
         uri = self.pipeline.tracking_uri
         location = None
-        if uri.startswith("sqlite:///"):
-            folder = Path(uri.removeprefix("sqlite:///")).parent
+        if uri.startswith(_SQLITE):
+            folder = Path(uri.removeprefix(_SQLITE)).parent
             folder.mkdir(parents=True, exist_ok=True)
-            location = (folder / "artifacts" / self.pipeline.name).as_uri()
+            url, name = self.pipeline.work_url, self.pipeline.name
+            location = f"{url}/mlflow/artifacts/{name}" if url else (folder / "artifacts" / name).as_uri()
         client = client_of(uri)
         found = client.get_experiment_by_name(self.pipeline.name)
         if found is not None:
