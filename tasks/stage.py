@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
+from prefect.exceptions import TerminationSignal
 from prefect.states import Completed
 
+from dfer import processes
 from dfer.config import Pipeline
 from dfer.processes import Workers
 from dfer.store import Made, Output, Recipe, Store
@@ -38,7 +40,18 @@ def ensure(
     if isinstance(found, Output):
         return Made(found, "", 0.0)
     with place():
+        processes.go_on()
         return store.ensure(recipe, work, resumable=resumable)
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """SIGTERM (a cancelled run, a worker that is stopped) ends the run's processes before anything else is wound up."""
+    try:
+        yield
+    except TerminationSignal:
+        processes.end_all()
+        raise
 
 
 def shown(made: Made) -> Made:
