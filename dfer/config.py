@@ -10,13 +10,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from dfer.catalogue import network
 from dfer.experiments import Experiment
+from dfer.remote import is_url, scratch, unreachable
 from dfer.settings import (
+    NO_PASSWORD,
     ConfigFile,
     DatasetSettings,
     DemoDataSettings,
@@ -30,10 +33,13 @@ from dfer.stages import STAGES, Stage
 from dfer.store import Again
 
 DEFAULT_CONFIG = Path("pipeline_config.yaml")
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str, ...]
 Tree = dict[str, Any]
+# Where MLflow puts files itself, which it does with a database of ours.
+ARTIFACT_SCHEMES = ("s3", "gs", "file")
 _FILE_SUFFIXES = (".onnx", ".pt", ".pth")
 COMMAND_LINE = 0  # the "line" of a value that came by --set
 # What may differ between the experiments and networks of one pipeline: faces are aligned once for all of them.
@@ -72,7 +78,7 @@ class Pipeline:
 
     name: str
     description: str
-    work_dir: Path
+    work_dir: Path  # on this machine; where the work directory is in an object store, the scratch folder for it
     tracking_uri: str
     run: RunSettings
     demo_data: DemoDataSettings
@@ -84,6 +90,7 @@ class Pipeline:
     settings: StageSettings
     selected: tuple[str, ...] = ()  # the experiments that were asked for by name, if not all
     again: Again | None = None  # the stage that is to be run again though its outputs are there
+    work_url: str | None = None  # of the work directory, where it is in an object store
 
     @property
     def workers(self) -> int:
@@ -137,7 +144,7 @@ class Pipeline:
         return {
             "pipeline": self.name,
             "description": self.description,
-            "work_dir": str(self.work_dir),
+            "work_dir": self.work_url or str(self.work_dir),
             "dataset": self.dataset,
             "folds": list(self.folds),
             "run": self.run.model_dump(mode="json"),
@@ -328,6 +335,8 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
     existing = next(place for place in (pipeline.work_dir, *pipeline.work_dir.parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         problems.append(Problem(line_of("work_dir"), "work_dir", f"{existing} is not a folder that can be written to"))
+    if pipeline.work_url and (why := _unusable_url(pipeline.work_url, pipeline.tracking_uri)):
+        problems.append(Problem(line_of("work_dir"), "work_dir", why))
     for name, dataset in pipeline.datasets.items():
         if not dataset.generated and not dataset.root.is_dir():
             found = "is a file, expected a folder" if dataset.root.exists() else "does not exist"
@@ -347,6 +356,16 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
         problems += [Problem(line, f"{section}.{key}", message) for message in dict.fromkeys(messages) if message]
     problems += _unknown_published(pipeline, line_of)
     return problems
+
+
+def _unusable_url(url: str, tracking_uri: str) -> str:
+    """What is wrong with a work directory in an object store; empty if nothing is."""
+    if tracking_uri.startswith("sqlite:") and url.partition("://")[0] not in ARTIFACT_SCHEMES:
+        return (
+            f"MLflow cannot keep its artefacts at {url}: give the address of an MLflow server as mlflow.tracking_uri, "
+            f"or a work directory of {', '.join(ARTIFACT_SCHEMES)}"
+        )
+    return unreachable(url)
 
 
 def _missing_file(value: str) -> str:
@@ -652,7 +671,8 @@ def _resolve(
 ) -> Pipeline:
     # relative paths belong to the configuration file, wherever the command is typed
     home = path.resolve().parent
-    work_dir = home / file.work_dir
+    work_url = file.work_dir.rstrip("/") if is_url(file.work_dir) else None
+    work_dir = scratch(work_url) if work_url else home / file.work_dir
     experiments = []
     for entry, given in _experiments(pipeline).items():
         of_model = {
@@ -684,7 +704,7 @@ def _resolve(
         name=name,
         description=pipeline.description,
         work_dir=work_dir,
-        tracking_uri=file.mlflow.tracking_uri or f"sqlite:///{work_dir}/mlflow/mlflow.db",
+        tracking_uri=file.mlflow.tracking_uri or _tracking_server() or f"sqlite:///{work_dir}/mlflow/mlflow.db",
         run=file.run,
         demo_data=file.demo_data,
         dataset=pipeline.dataset,
@@ -693,7 +713,16 @@ def _resolve(
         experiments=tuple(experiments),
         published=tuple(home / extra for extra in file.published),
         settings=settings,
+        work_url=work_url,
     )
+
+
+def _tracking_server() -> str:
+    """The server that the environment names; empty for none."""
+    server = os.environ.get(TRACKING_URI, "")
+    if urlsplit(server).password:
+        raise ConfigError(Path("environment"), [Problem(None, TRACKING_URI, f"holds a password; {NO_PASSWORD}")])
+    return server
 
 
 def _experiments(pipeline: PipelineSettings) -> dict[str, ExperimentSettings]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -62,12 +63,17 @@ def run(
     from flows.midas import midas
     from tasks import progress
 
-    if out.is_terminal:
-        with progress.on_terminal():
-            outcome = midas(pipeline, str(config), overrides, only, start_from)
-    else:
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_fit_for_a_terminal)
+    with progress.on_terminal() if out.is_terminal else progress.in_lines():
         outcome = midas(pipeline, str(config), overrides, only, start_from)
     _print_outcome(loaded, outcome)
+
+
+def _fit_for_a_terminal(record: logging.LogRecord) -> bool:
+    """Warnings. Details and tracebacks are in the log, and what stops the run is said in the end."""
+    traceback = record.exc_info or record.exc_text
+    return record.levelno >= logging.WARNING and not (traceback and not os.environ.get("DFER_DEBUG"))
 
 
 def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
@@ -148,6 +154,7 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
         out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)
     for name, index in outcome.indexes.items():
         out.print(f"  fate of every clip   {name}: {shown(index.output.path)}/index.parquet", soft_wrap=True)
+    out.print(f"  log of this run      {shown(outcome.log)}", soft_wrap=True)
 
 
 def _few(reasons: list[str]) -> str:
