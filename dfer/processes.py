@@ -23,9 +23,42 @@ from typing import Any
 
 from dfer import logs
 
+_ending = threading.Event()
+
 
 class ProcessDiedError(RuntimeError):
     """A process ended without a word, or its error could not travel."""
+
+
+class EndingError(BaseException):
+    """This process is ending: what it was about to do is not begun, and what it did has not failed."""
+
+
+def end_all() -> None:
+    """End the processes that were started here, whatever they are doing, and begin nothing from here on.
+
+    For a process that was told to end: threads that wait for others or for their turn end with an EndingError.
+    """
+    _ending.set()
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def ending() -> bool:
+    """Whether `end_all` was called."""
+    return _ending.is_set()
+
+
+def go_on() -> None:
+    """To be called before something is begun. Raises EndingError if this process is ending."""
+    if ending():
+        raise EndingError
+
+
+def sleep(seconds: float) -> None:
+    """`time.sleep`, broken off with an EndingError if this process is ending."""
+    _ending.wait(seconds)
+    go_on()
 
 
 class Worker:
@@ -33,6 +66,7 @@ class Worker:
 
     def __init__(self, threads: int = 1) -> None:
         """Start the process; `threads` is how many the numerical libraries may use in it."""
+        go_on()
         context = multiprocessing.get_context("spawn")
         self._connection, there = context.Pipe()
         self._calling = False
@@ -71,6 +105,9 @@ class Worker:
                     raise error
         except (EOFError, ConnectionError):
             self._process.join()
+            if self._process.exitcode == -signal.SIGTERM:
+                _ending.wait(1)  # a signal to the whole group of processes reaches this one as well
+            go_on()
             raise ProcessDiedError(_last_words(function, self._process.exitcode)) from None
 
     @property

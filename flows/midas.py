@@ -30,7 +30,7 @@ from tasks.failures import say_how_to_go_on
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.journal import journal
 from tasks.report import write_report
-from tasks.stage import Slots
+from tasks.stage import Slots, ended_at_once
 from tasks.tracking import PipelineTracking
 from tasks.train import train_arm
 
@@ -80,7 +80,7 @@ def midas(
         check_writable(plan.work_url)
     if start_from is not None:
         plan = plan.starting_from(start_from, since=_created())
-    with journal(plan) as log, progress.on_page(), Slots(plan) as slots:
+    with journal(plan) as log, progress.on_page(), Slots(plan) as slots, ended_at_once():
         return run_stages(plan, slots, log)
 
 
@@ -112,7 +112,8 @@ def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
 
     slots.aligners.close()  # the trainings can use their memory
 
-    with PipelineTracking(plan, fingerprint="".join(made.output.hash for made in ingested.values())) as tracking:
+    fingerprint = "".join(made.output.hash for made in ingested.values())
+    with PipelineTracking(plan, fingerprint) as tracking, ended_at_once():
         models = {
             training: train_arm.submit(
                 plan, training, ingested[training.dataset], indexes[training.dataset], tracking, slots

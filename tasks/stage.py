@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
+from prefect.exceptions import TerminationSignal
 from prefect.runtime import task_run
 from prefect.states import Completed
 
-from dfer import logs
+from dfer import logs, processes
 from dfer.config import Pipeline
 from dfer.processes import Workers
 from dfer.remote_store import RemoteStore
@@ -46,6 +47,7 @@ def ensure(
     if isinstance(found, Output):
         return Made(found, "", 0.0)
     with logs.about(stage=recipe.stage, output=recipe.hash, task=task_run.name), place():
+        processes.go_on()
         try:
             made = store.ensure(recipe, work, resumable=resumable)
         except Exception:
@@ -55,6 +57,16 @@ def ensure(
             facts = {"why": made.why, "seconds": round(made.seconds, 3), "counts": made.output.counts}
             logger.info("%s %s: made in %.1f s", recipe.stage, recipe.hash[:8], made.seconds, extra=facts)
         return made
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """SIGTERM (a cancelled run, a worker that is stopped) ends the run's processes before anything else is wound up."""
+    try:
+        yield
+    except TerminationSignal:
+        processes.end_all()
+        raise
 
 
 def shown(made: Made) -> Made:

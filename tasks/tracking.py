@@ -180,7 +180,7 @@ class PipelineTracking:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the parent run, if one was opened, with the status that fits."""
-        self._close("FINISHED" if kind is None else "FAILED")
+        self._close("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _close(self, status: str) -> None:
         _open.discard(self)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dfer.store import Made, Output, Recipe
 from tasks import progress
 from tasks.failures import note_stage
 from tasks.ingest import clips_of
+from tasks.limit import training_slot
 from tasks.retries import WHERE_IT_CAN_PASS
 from tasks.stage import Slots, ensure, shown, store_of, trainings_at_a_time
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
@@ -89,8 +91,13 @@ def train_arm(
             )
             return counts
 
+    @contextmanager
+    def place() -> Iterator[None]:
+        with slots.training(), training_slot():
+            yield
+
     made = recipe(training, ingested.output, index.output)
-    return shown(ensure(pipeline, made, work, resumable=True, place=slots.training))
+    return shown(ensure(pipeline, made, work, resumable=True, place=place))
 
 
 def training_clips(training: Training, ingested: Made) -> pd.DataFrame:
