@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 # The first start of Prefect's temporary server migrates a database, which takes longer than it waits by default.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
@@ -14,7 +14,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from prefect import flow
 from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
@@ -24,6 +24,7 @@ from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.report import write_report
+from tasks.runners import submit_to, task_runner, wait_for
 from tasks.stage import Slots
 from tasks.tracking import PipelineTracking
 from tasks.train import train_arm
@@ -78,7 +79,7 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
     for name in seen:
         refuse_missing_files(plan, name, clips[name])
     detector = fetch_detector.submit(plan).result() if seen else ""
-    shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in seen}
+    shards = align(plan, {name: ingested[name] for name in seen}, detector, slots)
     indexes = all_of({name: index_shards.submit(plan, name, shards[name]) for name in seen})
 
     slots.aligners.close()  # the trainings can use their memory
@@ -116,12 +117,23 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
     return Outcome(stages, indexes, report)
 
 
-def align_data_set(
-    plan: Pipeline, name: str, ingested: Made, detector: str, slots: Slots
-) -> list[PrefectFuture[list[Made]]]:
-    """The shards of a data set, in one align task each or, where there are many, several."""
-    parts = parts_of(ingested.output.counts["clips"], plan.settings.shards.clips_per_shard)
-    return [align_shards.submit(plan, name, part, rows, ingested, detector, slots) for part, rows in enumerate(parts)]
+def align(
+    plan: Pipeline, ingested: Mapping[str, Made], detector: str, slots: Slots
+) -> dict[str, list[PrefectFuture[list[Made]]]]:
+    """The shards of some data sets: one align task each or, where there are many, several."""
+
+    def tasks_of(name: str, runner: TaskRunner[Any] | None) -> list[PrefectFuture[list[Made]]]:
+        parts = parts_of(ingested[name].output.counts["clips"], plan.settings.shards.clips_per_shard)
+        given = [(plan, name, part, rows, ingested[name], detector) for part, rows in enumerate(parts)]
+        if runner is None:
+            return [align_shards.submit(*arguments, slots) for arguments in given]
+        return [submit_to(runner, align_shards, *arguments, None) for arguments in given]
+
+    with task_runner(plan) as runner:
+        shards = {name: tasks_of(name, runner) for name in ingested}
+        if runner is not None:
+            wait_for(shards)
+        return shards
 
 
 def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
