@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 # The first start of Prefect's temporary server migrates a database, which takes longer than it waits by default.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
@@ -14,17 +14,17 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from prefect import flow
 from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
-from dfer.experiments import evaluations_of, trainings_of
+from dfer.experiments import Row, evaluations_of, trainings_of
 from dfer.store import Made
 from tasks.align import align_shards, fetch_detector, index_shards, parts_of
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.report import write_report
-from tasks.runners import submit_to, task_runner, wait_for
+from tasks.runners import Runner, submit_to, task_runner, wait_for
 from tasks.stage import Slots
 from tasks.tracking import PipelineTracking
 from tasks.train import train_arm
@@ -39,6 +39,19 @@ class Outcome:
     stages: dict[str, list[Made]]
     indexes: dict[str, Made]
     report: Made
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the trainings start from: the data sets' clip tables and indexes, and the lines of every experiment's table.
+
+    `stages` is as in `Outcome`, as far as it goes.
+    """
+
+    ingested: dict[str, Made]
+    rows: dict[str, list[Row]]
+    indexes: dict[str, Made]
+    stages: dict[str, list[Made]]
 
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
@@ -66,22 +79,10 @@ def midas(
 
 def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
     """All stages of a pipeline, in the flow's own run."""
-    generated = any(dataset.generated for dataset in plan.datasets.values())
-    demo_data = make_demo_data.submit(plan).result() if generated else None
-    ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
-    clips = {name: clips_of(made) for name, made in ingested.items()}
-    rows = {experiment.name: rows_of(experiment, clips[experiment.dataset]) for experiment in plan.experiments}
+    prepared = prepare(plan, slots)
+    ingested, rows, indexes = prepared.ingested, prepared.rows, prepared.indexes
     evaluations = evaluations_of(row for table in rows.values() for row in table)
     trainings = trainings_of(evaluations)
-
-    # what is only counted, as votes are, needs no faces
-    seen = [name for name in plan.datasets if any(name in (e.dataset, e.training.dataset) for e in evaluations)]
-    for name in seen:
-        refuse_missing_files(plan, name, clips[name])
-    detector = fetch_detector.submit(plan).result() if seen else ""
-    shards = align(plan, {name: ingested[name] for name in seen}, detector, slots)
-    indexes = all_of({name: index_shards.submit(plan, name, shards[name]) for name in seen})
-
     slots.aligners.close()  # the trainings can use their memory
 
     with PipelineTracking(plan, fingerprint="".join(made.output.hash for made in ingested.values())) as tracking:
@@ -106,10 +107,7 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
         trained, scored = all_of(models), all_of(scores)
         report = write_report.submit(plan, ingested, indexes, rows, trained, scored, tracking).result()
     stages = {
-        "demo-data": [demo_data] if demo_data else [],
-        "ingest": list(ingested.values()),
-        "align": [made for parts in shards.values() for part in parts for made in part.result()],
-        "index": list(indexes.values()),
+        **prepared.stages,
         "train": list(trained.values()),
         "evaluate": list(scored.values()),
         "report": [report],
@@ -117,12 +115,38 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
     return Outcome(stages, indexes, report)
 
 
+def prepare(plan: Pipeline, slots: Slots) -> Prepared:
+    """The stages up to the trainings, in the flow's own run: everything that grows with the number of clips."""
+    generated = any(dataset.generated for dataset in plan.datasets.values())
+    demo_data = make_demo_data.submit(plan).result() if generated else None
+    ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
+    clips = {name: clips_of(made) for name, made in ingested.items()}
+    rows = {experiment.name: rows_of(experiment, clips[experiment.dataset]) for experiment in plan.experiments}
+
+    # what is only counted, as votes are, needs no faces
+    evaluations = evaluations_of(row for table in rows.values() for row in table)
+    seen = [name for name in plan.datasets if any(name in (e.dataset, e.training.dataset) for e in evaluations)]
+    for name in seen:
+        refuse_missing_files(plan, name, clips[name])
+    del clips  # by far the largest thing here
+    detector = fetch_detector.submit(plan).result() if seen else ""
+    shards = align(plan, {name: ingested[name] for name in seen}, detector, slots)
+    indexes = all_of({name: index_shards.submit(plan, name, shards[name]) for name in seen})
+    stages = {
+        "demo-data": [demo_data] if demo_data else [],
+        "ingest": list(ingested.values()),
+        "align": [made for parts in shards.values() for part in parts for made in part.result()],
+        "index": list(indexes.values()),
+    }
+    return Prepared(ingested, rows, indexes, stages)
+
+
 def align(
     plan: Pipeline, ingested: Mapping[str, Made], detector: str, slots: Slots
 ) -> dict[str, list[PrefectFuture[list[Made]]]]:
     """The shards of some data sets: one align task each or, where there are many, several."""
 
-    def tasks_of(name: str, runner: TaskRunner[Any] | None) -> list[PrefectFuture[list[Made]]]:
+    def tasks_of(name: str, runner: Runner | None) -> list[PrefectFuture[list[Made]]]:
         parts = parts_of(ingested[name].output.counts["clips"], plan.settings.shards.clips_per_shard)
         given = [(plan, name, part, rows, ingested[name], detector) for part, rows in enumerate(parts)]
         if runner is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from prefect import Task
 from prefect.client.orchestration import get_client
@@ -14,16 +15,26 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from prefect.utilities.callables import get_call_parameters
 
+from dfer.catalogue import load
 from dfer.config import Pipeline
 from dfer.processes import start_worker
 from tasks import progress
 
+Runner = TaskRunner[Any]
+
 # Ray would take a third of the memory for what tasks exchange, which here is some lines of text.
 _OBJECT_STORE = 128 * 2**20
 
+# Read when Ray is loaded.
+_LOCAL_RAY = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its word for listening on loopback alone
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "300000",  # of its own processes, which start slowly on a busy machine
+}
+
 
 @contextmanager
-def task_runner(pipeline: Pipeline) -> Iterator[TaskRunner[PrefectFuture[Any]] | None]:
+def task_runner(pipeline: Pipeline) -> Iterator[Runner | None]:
     """The started runner that `run.task_runner` asks for; None for threads, which are the flow's own.
 
     Its tasks have to be waited for before it is left: a cluster that was started here ends with it.
@@ -37,9 +48,9 @@ def task_runner(pipeline: Pipeline) -> Iterator[TaskRunner[PrefectFuture[Any]] |
         yield runner
 
 
-def submit_to(runner: TaskRunner[Any], task: Task[..., Any], *arguments: Any) -> PrefectFuture[Any]:
+def submit_to(runner: Runner, task: Task[..., Any], *arguments: Any) -> PrefectFuture[Any]:
     """Submit a task to a runner whose processes may end as soon as the task is done: its last word is sent before."""
-    last_word = task.with_options(on_completion=[_send_events], on_failure=[_send_events])
+    last_word = task.with_options(on_completion=[send_events], on_failure=[send_events])
     return runner.submit(last_word, get_call_parameters(task.fn, arguments, {}))
 
 
@@ -59,25 +70,24 @@ def wait_for(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> None:
         raise failed[0]
 
 
-def _send_events(*_: object) -> None:
+def send_events(*_: object) -> None:
     EventsWorker.instance().wait_until_empty()
 
 
-def _runner(pipeline: Pipeline) -> TaskRunner[PrefectFuture[Any]]:
+def _runner(pipeline: Pipeline) -> Runner:
     """Every task has a core to itself; what is started here listens on loopback alone."""
     workers, cluster = pipeline.workers, pipeline.run.cluster
     if pipeline.run.task_runner == "processes":
         return ProcessPoolTaskRunner(max_workers=workers, initializer=start_worker)
     if pipeline.run.task_runner == "dask":
-        from prefect_dask import DaskTaskRunner
-
+        dask = load("prefect_dask:DaskTaskRunner")
         if cluster is not None:
-            return DaskTaskRunner(address=cluster)
+            return cast(Runner, dask(address=cluster))
         local = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
-        return DaskTaskRunner(cluster_kwargs={**local, "host": "127.0.0.1", "dashboard_address": None})
-    from prefect_ray import RayTaskRunner
-
+        return cast(Runner, dask(cluster_kwargs={**local, "host": "127.0.0.1", "dashboard_address": None}))
     if cluster is not None:
-        return RayTaskRunner(address=cluster)
+        return cast(Runner, load("prefect_ray:RayTaskRunner")(address=cluster))
+    for name, value in _LOCAL_RAY.items():
+        os.environ.setdefault(name, value)
     local = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
-    return RayTaskRunner(init_kwargs={**local, "_node_ip_address": "127.0.0.1"})
+    return cast(Runner, load("prefect_ray:RayTaskRunner")(init_kwargs=local))
