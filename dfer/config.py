@@ -45,6 +45,8 @@ _FILE_SUFFIXES = (".onnx", ".pt", ".pth")
 COMMAND_LINE = 0  # the "line" of a value that came by --set
 # What may differ between the experiments and networks of one pipeline: faces are aligned once for all of them.
 _OF_TRAININGS = ("sampling", "mixing", "model", "groups", "train")
+# What a task runner needs beside the rest, which the extra of its name installs.
+_PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
 
 @dataclass(frozen=True)
@@ -325,7 +327,7 @@ def load_pipeline(
 
 
 def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> list[Problem]:
-    """What a pipeline reads and is not there: data sets, weight files, detector files."""
+    """What a pipeline reads or needs and is not there: data sets, weight files, detector files, packages."""
     _, lines, _ = _read_tree(path)
     lines.update({_parse_override(override)[0]: COMMAND_LINE for override in overrides})
 
@@ -356,6 +358,10 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
         line = line_of("pipelines", pipeline.name, "settings", section, key)
         problems += [Problem(line, f"{section}.{key}", message) for message in dict.fromkeys(messages) if message]
     problems += _unknown_published(pipeline, line_of)
+    runner = pipeline.run.task_runner
+    if runner in _PACKAGES and importlib.util.find_spec(_PACKAGES[runner]) is None:
+        message = f"{runner!r} needs packages that are not installed: pip install 'dfer[{runner}]'"
+        problems.append(Problem(line_of("run", "task_runner"), "run.task_runner", message))
     return problems
 
 

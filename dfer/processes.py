@@ -242,10 +242,10 @@ def die_with_parent() -> None:
 
 def pool(workers: int) -> ProcessPoolExecutor:
     """A pool of fresh processes, one thread of numerical libraries each, that ends with this process even if killed."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     die_with_parent()
     limit_threads(1)
 

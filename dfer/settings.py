@@ -263,6 +263,18 @@ class RunSettings(Section):
 
     workers: int = Field(0, ge=0, description="single-threaded processes; 0: one a core")
     trainings: int = Field(0, ge=0, description="trainings at a time; 0: one a GPU, or one a core without")
+    task_runner: Literal["threads", "processes", "dask", "ray"] = Field(
+        "threads", description="what runs the align tasks; dask and ray need the extra of that name"
+    )
+    cluster: str | None = Field(
+        None, description="address of a Dask scheduler or Ray head; null: a cluster on this machine, of `workers`"
+    )
+
+    @model_validator(mode="after")
+    def _cluster_of_a_runner(self) -> RunSettings:
+        if self.cluster is not None and self.task_runner not in ("dask", "ray"):
+            raise ValueError(f"cluster is for task_runner: dask or ray, but it is {self.task_runner}")
+        return self
 
 
 class ServicesSettings(Section):

@@ -81,9 +81,8 @@ def all_shown(made: list[Made]) -> list[Made]:
     """The same of a task that makes several outputs: `Cached` if all of them were there."""
     if any(one.executed for one in made):
         return made
-    was_there = ", ".join(f"{one.output.stage} {one.output.hash[:8]}" for one in made[:1])
-    more = f" and {len(made) - 1} more were" if len(made) > 1 else " was"
-    return cast(list[Made], Completed(name="Cached", message=f"{was_there}{more} there", data=made))
+    was_there = f"{made[0].output.stage} {made[0].output.hash[:8]}" + (f" and {len(made) - 1} more" if made[1:] else "")
+    return cast(list[Made], Completed(name="Cached", message=f"{was_there} was there", data=made))
 
 
 def trainings_at_a_time(pipeline: Pipeline) -> int:
