@@ -33,6 +33,8 @@ from dfer.files import sha256, write_atomically
 
 logger = logging.getLogger(__name__)
 
+State = Literal["done", "running", "failed", "interrupted", "stale", "missing"]
+
 MANIFEST = "manifest.json"
 _STATE = ".state.json"
 
@@ -116,7 +118,7 @@ class Progress:
     """How far an output is: `done`; `running` in some process now; `failed` or `interrupted` when it was last tried;
     `stale`, of something that is not so any more; or `missing`. `why` is for people, empty for `done`."""
 
-    state: Literal["done", "running", "failed", "interrupted", "stale", "missing"]
+    state: State
     why: str = ""
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from dfer.config import Pipeline
 from dfer.experiments import Evaluation, Experiment, Row, Training, trainings_of
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.settings import StageSettings
-from dfer.store import Made, Recipe
+from dfer.store import Made, Output, Recipe
 from tasks.evaluate import log_evaluation
 from tasks.failures import note_stage
 from tasks.ingest import clips_of
@@ -37,6 +37,17 @@ VERSION = 3
 Runs = Mapping[Training, TrackedRun]
 
 
+def recipe(
+    pipeline: Pipeline,
+    rows: Mapping[str, list[Row]],
+    scored: Iterable[Output],
+    indexes: Iterable[Output],
+    ingested: Iterable[Output],
+) -> Recipe:
+    """What determines a report."""
+    return Recipe("report", VERSION, _key(pipeline, rows), (*scored, *indexes, *ingested))
+
+
 @task(name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
 def write_report(
     pipeline: Pipeline,
@@ -48,8 +59,6 @@ def write_report(
     tracking: PipelineTracking,
 ) -> Made:
     """Tables and figures of one run of a pipeline; the same go to the parent run in MLflow."""
-    used = [made.output for made in (*scored.values(), *indexes.values(), *ingested.values())]
-    recipe = Recipe("report", VERSION, _key(pipeline, rows), tuple(used))
 
     def work(folder: Path) -> dict[str, int]:
         from dfer import report, results
@@ -71,7 +80,8 @@ def write_report(
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}
 
-    made = ensure(pipeline, recipe, work)
+    used = [[made.output for made in group.values()] for group in (scored, indexes, ingested)]
+    made = ensure(pipeline, recipe(pipeline, rows, *used), work)
     _publish(pipeline, made)
     return shown(made)
 
