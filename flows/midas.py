@@ -20,12 +20,13 @@ from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
 from dfer.store import Made
 from tasks.align import align_shard, fetch_detector, index_shards, split_into_shards
+from tasks.deliverer import Deliverer
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.report import write_report
 from tasks.stage import Slots
-from tasks.tracking import PipelineTracking
+from tasks.tracking import PipelineTracking, outbox_of
 from tasks.train import train_arm
 
 Key = TypeVar("Key")
@@ -59,11 +60,11 @@ def midas(
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
     """
     plan = load_pipeline(pipeline, Path(config), overrides or (), only or ())
-    with Slots(plan) as slots:
-        return run_stages(plan, slots)
+    with Slots(plan) as slots, Deliverer(outbox_of(plan)) as deliverer:
+        return run_stages(plan, slots, deliverer)
 
 
-def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
+def run_stages(plan: Pipeline, slots: Slots, deliverer: Deliverer) -> Outcome:
     """All stages of a pipeline, in the flow's own run."""
     generated = any(dataset.generated for dataset in plan.datasets.values())
     demo_data = make_demo_data.submit(plan).result() if generated else None
@@ -83,7 +84,8 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
 
     slots.aligners.close()  # the trainings can use their memory
 
-    with PipelineTracking(plan, fingerprint="".join(made.output.hash for made in ingested.values())) as tracking:
+    fingerprint = "".join(made.output.hash for made in ingested.values())
+    with PipelineTracking(plan, fingerprint, deliverer) as tracking:
         models = {
             training: train_arm.submit(
                 plan, training, ingested[training.dataset], indexes[training.dataset], tracking, slots
