@@ -60,6 +60,12 @@ class Report:
     away: dict[str, str] = field(default_factory=dict)
     stuck: dict[str, str] = field(default_factory=dict)
 
+    def add(self, later: Report) -> None:
+        """What another round came to; its numbers are added, its problems are those that count."""
+        self.delivered += later.delivered
+        self.refused += later.refused
+        self.away, self.stuck = later.away, later.stuck
+
 
 class Delivery:
     """Sends what is in an outbox. One at a time may do so: see `tasks.deliverer`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +16,8 @@ from dfer.datasets import IngestError, protocol
 from dfer.experiments import Evaluation, Experiment, Row, Training, evaluations_of, trainings_of
 from dfer.faces.model_files import detector_file
 from dfer.files import sha256
-from dfer.store import MANIFEST, Output, Recipe, Store
+from dfer.remote_store import RemoteStore
+from dfer.store import Output, Recipe, Store
 from tasks import align, demo_data, evaluate, ingest, train
 from tasks.estimate import Trial, Trials
 from tasks.stage import store_of, threads_per_training, trainings_at_a_time
@@ -68,7 +68,7 @@ class _Look:
     """A walk through the stages as the flow takes it, without running anything."""
 
     pipeline: Pipeline
-    store: Store
+    store: Store | RemoteStore
     measured: _Measured
     trials: Trials | None
     stages: dict[str, StageForecast] = field(default_factory=lambda: defaultdict(StageForecast))
@@ -203,11 +203,8 @@ def _outputs(found: Iterable[Output | None]) -> list[Output]:
 class _Measured:
     """What the manifests of earlier runs say about how long things took."""
 
-    def __init__(self, store: Store) -> None:
-        self._manifests: dict[str, list[dict[str, Any]]] = {
-            stage: [json.loads(path.read_text()) for path in sorted((store.root / stage).glob(f"*/{MANIFEST}"))]
-            for stage in STAGES
-        }
+    def __init__(self, store: Store | RemoteStore) -> None:
+        self._manifests: dict[str, list[dict[str, Any]]] = {stage: list(store.manifests(stage)) for stage in STAGES}
 
     def demo_data(self, clips: int) -> float | None:
         return self._median(self._manifests["demo-data"], clips, lambda manifest: manifest["key"]["clips"])

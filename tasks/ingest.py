@@ -17,7 +17,9 @@ from dfer.config import Pipeline
 from dfer.datasets import table
 from dfer.experiments import Experiment, Row
 from dfer.store import Made, Output, Recipe
-from tasks.stage import ensure, shown
+from tasks import demo_data
+from tasks.failures import note_stage
+from tasks.stage import ensure, shown, store_of
 
 VERSION = 2
 
@@ -49,7 +51,7 @@ def recipe(
     return Recipe("ingest", VERSION, key, (demo_data,) if demo_data and settings.generated else ())
 
 
-@task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE)
+@task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> Made:
     """Read a data set's lists and folders.
 
@@ -132,6 +134,14 @@ def clips_of(ingested: Made) -> pd.DataFrame:
     return table.read(ingested.output.path / "clips.parquet")
 
 
-def root_of(ingested: Made) -> Path:
-    """Where the data set's files lie."""
-    return Path(json.loads((ingested.output.path / "root.json").read_text())["root"])
+def root_of(pipeline: Pipeline, dataset: str) -> Path:
+    """Where the data set's files lie on this machine, which need not be the one that has read its lists."""
+    settings = pipeline.datasets[dataset]
+    if not settings.generated:
+        return settings.root
+    made = store_of(pipeline).find(demo_data.recipe(pipeline))
+    if isinstance(made, str):
+        raise FileNotFoundError(
+            f"{dataset} was generated and is not there any more ({made}): run {pipeline.name} again"
+        )
+    return made.path / settings.root

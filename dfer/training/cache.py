@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dfer.remote import Location
 from dfer.shards import ShardError
 from dfer.training.memory import available_memory
 
-Place = tuple[Path, int]
+Place = tuple[Location, int]
 """A clip's shard folder and its row there."""
 
 Where = Literal["none", "host", "device"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dfer.ahead import ahead
+from dfer.remote import Location, below
 from dfer.sampling import segment_indices
 from dfer.settings import AugmentSettings
 from dfer.shards import Shard, ShardError, open_shard
@@ -60,7 +60,7 @@ class ClipSource:
         self,
         clips: pd.DataFrame,
         index: pd.DataFrame,
-        root: Path,
+        root: Location,
         *,
         num_segments: int,
         input_size: int,
@@ -72,7 +72,7 @@ class ClipSource:
         Args:
             clips: rows of the clip table; a clip that is there twice is drawn twice, in different views.
             index: the align index; `shard` is a folder relative to `root`, or absolute.
-            root: see `index`.
+            root: see `index`; a folder, or the URL of one.
             num_segments: T.
             input_size: S, pixels.
             augment: the random view; without it, only the evaluation's view can be read.
@@ -95,12 +95,12 @@ class ClipSource:
         self.left_out = int((~usable).sum())
         found = aligned.loc[self.clips["clip_id"]]
         self.places: list[Place] = [
-            (root / shard, int(row)) for shard, row in zip(found["shard"], found["row"], strict=True)
+            (below(root, shard), int(row)) for shard, row in zip(found["shard"], found["row"], strict=True)
         ]
         self.cache: FrameCache | None = None
         self._num_segments, self._input_size = num_segments, input_size
         self._augment, self._seed = augment, seed
-        self._shards: dict[Path, Shard] = {}
+        self._shards: dict[Location, Shard] = {}
 
     def __len__(self) -> int:
         return len(self.places)
@@ -112,7 +112,7 @@ class ClipSource:
     def num_frames(self, row: int) -> int:
         """How many frames are stored of a clip; no picture is read."""
         shard, place = self._shard(row)
-        return len(shard.frame_indices(place))
+        return shard.num_frames(place)
 
     def stored(self, keys: Sequence[Key]) -> StoredBatch:
         """One frame of each segment of some clips, as stored: random ones for an epoch, the centres for None.
@@ -182,7 +182,7 @@ class ClipSource:
         there, wanted = shard.clip_ids[place], self.clips["clip_id"].iloc[row]
         if there != wanted:
             raise ShardError(
-                f"{shard.path}: the align index says that row {place} is {wanted}, found {there}; the index is "
+                f"{shard.path}: the align index says that row {place} is clip {wanted}, found {there}; the index is "
                 "of other shards: align again"
             )
         return shard.frames(place, positions, out)

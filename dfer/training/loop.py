@@ -19,6 +19,7 @@ from dfer import __version__
 from dfer.files import remove_unfinished, write_atomically
 from dfer.labels import EMOTIONS
 from dfer.models.saved import save_model
+from dfer.remote import Location
 from dfer.settings import (
     ArmSettings,
     GroupSettings,
@@ -63,7 +64,7 @@ def train(
     clips: pd.DataFrame,
     monitor: pd.DataFrame | None,
     index: pd.DataFrame,
-    root: Path,
+    root: Location,
     arm: ArmSettings,
     mixing: MixingSettings,
     model: ModelSettings,

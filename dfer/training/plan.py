@@ -6,12 +6,12 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dfer.datasets.groups import expression_group
+from dfer.remote import Location
 from dfer.settings import (
     ArmSettings,
     GroupSettings,
@@ -69,7 +69,7 @@ class Parts:
         return {name: source for name, source in every.items() if source is not None}
 
 
-def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFrame, root: Path, plan: Plan) -> Parts:
+def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFrame, root: Location, plan: Plan) -> Parts:
     """The parts of a training; what cannot be used is counted and logged.
 
     Raises ValueError when a clip is listed twice, when a part that is needed has no usable clip, or when a class of the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,8 +29,8 @@ class Refused(Exception):
 class FakeServer:
     """Keeps what it is told, as MLflow does but with duplicates; fails as it is told to, before or after the deed."""
 
-    def __init__(self, fates: Iterator[str] = iter(())) -> None:
-        self.fates = fates
+    def __init__(self, fates: Sequence[str] = ()) -> None:
+        self.fates = iter(fates)
         self.runs: dict[str, dict[str, Any]] = {}
         self.log: list[tuple[str, Any]] = []
         self.experiments: dict[str, str] = {}
@@ -122,7 +122,7 @@ def deliver(outbox: Outbox, server: FakeServer, rounds: int = 1000) -> int:
     raise AssertionError("not delivered")
 
 
-# `_TRIES` failures in a row while the server answers are a refusal, so failures of calls come no more than twice in a row
+# three failures in a row while the server answers are a refusal, so calls fail no more than twice in a row
 FATES = st.lists(
     st.one_of(
         st.just([FINE]),
@@ -137,7 +137,7 @@ FATES = st.lists(
 @given(fates=FATES, interrupted=st.booleans())
 def test_any_failures_leave_every_metric_once_and_in_order(fates, interrupted):
     with tempfile.TemporaryDirectory() as folder:
-        outbox, server = Outbox(Path(folder)), FakeServer(iter(fates))
+        outbox, server = Outbox(Path(folder)), FakeServer(fates)
         parent = create(outbox, "parent")
         child = create(outbox, "child", parent="parent")
         child.log_params({"alpha": 0.4})
