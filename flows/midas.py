@@ -24,6 +24,7 @@ from dfer.stages import Stage
 from dfer.store import Made
 from tasks import progress
 from tasks.align import align_shards, fetch_detector, index_shards, parts_of
+from tasks.deliverer import Deliverer
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
 from tasks.failures import say_how_to_go_on
@@ -32,7 +33,7 @@ from tasks.journal import journal
 from tasks.report import write_report
 from tasks.runners import Runner, submit_to, task_runner, wait_for
 from tasks.stage import Slots, ended_at_once
-from tasks.tracking import PipelineTracking
+from tasks.tracking import PipelineTracking, outbox_of
 from tasks.train import train_arm
 
 Key = TypeVar("Key")
@@ -94,8 +95,14 @@ def midas(
         check_writable(plan.work_url)
     if start_from is not None:
         plan = plan.starting_from(start_from, since=_created())
-    with journal(plan) as log, progress.on_page(), Slots(plan) as slots, ended_at_once():
-        return run_stages(plan, slots, log)
+    with (
+        journal(plan) as log,
+        progress.on_page(),
+        Slots(plan) as slots,
+        Deliverer(outbox_of(plan)) as deliverer,
+        ended_at_once(),
+    ):
+        return run_stages(plan, slots, deliverer, log)
 
 
 def _created() -> float:
@@ -106,7 +113,7 @@ def _created() -> float:
     return context.flow_run.created.timestamp()
 
 
-def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
+def run_stages(plan: Pipeline, slots: Slots, deliverer: Deliverer, log: Path) -> Outcome:
     """All stages of a pipeline, in the flow's own run, which is logged to `log`."""
     prepared = prepare(plan, slots)
     ingested, rows, indexes = prepared.ingested, prepared.rows, prepared.indexes
@@ -115,7 +122,7 @@ def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
     slots.aligners.close()  # the trainings can use their memory
 
     fingerprint = "".join(made.output.hash for made in ingested.values())
-    with PipelineTracking(plan, fingerprint) as tracking, ended_at_once():
+    with PipelineTracking(plan, fingerprint, deliverer) as tracking, ended_at_once():
         models = {
             training: train_arm.submit(
                 plan, training, ingested[training.dataset], indexes[training.dataset], tracking, slots

@@ -15,8 +15,9 @@ from dfer.faces.index import FILE_NAME
 from dfer.store import Made, Output, Recipe
 from tasks.failures import note_stage
 from tasks.ingest import clips_of
+from tasks.outbox import TrackedRun
 from tasks.stage import Slots, ensure, shown, store_of
-from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
+from tasks.tracking import PipelineTracking
 
 VERSION = 2
 
@@ -65,8 +66,8 @@ def evaluate_model(
                 device=evaluation.training.settings.train.device,
                 threads=slots.threads_per_training,
             )
-        run = TrackedRun.read(model.output.path)
-        if run is not None and tracking.belongs(run):
+        run = tracking.run_of(model.output.path)
+        if run is not None:
             log_evaluation(run, evaluation, folder)
         return counts
 
@@ -82,10 +83,10 @@ def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> Non
     recalls = {
         f"recall_{emotion}": value for emotion, value in metrics["per_class_recall"].items() if value is not None
     }
-    run.log({f"{evaluation.short}/{name}": value for name, value in {**numbers, **recalls}.items()})
-    for name in ("metrics.json", "predictions.parquet", "confusion.png"):
-        run.log_artifact(folder / name, f"evaluation/{evaluation.short}")
+    run.log_once({f"{evaluation.short}/{name}": value for name, value in {**numbers, **recalls}.items()})
+    files = [folder / name for name in ("metrics.json", "predictions.parquet", "confusion.png")]
+    run.log_files(files, f"evaluation/{evaluation.short}")
     from dfer.evaluation import read_predictions
 
     predictions = read_predictions(folder / "predictions.parquet")
-    log_dataset(run, predictions, name=evaluation.short, source=folder, context="evaluation")
+    run.log_dataset(predictions, name=evaluation.short, source=folder, context="evaluation")
