@@ -12,6 +12,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -164,11 +165,11 @@ def _answer(connection: Connection, function: str, arguments: dict[str, Any]) ->
         target = getattr(importlib.import_module(module), name)
         return "result", target(**arguments, send=lambda message: connection.send(("message", message)))
     except Exception as error:
-        return "error", (_portable(error), traceback.format_exc())
+        return "error", (portable(error), traceback.format_exc())
 
 
-def _portable(error: Exception) -> Exception:
-    """The error itself if it survives the way to the parent, else its text."""
+def portable(error: Exception) -> Exception:
+    """The error itself if it survives the way to another process, else its text."""
     try:
         # a round trip through our own bytes, to find out here what would fail there
         pickle.loads(pickle.dumps(error))
@@ -179,11 +180,14 @@ def _portable(error: Exception) -> Exception:
 
 def die_with_parent() -> None:
     """End this process as soon as its parent has ended, however that came about. To be called in a child process."""
+    pid = os.getppid()
 
     def watch() -> None:
         parent = multiprocessing.parent_process()
-        assert parent is not None, "this is not a child process"
-        parent.join()
+        if parent is not None:
+            parent.join()
+        while os.getppid() == pid and parent is None:  # started by another program, which leaves nothing to wait at
+            time.sleep(1)
         os._exit(1)
 
     # Ctrl-C reaches the whole group of processes; the parent is the one that says something about it
