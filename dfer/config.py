@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from dfer.catalogue import network
 from dfer.experiments import Experiment
 from dfer.settings import (
+    NO_PASSWORD,
     ConfigFile,
     DatasetSettings,
     DemoDataSettings,
@@ -26,8 +28,11 @@ from dfer.settings import (
     RunSettings,
     StageSettings,
 )
+from dfer.stages import STAGES, Stage
+from dfer.store import Again
 
 DEFAULT_CONFIG = Path("pipeline_config.yaml")
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str, ...]
@@ -81,6 +86,7 @@ class Pipeline:
     published: tuple[Path, ...]
     settings: StageSettings
     selected: tuple[str, ...] = ()  # the experiments that were asked for by name, if not all
+    again: Again | None = None  # the stage that is to be run again though its outputs are there
 
     @property
     def workers(self) -> int:
@@ -106,6 +112,28 @@ class Pipeline:
         used = {name for experiment in kept for name in experiment.datasets}
         datasets = {name: dataset for name, dataset in self.datasets.items() if name in used}
         return replace(self, experiments=kept, datasets=datasets, selected=tuple(e.name for e in kept))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that this pipeline has, in the order in which they run."""
+        absent: set[Stage] = set()
+        if not any(dataset.generated for dataset in self.datasets.values()):
+            absent.add("demo-data")
+        if not any(experiment.trains for experiment in self.experiments):
+            absent |= {"align", "index", "train", "evaluate"}
+        return tuple(stage for stage in STAGES if stage not in absent)
+
+    def starting_from(self, stage: str, since: float) -> Pipeline:
+        """The pipeline with a stage that is run again, and so what depends on it.
+
+        Args:
+            stage: one of `stages`; ConfigError for anything else.
+            since: when that was asked for, seconds since 1970: what was made later has been made again already.
+        """
+        if stage not in self.stages:
+            message = f"{self.name} has no such stage{_suggest(stage, self.stages)}; it has {', '.join(self.stages)}"
+            raise ConfigError(Path("--from"), [Problem(None, stage, message)])
+        return replace(self, again=Again(stage, since))
 
     def as_dict(self) -> Tree:
         """Plain data, for writing down what ran."""
@@ -659,7 +687,7 @@ def _resolve(
         name=name,
         description=pipeline.description,
         work_dir=work_dir,
-        tracking_uri=file.mlflow.tracking_uri or f"sqlite:///{work_dir}/mlflow/mlflow.db",
+        tracking_uri=file.mlflow.tracking_uri or _tracking_server() or f"sqlite:///{work_dir}/mlflow/mlflow.db",
         run=file.run,
         demo_data=file.demo_data,
         dataset=pipeline.dataset,
@@ -669,6 +697,14 @@ def _resolve(
         published=tuple(home / extra for extra in file.published),
         settings=settings,
     )
+
+
+def _tracking_server() -> str:
+    """The server that the environment names; empty for none."""
+    server = os.environ.get(TRACKING_URI, "")
+    if urlsplit(server).password:
+        raise ConfigError(Path("environment"), [Problem(None, TRACKING_URI, f"holds a password; {NO_PASSWORD}")])
+    return server
 
 
 def _experiments(pipeline: PipelineSettings) -> dict[str, ExperimentSettings]:

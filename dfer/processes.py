@@ -1,7 +1,8 @@
 """Heavy work in processes of its own, which do not outlive the one that started them.
 
 A process starts clean (its own threads, its own CUDA context), reports progress while it works, and dies with the one
-that started it, however that one ends: nothing goes on writing into a folder that a new run has taken over.
+that started it, however that one ends: nothing goes on writing into a folder that a new run has taken over. What it
+logs is logged by the thread that waits for it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
+
+from dfer import logs
 
 
 class ProcessDiedError(RuntimeError):
@@ -55,8 +58,10 @@ class Worker:
             self._connection.send((function, arguments))
             while True:
                 kind, payload = self._connection.recv()
-                self._calling = kind == "message"
-                if kind == "message":
+                self._calling = kind in ("message", "log")
+                if kind == "log":
+                    logs.emit(payload)
+                elif kind == "message":
                     if on_message is not None:
                         on_message(payload)
                 elif kind == "result":
@@ -151,19 +156,26 @@ def _last_words(function: str, exit_code: int | None) -> str:
 def _serve(connection: Connection, threads: int) -> None:
     die_with_parent()
     limit_threads(threads)  # before a function's module loads the libraries
+    sending = threading.Lock()
+
+    def send(kind: str, payload: Any) -> None:
+        with sending:
+            connection.send((kind, payload))
+
+    logs.forward(lambda record: send("log", record))
     while True:
         try:
             function, arguments = connection.recv()
         except EOFError:
             return  # nothing more to do
-        connection.send(_answer(connection, function, arguments))
+        send(*_answer(send, function, arguments))
 
 
-def _answer(connection: Connection, function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+def _answer(send: Callable[[str, Any], None], function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     try:
         module, name = function.split(":")
         target = getattr(importlib.import_module(module), name)
-        return "result", target(**arguments, send=lambda message: connection.send(("message", message)))
+        return "result", target(**arguments, send=lambda message: send("message", message))
     except Exception as error:
         return "error", (portable(error), traceback.format_exc())
 

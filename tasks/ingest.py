@@ -17,6 +17,7 @@ from dfer.config import Pipeline
 from dfer.datasets import table
 from dfer.experiments import Experiment, Row
 from dfer.store import Made, Output, Recipe
+from tasks.failures import note_stage
 from tasks.stage import ensure, shown
 
 VERSION = 2
@@ -49,7 +50,7 @@ def recipe(
     return Recipe("ingest", VERSION, key, (demo_data,) if demo_data and settings.generated else ())
 
 
-@task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE)
+@task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> Made:
     """Read a data set's lists and folders.
 

@@ -17,7 +17,9 @@ from dfer.files import sha256
 from dfer.processes import run_isolated
 from dfer.store import Made, Output, Recipe
 from tasks import progress
+from tasks.failures import note_stage
 from tasks.ingest import clips_of
+from tasks.retries import WHERE_IT_CAN_PASS
 from tasks.stage import Slots, ensure, shown, store_of, trainings_at_a_time
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
 
@@ -46,7 +48,13 @@ def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
     return Recipe("train", VERSION, key, (ingested, index))
 
 
-@task(name="train", task_run_name="train {training.title}", cache_policy=NO_CACHE)
+@task(
+    name="train",
+    task_run_name="train {training.title}",
+    cache_policy=NO_CACHE,
+    on_failure=[note_stage],
+    **WHERE_IT_CAN_PASS,
+)
 def train_arm(
     pipeline: Pipeline,
     training: Training,
