@@ -15,14 +15,16 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from dfer import logs
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class ProcessDiedError(RuntimeError):
@@ -32,12 +34,12 @@ class ProcessDiedError(RuntimeError):
 class Worker:
     """A process of its own that does one call after another: what a call has loaded is there for the next one."""
 
-    def __init__(self, threads: int = 1) -> None:
-        """Start the process; `threads` is how many the numerical libraries may use in it."""
+    def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING) -> None:
+        """Start the process; `threads` is how many the numerical libraries may use there, under this `environment`."""
         context = multiprocessing.get_context("spawn")
         self._connection, there = context.Pipe()
         self._calling = False
-        self._process = context.Process(target=_serve, args=(there, threads))
+        self._process = context.Process(target=_serve, args=(there, threads, dict(environment)))
         self._process.start()
         there.close()
 
@@ -100,8 +102,8 @@ class Workers:
     There are as many as calls were under way at a time. Calls may come from several threads.
     """
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING) -> None:
+        self._threads, self._environment = threads, environment
         self._idle: list[Worker] = []
         self._closed = False
         self._lock = threading.Lock()
@@ -109,7 +111,7 @@ class Workers:
     @contextmanager
     def one(self) -> Iterator[Worker]:
         """A process that nobody else uses meanwhile. One that died is replaced when the next is asked for."""
-        worker = self._take() or Worker(self._threads)
+        worker = self._take() or Worker(self._threads, self._environment)
         try:
             yield worker
         finally:
@@ -139,10 +141,15 @@ class Workers:
 
 
 def run_isolated(
-    function: str, *, threads: int = 1, on_message: Callable[[Any], None] | None = None, **arguments: Any
+    function: str,
+    *,
+    threads: int = 1,
+    environment: Mapping[str, str] = NOTHING,
+    on_message: Callable[[Any], None] | None = None,
+    **arguments: Any,
 ) -> Any:
     """Call a function in a new process and wait for its result: `Worker.call`, in a worker of its own."""
-    with Worker(threads) as worker:
+    with Worker(threads, environment) as worker:
         return worker.call(function, on_message=on_message, **arguments)
 
 
@@ -153,9 +160,11 @@ def _last_words(function: str, exit_code: int | None) -> str:
     return f"the process of {function} ended with status {exit_code} and without a result"
 
 
-def _serve(connection: Connection, threads: int) -> None:
+def _serve(connection: Connection, threads: int, environment: Mapping[str, str]) -> None:
     die_with_parent()
-    limit_threads(threads)  # before a function's module loads the libraries
+    # before a function's module loads the libraries
+    limit_threads(threads)
+    os.environ.update(environment)
     sending = threading.Lock()
 
     def send(kind: str, payload: Any) -> None:

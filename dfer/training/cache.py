@@ -47,15 +47,16 @@ def choose_cache(
     device: torch.device,
     *,
     side_by_side: int = 1,
-    on_its_gpu: int = 1,
+    on_its_gpu: int | None = None,
 ) -> CacheChoice:
     """Where `num_bytes` of decoded frames are kept.
 
     "auto" takes the GPU's memory if they fill at most 60 % of what is free there, else RAM if they fill at most half of
-    what is available. `side_by_side` processes that train share the RAM, `on_its_gpu` of them the GPU's memory.
+    what is available. `side_by_side` processes that train share the RAM, `on_its_gpu` of them (None: all) the GPU.
 
     Raises ValueError when a place that was asked for by name does not exist or is too small.
     """
+    on_its_gpu = on_its_gpu or side_by_side
     rooms: dict[Where, int] = {"host": available_memory() // side_by_side}
     if device.type == "cuda":
         rooms["device"] = torch.cuda.mem_get_info(device)[0] // on_its_gpu

@@ -230,7 +230,7 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[list[Key]]:
         order = stream(self._seed, "order", self.epoch).permutation(self._num_clips)
         for start, end in zip(self._starts, self._ends, strict=True):
-            yield [(int(row), self.epoch) for row in self._world.share(order[start:end])]
+            yield [(row, self.epoch) for row in self._world.share(order[start:end].tolist())]
 
 
 class Loader:

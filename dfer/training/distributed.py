@@ -9,9 +9,11 @@ that it has written is started on each of them by torchrun::
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -22,12 +24,14 @@ from datetime import timedelta
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from filelock import FileLock, Timeout
 from torch.multiprocessing import ProcessContext, ProcessExitedException, start_processes
 
+from dfer import logs
 from dfer.gpus import VISIBLE, visible_gpus
 from dfer.processes import die_with_parent, portable
 from dfer.training.job import Job, read_job
@@ -122,7 +126,9 @@ def _follow(
                     kind, payload = connection.recv()
                 except EOFError:
                     break
-                if kind == "row" and on_epoch is not None:
+                if kind == "log":
+                    logs.emit(payload)
+                elif kind == "row" and on_epoch is not None:
                     on_epoch(payload)
                 elif kind == "result":
                     results.append(payload)
@@ -153,18 +159,24 @@ def _work(rank: int, job: Path, store: Path, channels: Sequence[Connection]) -> 
     size = len(channels)
     # All are on this machine: nothing of it has to be seen from outside.
     os.environ.update(GLOO_SOCKET_IFNAME=_LOOPBACK, NCCL_SOCKET_IFNAME=_LOOPBACK)
-    channel = channels[rank]
+    sending = threading.Lock()
+
+    def send(kind: str, payload: Any) -> None:
+        with sending:
+            channels[rank].send((kind, payload))
+
+    if rank == 0:
+        logs.forward(lambda record: send("log", record))
+    else:
+        logging.disable(logging.WARNING)  # all say the same
     try:
-        result = run_job(
-            job,
-            Place(World(rank, size), rank, size),
-            store=dist.FileStore(str(store), size),
-            on_epoch=lambda row: channel.send(("row", row)),
-        )
+        place = Place(World(rank, size), rank, size)
+        meeting = dist.FileStore(str(store), size)
+        result = run_job(job, place, store=meeting, on_epoch=lambda row: send("row", row))
         if rank == 0:
-            channel.send(("result", result))
+            send("result", result)
     except Exception as error:
-        channel.send(("error", (time.monotonic(), portable(error), traceback.format_exc())))
+        send("error", (time.monotonic(), portable(error), traceback.format_exc()))
         sys.exit(1)
 
 
@@ -182,7 +194,8 @@ def run_job(
     arguments = job.arguments()
     # Of what belongs to one training on this machine, each of its processes takes its part.
     threads = max(1, (arguments.pop("threads") or torch.get_num_threads()) // place.local_size)
-    side_by_side = arguments.pop("side_by_side") * place.local_size
+    trainings = arguments.pop("side_by_side")
+    on_its_gpu = arguments.pop("on_its_gpu") or trainings
     backend = "nccl" if device == "cuda" else "gloo"
     with _alone(path) if world.rank == 0 else nullcontext():
         dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=PATIENCE)
@@ -190,7 +203,8 @@ def run_job(
             result = train(
                 **arguments,
                 threads=threads,
-                side_by_side=side_by_side,
+                side_by_side=trainings * place.local_size,
+                on_its_gpu=on_its_gpu,
                 world=world,
                 on_epoch=on_epoch if world.rank == 0 else None,
             )

@@ -44,7 +44,7 @@ class Job:
 
     path: Path
     what: Mapping[str, Any]
-    how: Mapping[str, int]
+    how: Mapping[str, int | None]
 
     @property
     def folder(self) -> Path:
@@ -87,7 +87,7 @@ def write_job(
     root: Path,
     card: Mapping[str, Any],
     extra: Mapping[str, Any] | None,
-    how: Mapping[str, int],
+    how: Mapping[str, int | None],
 ) -> Job:
     """Write a job into a training's folder. The same one that is there already keeps its result."""
     path = folder.resolve() / FOLDER

@@ -79,7 +79,7 @@ def train(
     threads: int = 0,
     groups: GroupSettings = GroupSettings(),  # noqa: B008 - frozen
     side_by_side: int = 1,
-    on_its_gpu: int = 1,
+    on_its_gpu: int | None = None,
     world: World | None = None,
     extra: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
@@ -119,11 +119,12 @@ def train(
         card: goes into the model's card beside the keys that every card has, for example how the faces were aligned.
         threads: CPU threads; 0 leaves torch's number.
         side_by_side: how many trainings run on this machine at a time, and share its memory.
-        on_its_gpu: how many of them share a GPU.
+        on_its_gpu: how many of them share a GPU; None: all.
         world: for a process that was started for a part of a training; every one of them makes the same call.
         extra: plain values kept in the checkpoint for the caller, see `read_extra`.
         on_epoch: called with each row before that epoch's checkpoint is written: after a crash in between a row comes a
-            second time, but none is ever missing.
+            second time, but none is ever missing. With several processes all rows come again whenever a training goes
+            on: they may have been trained elsewhere.
 
     Raises:
         ValueError: no labels, votes or faces, too few clips, a device or precision that is not there, or a cache that
@@ -181,6 +182,9 @@ def train(
                 f"the processes of a training do not find the same clips and checkpoint in {folder}, of which this one "
                 f"has {len(run.history)} epochs: is it one folder, that all machines share?"
             )
+        if world.size > 1 and world.rank == 0 and on_epoch is not None:
+            for row in run.history:
+                on_epoch(row)
         for epoch in range(len(run.history) + 1, settings.epochs + 1):
             row = run.train_epoch(epoch)
             if world.rank == 0 and on_epoch is not None:

@@ -70,12 +70,12 @@ class Run:
         *,
         world: World = ALONE,
         side_by_side: int = 1,
-        on_its_gpu: int = 1,
+        on_its_gpu: int | None = None,
     ) -> None:
         """Initial weights, drawn from the seed or pretrained; uses torch's global generator.
 
-        `side_by_side` trainings share the RAM that a cache may take, `on_its_gpu` of them the GPU's memory. Raises
-        ValueError if a cache that was asked for by name does not fit.
+        `side_by_side` processes that train share the RAM that a cache may take, `on_its_gpu` of them (None: all) the
+        GPU's memory. Raises ValueError if a cache that was asked for by name does not fit.
         """
         self._plan, self._parts, self._device, self._world = plan, parts, device, world
         # On the CPU until after mixing: checking them there does not wait for a GPU.
@@ -101,7 +101,7 @@ class Run:
         }
         steps = plan.train.epochs * len(self._batches)
         self._step = Step(self.model, plan.arm, plan.mixing, plan.train, steps=steps, world=world)
-        self._choose_cache(side_by_side * world.size, on_its_gpu)
+        self._choose_cache(side_by_side, on_its_gpu)
         self.history: list[Row] = []
         self.best_weights: dict[str, Tensor] = {}
         self.best_on_test_fold: dict[str, Tensor] = {}
@@ -146,7 +146,7 @@ class Run:
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
-    def _choose_cache(self, side_by_side: int, on_its_gpu: int) -> None:
+    def _choose_cache(self, side_by_side: int, on_its_gpu: int | None) -> None:
         self._cache: FrameCache | None = None
         self._cache_choice = CacheChoice("none", 0, "asked for")
         asked = self._plan.train.cache
