@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import torch
 from torch import Tensor, nn
 
 
 class Smooth(nn.Module):
-    """float[B, T, 3, S, S] -> logits float[B, K]: two convolutions with BatchNorm and tanh, means over space and time."""
+    """float[B, T, 3, S, S] -> logits float[B, K]: two convolutions with BatchNorm and tanh, and means."""
 
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
         super().__init__()
@@ -42,4 +45,13 @@ class Cramped(Smooth):
     def forward(self, clips: Tensor) -> Tensor:
         if self.training and len(clips) > 2:
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {len(clips)} GiB")
+        return super().forward(clips)
+
+
+class Mortal(Smooth):
+    """The same in a process that is killed in its first step, unless it is the one of rank 0."""
+
+    def forward(self, clips: Tensor) -> Tensor:
+        if self.training and torch.distributed.get_rank() > 0:
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(clips)
