@@ -176,11 +176,37 @@ class TrainSettings(Section):
         "auto", description="'auto': bfloat16 on a GPU that computes in it, with TF32 beside it; otherwise float32"
     )
     channels_last: bool = Field(True, description="the memory layout that convolutions are fastest in")
+    processes: Count = Field(
+        1, description="processes that do one training together, each on a GPU of its own with a share of every batch"
+    )
+    micro_batches: Count = Field(
+        1, description="parts that a batch is computed in, for little memory; doubled whenever a GPU's runs out"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of one training; 0 shares the cores between trainings")
     loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
     cache: Literal["auto", "none", "host", "device"] = Field(
         "auto", description="where decoded frames are kept: RAM (host), the GPU's memory (device); 'auto': what fits"
     )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> TrainSettings:
+        if self.processes > 1 and self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be divided between {self.processes} processes: set "
+                "batch_size to a multiple of processes"
+            )
+        share = self.batch_size // self.processes
+        if share < 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} leaves {self.processes} processes {share} clip each, and a clip is "
+                "never mixed with itself: two or more are needed"
+            )
+        if self.micro_batches > share // 2:
+            raise ValueError(
+                f"micro_batches {self.micro_batches} would be of fewer than two clips, which BatchNorm needs: a share "
+                f"of a batch has {share}, so at most {share // 2}"
+            )
+        return self
 
 
 class GroupSettings(Section):
