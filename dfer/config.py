@@ -338,6 +338,8 @@ def _unusable_url(url: str, tracking_uri: str) -> str:
             f"MLflow cannot keep its artefacts at {url}: give the address of an MLflow server as mlflow.tracking_uri, "
             f"or a work directory of {', '.join(ARTIFACT_SCHEMES)}"
         )
+    if url.startswith("s3://") and importlib.util.find_spec("boto3") is None:
+        return f"MLflow puts its artefacts at {url} with boto3, which is missing: pip install dfer[s3]"
     return unreachable(url)
 
 

@@ -40,7 +40,10 @@ def recipe(
 ) -> Recipe:
     """What determines a clip table: all that the data set's lists and files say."""
     settings = pipeline.datasets[dataset]
-    rows, said = clips.to_json(orient="records"), json.dumps(report.to_dict(), sort_keys=True)
+    found = report.to_dict()
+    if pipeline.work_url:
+        del found["root"]  # machines that share a work directory have the data set at places of their own
+    rows, said = clips.to_json(orient="records"), json.dumps(found, sort_keys=True)
     key = {
         "dataset": dataset,
         "layout": settings.layout,
