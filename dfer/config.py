@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,7 @@ from dfer.catalogue import network
 from dfer.experiments import Experiment
 from dfer.remote import is_url, scratch, unreachable
 from dfer.settings import (
+    NO_PASSWORD,
     ConfigFile,
     DatasetSettings,
     DemoDataSettings,
@@ -28,8 +30,11 @@ from dfer.settings import (
     RunSettings,
     StageSettings,
 )
+from dfer.stages import STAGES, Stage
+from dfer.store import Again
 
 DEFAULT_CONFIG = Path("pipeline_config.yaml")
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str, ...]
@@ -40,6 +45,8 @@ _FILE_SUFFIXES = (".onnx", ".pt", ".pth")
 COMMAND_LINE = 0  # the "line" of a value that came by --set
 # What may differ between the experiments and networks of one pipeline: faces are aligned once for all of them.
 _OF_TRAININGS = ("sampling", "mixing", "model", "groups", "train")
+# What a task runner needs beside the rest, which the extra of its name installs.
+_PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,7 @@ class Pipeline:
     published: tuple[Path, ...]
     settings: StageSettings
     selected: tuple[str, ...] = ()  # the experiments that were asked for by name, if not all
+    again: Again | None = None  # the stage that is to be run again though its outputs are there
     work_url: str | None = None  # of the work directory, where it is in an object store
 
     @property
@@ -111,6 +119,28 @@ class Pipeline:
         used = {name for experiment in kept for name in experiment.datasets}
         datasets = {name: dataset for name, dataset in self.datasets.items() if name in used}
         return replace(self, experiments=kept, datasets=datasets, selected=tuple(e.name for e in kept))
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that this pipeline has, in the order in which they run."""
+        absent: set[Stage] = set()
+        if not any(dataset.generated for dataset in self.datasets.values()):
+            absent.add("demo-data")
+        if not any(experiment.trains for experiment in self.experiments):
+            absent |= {"align", "index", "train", "evaluate"}
+        return tuple(stage for stage in STAGES if stage not in absent)
+
+    def starting_from(self, stage: str, since: float) -> Pipeline:
+        """The pipeline with a stage that is run again, and so what depends on it.
+
+        Args:
+            stage: one of `stages`; ConfigError for anything else.
+            since: when that was asked for, seconds since 1970: what was made later has been made again already.
+        """
+        if stage not in self.stages:
+            message = f"{self.name} has no such stage{_suggest(stage, self.stages)}; it has {', '.join(self.stages)}"
+            raise ConfigError(Path("--from"), [Problem(None, stage, message)])
+        return replace(self, again=Again(stage, since))
 
     def as_dict(self) -> Tree:
         """Plain data, for writing down what ran."""
@@ -297,7 +327,7 @@ def load_pipeline(
 
 
 def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> list[Problem]:
-    """What a pipeline reads and is not there: data sets, weight files, detector files."""
+    """What a pipeline reads or needs and is not there: data sets, weight files, detector files, packages."""
     _, lines, _ = _read_tree(path)
     lines.update({_parse_override(override)[0]: COMMAND_LINE for override in overrides})
 
@@ -328,6 +358,10 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
         line = line_of("pipelines", pipeline.name, "settings", section, key)
         problems += [Problem(line, f"{section}.{key}", message) for message in dict.fromkeys(messages) if message]
     problems += _unknown_published(pipeline, line_of)
+    runner = pipeline.run.task_runner
+    if runner in _PACKAGES and importlib.util.find_spec(_PACKAGES[runner]) is None:
+        message = f"{runner!r} needs packages that are not installed: pip install 'dfer[{runner}]'"
+        problems.append(Problem(line_of("run", "task_runner"), "run.task_runner", message))
     return problems
 
 
@@ -637,6 +671,11 @@ def _mapping(value: Any) -> Tree:
     return value if isinstance(value, dict) else {}
 
 
+def local_work_dir(file: ConfigFile, path: Path) -> Path:
+    """The work directory of a configuration file that lies at `path`; for a URL, the scratch folder for it."""
+    return scratch(file.work_dir) if is_url(file.work_dir) else path.resolve().parent / file.work_dir
+
+
 def _resolve(
     name: str,
     pipeline: PipelineSettings,
@@ -647,8 +686,7 @@ def _resolve(
 ) -> Pipeline:
     # relative paths belong to the configuration file, wherever the command is typed
     home = path.resolve().parent
-    work_url = file.work_dir if is_url(file.work_dir) else None
-    work_dir = scratch(work_url) if work_url else home / file.work_dir
+    work_dir = local_work_dir(file, path)
     experiments = []
     for entry, given in _experiments(pipeline).items():
         of_model = {
@@ -680,7 +718,7 @@ def _resolve(
         name=name,
         description=pipeline.description,
         work_dir=work_dir,
-        tracking_uri=file.mlflow.tracking_uri or f"sqlite:///{work_dir}/mlflow/mlflow.db",
+        tracking_uri=file.mlflow.tracking_uri or _tracking_server() or f"sqlite:///{work_dir}/mlflow/mlflow.db",
         run=file.run,
         demo_data=file.demo_data,
         dataset=pipeline.dataset,
@@ -689,8 +727,16 @@ def _resolve(
         experiments=tuple(experiments),
         published=tuple(home / extra for extra in file.published),
         settings=settings,
-        work_url=work_url,
+        work_url=file.work_dir if is_url(file.work_dir) else None,
     )
+
+
+def _tracking_server() -> str:
+    """The server that the environment names; empty for none."""
+    server = os.environ.get(TRACKING_URI, "")
+    if urlsplit(server).password:
+        raise ConfigError(Path("environment"), [Problem(None, TRACKING_URI, f"holds a password; {NO_PASSWORD}")])
+    return server
 
 
 def _experiments(pipeline: PipelineSettings) -> dict[str, ExperimentSettings]:

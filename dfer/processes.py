@@ -1,7 +1,8 @@
 """Heavy work in processes of its own, which do not outlive the one that started them.
 
 A process starts clean (its own threads, its own CUDA context), reports progress while it works, and dies with the one
-that started it, however that one ends: nothing goes on writing into a folder that a new run has taken over.
+that started it, however that one ends: nothing goes on writing into a folder that a new run has taken over. What it
+logs is logged by the thread that waits for it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,44 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+from dfer import logs
+
+_ending = threading.Event()
+
 
 class ProcessDiedError(RuntimeError):
     """A process ended without a word, or its error could not travel."""
+
+
+class EndingError(BaseException):
+    """This process is ending: what it was about to do is not begun, and what it did has not failed."""
+
+
+def end_all() -> None:
+    """End the processes that were started here, whatever they are doing, and begin nothing from here on.
+
+    For a process that was told to end: threads that wait for others or for their turn end with an EndingError.
+    """
+    _ending.set()
+    for child in multiprocessing.active_children():
+        child.kill()
+
+
+def ending() -> bool:
+    """Whether `end_all` was called."""
+    return _ending.is_set()
+
+
+def go_on() -> None:
+    """To be called before something is begun. Raises EndingError if this process is ending."""
+    if ending():
+        raise EndingError
+
+
+def sleep(seconds: float) -> None:
+    """`time.sleep`, broken off with an EndingError if this process is ending."""
+    _ending.wait(seconds)
+    go_on()
 
 
 class Worker:
@@ -30,6 +66,7 @@ class Worker:
 
     def __init__(self, threads: int = 1) -> None:
         """Start the process; `threads` is how many the numerical libraries may use in it."""
+        go_on()
         context = multiprocessing.get_context("spawn")
         self._connection, there = context.Pipe()
         self._calling = False
@@ -54,8 +91,10 @@ class Worker:
             self._connection.send((function, arguments))
             while True:
                 kind, payload = self._connection.recv()
-                self._calling = kind == "message"
-                if kind == "message":
+                self._calling = kind in ("message", "log")
+                if kind == "log":
+                    logs.emit(payload)
+                elif kind == "message":
                     if on_message is not None:
                         on_message(payload)
                 elif kind == "result":
@@ -66,6 +105,9 @@ class Worker:
                     raise error
         except (EOFError, ConnectionError):
             self._process.join()
+            if self._process.exitcode == -signal.SIGTERM:
+                _ending.wait(1)  # a signal to the whole group of processes reaches this one as well
+            go_on()
             raise ProcessDiedError(_last_words(function, self._process.exitcode)) from None
 
     @property
@@ -150,19 +192,26 @@ def _last_words(function: str, exit_code: int | None) -> str:
 def _serve(connection: Connection, threads: int) -> None:
     die_with_parent()
     limit_threads(threads)  # before a function's module loads the libraries
+    sending = threading.Lock()
+
+    def send(kind: str, payload: Any) -> None:
+        with sending:
+            connection.send((kind, payload))
+
+    logs.forward(lambda record: send("log", record))
     while True:
         try:
             function, arguments = connection.recv()
         except EOFError:
             return  # nothing more to do
-        connection.send(_answer(connection, function, arguments))
+        send(*_answer(send, function, arguments))
 
 
-def _answer(connection: Connection, function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+def _answer(send: Callable[[str, Any], None], function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
     try:
         module, name = function.split(":")
         target = getattr(importlib.import_module(module), name)
-        return "result", target(**arguments, send=lambda message: connection.send(("message", message)))
+        return "result", target(**arguments, send=lambda message: send("message", message))
     except Exception as error:
         return "error", (_portable(error), traceback.format_exc())
 
@@ -193,10 +242,10 @@ def die_with_parent() -> None:
 
 def pool(workers: int) -> ProcessPoolExecutor:
     """A pool of fresh processes, one thread of numerical libraries each, that ends with this process even if killed."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     die_with_parent()
     limit_threads(1)
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec  # type: ignore[import-untyped]
+import fsspec
 from filelock import FileLock
 from fsspec import AbstractFileSystem
 

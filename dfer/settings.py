@@ -10,14 +10,18 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dfer.catalogue import LAYOUTS, NETWORKS
 
+NO_PASSWORD = "give it by the environment's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1024, le=65535)]
 
 
 def _one_of(known: Iterable[str]) -> AfterValidator:
@@ -242,7 +246,16 @@ class DatasetSettings(Section):
 
 
 class MLflowSettings(Section):
-    tracking_uri: str | None = Field(None, description="null: a database under the work directory")
+    tracking_uri: str | None = Field(
+        None, description="null: the server of MLFLOW_TRACKING_URI, else a database under the work directory"
+    )
+
+    @model_validator(mode="after")
+    def _holds_no_password(self) -> MLflowSettings:
+        # checked here and not at the value itself: what is wrong with a value is said with the value
+        if self.tracking_uri is not None and urlsplit(self.tracking_uri).password:
+            raise ValueError(f"tracking_uri holds a password; {NO_PASSWORD}")
+        return self
 
 
 class RunSettings(Section):
@@ -250,6 +263,27 @@ class RunSettings(Section):
 
     workers: int = Field(0, ge=0, description="single-threaded processes; 0: one a core")
     trainings: int = Field(0, ge=0, description="trainings at a time; 0: one a GPU, or one a core without")
+    task_runner: Literal["threads", "processes", "dask", "ray"] = Field(
+        "threads", description="what runs the align tasks; dask and ray need the extra of that name"
+    )
+    cluster: str | None = Field(
+        None, description="address of a Dask scheduler or Ray head; null: a cluster on this machine, of `workers`"
+    )
+
+    @model_validator(mode="after")
+    def _cluster_of_a_runner(self) -> RunSettings:
+        if self.cluster is not None and self.task_runner not in ("dask", "ray"):
+            raise ValueError(f"cluster is for task_runner: dask or ray, but it is {self.task_runner}")
+        return self
+
+
+class ServicesSettings(Section):
+    """What `dfer services up` starts; all of it listens on loopback."""
+
+    prefect_port: Port = 4200
+    mlflow_port: Port = 5000
+    postgres_port: Port = Field(5433, description="not 5432: a distribution's own server listens there")
+    workers: int = Field(1, ge=1, description="worker processes, each of which takes any number of runs")
 
 
 Names = Annotated[list[str], Field(min_length=1)]
@@ -298,6 +332,7 @@ class ConfigFile(StageSettings):
     )
     mlflow: MLflowSettings = MLflowSettings()
     run: RunSettings = RunSettings()
+    services: ServicesSettings = ServicesSettings()
     demo_data: DemoDataSettings = DemoDataSettings()
     datasets: dict[str, DatasetSettings]
     networks: dict[str, Overlay] = Field({}, description="what differs for one network, by its name")

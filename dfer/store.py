@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from dfer import processes
 from dfer.files import sha256, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -215,7 +216,9 @@ class Store:
                 state["pid"],
                 state["host"],
             )
-            lock.acquire()
+            with suppress(Timeout):
+                lock.acquire(cancel_check=processes.ending)
+            processes.go_on()
         try:
             yield
         finally:

@@ -13,6 +13,7 @@ from dfer.datasets import protocol
 from dfer.experiments import Evaluation
 from dfer.faces.index import FILE_NAME
 from dfer.store import Made, Output, Recipe
+from tasks.failures import note_stage
 from tasks.ingest import clips_of
 from tasks.stage import Slots, ensure, shown, store_of
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
@@ -31,7 +32,7 @@ def recipe(evaluation: Evaluation, model: Output, ingested: Output, index: Outpu
     return Recipe("evaluate", VERSION, key, (model, ingested, index))
 
 
-@task(name="evaluate", task_run_name="evaluate {evaluation.title}", cache_policy=NO_CACHE)
+@task(name="evaluate", task_run_name="evaluate {evaluation.title}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def evaluate_model(
     pipeline: Pipeline,
     evaluation: Evaluation,

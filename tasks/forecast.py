@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -204,19 +205,21 @@ class _Measured:
     """What the manifests of earlier runs say about how long things took."""
 
     def __init__(self, store: Store | RemoteStore) -> None:
-        self._manifests: dict[str, list[dict[str, Any]]] = {stage: list(store.manifests(stage)) for stage in STAGES}
+        self._manifests = {stage: list(store.manifests(stage)) for stage in STAGES if stage != "align"}
+        # there can be many shards: of their manifests only what is asked for is kept
+        rates: dict[str, list[float]] = defaultdict(list)
+        for manifest in store.manifests("align"):
+            if clips := manifest["counts"]["given"]:
+                rates[_settings_of_shard(manifest["key"])].append(manifest["seconds"] / clips)
+        self._per_aligned_clip = {settings: statistics.median(found) for settings, found in rates.items()}
 
     def demo_data(self, clips: int) -> float | None:
         return self._median(self._manifests["demo-data"], clips, lambda manifest: manifest["key"]["clips"])
 
     def alignment(self, recipe: Recipe, clips: int) -> float | None:
         """By what was measured with the same settings."""
-
-        def settings(key: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: value for name, value in key.items() if name != "clips"}
-
-        same = [m for m in self._manifests["align"] if settings(m["key"]) == settings(recipe.key)]
-        return self._median(same, clips, lambda manifest: manifest["counts"]["given"])
+        rate = self._per_aligned_clip.get(_settings_of_shard(recipe.key))
+        return None if rate is None else clips * rate
 
     def evaluation(self, training: Training) -> float | None:
         """By what was measured for the same network, size and number of frames, whatever the number of clips."""
@@ -238,3 +241,7 @@ class _Measured:
     def _median(manifests: list[dict[str, Any]], work: float, units: Any) -> float | None:
         rates = [manifest["seconds"] / units(manifest) for manifest in manifests if units(manifest)]
         return work * statistics.median(rates) if rates else None
+
+
+def _settings_of_shard(key: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in key.items() if name != "clips"}, sort_keys=True)

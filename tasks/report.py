@@ -24,6 +24,7 @@ from dfer.faces.index import FILE_NAME, read_index
 from dfer.settings import StageSettings
 from dfer.store import Made, Recipe
 from tasks.evaluate import log_evaluation
+from tasks.failures import note_stage
 from tasks.ingest import clips_of
 from tasks.stage import ensure, shown, store_of
 from tasks.tracking import PipelineTracking, TrackedRun, versions
@@ -36,7 +37,7 @@ VERSION = 3
 Runs = Mapping[Training, TrackedRun]
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@task(name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
 def write_report(
     pipeline: Pipeline,
     ingested: dict[str, Made],

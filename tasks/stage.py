@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
+from prefect.exceptions import TerminationSignal
+from prefect.runtime import task_run
 from prefect.states import Completed
 
+from dfer import logs, processes
 from dfer.config import Pipeline
 from dfer.processes import Workers
 from dfer.remote_store import RemoteStore
 from dfer.store import Made, Output, Recipe, Store
 
+logger = logging.getLogger(__name__)
+
 
 def store_of(pipeline: Pipeline) -> Store | RemoteStore:
-    return RemoteStore(f"{pipeline.work_url}/stages") if pipeline.work_url else Store(pipeline.work_dir / "stages")
+    """The pipeline's outputs, seen as it was asked for: those of a stage that is to be run again are not there."""
+    if pipeline.work_url:
+        return RemoteStore(f"{pipeline.work_url}/stages", pipeline.again)
+    return Store(pipeline.work_dir / "stages", pipeline.again)
 
 
 def ensure(
@@ -37,8 +46,27 @@ def ensure(
     found = store.find(recipe)
     if isinstance(found, Output):
         return Made(found, "", 0.0)
-    with place():
-        return store.ensure(recipe, work, resumable=resumable)
+    with logs.about(stage=recipe.stage, output=recipe.hash, task=task_run.name), place():
+        processes.go_on()
+        try:
+            made = store.ensure(recipe, work, resumable=resumable)
+        except Exception:
+            logger.exception("%s %s failed", recipe.stage, recipe.hash[:8])
+            raise
+        if made.executed:
+            facts = {"why": made.why, "seconds": round(made.seconds, 3), "counts": made.output.counts}
+            logger.info("%s %s: made in %.1f s", recipe.stage, recipe.hash[:8], made.seconds, extra=facts)
+        return made
+
+
+@contextmanager
+def ended_at_once() -> Iterator[None]:
+    """SIGTERM (a cancelled run, a worker that is stopped) ends the run's processes before anything else is wound up."""
+    try:
+        yield
+    except TerminationSignal:
+        processes.end_all()
+        raise
 
 
 def shown(made: Made) -> Made:
@@ -47,6 +75,14 @@ def shown(made: Made) -> Made:
         return made
     was_there = f"{made.output.stage} {made.output.hash[:8]} was there"
     return cast(Made, Completed(name="Cached", message=was_there, data=made))
+
+
+def all_shown(made: list[Made]) -> list[Made]:
+    """The same of a task that makes several outputs: `Cached` if all of them were there."""
+    if any(one.executed for one in made):
+        return made
+    was_there = f"{made[0].output.stage} {made[0].output.hash[:8]}" + (f" and {len(made) - 1} more" if made[1:] else "")
+    return cast(list[Made], Completed(name="Cached", message=f"{was_there} was there", data=made))
 
 
 def trainings_at_a_time(pipeline: Pipeline) -> int:

@@ -180,7 +180,7 @@ class PipelineTracking:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the parent run, if one was opened, with the status that fits."""
-        self._close("FINISHED" if kind is None else "FAILED")
+        self._close("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _close(self, status: str) -> None:
         _open.discard(self)
@@ -302,8 +302,16 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": git_revision(),
-        **{package: importlib.metadata.version(package) for package in PACKAGES},
+        **{package: _version(package) for package in PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # onnxruntime for CUDA is a package of another name
+        return importlib.metadata.version(f"{package}-gpu")
 
 
 def _identity(pipeline: Pipeline) -> str:

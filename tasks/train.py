@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from dfer.files import sha256
 from dfer.processes import run_isolated
 from dfer.store import Made, Output, Recipe
 from tasks import progress
+from tasks.failures import note_stage
 from tasks.ingest import clips_of
+from tasks.limit import training_slot
+from tasks.retries import WHERE_IT_CAN_PASS
 from tasks.stage import Slots, ensure, shown, store_of, trainings_at_a_time
 from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
 
@@ -46,7 +50,13 @@ def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
     return Recipe("train", VERSION, key, (ingested, index))
 
 
-@task(name="train", task_run_name="train {training.title}", cache_policy=NO_CACHE)
+@task(
+    name="train",
+    task_run_name="train {training.title}",
+    cache_policy=NO_CACHE,
+    on_failure=[note_stage],
+    **WHERE_IT_CAN_PASS,
+)
 def train_arm(
     pipeline: Pipeline,
     training: Training,
@@ -81,8 +91,13 @@ def train_arm(
             )
             return counts
 
+    @contextmanager
+    def place() -> Iterator[None]:
+        with slots.training(), training_slot():
+            yield
+
     made = recipe(training, ingested.output, index.output)
-    return shown(ensure(pipeline, made, work, resumable=True, place=slots.training))
+    return shown(ensure(pipeline, made, work, resumable=True, place=place))
 
 
 def training_clips(training: Training, ingested: Made) -> pd.DataFrame:

@@ -182,7 +182,7 @@ class ClipSource:
         there, wanted = shard.clip_ids[place], self.clips["clip_id"].iloc[row]
         if there != wanted:
             raise ShardError(
-                f"{shard.path}: the align index says that row {place} is {wanted}, found {there}; the index is "
+                f"{shard.path}: the align index says that row {place} is clip {wanted}, found {there}; the index is "
                 "of other shards: align again"
             )
         return shard.frames(place, positions, out)
