@@ -372,6 +372,8 @@ def _unusable_url(url: str, tracking_uri: str) -> str:
             f"MLflow cannot keep its artefacts at {url}: give the address of an MLflow server as mlflow.tracking_uri, "
             f"or a work directory of {', '.join(ARTIFACT_SCHEMES)}"
         )
+    if url.startswith("s3://") and importlib.util.find_spec("boto3") is None:
+        return f"MLflow puts its artefacts at {url} with boto3, which is missing: pip install dfer[s3]"
     return unreachable(url)
 
 
@@ -669,6 +671,11 @@ def _mapping(value: Any) -> Tree:
     return value if isinstance(value, dict) else {}
 
 
+def local_work_dir(file: ConfigFile, path: Path) -> Path:
+    """The work directory of a configuration file that lies at `path`; for a URL, the scratch folder for it."""
+    return scratch(file.work_dir) if is_url(file.work_dir) else path.resolve().parent / file.work_dir
+
+
 def _resolve(
     name: str,
     pipeline: PipelineSettings,
@@ -679,8 +686,7 @@ def _resolve(
 ) -> Pipeline:
     # relative paths belong to the configuration file, wherever the command is typed
     home = path.resolve().parent
-    work_url = file.work_dir if is_url(file.work_dir) else None
-    work_dir = scratch(work_url) if work_url else home / file.work_dir
+    work_dir = local_work_dir(file, path)
     experiments = []
     for entry, given in _experiments(pipeline).items():
         of_model = {
@@ -721,7 +727,7 @@ def _resolve(
         experiments=tuple(experiments),
         published=tuple(home / extra for extra in file.published),
         settings=settings,
-        work_url=work_url,
+        work_url=file.work_dir if is_url(file.work_dir) else None,
     )
 
 

@@ -43,7 +43,10 @@ def recipe(
 ) -> Recipe:
     """What determines a clip table: all that the data set's lists and files say."""
     settings = pipeline.datasets[dataset]
-    said = json.dumps(report.to_dict(), sort_keys=True)
+    found = report.to_dict()
+    if pipeline.work_url:
+        del found["root"]  # machines that share a work directory have the data set at places of their own
+    said = json.dumps(found, sort_keys=True)
     key = {
         "dataset": dataset,
         "layout": settings.layout,
