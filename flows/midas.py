@@ -34,6 +34,7 @@ from tasks.tracking import PipelineTracking
 from tasks.train import train_arm
 
 Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,10 @@ def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
         refuse_missing_files(plan, name, clips[name])
     detector = fetch_detector.submit(plan).result() if seen else ""
     shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in seen}
-    indexes = all_of({name: index_shards.submit(plan, name, shards[name]) for name in seen})
+    indexing = {name: index_shards.submit(plan, name, shards[name]) for name in seen}
+    for name, parts in shards.items():
+        all_of({f"align {name} {part}": future for part, future in enumerate(parts)})  # its own error, not the index's
+    indexes = all_of(indexing)
 
     slots.aligners.close()  # the trainings can use their memory
 
@@ -153,7 +157,7 @@ def align_data_set(
     return [align_shards.submit(plan, name, part, rows, ingested, detector, slots) for part, rows in enumerate(parts)]
 
 
-def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
+def all_of(futures: Mapping[Key, PrefectFuture[Result]]) -> dict[Key, Result]:
     """The results of all futures; all are waited for before an error of one is raised, so that each gets its say."""
     for future in futures.values():
         future.wait()
