@@ -343,7 +343,7 @@ def _gpus() -> tuple[str, int]:
     """The version of NVIDIA's driver and the number of GPUs it sees; empty and 0 without a driver."""
     if importlib.util.find_spec("pynvml") is None:
         return "", 0
-    import pynvml  # type: ignore[import-untyped]
+    import pynvml
 
     try:
         pynvml.nvmlInit()

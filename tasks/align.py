@@ -1,40 +1,62 @@
-"""Stages `align` (one a shard of clips) and `index` (all shards of a data set together)."""
+"""Stages `align` (shards of clips) and `index` (all shards of a data set together)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from dfer.catalogue import load
 from dfer.config import Pipeline
+from dfer.datasets import table
 from dfer.faces import index
 from dfer.faces.model_files import detector_file
 from dfer.files import sha256
 from dfer.store import Made, Output, Recipe
 from tasks import progress
+from tasks.failures import note_stage
 from tasks.ingest import root_of
-from tasks.stage import Slots, ensure, shown, store_of
+from tasks.retries import WHERE_IT_CAN_PASS
+from tasks.stage import Slots, all_shown, ensure, shown, store_of
 
 VERSION = 3
+
+# What aligns the clips of a shard: `package.module:function`, called as `dfer.faces.videos.align_in_process` is.
+ALIGNER = "dfer.faces.videos:align_in_process"
+
+# Task runs of a data set at most: every one is rows in Prefect's database and requests to its server, and a line in
+# its page, which nobody reads beyond some hundreds.
+MOST_TASKS = 256
+
+# What of a clip's row determines its aligned faces.
+SOURCE_COLUMNS = ("clip_id", "source", "source_size", "source_mtime_ns")
 
 
 class TooManyFailedError(RuntimeError):
     """More clips than allowed ended up without a usable face."""
 
 
-# A download can fail and succeed a minute later; a wrong checksum is found out at once all the same.
-@task(name="fetch-detector", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30])
+@task(name="fetch-detector", cache_policy=NO_CACHE, on_failure=[note_stage], **WHERE_IT_CAN_PASS)
 def fetch_detector(pipeline: Pipeline) -> str:
     """Make sure that the detector's file is here; its SHA-256."""
     return sha256(detector_file(pipeline.settings.detection.model))
 
 
+def parts_of(clips: int, clips_per_shard: int) -> list[range]:
+    """The rows of a clip table in runs of whole shards, one align task each: a shard a task while they are few."""
+    shards = -(-clips // clips_per_shard)
+    rows = max(1, -(-shards // MOST_TASKS)) * clips_per_shard
+    return [range(first, min(first + rows, clips)) for first in range(0, clips, rows)]
+
+
 def split_into_shards(clips: pd.DataFrame, clips_per_shard: int) -> list[pd.DataFrame]:
-    """The clip table in runs of rows: one align task each."""
+    """The clip table in runs of rows, the clips of a shard each."""
     return [clips.iloc[start : start + clips_per_shard] for start in range(0, len(clips), clips_per_shard)]
 
 
@@ -49,7 +71,7 @@ def align_recipe(pipeline: Pipeline, clips: pd.DataFrame, detector: str) -> Reci
         "shards": settings.shards.model_dump(
             mode="json", include={"format", "segments", "frames_per_segment", "jpeg_quality"}
         ),
-        "clips": clips[["clip_id", "source", "source_size", "source_mtime_ns"]].values.tolist(),
+        "clips": [list(row) for row in zip(*(clips[name].tolist() for name in SOURCE_COLUMNS), strict=True)],
     }
     return Recipe("align", VERSION, key)
 
@@ -59,33 +81,60 @@ def index_recipe(dataset: str, shards: Sequence[Output]) -> Recipe:
     return Recipe("index", VERSION, {"dataset": dataset}, tuple(shards))
 
 
-@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE)
-def align_shard(
-    pipeline: Pipeline, dataset: str, part: int, clips: pd.DataFrame, ingested: Made, detector: str, slots: Slots
-) -> Made:
-    """Detect, follow and align the faces of some clips, in a process that does one shard after another."""
-    root = root_of(ingested)
+@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
+def align_shards(
+    pipeline: Pipeline, dataset: str, part: int, rows: range, ingested: Made, detector: str, slots: Slots | None
+) -> list[Made]:
+    """Detect, follow and align the faces of some clips, one shard after another.
 
-    def work(folder: Path) -> dict[str, int]:
-        with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
-            with slots.aligners.one() as process:
-                counts: dict[str, int] = process.call(
-                    "dfer.faces.videos:align_in_process",
-                    on_message=lambda _: advance(),
-                    clips=[(name, root / at) for name, at in zip(clips["clip_id"], clips["source"], strict=True)],
-                    folder=folder,
-                    settings=pipeline.settings,
-                )
-            return counts
+    Args:
+        pipeline: whose settings count.
+        dataset: its name, for the task's.
+        part: the number of the task among those of the data set.
+        rows: of the clip table, whole shards of it.
+        ingested: the clip table.
+        detector: SHA-256 of the detector's file.
+        slots: where processes that align are kept; None aligns in this very process.
+    """
+    clips = table.read_rows(ingested.output.file("clips.parquet"), rows, SOURCE_COLUMNS)
 
-    made = ensure(pipeline, align_recipe(pipeline, clips, detector), work, place=slots.aligning)
-    if not made.executed:
-        progress.was_there(f"align {dataset}", len(clips))
-    return shown(made)
+    def shard(clips: pd.DataFrame) -> Made:
+        def work(folder: Path) -> dict[str, int]:
+            root = root_of(pipeline, dataset)
+            arguments = {
+                "clips": [(name, root / at) for name, at in zip(clips["clip_id"], clips["source"], strict=True)],
+                "folder": folder,
+                "settings": pipeline.settings,
+            }
+            with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
+                return _align(slots, arguments, lambda _: advance())
+
+        made = ensure(
+            pipeline,
+            align_recipe(pipeline, clips, detector),
+            work,
+            place=slots.aligning if slots else nullcontext,
+        )
+        if not made.executed:
+            progress.was_there(f"align {dataset}", len(clips))
+        return made
+
+    return all_shown([shard(part) for part in split_into_shards(clips, pipeline.settings.shards.clips_per_shard)])
 
 
-@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
-def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[Made]) -> Made:
+def _align(slots: Slots | None, arguments: dict[str, Any], on_clip: Callable[[Any], None]) -> dict[str, int]:
+    """The shard's counts, from a kept process or from this one."""
+    counts: dict[str, int]
+    if slots is None:
+        counts = load(ALIGNER)(send=on_clip, **arguments)
+        return counts
+    with slots.aligners.one() as process:
+        counts = process.call(ALIGNER, on_message=on_clip, **arguments)
+    return counts
+
+
+@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
+def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> Made:
     """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
 
     Raises:
@@ -93,13 +142,14 @@ def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[
     """
     allowed = pipeline.settings.shards.max_failed_share
     stages = store_of(pipeline).root
+    shards = [made.output for part in parts for made in part]
 
     def work(folder: Path) -> dict[str, int]:
         from dfer import plots
 
-        merged = index.merge_indices(
-            [index.read_index(made.output.path / index.FILE_NAME) for made in shards],
-            [made.output.path.relative_to(stages).as_posix() for made in shards],
+        merged = index.merge_files(
+            [shard.file(index.FILE_NAME) for shard in shards],
+            [shard.folder.removeprefix(f"{stages}/") for shard in shards],
         )
         index.write_index(folder / index.FILE_NAME, merged)
         plots.aligned_faces(merged, stages, folder / "aligned.jpg")
@@ -107,7 +157,7 @@ def index_shards(pipeline: Pipeline, dataset: str, ingested: Made, shards: list[
         kept = int((merged["status"] == "ok").sum())
         return {"given": len(merged), "ok": kept, **{f"failed.{reason}": int(n) for reason, n in reasons.items()}}
 
-    made = ensure(pipeline, index_recipe(dataset, [made.output for made in shards]), work)
+    made = ensure(pipeline, index_recipe(dataset, shards), work)
     counts = made.output.counts
     _show(dataset, counts)
     failed = counts["given"] - counts["ok"]

@@ -12,12 +12,16 @@ from dfer.config import Pipeline
 from dfer.store import MANIFEST, Output
 from tasks.registry import RegistryError, registered_runs
 from tasks.stage import store_of
-from tasks.tracking import TrackedRun
+from tasks.tracking import outbox_of
 from tasks.walk import STAGES, Step, walk
 
 
 class UnknownOriginError(RuntimeError):
     """It is not known what a model was made from that must stay with all it was made from."""
+
+
+class RemoteWorkError(RuntimeError):
+    """The work directory is not on this machine."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,14 @@ def plan(pipelines: Sequence[Pipeline]) -> Plan:
     Raises:
         RegistryError: MLflow cannot be asked which models are registered.
         UnknownOriginError: it cannot be read what a registered model was made from.
+        RemoteWorkError: the work directory is in an object store.
     """
     root = store_of(pipelines[0]).root
+    if not isinstance(root, Path):
+        raise RemoteWorkError(
+            f"{root}: only a work directory on this machine is cleaned: it cannot be seen what others are "
+            "making in an object store. Let its life-cycle rules expire what is old, or remove stages there by hand."
+        )
     outputs = cleaning.stored(root, STAGES)
     needed, unknown = _needed(pipelines)
     pinned = _pinned(pipelines, outputs)
@@ -88,25 +98,26 @@ def _needed(pipelines: Sequence[Pipeline]) -> tuple[set[Key], dict[str, str]]:
 def _pinned(pipelines: Sequence[Pipeline], outputs: Sequence[Stored]) -> dict[Key, str]:
     """The trainings that registered models came from, and those of which that cannot be known."""
     asked = {uri: registered_runs(uri) for uri in dict.fromkeys(pipeline.tracking_uri for pipeline in pipelines)}
-    silent: dict[str, str] = {}
+    outbox, silent = outbox_of(pipelines[0]), dict[str, str]()
     pinned: dict[Key, str] = {}
     for output in outputs:
         if output.stage != "train":
             continue
-        run = TrackedRun.noted(output.path)
+        run = outbox.noted(output.path)
         if run is None:
-            pinned[output.key] = "it is not noted which run in MLflow it was tracked in"
+            pinned[output.key] = "it is not known which run in MLflow it was tracked in"
             continue
-        if run.uri not in asked:
+        uri, run_id = run.created["uri"], run.delivered.run_id
+        if uri not in asked:
             # of an earlier configuration, maybe gone for good: what it tracked stays, the rest need not
             try:
-                asked[run.uri] = registered_runs(run.uri)
+                asked[uri] = registered_runs(uri)
             except RegistryError:
-                asked[run.uri] = {}
-                silent[run.uri] = f"MLflow at {run.uri}, which tracked it, cannot be asked whether it is registered"
+                asked[uri] = {}
+                silent[uri] = f"MLflow at {uri}, which tracked it, cannot be asked whether it is registered"
         for registered in asked.values():
-            if run.run_id in registered:
-                pinned[output.key] = f"registered model {registered[run.run_id]}"
-        if run.uri in silent:
-            pinned.setdefault(output.key, silent[run.uri])
+            if run_id in registered:
+                pinned[output.key] = f"registered model {registered[run_id]}"
+        if uri in silent:
+            pinned.setdefault(output.key, silent[uri])
     return pinned

@@ -11,7 +11,8 @@ from typing import Any
 
 from dfer.config import Pipeline
 from dfer.experiments import Training
-from dfer.store import MANIFEST, Output, Recipe, Store
+from dfer.remote_store import RemoteStore
+from dfer.store import Output, Recipe, Store
 from tasks.estimate import Trial, Trials
 from tasks.stage import store_of, threads_per_training, trainings_at_a_time
 from tasks.walk import Step, walk
@@ -106,11 +107,14 @@ def _tried(step: Step, trials: Trials) -> float | None:
 class _Measured:
     """What the manifests of earlier runs say about how long things took."""
 
-    def __init__(self, store: Store) -> None:
-        self._manifests: dict[str, list[dict[str, Any]]] = {
-            stage: [json.loads(path.read_text()) for path in sorted((store.root / stage).glob(f"*/{MANIFEST}"))]
-            for stage in STAGES
-        }
+    def __init__(self, store: Store | RemoteStore) -> None:
+        self._manifests = {stage: list(store.manifests(stage)) for stage in STAGES if stage != "align"}
+        # there can be many shards: of their manifests only what is asked for is kept
+        rates: dict[str, list[float]] = defaultdict(list)
+        for manifest in store.manifests("align"):
+            if clips := manifest["counts"]["given"]:
+                rates[_settings_of_shard(manifest["key"])].append(manifest["seconds"] / clips)
+        self._per_aligned_clip = {settings: statistics.median(found) for settings, found in rates.items()}
 
     def seconds(self, step: Step) -> float | None:
         """How long a step would take; None if nothing like it was ever done here."""
@@ -130,12 +134,8 @@ class _Measured:
 
     def alignment(self, recipe: Recipe, clips: int) -> float | None:
         """By what was measured with the same settings."""
-
-        def settings(key: Mapping[str, Any]) -> dict[str, Any]:
-            return {name: value for name, value in key.items() if name != "clips"}
-
-        same = [m for m in self._manifests["align"] if settings(m["key"]) == settings(recipe.key)]
-        return self._median(same, clips, lambda manifest: manifest["counts"]["given"])
+        rate = self._per_aligned_clip.get(_settings_of_shard(recipe.key))
+        return None if rate is None else clips * rate
 
     def evaluation(self, training: Training) -> float | None:
         """By what was measured for the same network, size and number of frames, whatever the number of clips."""
@@ -157,3 +157,7 @@ class _Measured:
     def _median(manifests: list[dict[str, Any]], work: float, units: Any) -> float | None:
         rates = [manifest["seconds"] / units(manifest) for manifest in manifests if units(manifest)]
         return work * statistics.median(rates) if rates else None
+
+
+def _settings_of_shard(key: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in key.items() if name != "clips"}, sort_keys=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.tracking import client_of
+from tasks.delivery import client_of
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

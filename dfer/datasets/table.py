@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -33,6 +34,9 @@ SCHEMA = pa.schema(
     ]
 )
 """The table's columns on disk (Parquet)."""
+
+# Rows that are written together: a part of a large table is read without the rest of it.
+_ROW_GROUP = 8192
 
 _DTYPES = {
     "clip_id": "str",
@@ -132,7 +136,7 @@ def write(table: pd.DataFrame, path: Path) -> None:
     validate(table)
     data = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False).replace_schema_metadata(None)
     with replacing(path) as temporary:
-        pq.write_table(data, temporary)
+        pq.write_table(data, temporary, row_group_size=_ROW_GROUP)
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -149,15 +153,49 @@ def read(path: Path) -> pd.DataFrame:
             f"{path} is no clip table of this version; expected the columns\n{SCHEMA}\nfound\n{data.schema}\n"
             "ingest the data set again"
         )
-    table = data.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(_DTYPES)
-    table["votes"] = pd.Series(
-        [None if votes is None else [int(count) for count in votes] for votes in table["votes"]], dtype=object
-    )
+    plain = data.set_column(data.schema.get_field_index("votes"), "votes", pa.nulls(len(data)))
+    table = plain.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(_DTYPES)
+    table["votes"] = pd.Series(_lists(data["votes"].combine_chunks()), dtype=object)
     try:
         validate(table)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; ingest the data set again") from error
     return table
+
+
+def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
+    """Some columns of consecutive rows of a clip table that `write` wrote, with an index from 0; the rest is not read.
+
+    Raises FileNotFoundError, and ValueError for a file that is no Parquet or has fewer rows.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+            ends = list(accumulate(sizes))
+            wanted = [
+                group
+                for group, (size, end) in enumerate(zip(sizes, ends, strict=True))
+                if end > rows.start and end - size < rows.stop
+            ]
+            if rows.stop > sum(sizes):
+                raise ValueError(
+                    f"{path} has {sum(sizes)} rows, expected at least {rows.stop}; ingest the data set again"
+                )
+            data = file.read_row_groups(wanted, columns=list(columns), use_threads=False)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file or is damaged ({error}); ingest the data set again") from error
+    first = ends[wanted[0]] - sizes[wanted[0]] if wanted else 0
+    part = data.slice(rows.start - first, len(rows))
+    return part.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype({c: _DTYPES[c] for c in columns})
+
+
+def _lists(votes: pa.ListArray) -> list[list[int] | None]:
+    """A column of lists as Python's own, at once rather than number by number."""
+    numbers, ends = votes.values.to_pylist(), votes.offsets.to_pylist()
+    there = votes.is_valid().to_pylist()
+    return [
+        numbers[first:last] if known else None for known, first, last in zip(there, ends[:-1], ends[1:], strict=True)
+    ]
 
 
 def _is_relative(source: object) -> bool:
