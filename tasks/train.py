@@ -120,7 +120,7 @@ def train_in_process(
     """The training itself, tracked epoch by epoch."""
     from dfer import plots
     from dfer.faces.index import FILE_NAME, read_index
-    from dfer.training import train
+    from dfer.training import remove_damaged, train
 
     settings = training.settings
     clips = training_clips(training, ingested)
@@ -138,6 +138,7 @@ def train_in_process(
         if row["epoch"] > logged:
             log_epoch(run, row)
 
+    remove_damaged(folder)
     result = train(
         clips=clips,
         monitor=test if settings.train.monitor_every else None,
