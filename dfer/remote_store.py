@@ -87,7 +87,7 @@ class RemoteStore:
         if isinstance(found, Output):
             return Made(found, "", 0.0)
         made = self._here.ensure(recipe, work, resumable=resumable)
-        return replace(made, output=self._publish(recipe, made.output))
+        return replace(made, output=self._publish(recipe, made.output), why=found if made.executed else "")
 
     def _look(self, recipe: Recipe) -> _Seen:
         folder = self.folder(recipe)

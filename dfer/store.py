@@ -28,9 +28,12 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from dfer import processes
 from dfer.files import sha256, write_atomically
 
 logger = logging.getLogger(__name__)
+
+State = Literal["done", "running", "failed", "interrupted", "stale", "missing"]
 
 MANIFEST = "manifest.json"
 _STATE = ".state.json"
@@ -116,7 +119,7 @@ class Progress:
     """How far an output is: `done`; `running` in some process now; `failed` or `interrupted` when it was last tried;
     `stale`, of something that is not so any more; or `missing`. `why` is for people, empty for `done`."""
 
-    state: Literal["done", "running", "failed", "interrupted", "stale", "missing"]
+    state: State
     why: str = ""
 
 
@@ -216,7 +219,9 @@ class Store:
                 state["pid"],
                 state["host"],
             )
-            lock.acquire()
+            with suppress(Timeout):
+                lock.acquire(cancel_check=processes.ending)
+            processes.go_on()
         try:
             yield
         finally:

@@ -45,13 +45,15 @@ def evaluate_model(
 ) -> Made:
     """Predict every clip of the test part: the fold's own, or of another data set its evaluation split."""
 
+    place = slots.training()
+
     def work(folder: Path) -> dict[str, int]:
         clips, fold = clips_of(ingested), evaluation.training.fold
         if evaluation.across or fold is None:
             listed, part = protocol.across(clips)
         else:
             listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
-        with slots.evaluators.one() as process:
+        with place.evaluators.one() as process:
             counts: dict[str, int] = process.call(
                 "dfer.evaluation:evaluate_in_process",
                 model=model.output.path,
@@ -72,7 +74,7 @@ def evaluate_model(
         return counts
 
     made = recipe(evaluation, model.output, ingested.output, index.output)
-    return shown(ensure(pipeline, made, work, place=slots.training))
+    return shown(ensure(pipeline, made, work, place=lambda: place))
 
 
 def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> None:

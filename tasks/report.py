@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +15,14 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from dfer import remote
 from dfer.analysis.published import load as load_published
 from dfer.catalogue import network
 from dfer.config import Pipeline
 from dfer.experiments import Evaluation, Experiment, Row, Training, trainings_of
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.settings import StageSettings
-from dfer.store import Made, Recipe
+from dfer.store import Made, Output, Recipe
 from tasks.evaluate import log_evaluation
 from tasks.failures import note_stage
 from tasks.ingest import clips_of
@@ -37,6 +38,17 @@ VERSION = 3
 Runs = Mapping[Training, TrackedRun]
 
 
+def recipe(
+    pipeline: Pipeline,
+    rows: Mapping[str, list[Row]],
+    scored: Iterable[Output],
+    indexes: Iterable[Output],
+    ingested: Iterable[Output],
+) -> Recipe:
+    """What determines a report."""
+    return Recipe("report", VERSION, _key(pipeline, rows), (*scored, *indexes, *ingested))
+
+
 @task(name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
 def write_report(
     pipeline: Pipeline,
@@ -48,8 +60,6 @@ def write_report(
     tracking: PipelineTracking,
 ) -> Made:
     """Tables and figures of one run of a pipeline; the same go to the parent run in MLflow."""
-    used = [made.output for made in (*scored.values(), *indexes.values(), *ingested.values())]
-    recipe = Recipe("report", VERSION, _key(pipeline, rows), tuple(used))
 
     def work(folder: Path) -> dict[str, int]:
         from dfer import report, results
@@ -73,7 +83,8 @@ def write_report(
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}
 
-    made = ensure(pipeline, recipe, work)
+    used = [[made.output for made in group.values()] for group in (scored, indexes, ingested)]
+    made = ensure(pipeline, recipe(pipeline, rows, *used), work)
     _publish(pipeline, made)
     return shown(made)
 
@@ -249,6 +260,8 @@ def _publish(pipeline: Pipeline, made: Made) -> None:
     public = pipeline.work_dir / "reports" / public_name(pipeline)
     shutil.rmtree(public, ignore_errors=True)
     shutil.copytree(made.output.path, public, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
+    if pipeline.work_url:
+        remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
     create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
     page = (public / "report.html").resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")

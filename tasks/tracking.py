@@ -33,6 +33,8 @@ logger = logging.getLogger("dfer.mlflow")
 
 PACKAGES = ("torch", "torchvision", "insightface", "onnxruntime", "opencv-python", "numpy", "prefect", "mlflow", "dfer")
 
+_SQLITE = "sqlite:///"
+
 
 def outbox_of(pipeline: Pipeline) -> Outbox:
     return Outbox(pipeline.work_dir / "mlflow" / "outbox")
@@ -126,7 +128,7 @@ class PipelineTracking:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the parent run, if one was opened, with the status that fits."""
-        self._close("FINISHED" if kind is None else "FAILED")
+        self._close("FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED")
 
     def _close(self, status: Status) -> None:
         _open.discard(self)
@@ -163,8 +165,9 @@ class PipelineTracking:
 
     def _open(self, id: str, name: str, parent: str | None, tags: Mapping[str, str]) -> TrackedRun:
         uri, location = self.pipeline.tracking_uri, None
-        if uri.startswith("sqlite:///"):
-            location = (Path(uri.removeprefix("sqlite:///")).parent / "artifacts" / self.pipeline.name).as_uri()
+        if uri.startswith(_SQLITE):
+            folder, url, pipeline = Path(uri.removeprefix(_SQLITE)).parent, self.pipeline.work_url, self.pipeline.name
+            location = f"{url}/mlflow/artifacts/{pipeline}" if url else (folder / "artifacts" / pipeline).as_uri()
         return self.outbox.create(
             id, uri=uri, experiment=self.pipeline.name, location=location, name=name, parent=parent, tags=tags
         )
@@ -217,8 +220,16 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": git_revision(),
-        **{package: importlib.metadata.version(package) for package in PACKAGES},
+        **{package: _version(package) for package in PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # onnxruntime for CUDA is a package of another name
+        return importlib.metadata.version(f"{package}-gpu")
 
 
 def _identity(pipeline: Pipeline) -> str:

@@ -152,6 +152,8 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     if run is not None and run.page:
         ui = "make ui" if work == Path.cwd() / "work" else f"make ui WORK={work}"
         out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)
+    if pipeline.work_url:
+        out.print(f"  all of it            {pipeline.work_url}", soft_wrap=True)
     for name, index in outcome.indexes.items():
         out.print(f"  fate of every clip   {name}: {shown(index.output.path)}/index.parquet", soft_wrap=True)
     out.print(f"  log of this run      {shown(outcome.log)}", soft_wrap=True)

@@ -153,10 +153,9 @@ def read(path: Path) -> pd.DataFrame:
             f"{path} is no clip table of this version; expected the columns\n{SCHEMA}\nfound\n{data.schema}\n"
             "ingest the data set again"
         )
-    table = data.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(_DTYPES)
-    table["votes"] = pd.Series(
-        [None if votes is None else [int(count) for count in votes] for votes in table["votes"]], dtype=object
-    )
+    plain = data.set_column(data.schema.get_field_index("votes"), "votes", pa.nulls(len(data)))
+    table = plain.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(_DTYPES)
+    table["votes"] = pd.Series(_lists(data["votes"].combine_chunks()), dtype=object)
     try:
         validate(table)
     except ValueError as error:
@@ -188,6 +187,15 @@ def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
     first = ends[wanted[0]] - sizes[wanted[0]] if wanted else 0
     part = data.slice(rows.start - first, len(rows))
     return part.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype({c: _DTYPES[c] for c in columns})
+
+
+def _lists(votes: pa.ListArray) -> list[list[int] | None]:
+    """A column of lists as Python's own, at once rather than number by number."""
+    numbers, ends = votes.values.to_pylist(), votes.offsets.to_pylist()
+    there = votes.is_valid().to_pylist()
+    return [
+        numbers[first:last] if known else None for known, first, last in zip(there, ends[:-1], ends[1:], strict=True)
+    ]
 
 
 def _is_relative(source: object) -> bool:

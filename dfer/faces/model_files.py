@@ -55,6 +55,18 @@ def detector_file(model: str, *, cache: Path | None = None) -> Path:
     return _pack_file(model)
 
 
+def detector_sha256(model: str) -> str | None:
+    """The SHA-256 of a detector's file, without fetching it; None if it is not here."""
+    if model == BUNDLED_MODEL:
+        return _MEMBER_SHA256
+    path = Path(model).expanduser()
+    if not model.endswith(".onnx"):
+        folder = Path.home() / ".insightface" / "models" / model
+        found = sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
+        path = found[0] if len(found) == 1 else folder
+    return sha256(path) if path.is_file() else None
+
+
 def default_cache() -> Path:
     """$DFER_CACHE, else $XDG_CACHE_HOME/dfer, else ~/.cache/dfer."""
     if own := os.environ.get("DFER_CACHE"):
