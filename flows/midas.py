@@ -37,6 +37,7 @@ from tasks.tracking import PipelineTracking, outbox_of
 from tasks.train import train_arm
 
 Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,10 @@ def prepare(plan: Pipeline, slots: Slots) -> Prepared:
     del clips  # by far the largest thing here
     detector = fetch_detector.submit(plan).result() if seen else ""
     shards = align(plan, {name: ingested[name] for name in seen}, detector, slots)
-    indexes = all_of({name: index_shards.submit(plan, name, shards[name]) for name in seen})
+    indexing = {name: index_shards.submit(plan, name, shards[name]) for name in seen}
+    for name, parts in shards.items():
+        all_of({f"align {name} {part}": future for part, future in enumerate(parts)})  # its own error, not the index's
+    indexes = all_of(indexing)
     stages = {
         "demo-data": [demo_data] if demo_data else [],
         "ingest": list(ingested.values()),
@@ -199,7 +203,7 @@ def align(
         return shards
 
 
-def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
+def all_of(futures: Mapping[Key, PrefectFuture[Result]]) -> dict[Key, Result]:
     """The results of all futures; all are waited for before an error of one is raised, so that each gets its say."""
     for future in futures.values():
         future.wait()

@@ -120,11 +120,6 @@ def train_arm(
         with place, training_slot():
             yield
 
-    @contextmanager
-    def place() -> Iterator[None]:
-        with slots.training(), training_slot():
-            yield
-
     made = recipe(training, ingested.output, index.output)
     return shown(ensure(pipeline, made, work, resumable=True, place=place_on_the_server_too))
 

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from dfer.files import replacing, sha256, write_atomically
+from dfer.remote import is_url
 from dfer.settings import (
     ArmSettings,
     GroupSettings,
@@ -62,7 +63,11 @@ class Job:
             name: pd.read_parquet(self.path / f"{name}.parquet") if self.what[name] is not None else None
             for name in _TABLES
         }
-        plain = {"root": Path(self.what["root"]), "card": self.what["card"], "extra": self.what["extra"]}
+        plain = {
+            "root": self.what["root"] if is_url(self.what["root"]) else Path(self.what["root"]),
+            "card": self.what["card"],
+            "extra": self.what["extra"],
+        }
         return {**sections, **tables, **plain, **self.how, "folder": self.folder}
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -84,7 +89,7 @@ def write_job(
     *,
     sections: Mapping[str, Section],
     tables: Mapping[str, pd.DataFrame | None],
-    root: Path,
+    root: Path | str,
     card: Mapping[str, Any],
     extra: Mapping[str, Any] | None,
     how: Mapping[str, int | None],
@@ -103,7 +108,7 @@ def write_job(
     what = {
         **{name: section.model_dump(mode="json") for name, section in sections.items()},
         **digests,
-        "root": str(root.resolve()),
+        "root": str(root.resolve()) if isinstance(root, Path) else root,
         "card": dict(card),
         "extra": dict(extra) if extra is not None else None,
     }
