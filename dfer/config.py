@@ -5,18 +5,22 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from dfer.catalogue import network
 from dfer.experiments import Experiment
+from dfer.remote import is_url, scratch, unreachable
 from dfer.settings import (
+    NO_PASSWORD,
     ConfigFile,
     DatasetSettings,
     DemoDataSettings,
@@ -26,12 +30,17 @@ from dfer.settings import (
     RunSettings,
     StageSettings,
 )
+from dfer.stages import STAGES, Stage
+from dfer.store import Again
 
 DEFAULT_CONFIG = Path("pipeline_config.yaml")
+TRACKING_URI = "MLFLOW_TRACKING_URI"
 
 Model = TypeVar("Model", bound=BaseModel)
 KeyPath = tuple[str, ...]
 Tree = dict[str, Any]
+# Where MLflow puts files itself, which it does with a database of ours.
+ARTIFACT_SCHEMES = ("s3", "gs", "file")
 _FILE_SUFFIXES = (".onnx", ".pt", ".pth")
 COMMAND_LINE = 0  # the "line" of a value that came by --set
 # What may differ between the experiments and networks of one pipeline: faces are aligned once for all of them.
@@ -72,7 +81,7 @@ class Pipeline:
 
     name: str
     description: str
-    work_dir: Path
+    work_dir: Path  # on this machine; where the work directory is in an object store, the scratch folder for it
     tracking_uri: str
     run: RunSettings
     demo_data: DemoDataSettings
@@ -83,6 +92,8 @@ class Pipeline:
     published: tuple[Path, ...]
     settings: StageSettings
     selected: tuple[str, ...] = ()  # the experiments that were asked for by name, if not all
+    again: Again | None = None  # the stage that is to be run again though its outputs are there
+    work_url: str | None = None  # of the work directory, where it is in an object store
 
     @property
     def workers(self) -> int:
@@ -109,12 +120,34 @@ class Pipeline:
         datasets = {name: dataset for name, dataset in self.datasets.items() if name in used}
         return replace(self, experiments=kept, datasets=datasets, selected=tuple(e.name for e in kept))
 
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that this pipeline has, in the order in which they run."""
+        absent: set[Stage] = set()
+        if not any(dataset.generated for dataset in self.datasets.values()):
+            absent.add("demo-data")
+        if not any(experiment.trains for experiment in self.experiments):
+            absent |= {"align", "index", "train", "evaluate"}
+        return tuple(stage for stage in STAGES if stage not in absent)
+
+    def starting_from(self, stage: str, since: float) -> Pipeline:
+        """The pipeline with a stage that is run again, and so what depends on it.
+
+        Args:
+            stage: one of `stages`; ConfigError for anything else.
+            since: when that was asked for, seconds since 1970: what was made later has been made again already.
+        """
+        if stage not in self.stages:
+            message = f"{self.name} has no such stage{_suggest(stage, self.stages)}; it has {', '.join(self.stages)}"
+            raise ConfigError(Path("--from"), [Problem(None, stage, message)])
+        return replace(self, again=Again(stage, since))
+
     def as_dict(self) -> Tree:
         """Plain data, for writing down what ran."""
         return {
             "pipeline": self.name,
             "description": self.description,
-            "work_dir": str(self.work_dir),
+            "work_dir": self.work_url or str(self.work_dir),
             "dataset": self.dataset,
             "folds": list(self.folds),
             "run": self.run.model_dump(mode="json"),
@@ -305,6 +338,8 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
     existing = next(place for place in (pipeline.work_dir, *pipeline.work_dir.parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         problems.append(Problem(line_of("work_dir"), "work_dir", f"{existing} is not a folder that can be written to"))
+    if pipeline.work_url and (why := _unusable_url(pipeline.work_url, pipeline.tracking_uri)):
+        problems.append(Problem(line_of("work_dir"), "work_dir", why))
     for name, dataset in pipeline.datasets.items():
         if not dataset.generated and not dataset.root.is_dir():
             found = "is a file, expected a folder" if dataset.root.exists() else "does not exist"
@@ -328,6 +363,18 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
         message = f"{runner!r} needs packages that are not installed: pip install 'dfer[{runner}]'"
         problems.append(Problem(line_of("run", "task_runner"), "run.task_runner", message))
     return problems
+
+
+def _unusable_url(url: str, tracking_uri: str) -> str:
+    """What is wrong with a work directory in an object store; empty if nothing is."""
+    if tracking_uri.startswith("sqlite:") and url.partition("://")[0] not in ARTIFACT_SCHEMES:
+        return (
+            f"MLflow cannot keep its artefacts at {url}: give the address of an MLflow server as mlflow.tracking_uri, "
+            f"or a work directory of {', '.join(ARTIFACT_SCHEMES)}"
+        )
+    if url.startswith("s3://") and importlib.util.find_spec("boto3") is None:
+        return f"MLflow puts its artefacts at {url} with boto3, which is missing: pip install dfer[s3]"
+    return unreachable(url)
 
 
 def _missing_file(value: str) -> str:
@@ -517,7 +564,8 @@ def _explain(item: Any, model: type[BaseModel], keys: KeyPath) -> str:
             return f"{found}, expected at most {item['ctx']['le']:g}"
         case "value_error":
             said = str(item["ctx"]["error"])
-            return said if isinstance(found, dict) else f"{found!r}, {said}"
+            # what somebody took for the place of a password is not said again
+            return said if isinstance(found, dict) else re.sub("://[^/]*@", "://...@", f"{found!r}, {said}")
         case "literal_error":
             hint = _suggest(str(found), item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
             return f"{found!r}, expected {item['ctx']['expected']}{hint}"
@@ -623,6 +671,11 @@ def _mapping(value: Any) -> Tree:
     return value if isinstance(value, dict) else {}
 
 
+def local_work_dir(file: ConfigFile, path: Path) -> Path:
+    """The work directory of a configuration file that lies at `path`; for a URL, the scratch folder for it."""
+    return scratch(file.work_dir) if is_url(file.work_dir) else path.resolve().parent / file.work_dir
+
+
 def _resolve(
     name: str,
     pipeline: PipelineSettings,
@@ -633,7 +686,7 @@ def _resolve(
 ) -> Pipeline:
     # relative paths belong to the configuration file, wherever the command is typed
     home = path.resolve().parent
-    work_dir = home / file.work_dir
+    work_dir = local_work_dir(file, path)
     experiments = []
     for entry, given in _experiments(pipeline).items():
         of_model = {
@@ -665,7 +718,7 @@ def _resolve(
         name=name,
         description=pipeline.description,
         work_dir=work_dir,
-        tracking_uri=file.mlflow.tracking_uri or f"sqlite:///{work_dir}/mlflow/mlflow.db",
+        tracking_uri=file.mlflow.tracking_uri or _tracking_server() or f"sqlite:///{work_dir}/mlflow/mlflow.db",
         run=file.run,
         demo_data=file.demo_data,
         dataset=pipeline.dataset,
@@ -674,7 +727,16 @@ def _resolve(
         experiments=tuple(experiments),
         published=tuple(home / extra for extra in file.published),
         settings=settings,
+        work_url=file.work_dir if is_url(file.work_dir) else None,
     )
+
+
+def _tracking_server() -> str:
+    """The server that the environment names; empty for none."""
+    server = os.environ.get(TRACKING_URI, "")
+    if urlsplit(server).password:
+        raise ConfigError(Path("environment"), [Problem(None, TRACKING_URI, f"holds a password; {NO_PASSWORD}")])
+    return server
 
 
 def _experiments(pipeline: PipelineSettings) -> dict[str, ExperimentSettings]:

@@ -21,6 +21,7 @@ from dfer import metrics
 from dfer.experiments import Frames, Weights
 from dfer.files import replacing
 from dfer.labels import EMOTIONS, soft_labels
+from dfer.remote import Location
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +46,7 @@ def predict(
     model: Path | tuple[nn.Module, Mapping[str, Any]],
     clips: pd.DataFrame,
     index: pd.DataFrame,
-    root: Path,
+    root: Location,
     *,
     frames: Frames = "in order",
     weights: Weights = "chosen",
@@ -115,7 +116,7 @@ def evaluate_in_process(
     clips: pd.DataFrame,
     part: str,
     index: Path,
-    root: Path,
+    root: Location,
     folder: Path,
     title: str,
     frames: Frames,

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfer.labels import EMOTIONS
+from dfer.remote import Location, below
 from dfer.settings import ArmSettings, StageSettings
 from dfer.shards import open_shard
 
@@ -90,7 +91,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: 
     _save(figure, path)
 
 
-def aligned_faces(index: pd.DataFrame, root: Path, path: Path, *, clips: int = 16, frames: int = 8) -> None:
+def aligned_faces(index: pd.DataFrame, root: Location, path: Path, *, clips: int = 16, frames: int = 8) -> None:
     """A sheet of aligned faces: a row a clip, frames over time; interpolated frames have a yellow edge.
 
     Args:
@@ -101,8 +102,8 @@ def aligned_faces(index: pd.DataFrame, root: Path, path: Path, *, clips: int = 1
     chosen = kept.iloc[np.unique(np.linspace(0, len(kept) - 1, min(clips, len(kept))).round().astype(int))]
     rows = []
     for place in chosen.itertuples():
-        shard = open_shard(root / place.shard)
-        positions = np.linspace(0, len(shard.frame_indices(place.row)) - 1, frames).round().astype(int)
+        shard = open_shard(below(root, place.shard))
+        positions = np.linspace(0, shard.num_frames(place.row) - 1, frames).round().astype(int)
         clip = shard.read(place.row, positions.tolist())
         tiles = [_tile(frame) for frame in clip.frames]
         for tile, interpolated in zip(tiles, clip.interpolated, strict=True):
@@ -115,7 +116,7 @@ def aligned_faces(index: pd.DataFrame, root: Path, path: Path, *, clips: int = 1
 def training_clips(
     clips: pd.DataFrame,
     index: pd.DataFrame,
-    root: Path,
+    root: Location,
     path: Path,
     *,
     arm: ArmSettings,

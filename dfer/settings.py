@@ -10,14 +10,18 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dfer.catalogue import LAYOUTS, NETWORKS
 
+NO_PASSWORD = "give it by the environment's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1024, le=65535)]
 
 
 def _one_of(known: Iterable[str]) -> AfterValidator:
@@ -35,6 +39,15 @@ def _size(pixels: int) -> int:
     if pixels != 0 and pixels < 16:
         raise ValueError("expected 0 (the network's own) or at least 16 pixels")
     return pixels
+
+
+def _work_dir(place: str) -> str:
+    _, is_url, path = place.partition("://")
+    if is_url and "@" in path.split("/")[0]:
+        raise ValueError("credentials do not belong here: give them in the environment (AWS_ACCESS_KEY_ID, ...)")
+    if is_url and (not path.strip("/") or ".." in path.split("/")):
+        raise ValueError("expected the URL of a folder, such as s3://bucket/prefix")
+    return place.rstrip("/") if is_url else place
 
 
 NetworkName = Annotated[str, _one_of(NETWORKS)]
@@ -163,11 +176,37 @@ class TrainSettings(Section):
         "auto", description="'auto': bfloat16 on a GPU that computes in it, with TF32 beside it; otherwise float32"
     )
     channels_last: bool = Field(True, description="the memory layout that convolutions are fastest in")
+    processes: Count = Field(
+        1, description="processes that do one training together, each on a GPU of its own with a share of every batch"
+    )
+    micro_batches: Count = Field(
+        1, description="parts that a batch is computed in, for little memory; doubled whenever a GPU's runs out"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of one training; 0 shares the cores between trainings")
     loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
     cache: Literal["auto", "none", "host", "device"] = Field(
         "auto", description="where decoded frames are kept: RAM (host), the GPU's memory (device); 'auto': what fits"
     )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> TrainSettings:
+        if self.processes > 1 and self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be divided between {self.processes} processes: set "
+                "batch_size to a multiple of processes"
+            )
+        share = self.batch_size // self.processes
+        if share < 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} leaves {self.processes} processes {share} clip each, and a clip is "
+                "never mixed with itself: two or more are needed"
+            )
+        if self.micro_batches > share // 2:
+            raise ValueError(
+                f"micro_batches {self.micro_batches} would be of fewer than two clips, which BatchNorm needs: a share "
+                f"of a batch has {share}, so at most {share // 2}"
+            )
+        return self
 
 
 class GroupSettings(Section):
@@ -233,7 +272,16 @@ class DatasetSettings(Section):
 
 
 class MLflowSettings(Section):
-    tracking_uri: str | None = Field(None, description="null: a database under the work directory")
+    tracking_uri: str | None = Field(
+        None, description="null: the server of MLFLOW_TRACKING_URI, else a database under the work directory"
+    )
+
+    @model_validator(mode="after")
+    def _holds_no_password(self) -> MLflowSettings:
+        # checked here and not at the value itself: what is wrong with a value is said with the value
+        if self.tracking_uri is not None and urlsplit(self.tracking_uri).password:
+            raise ValueError(f"tracking_uri holds a password; {NO_PASSWORD}")
+        return self
 
 
 class RunSettings(Section):
@@ -253,6 +301,15 @@ class RunSettings(Section):
         if self.cluster is not None and self.task_runner not in ("dask", "ray"):
             raise ValueError(f"cluster is for task_runner: dask or ray, but it is {self.task_runner}")
         return self
+
+
+class ServicesSettings(Section):
+    """What `dfer services up` starts; all of it listens on loopback."""
+
+    prefect_port: Port = 4200
+    mlflow_port: Port = 5000
+    postgres_port: Port = Field(5433, description="not 5432: a distribution's own server listens there")
+    workers: int = Field(1, ge=1, description="worker processes, each of which takes any number of runs")
 
 
 Names = Annotated[list[str], Field(min_length=1)]
@@ -296,9 +353,12 @@ class PipelineSettings(Section):
 class ConfigFile(StageSettings):
     """The whole of `pipeline_config.yaml`."""
 
-    work_dir: Path = Path("work")
+    work_dir: Annotated[str, AfterValidator(_work_dir)] = Field(
+        "work", description="a folder, or the URL of one in an object store (s3://bucket/prefix)"
+    )
     mlflow: MLflowSettings = MLflowSettings()
     run: RunSettings = RunSettings()
+    services: ServicesSettings = ServicesSettings()
     demo_data: DemoDataSettings = DemoDataSettings()
     datasets: dict[str, DatasetSettings]
     networks: dict[str, Overlay] = Field({}, description="what differs for one network, by its name")

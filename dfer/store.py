@@ -23,13 +23,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from dfer import processes
 from dfer.files import sha256, write_atomically
 
 logger = logging.getLogger(__name__)
+
+State = Literal["done", "running", "failed", "interrupted", "stale", "missing"]
 
 MANIFEST = "manifest.json"
 _STATE = ".state.json"
@@ -37,9 +41,10 @@ _STATE = ".state.json"
 
 @dataclass(frozen=True)
 class Output:
-    """What a stage has made. Small and plain, so that an orchestrator can pass it between tasks.
+    """What a stage has made. Small and plain, so that an orchestrator can pass it between tasks and machines.
 
-    `build` is new each time the stage's work is done; stages that depend on it remember which one they read.
+    `build` is new each time the stage's work is done; stages that depend on it remember which one they read. `folder`
+    is a path, or the URL of the build in an object store.
     """
 
     stage: str
@@ -50,7 +55,18 @@ class Output:
 
     @property
     def path(self) -> Path:
-        return Path(self.folder)
+        """The folder on this machine; from an object store, all of it is fetched unless it is here."""
+        return self._remote.fetched(self.folder) if "://" in self.folder else Path(self.folder)
+
+    def file(self, name: str) -> Path:
+        """One file of it on this machine; from an object store, that one is fetched unless it is here."""
+        return self._remote.fetched_file(self.folder, name) if "://" in self.folder else Path(self.folder) / name
+
+    @property
+    def _remote(self) -> ModuleType:
+        from dfer import remote  # which builds on this module
+
+        return remote
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ class Progress:
     """How far an output is: `done`; `running` in some process now; `failed` or `interrupted` when it was last tried;
     `stale`, of something that is not so any more; or `missing`. `why` is for people, empty for `done`."""
 
-    state: Literal["done", "running", "failed", "interrupted", "stale", "missing"]
+    state: State
     why: str = ""
 
 
@@ -121,26 +137,18 @@ class Store:
         folder = self.folder(recipe)
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            output = Output(recipe.stage, recipe.hash, manifest["build"], str(folder), manifest["counts"])
-            read, files = manifest["inputs"], manifest["files"]
-            finished = float(manifest.get("finished", 0.0))
+            return judged(
+                recipe, manifest, str(folder), lambda entry: is_unchanged(folder / entry["path"], entry), self._again
+            )
         except FileNotFoundError:
             return "its manifest is gone" if folder.exists() else "never run"
         except (ValueError, KeyError, TypeError) as error:
             return f"its manifest cannot be read ({error})"
-        if read != [made.build for made in recipe.inputs]:
-            rebuilt = [
-                f"{made.stage} {made.hash[:8]}"
-                for made, build in zip(recipe.inputs, read, strict=False)
-                if made.build != build
-            ]
-            return f"made from earlier {', '.join(rebuilt) or 'inputs'}"
-        for entry in files:
-            if not _unchanged(folder / entry["path"], entry):
-                return f"{entry['path']} is gone or damaged"
-        if self._again is not None and recipe.stage == self._again.stage and finished < self._again.since:
-            return f"--from {recipe.stage}"
-        return output
+
+    def manifests(self, stage: str) -> Iterator[dict[str, Any]]:
+        """What is written down of every output of a stage."""
+        for path in sorted((self.root / stage).glob(f"*/{MANIFEST}")):
+            yield json.loads(path.read_text(encoding="utf-8"))
 
     def progress(self, recipe: Recipe) -> Progress:
         """How far the output is, without changing anything."""
@@ -186,7 +194,7 @@ class Store:
             seconds = time.monotonic() - started
             output = Output(recipe.stage, recipe.hash, uuid.uuid4().hex, str(final), counts)
             _write_manifest(partial, recipe, output, seconds)
-            _replace(partial, final)
+            put_in_place(partial, final)
             return Made(output, found, seconds)
 
     def _partial(self, recipe: Recipe) -> Path:
@@ -210,7 +218,9 @@ class Store:
                 state["pid"],
                 state["host"],
             )
-            lock.acquire()
+            with suppress(Timeout):
+                lock.acquire(cancel_check=processes.ending)
+            processes.go_on()
         try:
             yield
         finally:
@@ -234,6 +244,35 @@ class Store:
             "host": socket.gethostname(),
         }
         write_atomically(partial / _STATE, json.dumps(now).encode())
+
+
+def judged(
+    recipe: Recipe,
+    manifest: Mapping[str, Any],
+    folder: str,
+    whole: Callable[[Mapping[str, Any]], bool],
+    again: Again | None,
+) -> Output | str:
+    """The output that a manifest describes, or why it does not count.
+
+    `whole` tells of a manifest's file whether it is as it was written. Raises KeyError, TypeError, ValueError for what
+    is no manifest.
+    """
+    output = Output(recipe.stage, recipe.hash, manifest["build"], folder, manifest["counts"])
+    read, files = manifest["inputs"], manifest["files"]
+    if read != [made.build for made in recipe.inputs]:
+        rebuilt = [
+            f"{made.stage} {made.hash[:8]}"
+            for made, build in zip(recipe.inputs, read, strict=False)
+            if made.build != build
+        ]
+        return f"made from earlier {', '.join(rebuilt) or 'inputs'}"
+    for entry in files:
+        if not whole(entry):
+            return f"{entry['path']} is gone or damaged"
+    if again is not None and recipe.stage == again.stage and float(manifest.get("finished", 0.0)) < again.since:
+        return f"--from {recipe.stage}"
+    return output
 
 
 def _read_state(partial: Path) -> dict[str, Any] | None:
@@ -297,7 +336,7 @@ def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float
         os.fsync(file.fileno())
 
 
-def _replace(partial: Path, final: Path) -> None:
+def put_in_place(partial: Path, final: Path) -> None:
     """Rename, moving an output that is no longer valid out of the way first."""
     if final.exists():
         old = final.with_name(f".{final.name}.old-{uuid.uuid4().hex[:8]}")
@@ -311,7 +350,7 @@ def _fingerprint(path: Path) -> dict[str, int]:
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _unchanged(path: Path, entry: Mapping[str, Any]) -> bool:
+def is_unchanged(path: Path, entry: Mapping[str, Any]) -> bool:
     """Size and time as written; where only the time differs (a copy, a restored backup), the checksum decides."""
     try:
         now = _fingerprint(path)

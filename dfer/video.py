@@ -100,6 +100,8 @@ class Video:
             capture.release()
         if count == 0:
             raise VideoError("undecodable", f"{self.source}: {self.num_frames} frames announced, not one decodes")
+        if count != self.num_frames:
+            logger.info("odd: %s: %d frames announced, %d decode", self.source, self.num_frames, count)
         self.num_frames = count
 
     def _count(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,23 +13,31 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
 from prefect import flow
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
 from dfer.experiments import Row, evaluations_of, trainings_of
+from dfer.remote import check_writable
+from dfer.stages import Stage
 from dfer.store import Made
+from tasks import progress
 from tasks.align import align_shards, fetch_detector, index_shards, parts_of
+from tasks.deliverer import Deliverer
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
+from tasks.failures import say_how_to_go_on
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
+from tasks.journal import journal
 from tasks.report import write_report
 from tasks.runners import Runner, submit_to, task_runner, wait_for
-from tasks.stage import Slots
-from tasks.tracking import PipelineTracking
+from tasks.stage import Slots, ended_at_once
+from tasks.tracking import PipelineTracking, outbox_of
 from tasks.train import train_arm
 
 Key = TypeVar("Key")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Outcome:
     stages: dict[str, list[Made]]
     indexes: dict[str, Made]
     report: Made
+    log: Path
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,20 @@ class Prepared:
 
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
-@flow(name="midas", task_runner=ThreadPoolTaskRunner(max_workers=64), persist_result=False)
+@flow(
+    name="midas",
+    task_runner=ThreadPoolTaskRunner(max_workers=64),
+    persist_result=False,
+    on_failure=[say_how_to_go_on],
+    on_crashed=[say_how_to_go_on],
+    on_cancellation=[say_how_to_go_on],
+)
 def midas(
     pipeline: str = "demo",
     config: str = str(DEFAULT_CONFIG),
-    overrides: list[str] | None = None,
-    only: list[str] | None = None,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    start_from: Stage | None = None,
 ) -> Outcome:
     """Detect and align faces, sample frames into shards, train the arms, evaluate them at home and across.
 
@@ -71,21 +88,42 @@ def midas(
         config: path of the configuration file.
         overrides: KEY.PATH=VALUE pairs that win over the file, for example train.epochs=2.
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
+        start_from: a stage to run again, with what depends on it, though its outputs are there; what is missing before
+            it is made first.
     """
-    plan = load_pipeline(pipeline, Path(config), overrides or (), only or ())
-    with Slots(plan) as slots:
-        return run_stages(plan, slots)
+    plan = load_pipeline(pipeline, Path(config), overrides, only)
+    if plan.work_url:
+        check_writable(plan.work_url)
+    if start_from is not None:
+        plan = plan.starting_from(start_from, since=_created())
+    with (
+        journal(plan) as log,
+        progress.on_page(),
+        Slots(plan) as slots,
+        Deliverer(outbox_of(plan)) as deliverer,
+        ended_at_once(),
+    ):
+        return run_stages(plan, slots, deliverer, log)
 
 
-def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
-    """All stages of a pipeline, in the flow's own run."""
+def _created() -> float:
+    """When this flow run was created, seconds since 1970. A retry is the same flow run: it does not make again what was
+    made again before it failed."""
+    context = FlowRunContext.get()
+    assert context is not None and context.flow_run is not None and context.flow_run.created is not None
+    return context.flow_run.created.timestamp()
+
+
+def run_stages(plan: Pipeline, slots: Slots, deliverer: Deliverer, log: Path) -> Outcome:
+    """All stages of a pipeline, in the flow's own run, which is logged to `log`."""
     prepared = prepare(plan, slots)
     ingested, rows, indexes = prepared.ingested, prepared.rows, prepared.indexes
     evaluations = evaluations_of(row for table in rows.values() for row in table)
     trainings = trainings_of(evaluations)
     slots.aligners.close()  # the trainings can use their memory
 
-    with PipelineTracking(plan, fingerprint="".join(made.output.hash for made in ingested.values())) as tracking:
+    fingerprint = "".join(made.output.hash for made in ingested.values())
+    with PipelineTracking(plan, fingerprint, deliverer) as tracking, ended_at_once():
         models = {
             training: train_arm.submit(
                 plan, training, ingested[training.dataset], indexes[training.dataset], tracking, slots
@@ -112,7 +150,7 @@ def run_stages(plan: Pipeline, slots: Slots) -> Outcome:
         "evaluate": list(scored.values()),
         "report": [report],
     }
-    return Outcome(stages, indexes, report)
+    return Outcome(stages, indexes, report, log)
 
 
 def prepare(plan: Pipeline, slots: Slots) -> Prepared:
@@ -131,7 +169,10 @@ def prepare(plan: Pipeline, slots: Slots) -> Prepared:
     del clips  # by far the largest thing here
     detector = fetch_detector.submit(plan).result() if seen else ""
     shards = align(plan, {name: ingested[name] for name in seen}, detector, slots)
-    indexes = all_of({name: index_shards.submit(plan, name, shards[name]) for name in seen})
+    indexing = {name: index_shards.submit(plan, name, shards[name]) for name in seen}
+    for name, parts in shards.items():
+        all_of({f"align {name} {part}": future for part, future in enumerate(parts)})  # its own error, not the index's
+    indexes = all_of(indexing)
     stages = {
         "demo-data": [demo_data] if demo_data else [],
         "ingest": list(ingested.values()),
@@ -153,6 +194,8 @@ def align(
             return [align_shards.submit(*arguments, slots) for arguments in given]
         return [submit_to(runner, align_shards, *arguments, None) for arguments in given]
 
+    for name, made in ingested.items():
+        progress.expect(f"align {name}", "clips aligned", made.output.counts["clips"])
     with task_runner(plan) as runner:
         shards = {name: tasks_of(name, runner) for name in ingested}
         if runner is not None:
@@ -160,7 +203,7 @@ def align(
         return shards
 
 
-def all_of(futures: Mapping[Key, PrefectFuture[Made]]) -> dict[Key, Made]:
+def all_of(futures: Mapping[Key, PrefectFuture[Result]]) -> dict[Key, Result]:
     """The results of all futures; all are waited for before an error of one is raised, so that each gets its say."""
     for future in futures.values():
         future.wait()

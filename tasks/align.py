@@ -20,7 +20,9 @@ from dfer.faces.model_files import detector_file
 from dfer.files import sha256
 from dfer.store import Made, Output, Recipe
 from tasks import progress
+from tasks.failures import note_stage
 from tasks.ingest import root_of
+from tasks.retries import WHERE_IT_CAN_PASS
 from tasks.stage import Slots, all_shown, ensure, shown, store_of
 
 VERSION = 3
@@ -40,8 +42,7 @@ class TooManyFailedError(RuntimeError):
     """More clips than allowed ended up without a usable face."""
 
 
-# A download can fail and succeed a minute later; a wrong checksum is found out at once all the same.
-@task(name="fetch-detector", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[5, 30])
+@task(name="fetch-detector", cache_policy=NO_CACHE, on_failure=[note_stage], **WHERE_IT_CAN_PASS)
 def fetch_detector(pipeline: Pipeline) -> str:
     """Make sure that the detector's file is here; its SHA-256."""
     return sha256(detector_file(pipeline.settings.detection.model))
@@ -80,7 +81,7 @@ def index_recipe(dataset: str, shards: Sequence[Output]) -> Recipe:
     return Recipe("index", VERSION, {"dataset": dataset}, tuple(shards))
 
 
-@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE)
+@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def align_shards(
     pipeline: Pipeline, dataset: str, part: int, rows: range, ingested: Made, detector: str, slots: Slots | None
 ) -> list[Made]:
@@ -95,11 +96,11 @@ def align_shards(
         detector: SHA-256 of the detector's file.
         slots: where processes that align are kept; None aligns in this very process.
     """
-    clips = table.read_rows(ingested.output.path / "clips.parquet", rows, SOURCE_COLUMNS)
-    root = root_of(ingested)
+    clips = table.read_rows(ingested.output.file("clips.parquet"), rows, SOURCE_COLUMNS)
 
     def shard(clips: pd.DataFrame) -> Made:
         def work(folder: Path) -> dict[str, int]:
+            root = root_of(pipeline, dataset)
             arguments = {
                 "clips": [(name, root / at) for name, at in zip(clips["clip_id"], clips["source"], strict=True)],
                 "folder": folder,
@@ -108,8 +109,15 @@ def align_shards(
             with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
                 return _align(slots, arguments, lambda _: advance())
 
-        recipe = align_recipe(pipeline, clips, detector)
-        return ensure(pipeline, recipe, work, place=slots.aligning if slots else nullcontext)
+        made = ensure(
+            pipeline,
+            align_recipe(pipeline, clips, detector),
+            work,
+            place=slots.aligning if slots else nullcontext,
+        )
+        if not made.executed:
+            progress.was_there(f"align {dataset}", len(clips))
+        return made
 
     return all_shown([shard(part) for part in split_into_shards(clips, pipeline.settings.shards.clips_per_shard)])
 
@@ -125,7 +133,7 @@ def _align(slots: Slots | None, arguments: dict[str, Any], on_clip: Callable[[An
     return counts
 
 
-@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE)
+@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> Made:
     """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
 
@@ -140,8 +148,8 @@ def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> M
         from dfer import plots
 
         merged = index.merge_files(
-            [shard.path / index.FILE_NAME for shard in shards],
-            [shard.path.relative_to(stages).as_posix() for shard in shards],
+            [shard.file(index.FILE_NAME) for shard in shards],
+            [shard.folder.removeprefix(f"{stages}/") for shard in shards],
         )
         index.write_index(folder / index.FILE_NAME, merged)
         plots.aligned_faces(merged, stages, folder / "aligned.jpg")

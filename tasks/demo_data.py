@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from dfer.config import Pipeline
 from dfer.store import Made, Recipe
 from tasks import progress
+from tasks.failures import note_stage
 from tasks.stage import ensure, shown
 
 VERSION = 2
@@ -20,7 +21,7 @@ def recipe(pipeline: Pipeline) -> Recipe:
     return Recipe("demo-data", VERSION, pipeline.demo_data.model_dump(mode="json"))
 
 
-@task(name="demo-data", cache_policy=NO_CACHE)
+@task(name="demo-data", cache_policy=NO_CACHE, on_failure=[note_stage])
 def make_demo_data(pipeline: Pipeline) -> Made:
     """Write the synthetic data sets that the pipeline uses."""
 

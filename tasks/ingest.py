@@ -17,7 +17,9 @@ from dfer.config import Pipeline
 from dfer.datasets import table
 from dfer.experiments import Experiment, Row
 from dfer.store import Made, Output, Recipe
-from tasks.stage import ensure, shown
+from tasks.demo_data import recipe as demo_data_recipe
+from tasks.failures import note_stage
+from tasks.stage import ensure, shown, store_of
 
 VERSION = 2
 
@@ -41,7 +43,10 @@ def recipe(
 ) -> Recipe:
     """What determines a clip table: all that the data set's lists and files say."""
     settings = pipeline.datasets[dataset]
-    said = json.dumps(report.to_dict(), sort_keys=True)
+    found = report.to_dict()
+    if pipeline.work_url:
+        del found["root"]  # machines that share a work directory have the data set at places of their own
+    said = json.dumps(found, sort_keys=True)
     key = {
         "dataset": dataset,
         "layout": settings.layout,
@@ -61,7 +66,7 @@ def _digest(clips: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-@task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE)
+@task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> Made:
     """Read a data set's lists and folders.
 
@@ -144,6 +149,12 @@ def clips_of(ingested: Made) -> pd.DataFrame:
     return table.read(ingested.output.path / "clips.parquet")
 
 
-def root_of(ingested: Made) -> Path:
-    """Where the data set's files lie."""
-    return Path(json.loads((ingested.output.path / "root.json").read_text())["root"])
+def root_of(pipeline: Pipeline, dataset: str) -> Path:
+    """Where the data set's files lie on this machine, which need not be the one that has read its lists."""
+    settings = pipeline.datasets[dataset]
+    if not settings.generated:
+        return settings.root
+    made = store_of(pipeline).find(demo_data_recipe(pipeline))
+    if isinstance(made, str):
+        raise FileNotFoundError(f"{dataset} was generated and is gone ({made}): run {pipeline.name} again")
+    return made.path / settings.root

@@ -184,6 +184,25 @@ def test_an_unknown_pipeline_gets_a_suggestion():
         load_pipeline("dfew-ful", SHIPPED)
 
 
+def test_the_tracking_server_is_the_configurations_else_the_environments(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    work = f"work_dir={tmp_path}"
+    assert load_pipeline("demo", SHIPPED, [work]).tracking_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert load_pipeline("demo", SHIPPED, [work]).tracking_uri == "http://127.0.0.1:5000"
+    given = "mlflow.tracking_uri=https://mlflow.lab"
+    assert load_pipeline("demo", SHIPPED, [work, given]).tracking_uri == "https://mlflow.lab"
+
+
+def test_a_password_in_a_tracking_uri_is_refused_and_not_repeated(monkeypatch):
+    secret = "http://me:very-secret@127.0.0.1:5000"
+    for override, variable in ((f"mlflow.tracking_uri={secret}", ""), ("train.epochs=1", secret)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+        with pytest.raises(ConfigError, match=r"holds a password.*MLFLOW_TRACKING_PASSWORD") as error:
+            load_pipeline("demo", SHIPPED, [override])
+        assert "very-secret" not in str(error.value)
+
+
 def test_a_cluster_is_for_runners_that_have_one(tmp_path):
     found = problems(tmp_path, VALID, "run.cluster=tcp://127.0.0.1:8786")
     assert [(key, message) for _, key, message in found] == [

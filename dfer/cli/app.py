@@ -15,3 +15,5 @@ config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True
 app.add_typer(config_app, name="config")
 analyse_app = typer.Typer(help="Look at data sets, without any model.", no_args_is_help=True)
 app.add_typer(analyse_app, name="analyse")
+services_app = typer.Typer(help="Servers and workers for deployments, on this machine.", no_args_is_help=True)
+app.add_typer(services_app, name="services")

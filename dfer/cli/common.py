@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dfer.units import duration as duration
+
 out = Console()
 err = Console(stderr=True)
 
@@ -45,10 +47,3 @@ def new_table(title: str, *columns: str) -> Table:
 def shown(path: Path) -> Path:
     """The path as a person in this folder would type it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

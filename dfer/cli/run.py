@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ import typer
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, duration, examples, new_table, out, shown
 from dfer.config import DEFAULT_CONFIG, load_pipeline
+from dfer.stages import Stage
 
 if TYPE_CHECKING:
     from dfer.config import Pipeline
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
         "dfer run paper --plan",
         "dfer run dfew-full --estimate",
         "dfer run paper --only table-5 --only figure-6",
+        "dfer run demo --from evaluate",
     )
 )
 def run(
@@ -34,6 +38,10 @@ def run(
     only: Annotated[
         list[str], typer.Option("--only", metavar="NAME", help="A table or figure to make; repeat for more.")
     ] = [],  # noqa: B006
+    start_from: Annotated[
+        Stage | None,
+        typer.Option("--from", help="Run this stage again, and what depends on it, though its outputs are there."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run and how long it took before.")] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="As --plan, and try for some seconds what never ran here.")
@@ -41,6 +49,8 @@ def run(
 ) -> None:
     """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
     loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
+    if start_from is not None:
+        loaded = loaded.starting_from(start_from, since=time.time())
     if plan or estimate:
         _print_forecast(loaded, measure=estimate)
         return
@@ -53,12 +63,17 @@ def run(
     from flows.midas import midas
     from tasks import progress
 
-    if out.is_terminal:
-        with progress.on_terminal():
-            outcome = midas(pipeline, str(config), overrides, only)
-    else:
-        outcome = midas(pipeline, str(config), overrides, only)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_fit_for_a_terminal)
+    with progress.on_terminal() if out.is_terminal else progress.in_lines():
+        outcome = midas(pipeline, str(config), overrides, only, start_from)
     _print_outcome(loaded, outcome)
+
+
+def _fit_for_a_terminal(record: logging.LogRecord) -> bool:
+    """Warnings. Details and tracebacks are in the log, and what stops the run is said in the end."""
+    traceback = record.exc_info or record.exc_text
+    return record.levelno >= logging.WARNING and not (traceback and not os.environ.get("DFER_DEBUG"))
 
 
 def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
@@ -85,6 +100,8 @@ def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
     out.print(trainings)
     for note in seen.notes:
         out.print(note)
+    if pipeline.again is not None and pipeline.again.stage == "report":
+        out.print("The report would be made again.")
     if unknown := sum(stage.unmeasured for stage in seen.stages.values()):
         said = f"at least {duration(seen.seconds)}, and {unknown} tasks the like of which was never measured here"
     elif any(stage.measured_now for stage in seen.stages.values()):
@@ -99,7 +116,7 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
 
     from dfer.results import SYNTHETIC, as_text
     from tasks.report import failures, public_name
-    from tasks.tracking import TrackedRun
+    from tasks.tracking import outbox_of
 
     stages = new_table("Stages", "stage", "run", "was there", "seconds", "why")
     for stage, made in outcome.stages.items():
@@ -131,12 +148,15 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     out.print("\n[bold]Where to look next[/bold]")
     out.print(f"  the whole report     {public}/report.html", soft_wrap=True)
     out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
-    run = TrackedRun.noted(report)
-    if run is not None:
+    run = outbox_of(pipeline).noted(report)
+    if run is not None and run.page:
         ui = "make ui" if work == Path.cwd() / "work" else f"make ui WORK={work}"
         out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)
+    if pipeline.work_url:
+        out.print(f"  all of it            {pipeline.work_url}", soft_wrap=True)
     for name, index in outcome.indexes.items():
         out.print(f"  fate of every clip   {name}: {shown(index.output.path)}/index.parquet", soft_wrap=True)
+    out.print(f"  log of this run      {shown(outcome.log)}", soft_wrap=True)
 
 
 def _few(reasons: list[str]) -> str:

@@ -179,7 +179,7 @@ def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
             ]
             if rows.stop > sum(sizes):
                 raise ValueError(
-                    f"{path} has {sum(sizes)} rows, expected {rows.stop} or more; ingest the data set again"
+                    f"{path} has {sum(sizes)} rows, expected at least {rows.stop}; ingest the data set again"
                 )
             data = file.read_row_groups(wanted, columns=list(columns), use_threads=False)
     except pa.ArrowInvalid as error:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfer import logs
 from dfer.faces.alignment import crop_matrix, template, transform_points, warp
 from dfer.faces.detector import Detections, FaceDetector
 from dfer.faces.following import look_through
@@ -159,13 +160,18 @@ def align_clips(
 def _attempt(clip_id: str, source: Path, **settings: Any) -> tuple[Clip | None, dict[str, Any]]:
     """The clip, if it can be had, and its row of the index but for its place in the shard."""
     row: dict[str, Any] = {"clip_id": clip_id, "status": "failed", "reason": "", "detail": "", "shard": "", "row": -1}
-    try:
-        clip, counts = align_clip(clip_id, source, **settings)
-    except ClipError as error:
-        return None, row | asdict(error.counts) | {"reason": error.reason, "detail": error.detail}
-    except Exception as error:  # one clip's trouble must not stop the others
-        logger.exception("clip %s (%s) failed unexpectedly", clip_id, source)
-        return None, row | asdict(Counts()) | {"reason": "error", "detail": f"{type(error).__name__}: {error}"}
+    with logs.about(clip_id=clip_id, source=str(source)):
+        try:
+            clip, counts = align_clip(clip_id, source, **settings)
+        except ClipError as error:
+            logger.info("not kept: %s: %s", error.reason, error.detail, extra={"reason": error.reason})
+            return None, row | asdict(error.counts) | {"reason": error.reason, "detail": error.detail}
+        except Exception as error:  # one clip's trouble must not stop the others
+            logger.exception("clip %s (%s) failed unexpectedly", clip_id, source, extra={"reason": "error"})
+            return None, row | asdict(Counts()) | {"reason": "error", "detail": f"{type(error).__name__}: {error}"}
+        if counts.frames_kept < counts.frames_seen or counts.interpolated_frames:
+            seen, kept, between = counts.frames_seen, counts.frames_kept, counts.interpolated_frames
+            logger.info("odd: %d of %d frames kept, %d of them between two detections", kept, seen, between)
     return clip, row | asdict(counts) | {"status": "ok"}
 
 

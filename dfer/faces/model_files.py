@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from dfer.fetching import NotFetchedError
 from dfer.files import sha256
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,10 @@ _PACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 class ModelFileError(Exception):
     """A model file that is missing, wrong or out of reach."""
+
+
+class ModelFileNotFetchedError(ModelFileError, NotFetchedError):
+    """A model file that is out of reach now."""
 
 
 def detector_file(model: str, *, cache: Path | None = None) -> Path:
@@ -48,6 +53,18 @@ def detector_file(model: str, *, cache: Path | None = None) -> Path:
             raise ModelFileError(f"detector file {path.absolute()} does not exist; check detection.model")
         return path
     return _pack_file(model)
+
+
+def detector_sha256(model: str) -> str | None:
+    """The SHA-256 of a detector's file, without fetching it; None if it is not here."""
+    if model == BUNDLED_MODEL:
+        return _MEMBER_SHA256
+    path = Path(model).expanduser()
+    if not model.endswith(".onnx"):
+        folder = Path.home() / ".insightface" / "models" / model
+        found = sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
+        path = found[0] if len(found) == 1 else folder
+    return sha256(path) if path.is_file() else None
 
 
 def default_cache() -> Path:
@@ -78,7 +95,7 @@ def _fetch_archive(folder: Path) -> Path:
     archive = folder / _ARCHIVE
     if result.returncode != 0 or not archive.is_file():
         last = result.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
-        raise ModelFileError(
+        raise ModelFileNotFetchedError(
             f"the face detector {BUNDLED_MODEL} could not be fetched: `{' '.join(command)}` failed ({last[0]}). "
             f"Run that where the package index can be reached and copy {_MEMBER} out of it to "
             f"{folder.parent / 'scrfd-2.5g.onnx'}, or set detection.model to a path to a .onnx file."
@@ -126,7 +143,9 @@ def _pack_file(name: str) -> Path:
     except (RuntimeError, OSError, zipfile.BadZipFile) as error:
         if not existed and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # InsightFace would take it for a finished download next time
-        raise ModelFileError(f"InsightFace could not fetch the pack {name!r} ({error}). {ways_out}") from error
+        # an archive that is no archive is what the server has; everything else is the way there
+        kind = ModelFileError if isinstance(error, zipfile.BadZipFile) else ModelFileNotFetchedError
+        raise kind(f"InsightFace could not fetch the pack {name!r} ({error}). {ways_out}") from error
     found = sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"

@@ -11,12 +11,17 @@ import torchvision
 from torch import Tensor, nn
 
 from dfer.catalogue import Network
+from dfer.fetching import NotFetchedError, out_of_reach
 
 _log = logging.getLogger(__name__)
 
 
 class WeightsError(Exception):
     """Pretrained weights cannot be had or do not fit the network."""
+
+
+class WeightsNotFetchedError(WeightsError, NotFetchedError):
+    """Pretrained weights are out of reach now."""
 
 
 def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None:
@@ -60,7 +65,8 @@ def _torchvision(name: str) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(
+        kind = WeightsNotFetchedError if out_of_reach(error) else WeightsError
+        raise kind(
             f"torchvision's {name} could not be fetched from {weights.url}: {error}. Two ways out: download "
             f"{Path(weights.url).name} elsewhere and give its path as model.pretrained, or set model.pretrained to "
             "null for random weights."
@@ -73,7 +79,7 @@ def _file(path: Path, network: Network) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: no such weight file; model.pretrained is {names}a path to a file, or null")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # bytes that are no pickle can fail in any way at all
         raise WeightsError(f"{path} cannot be read as a torch weight file of tensors alone: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no plain state dict (names to tensors); save `model.state_dict()` alone")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dfer.analysis.published import PublishedTable
+from dfer.remote import Location
 
 Show = Literal["scores", "per-class", "confusion", "class-distribution", "coexistence", "temporal"]
 
@@ -135,7 +136,7 @@ class ReportContent:
     datasets: tuple[DatasetFacts, ...]
     config: str
     versions: Mapping[str, str]
-    stages: Path
+    stages: Location
     created: str
     num_segments: int = 8  # frames of a clip that are shown
     links: Mapping[str, str] = field(default_factory=dict)

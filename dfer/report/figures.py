@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dfer.labels import EMOTIONS
 from dfer.plots import ACCENT, ARM_COLOURS, INK, QUIET
+from dfer.remote import Location, below
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers
 from dfer.sampling import segment_indices
 from dfer.shards import open_shard
@@ -226,10 +227,10 @@ def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     return np.divide(counts, clips, out=np.full(counts.shape, np.nan), where=clips > 0)
 
 
-def frames_of_clip(root: Path, shard: str, row: int, num_segments: int) -> bytes:
+def frames_of_clip(root: Location, shard: str, row: int, num_segments: int) -> bytes:
     """The frames that the network sees, side by side, as JPEG. Raises what `open_shard` and `Shard.read` raise."""
-    opened = open_shard(root / shard)
-    seen = segment_indices(len(opened.frame_indices(row)), num_segments, train=False)
+    opened = open_shard(below(root, shard))
+    seen = segment_indices(opened.num_frames(row), num_segments, train=False)
     frames = opened.read(row, seen).frames
     tiles = [cv2.resize(frame, (TILE, TILE), interpolation=cv2.INTER_AREA) for frame in frames]
     return _jpeg(np.hstack(tiles))

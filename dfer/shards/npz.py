@@ -10,7 +10,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +36,18 @@ def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any]) -> Ite
 class NpzFile:
     """Random access to the clips of an NPZ shard."""
 
-    def __init__(self, path: Path) -> None:
-        self._arrays = np.load(path, allow_pickle=False)
+    def __init__(self, file: Path | IO[bytes]) -> None:
+        self._arrays = np.load(file, allow_pickle=False)
         self.metadata: dict[str, Any] = json.loads(str(self._arrays["metadata"]))
         self.clip_ids: list[str] = self._arrays["clip_ids"].tolist()
-        self.frame_indices: list[NDArray[np.int64]] = [
+        self._frame_indices: list[NDArray[np.int64]] = [
             self._arrays[f"{row:05d}/frame_indices"] for row in range(len(self.clip_ids))
         ]
+        self.num_frames = [len(indices) for indices in self._frame_indices]
+
+    def frame_indices(self, row: int) -> NDArray[np.int64]:
+        """The source's frame numbers of a clip, int64[T]."""
+        return self._frame_indices[row]
 
     def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
         """The clip of a row, or those of its frames."""

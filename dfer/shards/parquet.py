@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -60,21 +60,34 @@ def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any], jpeg_q
 
 
 class ParquetFile:
-    """Random access to the clips of a Parquet shard."""
+    """Random access to the clips of a Parquet shard.
 
-    def __init__(self, path: Path) -> None:
-        self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+    Of a file that is not on this machine, opening reads the footer, and reading a clip its row group.
+    """
+
+    def __init__(self, file: Path | IO[bytes]) -> None:
+        self._file = pq.ParquetFile(file, memory_map=isinstance(file, Path), page_checksum_verification=True)
         if not self._file.schema_arrow.equals(_SCHEMA):
             raise ValueError(f"its columns are {self._file.schema_arrow.names}, expected {_SCHEMA.names}")
         metadata = self._file.schema_arrow.metadata or {}
         self.metadata: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
         if self._file.num_row_groups != self._file.metadata.num_rows:
             raise ValueError("expected one row group a clip")
-        names = self._file.read(columns=["clip_id", "frame_indices"], use_threads=False)
-        self.clip_ids: list[str] = names.column("clip_id").to_pylist()
-        self.frame_indices: list[NDArray[np.int64]] = [
-            np.asarray(row.values.to_numpy(zero_copy_only=False), np.int64) for row in names.column("frame_indices")
-        ]
+        groups = [self._file.metadata.row_group(row) for row in range(self._file.num_row_groups)]
+        clip_id, frame_indices = (_leaf(self._file.metadata, name) for name in ("clip_id", "frame_indices"))
+        self.num_frames = [group.column(frame_indices).num_values for group in groups]
+        # a row group holds one clip, whose name is the least and the greatest of its column
+        names = [group.column(clip_id).statistics for group in groups]
+        self.clip_ids: list[str] = (
+            [name.min for name in names]
+            if all(name is not None and name.has_min_max and name.min == name.max for name in names)
+            else self._file.read(columns=["clip_id"], use_threads=False).column("clip_id").to_pylist()
+        )
+
+    def frame_indices(self, row: int) -> NDArray[np.int64]:
+        """The source's frame numbers of a clip, int64[T]."""
+        table = self._file.read_row_group(row, columns=["frame_indices"], use_threads=False)
+        return np.asarray(_flat(table.column("frame_indices")[0].values), np.int64)
 
     def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
         """The clip of a row, or those of its frames; only their JPEGs are decoded."""
@@ -94,6 +107,11 @@ class ParquetFile:
         """The frames of a clip without the rest, decoded into `out` where that has their shape."""
         table = self._file.read_row_group(row, columns=["frames"], use_threads=False)
         return _chosen(table.column("frames")[0].values, frames, out)
+
+
+def _leaf(metadata: pq.FileMetaData, name: str) -> int:
+    """The number of a column among those that are stored."""
+    return next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path.split(".")[0] == name)
 
 
 def _rows(values: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:

@@ -14,12 +14,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from dfer import remote
 from dfer.natural import natural_key
+from dfer.remote import Location, RemoteError, below, is_url
 from dfer.shards import npz, parquet
 from dfer.shards.clip import Clip
 from dfer.shards.writer import SCHEMA_VERSION
 
-_UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (pa.ArrowException, RemoteError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+_NPZ_AHEAD = 64 * 2**10
+_FILE_NAMES = (parquet.FILE_NAME, npz.FILE_NAME)
 
 
 class ShardError(Exception):
@@ -27,12 +32,12 @@ class ShardError(Exception):
 
 
 class Shard:
-    """Random access to the clips of one shard.
+    """Random access to the clips of one shard, a file on this machine or in an object store.
 
     Can be pickled and used in other processes, forked ones included: each opens the file for itself at first use.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Location) -> None:
         self.path = path
         self._opened: tuple[int, parquet.ParquetFile | npz.NpzFile] | None = None
         version = self.metadata.get("schema_version")
@@ -52,9 +57,13 @@ class Shard:
         """What was stored with the clips: settings, template, detector, versions."""
         return self._file.metadata
 
+    def num_frames(self, row: int) -> int:
+        """T of a clip; nothing is read for it."""
+        return self._file.num_frames[row]
+
     def frame_indices(self, row: int) -> NDArray[np.int64]:
         """The source's frame numbers of a clip, int64[T]; no picture is read."""
-        return self._file.frame_indices[row]
+        return self._file.frame_indices(row)
 
     def read(self, row: int, frames: Sequence[int] | NDArray[np.int64] | None = None) -> Clip:
         """The clip of a row; with `frames` (places in 0..T-1, repeats allowed) those frames only, in that order.
@@ -80,7 +89,7 @@ class Shard:
     def _reading(self, row: int, places: NDArray[np.int64] | None) -> Iterator[None]:
         if not 0 <= row < len(self):
             raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}, asked for {row}")
-        length = len(self.frame_indices(row))
+        length = self.num_frames(row)
         if places is not None and (places.size == 0 or places.min() < 0 or places.max() >= length):
             raise IndexError(f"clip {self.clip_ids[row]} has frames 0 to {length - 1}, asked for {places.tolist()}")
         try:
@@ -93,7 +102,7 @@ class Shard:
         # A file handle that two processes share has one position for both.
         if self._opened is None or self._opened[0] != os.getpid():
             try:
-                opened = parquet.ParquetFile(self.path) if self.path.suffix == ".parquet" else npz.NpzFile(self.path)
+                opened = _opened(self.path)
             except _UNREADABLE as error:
                 raise ShardError(f"{self.path} is not a readable shard: {error}") from error
             self._opened = (os.getpid(), opened)
@@ -103,38 +112,69 @@ class Shard:
         return {"path": self.path, "_opened": None}
 
 
-def open_shard(folder: Path) -> Shard:
-    """The shard in `folder`. Raises: ShardError if there is none, or it cannot be read."""
-    found = [folder / name for name in (parquet.FILE_NAME, npz.FILE_NAME) if (folder / name).is_file()]
+def open_shard(folder: Location) -> Shard:
+    """The shard in `folder`, of which in an object store only what is asked for is read.
+
+    Raises: ShardError if there is none, or it cannot be read.
+    """
+    found = _shard_files(remote.nearest(folder) if isinstance(folder, str) else folder)
     if len(found) != 1:
-        names = " and ".join(path.name for path in found) or "neither"
+        names = " and ".join(str(path).rpartition("/")[2] for path in found) or "neither"
         raise ShardError(f"expected {parquet.FILE_NAME} or {npz.FILE_NAME} in {folder}, found {names}")
     return Shard(found[0])
 
 
-def shard_folders(path: Path) -> list[Path]:
+def shard_folders(path: Location) -> list[Location]:
     """The shard folders at `path`: itself if it is one, else those inside, in natural order.
 
-    Raises: ShardError if there is none.
+    In an object store those are inside that lie up to two folders below. Raises: ShardError if there is none.
     """
-    if _is_shard(path):
+    if _shard_files(path):
         return [path]
-    found = [child for child in path.iterdir() if _is_shard(child)] if path.is_dir() else []
+    found = _shards_inside(path)
     if not found:
         raise ShardError(
             f"no shard at {path}: expected {parquet.FILE_NAME} or {npz.FILE_NAME} there or one folder below"
         )
-    return sorted(found, key=lambda child: natural_key(child.name))
+    return sorted(found, key=lambda child: natural_key(str(child)))
 
 
-def read(path: Path) -> Iterator[Clip]:
-    """Every clip of a shard folder, or of a folder of shard folders, one in memory at a time.
+def read(path: Location) -> Iterator[Clip]:
+    """Every clip of a shard folder, or of a folder of shard folders, one in memory at a time; also by URL.
 
     Raises: ShardError, also before the first clip.
     """
-    shards = [open_shard(folder) for folder in shard_folders(Path(path))]
+    shards = [open_shard(folder) for folder in shard_folders(path if is_url(path) else Path(path))]
     return (shard.read(row) for shard in shards for row in range(len(shard)))
 
 
-def _is_shard(folder: Path) -> bool:
-    return (folder / parquet.FILE_NAME).is_file() or (folder / npz.FILE_NAME).is_file()
+def _shard_files(folder: Location) -> list[Location]:
+    """The shard files right in a folder: one, if it is a shard."""
+    if isinstance(folder, Path):
+        return [folder / name for name in _FILE_NAMES if (folder / name).is_file()]
+    with _as_shard_error():
+        there = remote.listing(folder)
+    return [below(folder, name) for name in _FILE_NAMES if name in there]
+
+
+def _shards_inside(folder: Location) -> list[Location]:
+    if isinstance(folder, Path):
+        return [child for child in folder.iterdir() if _shard_files(child)] if folder.is_dir() else []
+    with _as_shard_error():
+        places = [name.rpartition("/") for name in remote.listing(folder)]
+    return [below(folder, place) for place, _, name in places if name in _FILE_NAMES and place.count("/") < 2]
+
+
+@contextmanager
+def _as_shard_error() -> Iterator[None]:
+    try:
+        yield
+    except (RemoteError, FileNotFoundError) as error:
+        raise ShardError(str(error)) from error
+
+
+def _opened(path: Location) -> parquet.ParquetFile | npz.NpzFile:
+    # Parquet is read in pieces of the right size; an archive's members in many small ones, a few KiB each.
+    if str(path).endswith(".parquet"):
+        return parquet.ParquetFile(remote.open_file(path) if isinstance(path, str) else path)
+    return npz.NpzFile(remote.open_file(path, ahead=_NPZ_AHEAD) if isinstance(path, str) else path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +14,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dfer.ahead import ahead
+from dfer.remote import Location, below
 from dfer.sampling import segment_indices
 from dfer.settings import AugmentSettings
 from dfer.shards import Shard, ShardError, open_shard
 from dfer.training.cache import FrameCache, Place
 from dfer.training.randomness import stream
 from dfer.training.transforms import full_view, random_views
+from dfer.training.world import ALONE, World
 
 Key = tuple[int, int | None]
 """A clip's row in its source, and the epoch it is drawn for; None is the evaluation's fixed view."""
@@ -60,7 +61,7 @@ class ClipSource:
         self,
         clips: pd.DataFrame,
         index: pd.DataFrame,
-        root: Path,
+        root: Location,
         *,
         num_segments: int,
         input_size: int,
@@ -72,7 +73,7 @@ class ClipSource:
         Args:
             clips: rows of the clip table; a clip that is there twice is drawn twice, in different views.
             index: the align index; `shard` is a folder relative to `root`, or absolute.
-            root: see `index`.
+            root: see `index`; a folder, or the URL of one.
             num_segments: T.
             input_size: S, pixels.
             augment: the random view; without it, only the evaluation's view can be read.
@@ -95,12 +96,12 @@ class ClipSource:
         self.left_out = int((~usable).sum())
         found = aligned.loc[self.clips["clip_id"]]
         self.places: list[Place] = [
-            (root / shard, int(row)) for shard, row in zip(found["shard"], found["row"], strict=True)
+            (below(root, shard), int(row)) for shard, row in zip(found["shard"], found["row"], strict=True)
         ]
         self.cache: FrameCache | None = None
         self._num_segments, self._input_size = num_segments, input_size
         self._augment, self._seed = augment, seed
-        self._shards: dict[Path, Shard] = {}
+        self._shards: dict[Location, Shard] = {}
 
     def __len__(self) -> int:
         return len(self.places)
@@ -112,7 +113,7 @@ class ClipSource:
     def num_frames(self, row: int) -> int:
         """How many frames are stored of a clip; no picture is read."""
         shard, place = self._shard(row)
-        return len(shard.frame_indices(place))
+        return shard.num_frames(place)
 
     def stored(self, keys: Sequence[Key]) -> StoredBatch:
         """One frame of each segment of some clips, as stored: random ones for an epoch, the centres for None.
@@ -120,6 +121,9 @@ class ClipSource:
         Raises ShardError if a clip cannot be read, is another than the index says, or has frames of another size than
         the rest of the batch.
         """
+        if not keys:
+            nothing = torch.empty((0, self._num_segments, 1, 1, 3), dtype=torch.uint8)
+            return StoredBatch(nothing, torch.empty((0, 4), dtype=torch.float64), torch.empty(0, dtype=torch.int64))
         drawn = [self._draw(row, epoch) for row, epoch in keys]
         positions = np.stack([places for places, _ in drawn])
         rows = [row for row, _ in keys]
@@ -182,7 +186,7 @@ class ClipSource:
         there, wanted = shard.clip_ids[place], self.clips["clip_id"].iloc[row]
         if there != wanted:
             raise ShardError(
-                f"{shard.path}: the align index says that row {place} is {wanted}, found {there}; the index is "
+                f"{shard.path}: the align index says that row {place} is clip {wanted}, found {there}; the index is "
                 "of other shards: align again"
             )
         return shard.frames(place, positions, out)
@@ -197,26 +201,36 @@ class ClipSource:
 class TrainingBatches:
     """The batches of one epoch after another, each a list of keys: all clips, shuffled by (seed, epoch).
 
-    A last batch of a single clip joins the one before it, since a clip can only be mixed with another one.
+    A last batch of a single clip joins the one before it, since a clip can only be mixed with another one. Of several
+    processes each gets its share of every batch, which may be empty in a small last one (`World.share`).
+
+    Attributes:
+        epoch: whose batches come next.
     """
 
-    def __init__(self, num_clips: int, batch_size: int, seed: int) -> None:
+    def __init__(self, num_clips: int, batch_size: int, seed: int, world: World = ALONE) -> None:
         """Raises ValueError for fewer than two clips."""
         if num_clips < 2:
             raise ValueError(f"training needs two clips or more, found {num_clips}")
-        self._num_clips, self._seed = num_clips, seed
+        self._num_clips, self._seed, self._world = num_clips, seed, world
         self._starts = list(range(0, num_clips, batch_size))
         if num_clips % batch_size == 1 and len(self._starts) > 1:
             self._starts.pop()
+        self._ends = [*self._starts[1:], num_clips]
         self.epoch = 1
 
     def __len__(self) -> int:
         return len(self._starts)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Clips of each whole batch, all processes' shares together; the same in every epoch."""
+        return [end - start for start, end in zip(self._starts, self._ends, strict=True)]
+
     def __iter__(self) -> Iterator[list[Key]]:
         order = stream(self._seed, "order", self.epoch).permutation(self._num_clips)
-        for start, end in zip(self._starts, [*self._starts[1:], self._num_clips], strict=True):
-            yield [(int(row), self.epoch) for row in order[start:end]]
+        for start, end in zip(self._starts, self._ends, strict=True):
+            yield [(row, self.epoch) for row in self._world.share(order[start:end].tolist())]
 
 
 class Loader:
@@ -311,9 +325,16 @@ def training_loader(
     return Loader(source, batches, workers=workers, device=device)
 
 
-def evaluation_loader(source: ClipSource, *, batch_size: int, workers: int = 0, device: torch.device = _CPU) -> Loader:
-    """The evaluation's view of all clips, in the order of `source.clips`."""
-    keys: list[Key] = [(row, None) for row in range(len(source))]
+def evaluation_loader(
+    source: ClipSource,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    device: torch.device = _CPU,
+    rows: Sequence[int] | None = None,
+) -> Loader:
+    """The evaluation's view of some clips in the order given, or of all in the order of `source.clips`."""
+    keys: list[Key] = [(row, None) for row in (range(len(source)) if rows is None else rows)]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return Loader(source, batches, workers=workers, device=device)
 

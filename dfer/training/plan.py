@@ -6,12 +6,12 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dfer.datasets.groups import expression_group
+from dfer.remote import Location
 from dfer.settings import (
     ArmSettings,
     GroupSettings,
@@ -24,8 +24,9 @@ from dfer.training.data import ClipSource
 from dfer.training.split import validation_rows
 from dfer.training.targets import has_target, single_labels
 
-# They decide how fast a training runs and how much of it a crash can cost, not what it computes.
-_FREE_TO_CHANGE = {"threads", "loader_workers", "cache", "checkpoint_every"}
+# They decide how fast a training runs and how much of it a crash can cost, not what it computes; but for the
+# micro-batches, which may become more when memory runs out, and which BatchNorm sees: the summary says how many.
+_FREE_TO_CHANGE = {"threads", "loader_workers", "cache", "checkpoint_every", "micro_batches"}
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Parts:
         return {name: source for name, source in every.items() if source is not None}
 
 
-def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFrame, root: Path, plan: Plan) -> Parts:
+def divide(clips: pd.DataFrame, monitor: pd.DataFrame | None, index: pd.DataFrame, root: Location, plan: Plan) -> Parts:
     """The parts of a training; what cannot be used is counted and logged.
 
     Raises ValueError when a clip is listed twice, when a part that is needed has no usable clip, or when a class of the
@@ -136,6 +137,8 @@ def fingerprint(plan: Plan, parts: Parts, device: str, *, tf32: bool) -> dict[st
         for key, value in keys.items()
         if key not in _FREE_TO_CHANGE
     }
+    if plan.train.processes == 1:
+        del values["train.processes"]  # unknown to earlier checkpoints
     values["train.device"] = device
     if device == "cuda":
         values["TF32"] = str(tf32)

@@ -108,7 +108,7 @@ def test_every_row_shows_its_own_clip(toy_set: ToySet) -> None:
 def test_an_index_of_other_shards_is_noticed(toy_set: ToySet) -> None:
     index = toy_set.index.assign(row=toy_set.index["row"].where(toy_set.index["row"] != 1, 2))
     source = ClipSource(toy_set.clips, index, toy_set.root, num_segments=4, input_size=32)
-    with pytest.raises(ShardError, match="row 2 is toy/002, found toy/004"):
+    with pytest.raises(ShardError, match="row 2 is clip toy/002, found toy/004"):
         source[2, None]
 
 

@@ -1,0 +1,75 @@
+"""`dfer services`: the servers and workers behind deployments, without Docker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from dfer.cli.app import services_app
+from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
+from dfer.config import DEFAULT_CONFIG, local_work_dir, read_config
+
+if TYPE_CHECKING:
+    from dfer.services.stack import Stack, Status
+
+
+@services_app.command(epilog=examples("dfer services up", "dfer services up --set services.prefect_port=4300"))
+def up(
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Start PostgreSQL, Prefect's server, MLflow's server and the workers: whatever of them does not run."""
+    from dfer.services import stack
+
+    given = _stack(config, overrides)
+    found = stack.up(given, lambda line: out.print(f"  {line}", markup=False, highlight=False))
+    _print(given, found)
+    out.print("\nIn each terminal from which you run or deploy something:")
+    out.print(f"  source {shown(given.folder.client)}", markup=False, highlight=False, soft_wrap=True)
+    out.print("  prefect deployment run midas/demo")
+
+
+@services_app.command(epilog=examples("dfer services status"))
+def status(
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Say of each service whether it runs and answers. Ends with status 0 if all do, otherwise with 1."""
+    from dfer.services import stack
+
+    given = _stack(config, overrides)
+    found = stack.status(given)
+    _print(given, found)
+    if any(service.state != "running" for service in found):
+        raise typer.Exit(1)
+
+
+@services_app.command(epilog=examples("dfer services down"))
+def down(
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Stop the services, with the runs that workers have started. What they have written is kept."""
+    from dfer.services import stack
+
+    stack.down(_stack(config, overrides), lambda line: out.print(line, markup=False, highlight=False))
+
+
+def _stack(config: Config, overrides: Overrides) -> Stack:
+    from dfer.services.stack import Stack, trainings_at_a_time
+
+    file, _ = read_config(config, overrides)
+    home = config.resolve().parent
+    return Stack(home, local_work_dir(file, config), file.services, trainings_at_a_time(file.run.trainings))
+
+
+def _print(given: Stack, found: list[Status]) -> None:
+    from dfer.services.processes import local_time
+
+    logs = shown(given.folder.log("x").parent)
+    table = new_table(f"Services (logs in {logs})", "service", "state", "since", "address", "pid", "log")
+    for service in found:
+        since = local_time(service.since) if service.pid else ""
+        table.add_row(service.name, service.state, since, service.address, str(service.pid or ""), service.log.name)
+    out.print(table)

@@ -1,0 +1,222 @@
+"""PostgreSQL of one's own: a data folder, two databases, loopback only.
+
+PostgreSQL refuses to run as root; started by root, it runs as the user `postgres` of the distribution's package.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfer.services.errors import ServiceError
+from dfer.services.ports import HOST
+from dfer.services.processes import identity
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+ADMIN = "postgres"
+DATABASES = ("prefect", "mlflow")  # each belongs to a role of the same name
+_DEBIAN = Path("/usr/lib/postgresql")
+_PACKAGE = "On Debian and Ubuntu: apt-get install postgresql (its own server on port 5432 is not touched)."
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A server that is not running yet. `programs` is the folder of its programs, `user` whom root runs it as."""
+
+    programs: Path
+    data: Path
+    port: int
+    user: str | None
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        settings = {"listen_addresses": HOST, "port": self.port, "unix_socket_directories": ""}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return (str(self.programs / "postgres"), "-D", str(self.data), *options)
+
+
+def prepare(folder: Path, port: int, password: str) -> Postgres:
+    """Find PostgreSQL and make its data folder where there is none yet.
+
+    Args:
+        folder: is made where it is not there; the data lie in `data` below it.
+        port: to listen on.
+        password: of the administrator, for new data.
+
+    Raises:
+        ServiceError: the programs are not installed, or the user that they run as cannot reach the folder.
+    """
+    data = folder / "data"
+    version = (data / "PG_VERSION").read_text().strip() if (data / "PG_VERSION").exists() else None
+    server = Postgres(find_programs(version), data, port, user_to_run_as())
+    folder.mkdir(parents=True, exist_ok=True)
+    if server.user is not None:
+        _check_reachable(folder, server.user)
+    if version is None:
+        _make_data(server, password)
+    return server
+
+
+def find_programs(version: str | None, places: str | None = None, debian: Path = _DEBIAN) -> Path:
+    """The folder with `initdb` and `postgres`: on the PATH or where Debian puts them, the newest first.
+
+    Args:
+        version: the major version that wrote the data; None for new data.
+        places: what to search in place of PATH.
+        debian: the folder with a folder a major version.
+
+    Raises:
+        ServiceError: there is none, or none of that version.
+    """
+    on_path = shutil.which("initdb", path=places)
+    candidates = [folder / "bin" for folder in sorted(debian.glob("*"), key=_number, reverse=True)]
+    if on_path is not None:
+        # the folder it really lies in: `postgres` is beside it there
+        candidates.insert(0, Path(on_path).resolve().parent)
+    found = [folder for folder in candidates if (folder / "initdb").exists() and (folder / "postgres").exists()]
+    if not found:
+        raise ServiceError(f"PostgreSQL is not installed: no initdb on the PATH, none in {debian}/*/bin. {_PACKAGE}")
+    if version is None:
+        return found[0]
+    for folder in found:
+        if _version_of(folder) == version:
+            return folder
+    raise ServiceError(
+        f"The data were written by PostgreSQL {version}, and it is not installed (there is {_version_of(found[0])})."
+        f" Install postgresql-{version}, or move the data with pg_upgrade."
+    )
+
+
+def user_to_run_as() -> str | None:
+    """None for the user that asks; `postgres` for root.
+
+    Raises:
+        ServiceError: root asks, and there is no user `postgres`.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(ADMIN).pw_name
+    except KeyError:
+        raise ServiceError(
+            "PostgreSQL does not run as root, and there is no user `postgres` to run it as."
+            f" {_PACKAGE} Or run this command as another user."
+        ) from None
+
+
+def connect(port: int, role: str, password: str, database: str) -> Connection:
+    """A connection to the server.
+
+    Raises:
+        ServiceError: the driver is not installed.
+        psycopg2.OperationalError: there is no answer, or the password is not right.
+    """
+    try:
+        import psycopg2
+    except ImportError:
+        raise ServiceError("psycopg2 is not installed: pip install 'dfer[services]'") from None
+    return psycopg2.connect(
+        host=HOST, port=port, user=role, password=password, dbname=database, connect_timeout=5, sslmode="disable"
+    )
+
+
+def answers(port: int, password: str) -> bool:
+    """Whether the server takes connections of its administrator."""
+    import psycopg2
+
+    try:
+        connect(port, ADMIN, password, "postgres").close()
+    except psycopg2.OperationalError as error:
+        if "password authentication failed" in str(error):
+            raise ServiceError(
+                "PostgreSQL does not take the password of services/secrets.json: the file does not belong to these data"
+            ) from None
+        return False
+    return True
+
+
+def make_databases(port: int, passwords: Mapping[str, str]) -> None:
+    """The databases and their roles, where they are not there yet."""
+    from psycopg2 import sql
+    from psycopg2.extensions import encrypt_password
+
+    connection = connect(port, ADMIN, passwords[ADMIN], "postgres")
+    try:
+        connection.autocommit = True  # a database is not made inside a transaction
+        with connection.cursor() as cursor:
+            for name in DATABASES:
+                cursor.execute("select 1 from pg_roles where rolname = %s", (name,))
+                verb = sql.SQL("alter" if cursor.fetchone() else "create")
+                # scrambled here, so that the server's log never shows the password itself
+                secret = encrypt_password(passwords[name], name, connection, "scram-sha-256")
+                role = sql.SQL("{} role {} login password {}").format(verb, sql.Identifier(name), sql.Literal(secret))
+                cursor.execute(role)
+                cursor.execute("select 1 from pg_database where datname = %s", (name,))
+                if cursor.fetchone() is None:
+                    names = {"name": sql.Identifier(name)}
+                    cursor.execute(sql.SQL("create database {name} owner {name}").format(**names))
+                    cursor.execute(sql.SQL("revoke all on database {name} from public").format(**names))
+    finally:
+        connection.close()
+
+
+def _make_data(server: Postgres, password: str) -> None:
+    """`initdb` into a folder that gets its name when it is whole."""
+    unfinished, secret = server.data.with_name("data.part"), server.data.with_name("password.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    secret.unlink(missing_ok=True)
+    try:
+        with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(password)
+        if server.user is not None:
+            for path in (unfinished, secret):
+                shutil.chown(path, server.user, pwd.getpwnam(server.user).pw_gid)
+        # from the documented defaults, whatever the language of the machine: sorted by bytes, UTF-8
+        options = ["--username", ADMIN, "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8", "--locale=C"]
+        done = subprocess.run(
+            [str(server.programs / "initdb"), "-D", str(unfinished), "--pwfile", str(secret), *options],
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            **identity(server.user),
+        )
+        if done.returncode != 0:
+            raise ServiceError(f"initdb failed:\n{done.stdout}{done.stderr}")
+    finally:
+        secret.unlink(missing_ok=True)
+    unfinished.rename(server.data)
+
+
+def _check_reachable(folder: Path, user: str) -> None:
+    """Every folder on the way has to let the user through; the kernel is asked as that user."""
+    for place in reversed([folder, *folder.parents]):
+        through = subprocess.run(
+            ["test", "-x", str(place)],
+            cwd="/",
+            **identity(user),
+        )
+        if through.returncode != 0:
+            raise ServiceError(
+                f"PostgreSQL runs as the user `{user}` when root starts it, and that user cannot pass {place}."
+                f" Let it pass (chmod o+x {place}), choose another work_dir, or run this command as another user."
+            )
+
+
+def _version_of(programs: Path) -> str:
+    said = subprocess.run([str(programs / "postgres"), "--version"], capture_output=True, text=True, check=True).stdout
+    return said.split()[2].split(".")[0]  # postgres (PostgreSQL) 15.13 (Debian ...)
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name) if folder.name.isdigit() else -1

@@ -1,0 +1,200 @@
+"""The services: how each is started, where it answers, and how one knows that it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dfer.services import postgres
+from dfer.services.ports import HOST
+from dfer.services.processes import Started
+
+POOL = "dfer"
+HEARTBEAT = 30  # seconds from one sign of life of a flow run to the next; Prefect takes no less
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service, whether it runs or not.
+
+    Attributes:
+        name: as in the state file, the logs and `dfer services status`.
+        address: where people or programs find it.
+        port: None for what listens nowhere.
+        command: the program and its arguments, without secrets.
+        environment: all of it, with secrets.
+        working_folder: where it runs.
+        answers: whether the process that was started does its work.
+        user: whom to run it as; None: who asks.
+        stop_with: the signal that ends it in good order.
+        patience: seconds it gets for that.
+    """
+
+    name: str
+    address: str
+    port: int | None
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    working_folder: Path
+    answers: Callable[[Started], bool]
+    user: str | None = None
+    stop_with: signal.Signals = signal.SIGTERM
+    patience: float = 30.0
+
+
+def database_server(server: postgres.Postgres, password: str) -> Service:
+    return Service(
+        name="postgres",
+        address=f"{HOST}:{server.port}",
+        port=server.port,
+        command=server.command,
+        environment={"PATH": os.defpath, "LC_ALL": "C"},
+        working_folder=server.data,
+        answers=lambda _: postgres.answers(server.port, password),
+        user=server.user,
+        stop_with=signal.SIGINT,  # PostgreSQL's fast shutdown: it does not wait for connections to close
+        patience=60.0,
+    )
+
+
+def prefect_server(folder: Path, port: int, database_port: int, password: str) -> Service:
+    database = f"postgresql+asyncpg://prefect:{password}@{HOST}:{database_port}/prefect"
+    return Service(
+        name="prefect",
+        address=prefect_page(port),
+        port=port,
+        command=(sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
+        environment={
+            **inherited(),
+            "PREFECT_HOME": str(folder / "prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
+            "PREFECT_SERVER_API_HOST": HOST,
+            "PREFECT_SERVER_API_PORT": str(port),
+            "PREFECT_SERVER_UI_API_URL": prefect_api(port),
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _origins(port),
+            # who holds a place of a concurrency limit is known after a restart as well; from memory it would be
+            # forgotten, and runs that are going on would be cancelled for it
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        },
+        working_folder=folder,
+        answers=lambda _: _is_well(f"{prefect_api(port)}/ready"),
+    )
+
+
+def mlflow_server(folder: Path, port: int, database_port: int, password: str) -> Service:
+    hosts = f"{HOST}:{port},localhost:{port}"
+    return Service(
+        name="mlflow",
+        address=mlflow_page(port),
+        port=port,
+        command=(
+            *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "2"),
+            *("--allowed-hosts", hosts, "--cors-allowed-origins", _origins(port)),
+            *("--serve-artifacts", "--artifacts-destination", (folder / "artifacts").as_uri()),
+            *("--uvicorn-opts", "--no-access-log"),  # a line a request fills disks during trainings
+        ),
+        environment={
+            **inherited(),
+            "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{password}@{HOST}:{database_port}/mlflow",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # background jobs of its language model tools
+        },
+        working_folder=folder,
+        answers=lambda _: _is_well(f"{mlflow_page(port)}/health"),
+    )
+
+
+def worker(folder: Path, number: int, home: Path, client: Mapping[str, str]) -> Service:
+    """A worker: takes runs of deployments and starts each in a process of its own. `home` is the project's folder."""
+    name = f"{socket.gethostname()}-{number}"
+    return Service(
+        name=f"worker-{number}",
+        address=f"work pool {POOL}",
+        port=None,
+        command=(
+            *(sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--name", name),
+            *("--no-create-pool-if-not-found", "--install-policy", "never"),
+        ),
+        environment={
+            **inherited(),
+            **client,
+            **{name: os.environ[name] for name in _TRACKING_LOGIN if name in os.environ},
+            "PREFECT_HOME": str(folder / "worker"),
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        },
+        working_folder=home,
+        answers=lambda started: _worker_is_online(client["PREFECT_API_URL"], name, started),
+        patience=20.0,
+    )
+
+
+def prefect_page(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+def prefect_api(port: int) -> str:
+    return f"{prefect_page(port)}/api"
+
+
+def mlflow_page(port: int) -> str:
+    return f"http://{HOST}:{port}"
+
+
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is behind no proxy
+_TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
+def inherited() -> dict[str, str]:
+    """This environment without what is meant for other servers of the same programs; loopback needs no proxy."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    without = ",".join(filter(None, [own.get("no_proxy") or own.get("NO_PROXY"), HOST, "localhost"]))
+    return {**own, "NO_PROXY": without, "no_proxy": without}
+
+
+def _origins(port: int) -> str:
+    return f"http://{HOST}:{port},http://localhost:{port}"
+
+
+def _is_well(address: str) -> bool:
+    try:
+        with _direct.open(address, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def _worker_is_online(api: str, name: str, started: Started) -> bool:
+    """Whether the server has heard from this very process, and lately."""
+    try:
+        known = ask(f"{api}/work_pools/{POOL}/workers/filter", {})
+    except (OSError, ValueError):
+        return False
+    return any(
+        one["name"] == name
+        and one["status"] == "ONLINE"
+        and datetime.fromisoformat(one["last_heartbeat_time"]).timestamp() >= started.created
+        for one in known
+    )
+
+
+def ask(address: str, question: Mapping[str, Any]) -> Any:
+    """POST a question to Prefect's API; the answer as plain data.
+
+    Raises:
+        OSError: no answer, or a refusal. ValueError: the answer is not JSON.
+    """
+    request = urllib.request.Request(address, json.dumps(question).encode(), {"Content-Type": "application/json"})
+    with _direct.open(request, timeout=10) as answer:
+        return json.load(answer)

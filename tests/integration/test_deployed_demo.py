@@ -1,0 +1,106 @@
+"""The demo pipeline as a deployment: through Prefect's server and worker, into MLflow's server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+import yaml
+from mlflow.tracking import MlflowClient
+from tiny import TINY
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).parents[2]
+
+
+def stages(states: dict[str, str]) -> Counter[tuple[str, str]]:
+    """How many task runs of a stage ended how: the first word of a task run's name is its stage."""
+    return Counter(
+        (name.split()[0].rsplit("-", 1)[0] if " " not in name else name.split()[0], state)
+        for name, state in states.items()
+    )
+
+
+def test_every_pipeline_is_a_deployment(services):
+    pipelines = yaml.safe_load((ROOT / "pipeline_config.yaml").read_text())["pipelines"]
+    deployments = {deployment["name"]: deployment for deployment in services.ask("deployments")}
+    assert set(deployments) == set(pipelines)
+    for name, deployment in deployments.items():
+        assert deployment["parameters"]["pipeline"] == name
+        assert deployment["description"] == pipelines[name]["description"]
+
+
+def test_a_run_is_tracked_and_a_second_one_finds_all_of_it(services):
+    overrides = [*TINY, f"work_dir={services.work / 'demo'}"]
+    first = services.wait_for(services.deploy_run("midas/demo", overrides=overrides))
+    assert first["state_name"] == "Completed", first["state"]
+    done = stages(services.task_states(first["id"]))
+    assert done == {
+        ("demo-data", "Completed"): 1,
+        ("ingest", "Completed"): 2,
+        ("fetch-detector", "Completed"): 1,
+        ("align", "Completed"): 4,
+        ("index", "Completed"): 2,
+        ("train", "Completed"): 2,
+        ("evaluate", "Completed"): 4,
+        ("report", "Completed"): 1,
+    }
+
+    mlflow = MlflowClient(services.environment["MLFLOW_TRACKING_URI"])
+    experiment = mlflow.get_experiment_by_name("demo")
+    assert experiment.artifact_location.startswith("mlflow-artifacts:")  # the server's store, not a path of the worker
+    runs = mlflow.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert len(parents) == 1
+    assert sorted(run.info.run_name for run in children) == ["hard fold 1", "midas fold 1"]
+    for run in children:
+        assert run.info.status == "FINISHED"
+        assert len(mlflow.get_metric_history(run.info.run_id, "epoch/loss")) == 2
+        assert 0 <= run.data.metrics["demo-afew/UAR"] <= 1
+        assert any(artifact.path == "model.safetensors" for artifact in mlflow.list_artifacts(run.info.run_id))
+    assert not (services.work / "demo" / "mlflow" / "mlflow.db").exists()
+
+    second = services.wait_for(services.deploy_run("midas/demo", overrides=overrides))
+    assert second["state_name"] == "Completed", second["state"]
+    again = stages(services.task_states(second["id"]))
+    executed = {stage for stage, state in again if state != "Cached"}
+    assert executed <= {"fetch-detector"}  # it looks up a file, and makes none
+    assert again["train", "Cached"] == 2
+    assert again["evaluate", "Cached"] == 4
+    assert len(mlflow.search_runs([experiment.experiment_id])) == len(runs)
+
+
+def test_a_retry_runs_what_failed_and_nothing_that_was_done(services, tmp_path):
+    weights = tmp_path / "resnet18.pth"
+    weights.write_bytes(b"a download that broke off")
+    work = services.work / "retried"
+    overrides = [
+        *TINY,
+        f"work_dir={work}",
+        f"model.pretrained={weights}",
+        "model.width=1.0",
+        "train.epochs=1",
+        "pipelines.demo.arms=[midas]",
+    ]
+    run = services.deploy_run("midas/demo", overrides=overrides)
+    assert services.wait_for(run)["state_type"] == "FAILED"
+    before = services.task_states(run)
+    assert before["train midas fold 1"] == "Failed"
+    assert before["align demo-dfew 0"] == "Completed"
+
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    services.prefect("flow-run", "retry", services.flow_run(run)["name"])
+    assert services.wait_for(run, ("COMPLETED",))["run_count"] == 2
+    after = services.task_states(run)
+    assert after["train midas fold 1"] == "Completed"
+    aligned = {state for name, state in after.items() if name.startswith(("demo-data", "ingest", "align", "index"))}
+    assert aligned <= {"Cached", "Completed"}
+    made = list((work / "stages" / "align").glob("*/manifest.json"))
+    trained = next((work / "stages" / "train").glob("*/manifest.json"))
+    assert all(manifest.stat().st_mtime < weights.stat().st_mtime for manifest in made)
+    assert trained.stat().st_mtime > weights.stat().st_mtime
