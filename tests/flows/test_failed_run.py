@@ -1,0 +1,29 @@
+"""A flow run that fails says where, and how to go on: in its error, its log and its page."""
+
+from __future__ import annotations
+
+import pytest
+from prefect.client.orchestration import get_client
+
+
+def test_a_failed_stage_is_named_with_the_command_to_go_on(run_demo, tmp_path):
+    detector = tmp_path / "detector.onnx"
+    detector.write_bytes(b"a download that broke off")
+    with pytest.raises(Exception, match="detector") as raised:
+        run_demo(f"detection.model={detector}")
+    notes = raised.value.__notes__
+    assert "stage: align demo-dfew 0" in notes
+    (command,) = (line.strip() for note in notes if note.startswith("To go on") for line in note.splitlines()[1:])
+    assert command.startswith("dfer run demo --config ")
+    assert command.endswith(f"--set work_dir={run_demo.work} --set detection.model={detector}")
+
+    with get_client(sync_client=True) as client:
+        artifacts = client.request(
+            "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["how-to-go-on"]}}}
+        ).json()
+        said = max(artifacts, key=lambda artifact: artifact["created"])
+        run = client.read_flow_run(said["flow_run_id"])
+    assert run.state is not None and run.state.is_failed()
+    assert "- stage: align demo-dfew 0" in said["data"]
+    assert f"logs/{run.name}.jsonl`" in said["data"]
+    assert command in said["data"]
