@@ -101,7 +101,8 @@ def mlflow_server(folder: Path, port: int, database_port: int, password: str) ->
             *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "2"),
             *("--allowed-hosts", hosts, "--cors-allowed-origins", _origins(port)),
             *("--serve-artifacts", "--artifacts-destination", (folder / "artifacts").as_uri()),
-            *("--uvicorn-opts", "--no-access-log"),  # a line a request fills disks during trainings
+            # a line a request fills disks during trainings; a process that is slow on a busy machine is not a dead one
+            *("--uvicorn-opts", "--no-access-log --timeout-worker-healthcheck 120"),
         ),
         environment={
             **inherited(),
