@@ -36,7 +36,7 @@ VERSION = 3
 Runs = Mapping[Training, TrackedRun]
 
 
-@task(name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
 def write_report(
     pipeline: Pipeline,
     ingested: dict[str, Made],
