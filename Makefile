@@ -1,5 +1,6 @@
 # make demo      set-up, then the whole pipeline on the bundled demo data
 # make test      set-up, then lint, types and tests
+# make test-integration  set-up with servers and clusters, then the tests that start them
 # make bench     set-up, then measure speed against what one would do otherwise (docs/benchmarks)
 # make ui        browse and compare the runs in MLflow, on loopback
 PYTHON ?= python3
@@ -7,12 +8,13 @@ WORK   ?= work
 BENCH  ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
+READY_INTEGRATION := .venv/.ready-integration
 
 # The demo and the tests must not phone home, whoever runs them.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test test-slow bench ui clean
+.PHONY: setup demo test test-slow test-integration postgresql bench ui clean
 
 setup: $(READY)
 
@@ -33,6 +35,20 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+
+test-integration: $(READY_INTEGRATION) postgresql
+	$(BIN)/pytest -m integration
+
+$(READY_INTEGRATION): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,integration]'
+	touch $@
+
+# The distribution's package; its own server, on port 5432, is neither needed nor touched.
+postgresql:
+	@if command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql; \
+	else echo "PostgreSQL is needed: sudo apt-get install postgresql (or your distribution's package)" >&2; exit 1; fi
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)

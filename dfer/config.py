@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,6 +45,8 @@ _FILE_SUFFIXES = (".onnx", ".pt", ".pth")
 COMMAND_LINE = 0  # the "line" of a value that came by --set
 # What may differ between the experiments and networks of one pipeline: faces are aligned once for all of them.
 _OF_TRAININGS = ("sampling", "mixing", "model", "groups", "train")
+# What a task runner needs beside the rest, which the extra of its name installs.
+_PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
 
 @dataclass(frozen=True)
@@ -324,7 +327,7 @@ def load_pipeline(
 
 
 def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> list[Problem]:
-    """What a pipeline reads and is not there: data sets, weight files, detector files."""
+    """What a pipeline reads or needs and is not there: data sets, weight files, detector files, packages."""
     _, lines, _ = _read_tree(path)
     lines.update({_parse_override(override)[0]: COMMAND_LINE for override in overrides})
 
@@ -355,6 +358,10 @@ def missing_paths(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ())
         line = line_of("pipelines", pipeline.name, "settings", section, key)
         problems += [Problem(line, f"{section}.{key}", message) for message in dict.fromkeys(messages) if message]
     problems += _unknown_published(pipeline, line_of)
+    runner = pipeline.run.task_runner
+    if runner in _PACKAGES and importlib.util.find_spec(_PACKAGES[runner]) is None:
+        message = f"{runner!r} needs packages that are not installed: pip install 'dfer[{runner}]'"
+        problems.append(Problem(line_of("run", "task_runner"), "run.task_runner", message))
     return problems
 
 
@@ -365,6 +372,8 @@ def _unusable_url(url: str, tracking_uri: str) -> str:
             f"MLflow cannot keep its artefacts at {url}: give the address of an MLflow server as mlflow.tracking_uri, "
             f"or a work directory of {', '.join(ARTIFACT_SCHEMES)}"
         )
+    if url.startswith("s3://") and importlib.util.find_spec("boto3") is None:
+        return f"MLflow puts its artefacts at {url} with boto3, which is missing: pip install dfer[s3]"
     return unreachable(url)
 
 
@@ -555,7 +564,8 @@ def _explain(item: Any, model: type[BaseModel], keys: KeyPath) -> str:
             return f"{found}, expected at most {item['ctx']['le']:g}"
         case "value_error":
             said = str(item["ctx"]["error"])
-            return said if isinstance(found, dict) else f"{found!r}, {said}"
+            # what somebody took for the place of a password is not said again
+            return said if isinstance(found, dict) else re.sub("://[^/]*@", "://...@", f"{found!r}, {said}")
         case "literal_error":
             hint = _suggest(str(found), item["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", "))
             return f"{found!r}, expected {item['ctx']['expected']}{hint}"
@@ -661,6 +671,11 @@ def _mapping(value: Any) -> Tree:
     return value if isinstance(value, dict) else {}
 
 
+def local_work_dir(file: ConfigFile, path: Path) -> Path:
+    """The work directory of a configuration file that lies at `path`; for a URL, the scratch folder for it."""
+    return scratch(file.work_dir) if is_url(file.work_dir) else path.resolve().parent / file.work_dir
+
+
 def _resolve(
     name: str,
     pipeline: PipelineSettings,
@@ -671,8 +686,7 @@ def _resolve(
 ) -> Pipeline:
     # relative paths belong to the configuration file, wherever the command is typed
     home = path.resolve().parent
-    work_url = file.work_dir.rstrip("/") if is_url(file.work_dir) else None
-    work_dir = scratch(work_url) if work_url else home / file.work_dir
+    work_dir = local_work_dir(file, path)
     experiments = []
     for entry, given in _experiments(pipeline).items():
         of_model = {
@@ -713,7 +727,7 @@ def _resolve(
         experiments=tuple(experiments),
         published=tuple(home / extra for extra in file.published),
         settings=settings,
-        work_url=work_url,
+        work_url=file.work_dir if is_url(file.work_dir) else None,
     )
 
 

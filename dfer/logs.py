@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import fcntl
 import json
 import logging
 import os
@@ -66,7 +67,8 @@ class JsonLines(logging.Formatter):
 def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
     """Write what is logged meanwhile, with these fields, to `folder/NAME.jsonl`; yields that path.
 
-    A file of this name is continued. Of the others the newest stay. A log that cannot be written stops no work.
+    A file of this name is continued. Of the others the newest stay. A disk that fills up
+    stops the log, not the work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, name)
@@ -74,6 +76,8 @@ def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
         if old != path:
             old.unlink(missing_ok=True)
     handler = _File(path, encoding="utf-8")
+    assert handler.stream is not None
+    fcntl.flock(handler.stream, fcntl.LOCK_SH)  # for `is_written`; given back however this process ends
     handler.setFormatter(JsonLines())
     handler.addFilter(_with_fields)
     root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in _OURS}
@@ -94,13 +98,28 @@ def path_of(folder: Path, name: str) -> Path:
     return folder / (re.sub(r"[^\w.-]+", "-", name) + _SUFFIX)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log. One that is not whole, as a full disk or a kill leaves behind, is left out."""
+def read(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
+    """The lines of a log, or those within its `last` bytes. One that is not whole, as at a cut or after a kill, is left
+    out."""
+    with path.open("rb") as file:
+        if last is not None:
+            file.seek(max(0, path.stat().st_size - last))
+        text = file.read().decode(errors="replace")
     lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.splitlines():
         with contextlib.suppress(ValueError):
             lines.append(json.loads(line))
     return [line for line in lines if isinstance(line, dict)]
+
+
+def is_written(path: Path) -> bool:
+    """Whether a process on this machine writes the log now."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def newest(folder: Path, number: int) -> list[Path]:
@@ -154,6 +173,10 @@ class _File(logging.FileHandler):
         if not self._said:
             self._said = True
             sys.stderr.write(f"{self.baseFilename} cannot be written to: {sys.exc_info()[1]}\n")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written before cannot be now
+            super().close()
 
 
 class Forwarder(logging.Handler):

@@ -13,17 +13,19 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from dfer import logs
 
 _ending = threading.Event()
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class ProcessDiedError(RuntimeError):
@@ -64,13 +66,13 @@ def sleep(seconds: float) -> None:
 class Worker:
     """A process of its own that does one call after another: what a call has loaded is there for the next one."""
 
-    def __init__(self, threads: int = 1) -> None:
-        """Start the process; `threads` is how many the numerical libraries may use in it."""
+    def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING) -> None:
+        """Start the process; `threads` is how many the numerical libraries may use there, under this `environment`."""
         go_on()
         context = multiprocessing.get_context("spawn")
         self._connection, there = context.Pipe()
         self._calling = False
-        self._process = context.Process(target=_serve, args=(there, threads))
+        self._process = context.Process(target=_serve, args=(there, threads, dict(environment)))
         self._process.start()
         there.close()
 
@@ -136,8 +138,8 @@ class Workers:
     There are as many as calls were under way at a time. Calls may come from several threads.
     """
 
-    def __init__(self, threads: int = 1) -> None:
-        self._threads = threads
+    def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING) -> None:
+        self._threads, self._environment = threads, environment
         self._idle: list[Worker] = []
         self._closed = False
         self._lock = threading.Lock()
@@ -145,7 +147,7 @@ class Workers:
     @contextmanager
     def one(self) -> Iterator[Worker]:
         """A process that nobody else uses meanwhile. One that died is replaced when the next is asked for."""
-        worker = self._take() or Worker(self._threads)
+        worker = self._take() or Worker(self._threads, self._environment)
         try:
             yield worker
         finally:
@@ -175,10 +177,15 @@ class Workers:
 
 
 def run_isolated(
-    function: str, *, threads: int = 1, on_message: Callable[[Any], None] | None = None, **arguments: Any
+    function: str,
+    *,
+    threads: int = 1,
+    environment: Mapping[str, str] = NOTHING,
+    on_message: Callable[[Any], None] | None = None,
+    **arguments: Any,
 ) -> Any:
     """Call a function in a new process and wait for its result: `Worker.call`, in a worker of its own."""
-    with Worker(threads) as worker:
+    with Worker(threads, environment) as worker:
         return worker.call(function, on_message=on_message, **arguments)
 
 
@@ -189,9 +196,11 @@ def _last_words(function: str, exit_code: int | None) -> str:
     return f"the process of {function} ended with status {exit_code} and without a result"
 
 
-def _serve(connection: Connection, threads: int) -> None:
+def _serve(connection: Connection, threads: int, environment: Mapping[str, str]) -> None:
     die_with_parent()
-    limit_threads(threads)  # before a function's module loads the libraries
+    # before a function's module loads the libraries
+    limit_threads(threads)
+    os.environ.update(environment)
     sending = threading.Lock()
 
     def send(kind: str, payload: Any) -> None:
@@ -213,11 +222,11 @@ def _answer(send: Callable[[str, Any], None], function: str, arguments: dict[str
         target = getattr(importlib.import_module(module), name)
         return "result", target(**arguments, send=lambda message: send("message", message))
     except Exception as error:
-        return "error", (_portable(error), traceback.format_exc())
+        return "error", (portable(error), traceback.format_exc())
 
 
-def _portable(error: Exception) -> Exception:
-    """The error itself if it survives the way to the parent, else its text."""
+def portable(error: Exception) -> Exception:
+    """The error itself if it survives the way to another process, else its text."""
     try:
         # a round trip through our own bytes, to find out here what would fail there
         pickle.loads(pickle.dumps(error))
@@ -228,11 +237,14 @@ def _portable(error: Exception) -> Exception:
 
 def die_with_parent() -> None:
     """End this process as soon as its parent has ended, however that came about. To be called in a child process."""
+    pid = os.getppid()
 
     def watch() -> None:
         parent = multiprocessing.parent_process()
-        assert parent is not None, "this is not a child process"
-        parent.join()
+        if parent is not None:
+            parent.join()
+        while os.getppid() == pid and parent is None:  # started by another program, which leaves nothing to wait at
+            time.sleep(1)
         os._exit(1)
 
     # Ctrl-C reaches the whole group of processes; the parent is the one that says something about it
@@ -242,10 +254,10 @@ def die_with_parent() -> None:
 
 def pool(workers: int) -> ProcessPoolExecutor:
     """A pool of fresh processes, one thread of numerical libraries each, that ends with this process even if killed."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     die_with_parent()
     limit_threads(1)
 

@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,12 +94,26 @@ def unreachable(url: str) -> str:
     return ""
 
 
+def check_writable(url: str) -> None:
+    """Write a file below a URL and remove it. Raises RemoteError, saying what to do, if that is not possible."""
+    probe = f"{url}/.writable-{uuid.uuid4().hex}"
+    try:
+        create(probe, b"")
+        remove(probe)
+    except (RemoteError, FileNotFoundError) as error:
+        raise RemoteError(
+            f"{url} cannot be written to, nothing was started. It needs a bucket that is there, and credentials that "
+            f"may list, read, write and delete below it. The store says: {error}"
+        ) from error
+
+
 def read_json(url: str) -> dict[str, Any]:
     """Raises FileNotFoundError, ValueError, RemoteError."""
     files, path = filesystem(url)
     with reaching(url):
-        content: dict[str, Any] = json.loads(files.cat_file(path))
-    return content
+        content = files.cat_file(path)
+    read: dict[str, Any] = json.loads(content)
+    return read
 
 
 def listing(url: str) -> dict[str, dict[str, Any]]:
@@ -136,6 +151,12 @@ def remove(url: str) -> None:
     with reaching(url):
         if files.exists(path):
             files.rm(path, recursive=True)
+
+
+def replace(folder: Path, url: str) -> None:
+    """Put a folder's files at a URL, in place of those that are there."""
+    remove(url)
+    upload(folder, [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()], url)
 
 
 def create(url: str, content: bytes) -> None:

@@ -41,6 +41,15 @@ def _size(pixels: int) -> int:
     return pixels
 
 
+def _work_dir(place: str) -> str:
+    _, is_url, path = place.partition("://")
+    if is_url and "@" in path.split("/")[0]:
+        raise ValueError("credentials do not belong here: give them in the environment (AWS_ACCESS_KEY_ID, ...)")
+    if is_url and (not path.strip("/") or ".." in path.split("/")):
+        raise ValueError("expected the URL of a folder, such as s3://bucket/prefix")
+    return place.rstrip("/") if is_url else place
+
+
 NetworkName = Annotated[str, _one_of(NETWORKS)]
 LayoutName = Annotated[str, _one_of(LAYOUTS)]
 
@@ -167,11 +176,37 @@ class TrainSettings(Section):
         "auto", description="'auto': bfloat16 on a GPU that computes in it, with TF32 beside it; otherwise float32"
     )
     channels_last: bool = Field(True, description="the memory layout that convolutions are fastest in")
+    processes: Count = Field(
+        1, description="processes that do one training together, each on a GPU of its own with a share of every batch"
+    )
+    micro_batches: Count = Field(
+        1, description="parts that a batch is computed in, for little memory; doubled whenever a GPU's runs out"
+    )
     threads: int = Field(0, ge=0, description="CPU threads of one training; 0 shares the cores between trainings")
     loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
     cache: Literal["auto", "none", "host", "device"] = Field(
         "auto", description="where decoded frames are kept: RAM (host), the GPU's memory (device); 'auto': what fits"
     )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> TrainSettings:
+        if self.processes > 1 and self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be divided between {self.processes} processes: set "
+                "batch_size to a multiple of processes"
+            )
+        share = self.batch_size // self.processes
+        if share < 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} leaves {self.processes} processes {share} clip each, and a clip is "
+                "never mixed with itself: two or more are needed"
+            )
+        if self.micro_batches > share // 2:
+            raise ValueError(
+                f"micro_batches {self.micro_batches} would be of fewer than two clips, which BatchNorm needs: a share "
+                f"of a batch has {share}, so at most {share // 2}"
+            )
+        return self
 
 
 class GroupSettings(Section):
@@ -254,6 +289,18 @@ class RunSettings(Section):
 
     workers: int = Field(0, ge=0, description="single-threaded processes; 0: one a core")
     trainings: int = Field(0, ge=0, description="trainings at a time; 0: one a GPU, or one a core without")
+    task_runner: Literal["threads", "processes", "dask", "ray"] = Field(
+        "threads", description="what runs the align tasks; dask and ray need the extra of that name"
+    )
+    cluster: str | None = Field(
+        None, description="address of a Dask scheduler or Ray head; null: a cluster on this machine, of `workers`"
+    )
+
+    @model_validator(mode="after")
+    def _cluster_of_a_runner(self) -> RunSettings:
+        if self.cluster is not None and self.task_runner not in ("dask", "ray"):
+            raise ValueError(f"cluster is for task_runner: dask or ray, but it is {self.task_runner}")
+        return self
 
 
 class ServicesSettings(Section):
@@ -306,7 +353,9 @@ class PipelineSettings(Section):
 class ConfigFile(StageSettings):
     """The whole of `pipeline_config.yaml`."""
 
-    work_dir: str = Field("work", description="a folder, or the URL of one in an object store (s3://bucket/prefix)")
+    work_dir: Annotated[str, AfterValidator(_work_dir)] = Field(
+        "work", description="a folder, or the URL of one in an object store (s3://bucket/prefix)"
+    )
     mlflow: MLflowSettings = MLflowSettings()
     run: RunSettings = RunSettings()
     services: ServicesSettings = ServicesSettings()

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import os
 
-from mlflow.exceptions import MlflowException
-from mlflow.server import get_app_client
+import requests
 
 
 def main() -> None:
-    name, password = os.environ["MLFLOW_ACCOUNT_USERNAME"], os.environ["MLFLOW_ACCOUNT_PASSWORD"]
-    accounts = get_app_client("basic-auth", tracking_uri=os.environ["MLFLOW_TRACKING_URI"])
-    try:
-        accounts.create_user(name, password)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-        accounts.update_user_password(name, password)
+    # MLflow's own client of accounts loads the whole server for these two requests
+    users = f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/users"
+    administrator = (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
+    account = {"username": os.environ["MLFLOW_ACCOUNT_USERNAME"], "password": os.environ["MLFLOW_ACCOUNT_PASSWORD"]}
+    answer = requests.post(f"{users}/create", json=account, auth=administrator, timeout=60)
+    if answer.status_code == 400 and answer.json().get("error_code") == "RESOURCE_ALREADY_EXISTS":
+        answer = requests.patch(f"{users}/update-password", json=account, auth=administrator, timeout=60)
+    answer.raise_for_status()
 
 
 if __name__ == "__main__":

@@ -18,19 +18,22 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
-from dfer.experiments import evaluations_of, trainings_of
+from dfer.experiments import Row, evaluations_of, trainings_of
+from dfer.remote import check_writable
 from dfer.stages import Stage
 from dfer.store import Made
 from tasks import progress
 from tasks.align import align_shards, fetch_detector, index_shards, parts_of
+from tasks.deliverer import Deliverer
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
 from tasks.failures import say_how_to_go_on
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.journal import journal
 from tasks.report import write_report
+from tasks.runners import Runner, submit_to, task_runner, wait_for
 from tasks.stage import Slots, ended_at_once
-from tasks.tracking import PipelineTracking
+from tasks.tracking import PipelineTracking, outbox_of
 from tasks.train import train_arm
 
 Key = TypeVar("Key")
@@ -45,6 +48,19 @@ class Outcome:
     indexes: dict[str, Made]
     report: Made
     log: Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the trainings start from: the data sets' clip tables and indexes, and the lines of every experiment's table.
+
+    `stages` is as in `Outcome`, as far as it goes.
+    """
+
+    ingested: dict[str, Made]
+    rows: dict[str, list[Row]]
+    indexes: dict[str, Made]
+    stages: dict[str, list[Made]]
 
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
@@ -76,10 +92,18 @@ def midas(
             it is made first.
     """
     plan = load_pipeline(pipeline, Path(config), overrides, only)
+    if plan.work_url:
+        check_writable(plan.work_url)
     if start_from is not None:
         plan = plan.starting_from(start_from, since=_created())
-    with journal(plan) as log, progress.on_page(), Slots(plan) as slots, ended_at_once():
-        return run_stages(plan, slots, log)
+    with (
+        journal(plan) as log,
+        progress.on_page(),
+        Slots(plan) as slots,
+        Deliverer(outbox_of(plan)) as deliverer,
+        ended_at_once(),
+    ):
+        return run_stages(plan, slots, deliverer, log)
 
 
 def _created() -> float:
@@ -90,31 +114,16 @@ def _created() -> float:
     return context.flow_run.created.timestamp()
 
 
-def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
+def run_stages(plan: Pipeline, slots: Slots, deliverer: Deliverer, log: Path) -> Outcome:
     """All stages of a pipeline, in the flow's own run, which is logged to `log`."""
-    generated = any(dataset.generated for dataset in plan.datasets.values())
-    demo_data = make_demo_data.submit(plan).result() if generated else None
-    ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
-    clips = {name: clips_of(made) for name, made in ingested.items()}
-    rows = {experiment.name: rows_of(experiment, clips[experiment.dataset]) for experiment in plan.experiments}
+    prepared = prepare(plan, slots)
+    ingested, rows, indexes = prepared.ingested, prepared.rows, prepared.indexes
     evaluations = evaluations_of(row for table in rows.values() for row in table)
     trainings = trainings_of(evaluations)
-
-    # what is only counted, as votes are, needs no faces
-    seen = [name for name in plan.datasets if any(name in (e.dataset, e.training.dataset) for e in evaluations)]
-    for name in seen:
-        refuse_missing_files(plan, name, clips[name])
-    detector = fetch_detector.submit(plan).result() if seen else ""
-    shards = {name: align_data_set(plan, name, ingested[name], detector, slots) for name in seen}
-    indexing = {name: index_shards.submit(plan, name, shards[name]) for name in seen}
-    for name, parts in shards.items():
-        all_of({f"align {name} {part}": future for part, future in enumerate(parts)})  # its own error, not the index's
-    indexes = all_of(indexing)
-
     slots.aligners.close()  # the trainings can use their memory
 
     fingerprint = "".join(made.output.hash for made in ingested.values())
-    with PipelineTracking(plan, fingerprint) as tracking, ended_at_once():
+    with PipelineTracking(plan, fingerprint, deliverer) as tracking, ended_at_once():
         models = {
             training: train_arm.submit(
                 plan, training, ingested[training.dataset], indexes[training.dataset], tracking, slots
@@ -136,10 +145,7 @@ def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
         trained, scored = all_of(models), all_of(scores)
         report = write_report.submit(plan, ingested, indexes, rows, trained, scored, tracking).result()
     stages = {
-        "demo-data": [demo_data] if demo_data else [],
-        "ingest": list(ingested.values()),
-        "align": [made for parts in shards.values() for part in parts for made in part.result()],
-        "index": list(indexes.values()),
+        **prepared.stages,
         "train": list(trained.values()),
         "evaluate": list(scored.values()),
         "report": [report],
@@ -147,14 +153,54 @@ def run_stages(plan: Pipeline, slots: Slots, log: Path) -> Outcome:
     return Outcome(stages, indexes, report, log)
 
 
-def align_data_set(
-    plan: Pipeline, name: str, ingested: Made, detector: str, slots: Slots
-) -> list[PrefectFuture[list[Made]]]:
-    """The shards of a data set, in one align task each or, where there are many, several."""
-    clips = ingested.output.counts["clips"]
-    parts = parts_of(clips, plan.settings.shards.clips_per_shard)
-    progress.expect(f"align {name}", "clips aligned", clips)
-    return [align_shards.submit(plan, name, part, rows, ingested, detector, slots) for part, rows in enumerate(parts)]
+def prepare(plan: Pipeline, slots: Slots) -> Prepared:
+    """The stages up to the trainings, in the flow's own run: everything that grows with the number of clips."""
+    generated = any(dataset.generated for dataset in plan.datasets.values())
+    demo_data = make_demo_data.submit(plan).result() if generated else None
+    ingested = all_of({name: ingest.submit(plan, name, demo_data) for name in plan.datasets})
+    clips = {name: clips_of(made) for name, made in ingested.items()}
+    rows = {experiment.name: rows_of(experiment, clips[experiment.dataset]) for experiment in plan.experiments}
+
+    # what is only counted, as votes are, needs no faces
+    evaluations = evaluations_of(row for table in rows.values() for row in table)
+    seen = [name for name in plan.datasets if any(name in (e.dataset, e.training.dataset) for e in evaluations)]
+    for name in seen:
+        refuse_missing_files(plan, name, clips[name])
+    del clips  # by far the largest thing here
+    detector = fetch_detector.submit(plan).result() if seen else ""
+    shards = align(plan, {name: ingested[name] for name in seen}, detector, slots)
+    indexing = {name: index_shards.submit(plan, name, shards[name]) for name in seen}
+    for name, parts in shards.items():
+        all_of({f"align {name} {part}": future for part, future in enumerate(parts)})  # its own error, not the index's
+    indexes = all_of(indexing)
+    stages = {
+        "demo-data": [demo_data] if demo_data else [],
+        "ingest": list(ingested.values()),
+        "align": [made for parts in shards.values() for part in parts for made in part.result()],
+        "index": list(indexes.values()),
+    }
+    return Prepared(ingested, rows, indexes, stages)
+
+
+def align(
+    plan: Pipeline, ingested: Mapping[str, Made], detector: str, slots: Slots
+) -> dict[str, list[PrefectFuture[list[Made]]]]:
+    """The shards of some data sets: one align task each or, where there are many, several."""
+
+    def tasks_of(name: str, runner: Runner | None) -> list[PrefectFuture[list[Made]]]:
+        parts = parts_of(ingested[name].output.counts["clips"], plan.settings.shards.clips_per_shard)
+        given = [(plan, name, part, rows, ingested[name], detector) for part, rows in enumerate(parts)]
+        if runner is None:
+            return [align_shards.submit(*arguments, slots) for arguments in given]
+        return [submit_to(runner, align_shards, *arguments, None) for arguments in given]
+
+    for name, made in ingested.items():
+        progress.expect(f"align {name}", "clips aligned", made.output.counts["clips"])
+    with task_runner(plan) as runner:
+        shards = {name: tasks_of(name, runner) for name in ingested}
+        if runner is not None:
+            wait_for(shards)
+        return shards
 
 
 def all_of(futures: Mapping[Key, PrefectFuture[Result]]) -> dict[Key, Result]:

@@ -21,51 +21,68 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-POOL = "dfer"
+from dfer.services.servers import HEARTBEAT, POOL
+
 TRAINING = "dfer-training"
-SILENT = timedelta(seconds=120)  # four heartbeats of a run: one or two may be lost in a server's restart
+SILENT = 4 * timedelta(seconds=HEARTBEAT)  # one or two signs of life may be lost in a server's restart
+
+NOT_STARTED = timedelta(minutes=15)  # a flow's libraries take minutes to load from a slow disk
 
 _BEAT = "prefect.flow-run.heartbeat"
 _ENDS = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+_BACK = {f"prefect.flow-run.{state}" for state in ("Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot")}
 
 
-def silent_runs_crashed() -> AutomationCore:
-    """The automation that gives up a run whose process has died without a word, so that the next one can start."""
+def automations() -> tuple[AutomationCore, ...]:
+    """What gives up runs whose process has died without a word, so that people see it and the next run can start."""
+    return (
+        _given_up(
+            "A run that has fallen silent has crashed",
+            after={_BEAT},
+            expect={_BEAT, *_ENDS},
+            within=SILENT,
+            message=f"Nothing was heard of its process for {SILENT.seconds} s. Retry the run to go on.",
+        ),
+        _given_up(
+            "A run that was taken and never started has crashed",
+            after={"prefect.flow-run.Pending"},
+            expect={_BEAT, *_ENDS, *_BACK},
+            within=NOT_STARTED,
+            message=f"A worker took it, and it did not start in {NOT_STARTED.seconds // 60} minutes. Retry the run.",
+        ),
+    )
+
+
+def _given_up(name: str, *, after: set[str], expect: set[str], within: timedelta, message: str) -> AutomationCore:
     return AutomationCore(
-        name="A run that has fallen silent has crashed",
+        name=name,
         description="Its process or its machine has died: retry the run, what was finished is kept.",
         trigger=EventTrigger(
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             for_each={"prefect.resource.id"},
-            after={_BEAT},
-            expect={_BEAT, *_ENDS},
+            after=after,
+            expect=expect,
             posture=Posture.Proactive,
             threshold=1,
-            within=SILENT,
+            within=within,
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"Nothing was heard of its process for {SILENT.seconds} s. Retry the run to go on.",
-            )
-        ],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
     )
 
 
 def set_up(client: SyncPrefectClient, trainings: int) -> None:
-    """The work pool, the limit of trainings at a time, and the automation above."""
+    """The work pool, the limit of trainings at a time, and the automations above."""
     try:
         client.read_work_pool(POOL)
     except ObjectNotFound:
         template = ProcessWorker.get_default_base_job_template()
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
     client.upsert_global_concurrency_limit_by_name(TRAINING, trainings)
-    wanted = silent_runs_crashed()
-    found = client.read_automations_by_name(wanted.name)
-    if found:
-        client.update_automation(found[0].id, wanted)
-    else:
-        client.create_automation(wanted)
+    for wanted in automations():
+        if found := client.read_automations_by_name(wanted.name):
+            client.update_automation(found[0].id, wanted)
+        else:
+            client.create_automation(wanted)
 
 
 def main() -> None:

@@ -153,8 +153,8 @@ def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> M
     def work(folder: Path) -> dict[str, int]:
         from dfer import plots
 
-        merged = index.merge_indices(
-            [index.read_index(shard.file(index.FILE_NAME)) for shard in shards],
+        merged = index.merge_files(
+            [shard.file(index.FILE_NAME) for shard in shards],
             [shard.folder.removeprefix(f"{stages}/") for shard in shards],
         )
         index.write_index(folder / index.FILE_NAME, merged)

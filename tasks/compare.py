@@ -18,7 +18,7 @@ from dfer.analysis.statistics import Comparison
 from dfer.config import Pipeline
 from dfer.evaluation import read_predictions
 from dfer.faces.videos import InputError
-from tasks import tracking  # noqa: F401 - sets what MLflow may do before it is used
+from tasks import delivery  # noqa: F401 - sets what MLflow may do before it is used
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from dfer.faces.index import FILE_NAME
 from dfer.store import Made, Output, Recipe
 from tasks.failures import note_stage
 from tasks.ingest import clips_of
+from tasks.outbox import TrackedRun
 from tasks.stage import Slots, ensure, shown, store_of
-from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
+from tasks.tracking import PipelineTracking
 
 VERSION = 2
 
@@ -44,13 +45,15 @@ def evaluate_model(
 ) -> Made:
     """Predict every clip of the test part: the fold's own, or of another data set its evaluation split."""
 
+    place = slots.training()
+
     def work(folder: Path) -> dict[str, int]:
         clips, fold = clips_of(ingested), evaluation.training.fold
         if evaluation.across or fold is None:
             listed, part = protocol.across(clips)
         else:
             listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
-        with slots.evaluators.one() as process:
+        with place.evaluators.one() as process:
             counts: dict[str, int] = process.call(
                 "dfer.evaluation:evaluate_in_process",
                 model=model.output.path,
@@ -65,13 +68,13 @@ def evaluate_model(
                 device=evaluation.training.settings.train.device,
                 threads=slots.threads_per_training,
             )
-        run = TrackedRun.read(model.output.path)
-        if run is not None and tracking.belongs(run):
+        run = tracking.run_of(model.output.path)
+        if run is not None:
             log_evaluation(run, evaluation, folder)
         return counts
 
     made = recipe(evaluation, model.output, ingested.output, index.output)
-    return shown(ensure(pipeline, made, work, place=slots.training))
+    return shown(ensure(pipeline, made, work, place=lambda: place))
 
 
 def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> None:
@@ -82,10 +85,10 @@ def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> Non
     recalls = {
         f"recall_{emotion}": value for emotion, value in metrics["per_class_recall"].items() if value is not None
     }
-    run.log({f"{evaluation.short}/{name}": value for name, value in {**numbers, **recalls}.items()})
-    for name in ("metrics.json", "predictions.parquet", "confusion.png"):
-        run.log_artifact(folder / name, f"evaluation/{evaluation.short}")
+    run.log_once({f"{evaluation.short}/{name}": value for name, value in {**numbers, **recalls}.items()})
+    files = [folder / name for name in ("metrics.json", "predictions.parquet", "confusion.png")]
+    run.log_files(files, f"evaluation/{evaluation.short}")
     from dfer.evaluation import read_predictions
 
     predictions = read_predictions(folder / "predictions.parquet")
-    log_dataset(run, predictions, name=evaluation.short, source=folder, context="evaluation")
+    run.log_dataset(predictions, name=evaluation.short, source=folder, context="evaluation")

@@ -17,11 +17,13 @@ from dfer.config import Pipeline
 from dfer.datasets import table
 from dfer.experiments import Experiment, Row
 from dfer.store import Made, Output, Recipe
-from tasks import demo_data
+from tasks.demo_data import recipe as demo_data_recipe
 from tasks.failures import note_stage
 from tasks.stage import ensure, shown, store_of
 
 VERSION = 2
+
+_ROWS_AT_A_TIME = 4096
 
 
 def read(
@@ -41,14 +43,27 @@ def recipe(
 ) -> Recipe:
     """What determines a clip table: all that the data set's lists and files say."""
     settings = pipeline.datasets[dataset]
-    rows, said = clips.to_json(orient="records"), json.dumps(report.to_dict(), sort_keys=True)
+    found = report.to_dict()
+    if pipeline.work_url:
+        del found["root"]  # machines that share a work directory have the data set at places of their own
+    said = json.dumps(found, sort_keys=True)
     key = {
         "dataset": dataset,
         "layout": settings.layout,
-        "clips": hashlib.sha256(rows.encode()).hexdigest(),
+        "clips": _digest(clips),
         "report": hashlib.sha256(said.encode()).hexdigest(),
     }
     return Recipe("ingest", VERSION, key, (demo_data,) if demo_data and settings.generated else ())
+
+
+def _digest(clips: pd.DataFrame) -> str:
+    """SHA-256 of a table as JSON, which is never there as a whole: its text is several times the table's size."""
+    digest = hashlib.sha256(b"[")
+    for first in range(0, len(clips), _ROWS_AT_A_TIME):
+        rows = clips.iloc[first : first + _ROWS_AT_A_TIME].to_json(orient="records")
+        digest.update(f"{',' if first else ''}{rows[1:-1]}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 @task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
@@ -139,9 +154,7 @@ def root_of(pipeline: Pipeline, dataset: str) -> Path:
     settings = pipeline.datasets[dataset]
     if not settings.generated:
         return settings.root
-    made = store_of(pipeline).find(demo_data.recipe(pipeline))
+    made = store_of(pipeline).find(demo_data_recipe(pipeline))
     if isinstance(made, str):
-        raise FileNotFoundError(
-            f"{dataset} was generated and is not there any more ({made}): run {pipeline.name} again"
-        )
+        raise FileNotFoundError(f"{dataset} was generated and is gone ({made}): run {pipeline.name} again")
     return made.path / settings.root

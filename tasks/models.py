@@ -10,12 +10,13 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import torch
+from mlflow.entities import LoggedModelStatus
 from mlflow.models import infer_signature
+from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
 from dfer.models.saved import load_model
 from dfer.training.transforms import to_float
-from tasks.tracking import TrackedRun
 
 
 class Recogniser(nn.Module):
@@ -33,8 +34,13 @@ class Recogniser(nn.Module):
         return self.network(clips).softmax(dim=-1)
 
 
-def log_model(folder: Path, run: TrackedRun) -> None:
-    """Log the model in a training's folder to the active run, with its signature and class names."""
+def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: str, *, in_doubt: bool = False) -> None:
+    """Log the model in a folder (`dfer.models.saved`) to a run, with its signature and class names.
+
+    With `in_doubt` it may be there already, whole or in part: what is whole stays, what is not is deleted first.
+    """
+    if in_doubt and _whole_model(client, run_id, experiment_id):
+        return
     network, card = load_model(folder)
     recogniser = Recogniser(network, card["normalization"]["mean"], card["normalization"]["std"]).eval()
     size = card["input_size"]
@@ -42,12 +48,14 @@ def log_model(folder: Path, run: TrackedRun) -> None:
     with torch.inference_mode():
         output = recogniser(torch.from_numpy(example)).numpy()
     logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    mlflow.set_tracking_uri(client.tracking_uri)
+    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
         # how a GRU keeps its weights together is none of the exported graph's business
         warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export")
         mlflow.pytorch.log_model(
             recogniser,
             name="model",
+            serialization_format="pt2",  # an exported graph and its weights: nothing that would be unpickled
             input_example=example,
             signature=infer_signature(example, output),
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "torch", "numpy")],
@@ -56,3 +64,15 @@ def log_model(folder: Path, run: TrackedRun) -> None:
                 "input": "uint8 RGB frames of aligned faces, [clip, time, y, x, colour]",
             },
         )
+
+
+def _whole_model(client: MlflowClient, run_id: str, experiment_id: str) -> bool:
+    outputs = client.get_run(run_id).outputs
+    in_run = {model.model_id for model in outputs.model_outputs} if outputs else set()
+    whole = False
+    for model in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
+        if model.status == LoggedModelStatus.READY and model.model_id in in_run:
+            whole = True
+        else:
+            client.delete_logged_model(model.model_id)
+    return whole

@@ -152,13 +152,14 @@ def bar(title: str, what: str, *, share_of: int | None = None) -> Iterator[Calla
             count.began = count.said = time.monotonic()
             count.context = copy_context()
         _show(count)
-    seen = 0
+    seen = before = 0
 
     def advance(done: int | None = None, total: int | None = None) -> None:
-        nonlocal seen
+        nonlocal seen, before
         with _lock:
             if done is not None and seen == 0:
-                count.before += done - 1  # it goes on from there
+                before = done - 1  # it goes on from there
+                count.before += before
             count.done += 1 if done is None else done - seen
             seen = seen + 1 if done is None else done
             if total is not None and share_of is None:
@@ -167,15 +168,16 @@ def bar(title: str, what: str, *, share_of: int | None = None) -> Iterator[Calla
             due = time.monotonic() - count.said > LINE_EVERY
             if due:
                 count.said = time.monotonic()
+            text, fields = str(count), {"progress": title, "done": count.done, "total": count.total}
         if due:
-            fields = {"progress": title, "done": count.done, "total": count.total}
-            logger.info("%s: %s", title, count, extra=fields)
+            logger.info("%s: %s", title, text, extra=fields)
 
     try:
         yield advance
     except BaseException:
         with _lock:  # what failed may be tried again, from the start
             count.done -= seen
+            count.before -= before
             count.total -= 0 if count.expected else share_of or 0
         raise
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +15,20 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from dfer import remote
 from dfer.analysis.published import load as load_published
 from dfer.catalogue import network
 from dfer.config import Pipeline
 from dfer.experiments import Evaluation, Experiment, Row, Training, trainings_of
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.settings import StageSettings
-from dfer.store import Made, Recipe
+from dfer.store import Made, Output, Recipe
 from tasks.evaluate import log_evaluation
 from tasks.failures import note_stage
 from tasks.ingest import clips_of
+from tasks.outbox import TrackedRun
 from tasks.stage import ensure, shown, store_of
-from tasks.tracking import PipelineTracking, TrackedRun, versions
+from tasks.tracking import PipelineTracking, outbox_of, versions
 
 if TYPE_CHECKING:
     from dfer.report.content import ArmResult, ReportContent
@@ -34,6 +36,17 @@ if TYPE_CHECKING:
 VERSION = 3
 
 Runs = Mapping[Training, TrackedRun]
+
+
+def recipe(
+    pipeline: Pipeline,
+    rows: Mapping[str, list[Row]],
+    scored: Iterable[Output],
+    indexes: Iterable[Output],
+    ingested: Iterable[Output],
+) -> Recipe:
+    """What determines a report."""
+    return Recipe("report", VERSION, _key(pipeline, rows), (*scored, *indexes, *ingested))
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
@@ -47,14 +60,14 @@ def write_report(
     tracking: PipelineTracking,
 ) -> Made:
     """Tables and figures of one run of a pipeline; the same go to the parent run in MLflow."""
-    used = [made.output for made in (*scored.values(), *indexes.values(), *ingested.values())]
-    recipe = Recipe("report", VERSION, _key(pipeline, rows), tuple(used))
 
     def work(folder: Path) -> dict[str, int]:
         from dfer import report, results
 
         parent = tracking.parent()
         runs = _runs(trained, scored, tracking)
+        # their pages are in the report; if MLflow does not answer, the report has no links
+        tracking.deliverer.wait_for([parent, *runs.values()])
         content = _content(pipeline, ingested, indexes, rows, trained, scored, runs, parent)
         report.write(content, folder)
         table = results.summary(results.per_run(content))
@@ -63,14 +76,15 @@ def write_report(
         summed = results.summed_over_folds(content)
         if len(summed):
             summed.to_csv(folder / "summed_over_folds.csv", index=False)
-        parent.client.log_artifacts(parent.run_id, str(folder), "report")
+        parent.log_files([folder], "report")
         for row in table.to_dict(orient="records"):
             prefix = f"{row['experiment']}/{row['model']}/{row['arm']}/{row['frames'].replace(' ', '-')}"
-            parent.log({f"{prefix}/{name}": row[name] for name in ("WAR", "UAR", "WAR_sd", "UAR_sd")})
+            parent.log_once({f"{prefix}/{name}": row[name] for name in ("WAR", "UAR", "WAR_sd", "UAR_sd")})
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}
 
-    made = ensure(pipeline, recipe, work)
+    used = [[made.output for made in group.values()] for group in (scored, indexes, ingested)]
+    made = ensure(pipeline, recipe(pipeline, rows, *used), work)
     _publish(pipeline, made)
     return shown(made)
 
@@ -93,9 +107,10 @@ def _runs(trained: Mapping[Training, Made], scored: Mapping[Evaluation, Made], t
     """Every training's run under the parent, also where it was trained for an earlier run of a pipeline."""
     runs = {}
     for training, model in trained.items():
-        run = TrackedRun.read(model.output.path)
-        if run is None or not tracking.belongs(run):
-            run = tracking.copy_of(run, training, model.output.path)
+        folder = model.output.path
+        run = tracking.run_of(folder)
+        if run is None:
+            run = tracking.copy_of(tracking.outbox.noted(folder), training, folder)
             # also what this pipeline run was the first to evaluate the earlier model on
             for evaluation, made in scored.items():
                 if evaluation.training == training:
@@ -152,8 +167,12 @@ def _content(
         stages=store_of(pipeline).root,
         created=time.strftime("%Y-%m-%d %H:%M"),
         num_segments=pipeline.settings.sampling.num_segments,
-        links={"runs in MLflow" + ("" if parent.uri.startswith("http") else " (make ui starts it)"): parent.page},
+        links={_page_title(pipeline): parent.page} if parent.page else {},
     )
+
+
+def _page_title(pipeline: Pipeline) -> str:
+    return "runs in MLflow" + ("" if pipeline.tracking_uri.startswith("http") else " (make ui starts it)")
 
 
 def _arm(
@@ -241,9 +260,11 @@ def _publish(pipeline: Pipeline, made: Made) -> None:
     public = pipeline.work_dir / "reports" / public_name(pipeline)
     shutil.rmtree(public, ignore_errors=True)
     shutil.copytree(made.output.path, public, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
+    if pipeline.work_url:
+        remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
     create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
     page = (public / "report.html").resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")
-    run = TrackedRun.noted(made.output.path)  # without asking MLflow, which would take longer than all the rest
-    if run is not None:
+    run = outbox_of(pipeline).noted(made.output.path)
+    if run is not None and run.page:
         create_link_artifact(run.page, link_text="the runs in MLflow", key=f"mlflow-{pipeline.name}")

@@ -15,9 +15,11 @@ from prefect.states import Completed
 
 from dfer import logs, processes
 from dfer.config import Pipeline
+from dfer.gpus import visible_gpus
 from dfer.processes import Workers
 from dfer.remote_store import RemoteStore
 from dfer.store import Made, Output, Recipe, Store
+from tasks.places import Place, Places
 
 logger = logging.getLogger(__name__)
 
@@ -81,14 +83,15 @@ def all_shown(made: list[Made]) -> list[Made]:
     """The same of a task that makes several outputs: `Cached` if all of them were there."""
     if any(one.executed for one in made):
         return made
-    was_there = ", ".join(f"{one.output.stage} {one.output.hash[:8]}" for one in made[:1])
-    more = f" and {len(made) - 1} more were" if len(made) > 1 else " was"
-    return cast(list[Made], Completed(name="Cached", message=f"{was_there}{more} there", data=made))
+    was_there = f"{made[0].output.stage} {made[0].output.hash[:8]}" + (f" and {len(made) - 1} more" if made[1:] else "")
+    return cast(list[Made], Completed(name="Cached", message=f"{was_there} was there", data=made))
 
 
 def trainings_at_a_time(pipeline: Pipeline) -> int:
-    """One a GPU, or one a core without, unless the configuration says otherwise."""
-    return pipeline.run.trainings or _gpus(pipeline) or pipeline.workers
+    """One a GPU, or one a core without, unless the configuration says otherwise. One of several processes takes as many
+    GPUs or cores."""
+    room = len(_gpus(pipeline)) or pipeline.workers
+    return pipeline.run.trainings or max(1, room // pipeline.settings.train.processes)
 
 
 def threads_per_training(pipeline: Pipeline) -> int:
@@ -113,19 +116,13 @@ class Slots:
         with self._aligning:
             yield
 
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """A place to train or evaluate in."""
-        with self._trainings.places:
-            yield
+    def training(self, processes: int = 1) -> Place:
+        """A place to train or evaluate in, for so many processes of one training. It is not taken yet."""
+        return Place(lambda: self._trainings.places, processes)
 
     @property
     def threads_per_training(self) -> int:
         return self._trainings.threads
-
-    @property
-    def evaluators(self) -> Workers:
-        return self._trainings.evaluators
 
     @property
     def _trainings(self) -> _Trainings:
@@ -140,20 +137,20 @@ class Slots:
     def __exit__(self, *_: object) -> None:
         self.aligners.close()
         if self._training is not None:
-            self._training.evaluators.close()
+            self._training.places.close()
 
 
 class _Trainings:
     def __init__(self, pipeline: Pipeline) -> None:
-        self.places = threading.Semaphore(trainings_at_a_time(pipeline))
         self.threads = threads_per_training(pipeline)
-        self.evaluators = Workers(self.threads)
+        self.places = Places(
+            trainings_at_a_time(pipeline),
+            _gpus(pipeline),
+            threads=self.threads,
+            processes=pipeline.settings.train.processes,
+        )
 
 
-def _gpus(pipeline: Pipeline) -> int:
-    """GPUs that trainings may use; 0 for training on the CPU."""
-    if pipeline.settings.train.device == "cpu":
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
+def _gpus(pipeline: Pipeline) -> list[str]:
+    """The GPUs that trainings may use, see `visible_gpus`; none for training on the CPU."""
+    return [] if pipeline.settings.train.device == "cpu" else visible_gpus()

@@ -16,19 +16,26 @@ from dfer.datasets import protocol
 from dfer.experiments import Training
 from dfer.files import sha256
 from dfer.processes import run_isolated
+from dfer.settings import TrainSettings
 from dfer.store import Made, Output, Recipe
 from tasks import progress
 from tasks.failures import note_stage
 from tasks.ingest import clips_of
 from tasks.limit import training_slot
+from tasks.machine import machine_metrics
+from tasks.out_of_memory import in_smaller_parts
+from tasks.outbox import TrackedRun
 from tasks.retries import WHERE_IT_CAN_PASS
 from tasks.stage import Slots, ensure, shown, store_of, trainings_at_a_time
-from tasks.tracking import PipelineTracking, TrackedRun, log_dataset
+from tasks.tracking import PipelineTracking, log_epoch, log_summary
 
 VERSION = 3
 
 # What decides how fast a training runs and not what it computes.
 SPEED = {"threads", "loader_workers", "cache", "checkpoint_every"}
+
+# What changes the rounding, the pairs or what BatchNorm sees when it is more than one.
+ONE_BY_DEFAULT = ("processes", "micro_batches")
 
 
 def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
@@ -41,6 +48,9 @@ def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
         "model": settings.model.model_dump(mode="json"),
         "train": settings.train.model_dump(mode="json", exclude=SPEED | {"device"}),
     }
+    for name in ONE_BY_DEFAULT:
+        if key["train"][name] == 1:
+            del key["train"][name]
     if settings.model.pretrained is not None and Path(settings.model.pretrained).is_file():
         key["weights"] = sha256(Path(settings.model.pretrained))
     if arm.mixing != "none":
@@ -67,37 +77,51 @@ def train_arm(
 ) -> Made:
     """Train an arm on the training part of its fold. Killed half-way, it goes on from its last checkpoint."""
 
+    place = slots.training(training.settings.train.processes)
+
     def work(folder: Path) -> dict[str, int]:
         # a training that was killed goes on in the run that it was tracked in
-        run = TrackedRun.read(folder)
-        if run is None or not tracking.belongs(run):
+        run = tracking.run_of(folder)
+        if run is None:
             run = tracking.arm_run(training)
+            run.write(folder)
             part = "train" if training.fold is None else f"fold {training.fold} train"
             clips, source = training_clips(training, ingested), ingested.output.path
-            log_dataset(run, clips, name=f"{training.dataset} {part}", source=source, context="training")
-        run.write(folder)
-        with progress.bar(f"train {training.title}", "epochs", share_of=training.settings.train.epochs) as advance:
-            counts: dict[str, int] = run_isolated(
-                "tasks.train:train_in_process",
-                threads=slots.threads_per_training,
-                on_message=lambda epoch: advance(epoch),
-                pipeline=pipeline,
-                training=training,
-                ingested=ingested,
-                index=index,
-                folder=folder,
-                run=run,
-                threads_of_training=slots.threads_per_training,
-            )
-            return counts
+            run.log_dataset(clips, name=f"{training.dataset} {part}", source=source, context="training")
+        epochs = training.settings.train.epochs
+        with (
+            tracking.working_on(run),
+            machine_metrics(run),
+            progress.bar(f"train {training.title}", "epochs", share_of=epochs) as advance,
+        ):
+
+            def train(settings: TrainSettings) -> dict[str, int]:
+                counts: dict[str, int] = run_isolated(
+                    "tasks.train:train_in_process",
+                    threads=slots.threads_per_training,
+                    environment=place.environment,
+                    on_message=lambda epoch: advance(epoch),
+                    pipeline=pipeline,
+                    training=training,
+                    settings=settings,
+                    ingested=ingested,
+                    index=index,
+                    folder=folder,
+                    run=run,
+                    threads_of_training=slots.threads_per_training,
+                    on_its_gpu=place.sharing,
+                )
+                return counts
+
+            return in_smaller_parts(train, training.settings.train, folder, title=training.title)
 
     @contextmanager
-    def place() -> Iterator[None]:
-        with slots.training(), training_slot():
+    def place_on_the_server_too() -> Iterator[None]:
+        with place, training_slot():
             yield
 
     made = recipe(training, ingested.output, index.output)
-    return shown(ensure(pipeline, made, work, resumable=True, place=place))
+    return shown(ensure(pipeline, made, work, resumable=True, place=place_on_the_server_too))
 
 
 def training_clips(training: Training, ingested: Made) -> pd.DataFrame:
@@ -110,77 +134,67 @@ def train_in_process(
     *,
     pipeline: Pipeline,
     training: Training,
+    settings: TrainSettings,
     ingested: Made,
     index: Made,
     folder: Path,
     run: TrackedRun,
     threads_of_training: int,
+    on_its_gpu: int,
     send: Callable[[int], None],
 ) -> dict[str, int]:
-    """The training itself, tracked epoch by epoch."""
-    import mlflow
-
+    """The training itself, tracked epoch by epoch. `settings` are its own but for the micro-batches of this try."""
     from dfer import plots
     from dfer.faces.index import FILE_NAME, read_index
-    from dfer.training import train
-    from tasks.models import log_model
+    from dfer.training import remove_damaged, train
 
-    settings = training.settings
+    sections = training.settings
     clips = training_clips(training, ingested)
     test = protocol.part(clips_of(ingested), fold=training.fold, part="test")
     rows = read_index(index.output.path / FILE_NAME)
     stages = store_of(pipeline).root
-    mlflow.set_tracking_uri(run.uri)
-    with mlflow.start_run(run_id=run.run_id, log_system_metrics=True):
-        logged = _last_step(run)
-        picture = folder / "batch.jpg"
-        plots.training_clips(clips, rows, stages, picture, arm=training.arm, settings=settings)
-        run.log_artifact(picture)
+    logged = run.last_step("epoch/loss")
+    picture = folder / "batch.jpg"
+    plots.training_clips(clips, rows, stages, picture, arm=training.arm, settings=sections)
+    run.log_files([picture])
 
-        def on_epoch(row: dict[str, Any]) -> None:
-            send(row["epoch"])
-            # epochs between the last checkpoint and a kill are trained again, with the same numbers
-            if row["epoch"] > logged:
-                values = {k: v for k, v in row.items() if k != "epoch" and v is not None}
-                run.log({f"epoch/{name}": value for name, value in values.items()}, step=row["epoch"])
+    def on_epoch(row: dict[str, Any]) -> None:
+        send(row["epoch"])
+        # epochs between the last checkpoint and a kill are trained again, with the same numbers
+        if row["epoch"] > logged:
+            log_epoch(run, row)
 
-        result = train(
-            clips=clips,
-            monitor=test if settings.train.monitor_every else None,
-            index=rows,
-            root=stages,
-            arm=training.arm,
-            mixing=settings.mixing,
-            model=settings.model,
-            sampling=settings.sampling,
-            groups=settings.groups,
-            settings=settings.train,
-            folder=folder,
-            card={
-                "pipeline": pipeline.name,
-                "dataset": training.dataset,
-                "fold": training.fold,
-                "synthetic_data": pipeline.datasets[training.dataset].generated,
-                "alignment": settings.alignment.model_dump(mode="json"),
-                "detection": settings.detection.model_dump(mode="json"),
-            },
-            threads=threads_of_training,
-            side_by_side=trainings_at_a_time(pipeline),
-            extra={"run_id": run.run_id},
-            on_epoch=on_epoch,
-        )
-        best = result.summary["best_on_test_fold"]
-        if best:
-            run.log({f"best_on_test_fold/{name}": best[key] for name, key in (("WAR", "war"), ("UAR", "uar"))})
-        figure = folder / "learning_curves.png"
-        plots.learning_curves(result.history, figure, title=training.title)
-        for path in (figure, folder / "history.json", folder / "model.json", folder / "model.safetensors"):
-            run.log_artifact(path)
-        log_model(folder, run)
+    remove_damaged(folder)
+    result = train(
+        clips=clips,
+        monitor=test if settings.monitor_every else None,
+        index=rows,
+        root=stages,
+        arm=training.arm,
+        mixing=sections.mixing,
+        model=sections.model,
+        sampling=sections.sampling,
+        groups=sections.groups,
+        settings=settings,
+        folder=folder,
+        card={
+            "pipeline": pipeline.name,
+            "dataset": training.dataset,
+            "fold": training.fold,
+            "synthetic_data": pipeline.datasets[training.dataset].generated,
+            "alignment": sections.alignment.model_dump(mode="json"),
+            "detection": sections.detection.model_dump(mode="json"),
+        },
+        threads=threads_of_training,
+        side_by_side=trainings_at_a_time(pipeline),
+        on_its_gpu=on_its_gpu,
+        extra={"run_id": run.id},
+        on_epoch=on_epoch,
+    )
+    log_summary(run, result.summary)
+    figure = folder / "learning_curves.png"
+    plots.learning_curves(result.history, figure, title=training.title)
+    run.log_files([figure, folder / "history.json", folder / "model.json", folder / "model.safetensors"])
+    run.log_model(folder)
     (folder / "checkpoint.pt").unlink()
     return {"clips": result.summary["clips"]["training"], "epochs": len(result.history)}
-
-
-def _last_step(run: TrackedRun) -> int:
-    """The last epoch whose numbers are in the run; 0 for none."""
-    return max((metric.step for metric in run.client.get_metric_history(run.run_id, "epoch/loss")), default=0)

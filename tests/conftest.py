@@ -1,7 +1,19 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 from toy_set import ToySet, make_toy_set
+
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(autouse=True)
+def no_tracking_server_left() -> Iterator[None]:
+    """MLflow writes the address it is given into the environment, where the next test's pipeline would find it."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 @pytest.fixture(scope="session")

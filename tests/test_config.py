@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from textwrap import dedent
 
@@ -181,3 +182,50 @@ def test_missing_model_files_are_found_before_anything_starts(tmp_path):
 def test_an_unknown_pipeline_gets_a_suggestion():
     with pytest.raises(ConfigError, match="did you mean dfew-full"):
         load_pipeline("dfew-ful", SHIPPED)
+
+
+def test_the_tracking_server_is_the_configurations_else_the_environments(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    work = f"work_dir={tmp_path}"
+    assert load_pipeline("demo", SHIPPED, [work]).tracking_uri == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert load_pipeline("demo", SHIPPED, [work]).tracking_uri == "http://127.0.0.1:5000"
+    given = "mlflow.tracking_uri=https://mlflow.lab"
+    assert load_pipeline("demo", SHIPPED, [work, given]).tracking_uri == "https://mlflow.lab"
+
+
+def test_a_password_in_a_tracking_uri_is_refused_and_not_repeated(monkeypatch):
+    secret = "http://me:very-secret@127.0.0.1:5000"
+    for override, variable in ((f"mlflow.tracking_uri={secret}", ""), ("train.epochs=1", secret)):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+        with pytest.raises(ConfigError, match=r"holds a password.*MLFLOW_TRACKING_PASSWORD") as error:
+            load_pipeline("demo", SHIPPED, [override])
+        assert "very-secret" not in str(error.value)
+
+
+def test_a_cluster_is_for_runners_that_have_one(tmp_path):
+    found = problems(tmp_path, VALID, "run.cluster=tcp://127.0.0.1:8786")
+    assert [(key, message) for _, key, message in found] == [
+        ("run", "cluster is for task_runner: dask or ray, but it is threads")
+    ]
+    path = tmp_path / "c.yaml"
+    path.write_text(VALID)
+    (pipeline,) = read_config(path, ["run.task_runner=dask", "run.cluster=tcp://127.0.0.1:8786"])[1]
+    assert pipeline.run.cluster == "tcp://127.0.0.1:8786"
+
+
+@pytest.mark.parametrize("runner", ["dask", "ray"])
+def test_a_task_runner_whose_packages_are_missing_is_said_before_anything_starts(tmp_path, monkeypatch, runner):
+    path = tmp_path / "c.yaml"
+    path.write_text(VALID.replace("train:\n  epochs: 10", "model: {pretrained: null}"))
+    (tmp_path / "DFEW").mkdir()
+    installed = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == f"prefect_{runner}" else installed(name)
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline("one", path, [f"run.task_runner={runner}"])
+    assert [(p.key, p.message) for p in caught.value.problems] == [
+        ("run.task_runner", f"'{runner}' needs packages that are not installed: pip install 'dfer[{runner}]'")
+    ]
+    assert load_pipeline("one", path).run.task_runner == "threads"

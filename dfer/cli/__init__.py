@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from dfer.cli import check, compare, data, run, services  # noqa: F401 - each adds its commands
+from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services, watch  # noqa: F401 - each adds its commands
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config import ConfigError

@@ -116,7 +116,7 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
 
     from dfer.results import SYNTHETIC, as_text
     from tasks.report import failures, public_name
-    from tasks.tracking import TrackedRun
+    from tasks.tracking import outbox_of
 
     stages = new_table("Stages", "stage", "run", "was there", "seconds", "why")
     for stage, made in outcome.stages.items():
@@ -148,10 +148,12 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     out.print("\n[bold]Where to look next[/bold]")
     out.print(f"  the whole report     {public}/report.html", soft_wrap=True)
     out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
-    run = TrackedRun.noted(report)
-    if run is not None:
+    run = outbox_of(pipeline).noted(report)
+    if run is not None and run.page:
         ui = "make ui" if work == Path.cwd() / "work" else f"make ui WORK={work}"
         out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)
+    if pipeline.work_url:
+        out.print(f"  all of it            {pipeline.work_url}", soft_wrap=True)
     for name, index in outcome.indexes.items():
         out.print(f"  fate of every clip   {name}: {shown(index.output.path)}/index.parquet", soft_wrap=True)
     out.print(f"  log of this run      {shown(outcome.log)}", soft_wrap=True)

@@ -8,7 +8,7 @@ import typer
 
 from dfer.cli.app import services_app
 from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
-from dfer.config import DEFAULT_CONFIG, read_config
+from dfer.config import DEFAULT_CONFIG, local_work_dir, read_config
 
 if TYPE_CHECKING:
     from dfer.services.stack import Stack, Status
@@ -61,7 +61,7 @@ def _stack(config: Config, overrides: Overrides) -> Stack:
 
     file, _ = read_config(config, overrides)
     home = config.resolve().parent
-    return Stack(home, home / file.work_dir, file.services, trainings_at_a_time(file.run.trainings))
+    return Stack(home, local_work_dir(file, config), file.services, trainings_at_a_time(file.run.trainings))
 
 
 def _print(given: Stack, found: list[Status]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -153,10 +153,9 @@ def read(path: Path) -> pd.DataFrame:
             f"{path} is no clip table of this version; expected the columns\n{SCHEMA}\nfound\n{data.schema}\n"
             "ingest the data set again"
         )
-    table = data.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(_DTYPES)
-    table["votes"] = pd.Series(
-        [None if votes is None else [int(count) for count in votes] for votes in table["votes"]], dtype=object
-    )
+    plain = data.set_column(data.schema.get_field_index("votes"), "votes", pa.nulls(len(data)))
+    table = plain.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(_DTYPES)
+    table["votes"] = pd.Series(_lists(data["votes"].combine_chunks()), dtype=object)
     try:
         validate(table)
     except ValueError as error:
@@ -190,11 +189,20 @@ def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
     return part.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype({c: _DTYPES[c] for c in columns})
 
 
+def _lists(votes: pa.ListArray) -> list[list[int] | None]:
+    """A column of lists as Python's own, at once rather than number by number."""
+    numbers, ends = votes.values.to_pylist(), votes.offsets.to_pylist()
+    there = votes.is_valid().to_pylist()
+    return [
+        numbers[first:last] if known else None for known, first, last in zip(there, ends[:-1], ends[1:], strict=True)
+    ]
+
+
 def _is_relative(source: object) -> bool:
     if not isinstance(source, str) or not source or "\\" in source:
         return False
-    path = PurePosixPath(source)
-    return not path.is_absolute() and ".." not in path.parts
+    # not PurePosixPath: it takes seconds for a million
+    return not source.startswith("/") and ".." not in source.split("/")
 
 
 def _are_votes(votes: object) -> bool:

@@ -19,7 +19,7 @@ from dfer.services.ports import HOST
 from dfer.services.processes import Started
 
 POOL = "dfer"
-HEARTBEAT = 30  # seconds; flows/set_up.py says after how long a silence a run counts as crashed
+HEARTBEAT = 30  # seconds from one sign of life of a flow run to the next; Prefect takes no less
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def prefect_server(folder: Path, port: int, database_port: int, password: str) -
         port=port,
         command=(sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)),
         environment={
-            **_inherited(),
+            **inherited(),
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
@@ -104,7 +104,7 @@ def mlflow_server(folder: Path, port: int, database_port: int, password: str) ->
             *("--uvicorn-opts", "--no-access-log"),  # a line a request fills disks during trainings
         ),
         environment={
-            **_inherited(),
+            **inherited(),
             "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{password}@{HOST}:{database_port}/mlflow",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # background jobs of its language model tools
@@ -126,7 +126,7 @@ def worker(folder: Path, number: int, home: Path, client: Mapping[str, str]) -> 
             *("--no-create-pool-if-not-found", "--install-policy", "never"),
         ),
         environment={
-            **_inherited(),
+            **inherited(),
             **client,
             **{name: os.environ[name] for name in _TRACKING_LOGIN if name in os.environ},
             "PREFECT_HOME": str(folder / "worker"),
@@ -156,7 +156,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopba
 _TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
-def _inherited() -> dict[str, str]:
+def inherited() -> dict[str, str]:
     """This environment without what is meant for other servers of the same programs; loopback needs no proxy."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     without = ",".join(filter(None, [own.get("no_proxy") or own.get("NO_PROXY"), HOST, "localhost"]))

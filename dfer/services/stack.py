@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 import subprocess
 import sys
 import time
@@ -14,6 +14,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from dfer.files import write_atomically
 from dfer.services import gpus, ports, postgres, servers
 from dfer.services.errors import ServiceError
 from dfer.services.processes import Started, end, last_lines, left_behind, start
@@ -21,7 +22,7 @@ from dfer.services.servers import Service
 from dfer.services.state import Folder, passwords, read_state, write_state
 from dfer.settings import ServicesSettings
 
-SECONDS_TO_ANSWER = 300  # the first start of a server makes its tables; a busy machine takes minutes for it
+SECONDS_TO_ANSWER = 600  # the first start of a server makes its tables; a busy machine takes minutes for it
 Say = Callable[[str], None]
 
 
@@ -89,8 +90,7 @@ def up(stack: Stack, say: Say) -> list[Status]:
         postgres.make_databases(stack.settings.postgres_port, secret)
         _start(stack, others, running, say)
         _write_client(stack)
-        say("deployments, work pool, limits")
-        _set_up(stack)
+        _set_up(stack, say)
         _start(stack, _workers(stack), running, say)
     return status(stack)
 
@@ -229,15 +229,24 @@ def _write_client(stack: Stack) -> None:
     stack.folder.client.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _set_up(stack: Stack) -> None:
-    """What Prefect's server has to know; in a process of its own, for this package does not know Prefect."""
+def _set_up(stack: Stack, say: Say) -> None:
+    """What Prefect's server has to know: told once, and again when something of it has changed."""
+    told = stack.folder.root / "postgres" / "prefect-knows"  # it goes with the data if somebody removes them
+    given = hashlib.sha256(f"{stack.home} {stack.trainings}".encode())
+    for source in ("prefect.yaml", "flows/set_up.py", "flows/midas.py"):
+        given.update((stack.home / source).read_bytes())
+    if told.exists() and told.read_text() == given.hexdigest():
+        return
+    say("telling Prefect of the deployments")
+    # in a process of its own, for this package does not know Prefect
     done = subprocess.run(
         [sys.executable, "-m", "flows.set_up", "--trainings", str(stack.trainings)],
         cwd=stack.home,
-        env={**os.environ, **stack.client, "PREFECT_HOME": str(stack.folder.root / "worker")},
+        env={**servers.inherited(), **stack.client, "PREFECT_HOME": str(stack.folder.root / "worker")},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
     if done.returncode != 0:
         raise ServiceError(f"Prefect's server could not be set up:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+    write_atomically(told, given.hexdigest().encode())

@@ -42,26 +42,33 @@ class CacheChoice:
 
 
 def choose_cache(
-    asked: Literal["auto", "host", "device"], num_bytes: int, device: torch.device, *, side_by_side: int = 1
+    asked: Literal["auto", "host", "device"],
+    num_bytes: int,
+    device: torch.device,
+    *,
+    side_by_side: int = 1,
+    on_its_gpu: int | None = None,
 ) -> CacheChoice:
     """Where `num_bytes` of decoded frames are kept.
 
     "auto" takes the GPU's memory if they fill at most 60 % of what is free there, else RAM if they fill at most half of
-    what is available; trainings side by side share both.
+    what is available. `side_by_side` processes that train share the RAM, `on_its_gpu` of them (None: all) the GPU.
 
     Raises ValueError when a place that was asked for by name does not exist or is too small.
     """
+    on_its_gpu = on_its_gpu or side_by_side
     rooms: dict[Where, int] = {"host": available_memory() // side_by_side}
     if device.type == "cuda":
-        rooms["device"] = torch.cuda.mem_get_info(device)[0] // side_by_side
+        rooms["device"] = torch.cuda.mem_get_info(device)[0] // on_its_gpu
     if asked == "auto":
         choice = _what_fits(num_bytes, rooms)
     elif asked not in rooms:
         raise ValueError("train.cache is 'device', but the training is on the CPU: set it to 'auto' or 'host'")
     elif num_bytes > rooms[asked]:
+        sharing = on_its_gpu if asked == "device" else side_by_side
         raise ValueError(
             f"train.cache is {asked!r}, but the decoded frames take {_gib(num_bytes)}, and {_gib(rooms[asked])} are "
-            f"there for each of {side_by_side} trainings at a time: set it to 'auto' or 'none', or store fewer or "
+            f"there for each of {sharing} trainings at a time: set it to 'auto' or 'none', or store fewer or "
             "smaller frames"
         )
     else:

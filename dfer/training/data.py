@@ -21,6 +21,7 @@ from dfer.shards import Shard, ShardError, open_shard
 from dfer.training.cache import FrameCache, Place
 from dfer.training.randomness import stream
 from dfer.training.transforms import full_view, random_views
+from dfer.training.world import ALONE, World
 
 Key = tuple[int, int | None]
 """A clip's row in its source, and the epoch it is drawn for; None is the evaluation's fixed view."""
@@ -120,6 +121,9 @@ class ClipSource:
         Raises ShardError if a clip cannot be read, is another than the index says, or has frames of another size than
         the rest of the batch.
         """
+        if not keys:
+            nothing = torch.empty((0, self._num_segments, 1, 1, 3), dtype=torch.uint8)
+            return StoredBatch(nothing, torch.empty((0, 4), dtype=torch.float64), torch.empty(0, dtype=torch.int64))
         drawn = [self._draw(row, epoch) for row, epoch in keys]
         positions = np.stack([places for places, _ in drawn])
         rows = [row for row, _ in keys]
@@ -197,26 +201,36 @@ class ClipSource:
 class TrainingBatches:
     """The batches of one epoch after another, each a list of keys: all clips, shuffled by (seed, epoch).
 
-    A last batch of a single clip joins the one before it, since a clip can only be mixed with another one.
+    A last batch of a single clip joins the one before it, since a clip can only be mixed with another one. Of several
+    processes each gets its share of every batch, which may be empty in a small last one (`World.share`).
+
+    Attributes:
+        epoch: whose batches come next.
     """
 
-    def __init__(self, num_clips: int, batch_size: int, seed: int) -> None:
+    def __init__(self, num_clips: int, batch_size: int, seed: int, world: World = ALONE) -> None:
         """Raises ValueError for fewer than two clips."""
         if num_clips < 2:
             raise ValueError(f"training needs two clips or more, found {num_clips}")
-        self._num_clips, self._seed = num_clips, seed
+        self._num_clips, self._seed, self._world = num_clips, seed, world
         self._starts = list(range(0, num_clips, batch_size))
         if num_clips % batch_size == 1 and len(self._starts) > 1:
             self._starts.pop()
+        self._ends = [*self._starts[1:], num_clips]
         self.epoch = 1
 
     def __len__(self) -> int:
         return len(self._starts)
 
+    @property
+    def sizes(self) -> list[int]:
+        """Clips of each whole batch, all processes' shares together; the same in every epoch."""
+        return [end - start for start, end in zip(self._starts, self._ends, strict=True)]
+
     def __iter__(self) -> Iterator[list[Key]]:
         order = stream(self._seed, "order", self.epoch).permutation(self._num_clips)
-        for start, end in zip(self._starts, [*self._starts[1:], self._num_clips], strict=True):
-            yield [(int(row), self.epoch) for row in order[start:end]]
+        for start, end in zip(self._starts, self._ends, strict=True):
+            yield [(row, self.epoch) for row in self._world.share(order[start:end].tolist())]
 
 
 class Loader:
@@ -311,9 +325,16 @@ def training_loader(
     return Loader(source, batches, workers=workers, device=device)
 
 
-def evaluation_loader(source: ClipSource, *, batch_size: int, workers: int = 0, device: torch.device = _CPU) -> Loader:
-    """The evaluation's view of all clips, in the order of `source.clips`."""
-    keys: list[Key] = [(row, None) for row in range(len(source))]
+def evaluation_loader(
+    source: ClipSource,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    device: torch.device = _CPU,
+    rows: Sequence[int] | None = None,
+) -> Loader:
+    """The evaluation's view of some clips in the order given, or of all in the order of `source.clips`."""
+    keys: list[Key] = [(row, None) for row in (range(len(source)) if rows is None else rows)]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return Loader(source, batches, workers=workers, device=device)
 

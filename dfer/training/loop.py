@@ -26,14 +26,17 @@ from dfer.settings import (
     MixingSettings,
     ModelSettings,
     SamplingSettings,
+    Section,
     TrainSettings,
 )
-from dfer.training.checkpoint import check_fingerprint, read_checkpoint, write_checkpoint
+from dfer.training.checkpoint import CheckpointError, check_fingerprint, read_checkpoint, write_checkpoint
+from dfer.training.job import write_job
 from dfer.training.memory import keep_freed_memory
 from dfer.training.optimization import choose_device, choose_precision, torch_state
 from dfer.training.plan import Plan, divide, fingerprint
 from dfer.training.run import Row, Run
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
+from dfer.training.world import ALONE, World
 
 HISTORY = "history.json"
 
@@ -50,7 +53,9 @@ class TrainResult:
         history: one row per epoch, see `train`.
         summary: `epoch`, `chosen_by`, `best_on_test_fold` (`epoch`, `war`, `uar`, chosen on the test fold and therefore
             never the result; None if it was not looked at), `clips` and `left_out` (counts), `seconds`, `precision`
-            that was used, and `cache`: where decoded frames were kept, their GiB, and why there.
+            that was used, `cache`: where decoded frames were kept, their GiB, and why there, and `processes` and
+            `micro_batches`: how many trained together, and in how many parts each share of a batch was computed in the
+            last epoch.
     """
 
     folder: Path
@@ -75,6 +80,8 @@ def train(
     threads: int = 0,
     groups: GroupSettings = GroupSettings(),  # noqa: B008 - frozen
     side_by_side: int = 1,
+    on_its_gpu: int | None = None,
+    world: World | None = None,
     extra: Mapping[str, Any] | None = None,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> TrainResult:
@@ -94,6 +101,13 @@ def train(
 
     The process keeps memory that it frees (`keep_freed_memory`).
 
+    With `settings.processes` above 1 that many are started here, one a GPU (`dfer.training.distributed`). They compute
+    the mean over the whole batch, with its batch normalisation; each mixes within its own share, and drops out by its
+    own stream.
+
+    With `settings.micro_batches` above 1 (or that of the checkpoint, where that is more) each share of a batch is
+    computed in so many parts: the gradient stays that of the mean over the batch, but BatchNorm sees the parts.
+
     Args:
         clips: the training part of the clip table. Clips without aligned faces, and in an arm with hard labels those
             without a single label, are left out and counted in the summary.
@@ -106,47 +120,83 @@ def train(
         card: goes into the model's card beside the keys that every card has, for example how the faces were aligned.
         threads: CPU threads; 0 leaves torch's number.
         side_by_side: how many trainings run on this machine at a time, and share its memory.
+        on_its_gpu: how many of them share a GPU; None: all.
+        world: for a process that was started for a part of a training; every one of them makes the same call.
         extra: plain values kept in the checkpoint for the caller, see `read_extra`.
         on_epoch: called with each row before that epoch's checkpoint is written: after a crash in between a row comes a
-            second time, but none is ever missing.
+            second time, but none is ever missing. With several processes all rows come again whenever a training goes
+            on: they may have been trained elsewhere.
 
     Raises:
         ValueError: no labels, votes or faces, too few clips, a device or precision that is not there, or a cache that
             was asked for by name and does not fit.
         CheckpointError: the checkpoint is damaged, or another training's.
-        TrainingError: the loss became infinite or nan.
+        TrainingError: the loss became infinite or nan, or one of several processes died.
         WeightsError: pretrained weights cannot be had.
     """
+    if settings.processes > 1 and world is None:
+        from dfer.training.distributed import train_together
+
+        sections: dict[str, Section] = {
+            "arm": arm,
+            "mixing": mixing,
+            "model": model,
+            "sampling": sampling,
+            "groups": groups,
+            "settings": settings,
+        }
+        tables = {"clips": clips, "monitor": monitor, "index": index}
+        how = {"threads": threads, "side_by_side": side_by_side, "on_its_gpu": on_its_gpu}
+        job = write_job(folder, sections=sections, tables=tables, root=root, card=card, extra=extra, how=how)
+        return train_together(job, on_epoch)
+
+    world = world or ALONE
     device = choose_device(settings.device)
-    # From here on, and in the card, the precision is the one that is used.
-    used = settings.model_copy(update={"precision": choose_precision(settings.precision, device)})
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = read_checkpoint(folder)
+    parts_before = checkpoint.get("micro_batches", 1) if checkpoint is not None else 1
+    # From here on, and in the card, precision and micro-batches are those that are used.
+    used = settings.model_copy(
+        update={
+            "precision": choose_precision(settings.precision, device),
+            "micro_batches": max(settings.micro_batches, parts_before),
+        }
+    )
     plan = Plan(arm, mixing, model, sampling, groups, used)
     if clash := _card(plan, {"epoch": 0, "chosen_by": ""}).keys() & card.keys():
         raise ValueError(f"every card has {', '.join(sorted(clash))}: name the caller's entries otherwise")
     parts = divide(clips, monitor, index, root, plan)
     tf32 = settings.precision == "auto"
     identity = fingerprint(plan, parts, device.type, tf32=tf32)
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(folder)
+    if checkpoint is not None:
+        check_fingerprint(folder, checkpoint["fingerprint"], identity)
+    if world.rank == 0:
+        remove_unfinished(folder)
     keep_freed_memory()
     with torch_state(threads, device, tf32=tf32):
-        checkpoint = read_checkpoint(folder)
-        if checkpoint is not None:
-            check_fingerprint(folder, checkpoint["fingerprint"], identity)
-        run = Run(plan, parts, device, side_by_side=side_by_side)
+        run = Run(plan, parts, device, world=world, side_by_side=side_by_side, on_its_gpu=on_its_gpu)
         if checkpoint is not None:
             run.restore(checkpoint)
             _log.info("%s: going on after epoch %d of %d", folder, len(run.history), settings.epochs)
+        if not world.agrees(json.dumps([identity, len(run.history)], sort_keys=True), device):
+            raise CheckpointError(
+                f"the processes of a training do not find the same clips and checkpoint in {folder}, of which this one "
+                f"has {len(run.history)} epochs: is it one folder, that all machines share?"
+            )
+        if world.size > 1 and world.rank == 0 and on_epoch is not None:
+            for row in run.history:
+                on_epoch(row)
         for epoch in range(len(run.history) + 1, settings.epochs + 1):
             row = run.train_epoch(epoch)
-            if on_epoch is not None:
+            if world.rank == 0 and on_epoch is not None:
                 on_epoch(row)
-            if epoch % settings.checkpoint_every == 0 or epoch == settings.epochs:
+            if world.rank == 0 and (epoch % settings.checkpoint_every == 0 or epoch == settings.epochs):
                 write_checkpoint(folder, {**run.state(), "fingerprint": identity, "extra": dict(extra or {})})
                 _write_history(folder, run)
-        _write_history(folder, run)
         summary = run.summary()
-        save_model(folder, run.final_weights(), {**_card(plan, summary), **card}, run.best_on_test_fold)
+        if world.rank == 0:
+            _write_history(folder, run)
+            save_model(folder, run.final_weights(), {**_card(plan, summary), **card}, run.best_on_test_fold)
     return TrainResult(folder, summary["epoch"], run.history, summary)
 
 

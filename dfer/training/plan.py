@@ -24,8 +24,9 @@ from dfer.training.data import ClipSource
 from dfer.training.split import validation_rows
 from dfer.training.targets import has_target, single_labels
 
-# They decide how fast a training runs and how much of it a crash can cost, not what it computes.
-_FREE_TO_CHANGE = {"threads", "loader_workers", "cache", "checkpoint_every"}
+# They decide how fast a training runs and how much of it a crash can cost, not what it computes; but for the
+# micro-batches, which may become more when memory runs out, and which BatchNorm sees: the summary says how many.
+_FREE_TO_CHANGE = {"threads", "loader_workers", "cache", "checkpoint_every", "micro_batches"}
 
 _log = logging.getLogger(__name__)
 
@@ -136,6 +137,8 @@ def fingerprint(plan: Plan, parts: Parts, device: str, *, tf32: bool) -> dict[st
         for key, value in keys.items()
         if key not in _FREE_TO_CHANGE
     }
+    if plan.train.processes == 1:
+        del values["train.processes"]  # unknown to earlier checkpoints
     values["train.device"] = device
     if device == "cuda":
         values["TF32"] = str(tf32)

@@ -19,10 +19,10 @@ def stream(seed: int, purpose: Purpose, epoch: int = 0, clip: int = 0) -> np.ran
     return np.random.default_rng(_sequence(seed, purpose, epoch, clip))
 
 
-def torch_seed(seed: int, purpose: Purpose, epoch: int = 0) -> int:
-    """The same as one int in [0, 2^63), for torch's generators."""
-    return int(_sequence(seed, purpose, epoch, 0).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def torch_seed(seed: int, purpose: Purpose, epoch: int = 0, rank: int = 0) -> int:
+    """The same for every (seed, purpose, epoch, rank) as one int in [0, 2^63), for torch's generators."""
+    return int(_sequence(seed, purpose, epoch, rank).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _sequence(seed: int, purpose: Purpose, epoch: int, clip: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=(_KEYS[purpose], epoch, clip))
+def _sequence(seed: int, purpose: Purpose, epoch: int, number: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence(seed, spawn_key=(_KEYS[purpose], epoch, number))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.special import softmax
 from torch import Tensor
@@ -14,13 +16,23 @@ from torch import Tensor
 from dfer import metrics
 from dfer.labels import EMOTIONS
 from dfer.training.cache import CacheChoice, FrameCache, choose_cache
-from dfer.training.data import TrainingBatches, evaluation_loader, fill_cache, stored_frames, training_loader
+from dfer.training.data import (
+    ClipSource,
+    Loader,
+    TrainingBatches,
+    evaluation_loader,
+    fill_cache,
+    stored_frames,
+    training_loader,
+)
 from dfer.training.inference import predict_logits
 from dfer.training.plan import Parts, Plan
 from dfer.training.randomness import torch_seed
 from dfer.training.step import Step, make_network
 from dfer.training.targets import label_distributions, single_labels
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
+from dfer.training.whole_batch_norm import with_whole_batch_norm
+from dfer.training.world import ALONE, World
 
 EVALUATION_BATCH = 16
 
@@ -29,6 +41,15 @@ Row = dict[str, Any]
 
 class TrainingError(Exception):
     """The training cannot go on: it has diverged."""
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Clips that are looked at after an epoch, and those of their rows that this process looks at."""
+
+    source: ClipSource
+    rows: range
+    loader: Loader
 
 
 class Run:
@@ -41,29 +62,46 @@ class Run:
         best_on_test_fold: of the epoch with the best UAR on the monitored clips; empty if they are not looked at.
     """
 
-    def __init__(self, plan: Plan, parts: Parts, device: torch.device, *, side_by_side: int = 1) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        parts: Parts,
+        device: torch.device,
+        *,
+        world: World = ALONE,
+        side_by_side: int = 1,
+        on_its_gpu: int | None = None,
+    ) -> None:
         """Initial weights, drawn from the seed or pretrained; uses torch's global generator.
 
-        `side_by_side` trainings share the memory that a cache may take. Raises ValueError if one that was asked for by
-        name does not fit.
+        `side_by_side` processes that train share the RAM that a cache may take, `on_its_gpu` of them (None: all) the
+        GPU's memory. Raises ValueError if a cache that was asked for by name does not fit.
         """
-        self._plan, self._parts, self._device = plan, parts, device
+        self._plan, self._parts, self._device, self._world = plan, parts, device, world
         # On the CPU until after mixing: checking them there does not wait for a GPU.
         self._distributions = label_distributions(parts.training.clips, plan.arm, plan.train.seed)
         self._labels = single_labels(parts.training.clips)
         torch.manual_seed(torch_seed(plan.train.seed, "weights"))
         self.model = make_network(plan.model, plan.sampling, plan.train).to(device)
+        if world.size > 1:
+            self.model = with_whole_batch_norm(self.model, device)
         workers = plan.train.loader_workers
-        self._batches = TrainingBatches(len(parts.training), plan.train.batch_size, plan.train.seed)
+        self._batches = TrainingBatches(len(parts.training), plan.train.batch_size, plan.train.seed, world)
         self._loader = training_loader(parts.training, self._batches, workers=workers, device=device)
+        # A GPU on which a batch has no room whole has none for many clips at a look either.
+        at_a_time = max(1, EVALUATION_BATCH // plan.train.micro_batches)
         self._watched = {
-            name: (source, evaluation_loader(source, batch_size=EVALUATION_BATCH, workers=workers, device=device))
+            name: _Watched(
+                source,
+                rows := range(world.rank, len(source), world.size),
+                evaluation_loader(source, rows=rows, batch_size=at_a_time, workers=workers, device=device),
+            )
             for name, source in parts.sources.items()
             if name != "training"
         }
         steps = plan.train.epochs * len(self._batches)
-        self._step = Step(self.model, plan.arm, plan.mixing, plan.train, steps=steps)
-        self._choose_cache(side_by_side)
+        self._step = Step(self.model, plan.arm, plan.mixing, plan.train, steps=steps, world=world)
+        self._choose_cache(side_by_side, on_its_gpu)
         self.history: list[Row] = []
         self.best_weights: dict[str, Tensor] = {}
         self.best_on_test_fold: dict[str, Tensor] = {}
@@ -108,7 +146,7 @@ class Run:
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
-    def _choose_cache(self, side_by_side: int) -> None:
+    def _choose_cache(self, side_by_side: int, on_its_gpu: int | None) -> None:
         self._cache: FrameCache | None = None
         self._cache_choice = CacheChoice("none", 0, "asked for")
         asked = self._plan.train.cache
@@ -116,7 +154,9 @@ class Run:
             return
         lengths, size = stored_frames(list(self._parts.sources.values()))
         num_bytes = FrameCache.num_bytes(lengths, size)
-        self._cache_choice = choose_cache(asked, num_bytes, self._device, side_by_side=side_by_side)
+        self._cache_choice = choose_cache(
+            asked, num_bytes, self._device, side_by_side=side_by_side, on_its_gpu=on_its_gpu
+        )
         if self._cache_choice.where != "none":
             device = self._device if self._cache_choice.where == "device" else torch.device("cpu")
             self._cache = FrameCache(lengths, size, device=device, pinned=self._device.type == "cuda")
@@ -129,24 +169,26 @@ class Run:
 
     def _pass(self, epoch: int) -> tuple[float, float | None, float]:
         """One pass over the training clips: mean loss, accuracy on the labelled ones, seconds waited for clips."""
-        torch.manual_seed(torch_seed(self._plan.train.seed, "network", epoch))
-        generator = torch.Generator().manual_seed(torch_seed(self._plan.train.seed, "mixing", epoch))
+        seed, rank = self._plan.train.seed, self._world.rank
+        torch.manual_seed(torch_seed(seed, "network", epoch, rank))
+        generator = torch.Generator().manual_seed(torch_seed(seed, "mixing", epoch, rank))
         self._batches.epoch = epoch
         self.model.train()
         # Summed on the device: reading a number back at every step would make the GPU wait.
         loss_sum = torch.zeros((), device=self._device)
         correct = torch.zeros((), device=self._device, dtype=torch.int64)
-        for frames, rows in self._loader:
-            loss, logits = self._step(frames, self._distributions[rows], generator)
-            loss_sum += loss * len(rows)
+        for (frames, rows), count in zip(self._loader, self._batches.sizes, strict=True):
+            loss, logits = self._step(frames, self._distributions[rows], generator, count=count)
+            loss_sum += loss * count
             correct += (logits.argmax(dim=1) == self._labels[rows].to(self._device, non_blocking=True)).sum()
+        loss_sum, correct = self._world.sum(loss_sum), self._world.sum(correct)
         labelled = int((self._labels >= 0).sum())
         accuracy = int(correct) / labelled if labelled else None
         return float(loss_sum) / len(self._labels), accuracy, self._loader.waited
 
     def _look_at(self, name: str) -> Row:
-        source, loader = self._watched[name]
-        logits = predict_logits(self.model, loader, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device)
+        source = self._watched[name].source
+        logits = self._logits(self._watched[name])
         if not np.isfinite(logits).all():
             raise self._diverged("the network's output is infinite or nan")
         labels, predicted = source.clips["label"].to_numpy("int64"), logits.argmax(axis=1)
@@ -155,6 +197,15 @@ class Run:
             f"{name}_uar": metrics.uar(labels, predicted, len(EMOTIONS)),
             f"{name}_nll": metrics.nll(softmax(logits, axis=1), labels),
         }
+
+    def _logits(self, watched: _Watched) -> npt.NDArray[np.float64]:
+        """Of all clips, float64[N, K]; each process looks at its rows."""
+        logits = np.zeros((len(watched.source), len(EMOTIONS)))
+        if watched.rows:
+            logits[watched.rows] = predict_logits(
+                self.model, watched.loader, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device
+            )
+        return self._world.sum(torch.from_numpy(logits).to(self._device)).cpu().numpy()
 
     def _diverged(self, sign: str) -> TrainingError:
         rate = self._plan.train.learning_rate
@@ -167,6 +218,7 @@ class Run:
         return {
             "model": self.model.state_dict(),
             **self._step.state(),
+            "micro_batches": self._plan.train.micro_batches,
             "history": self.history,
             "best_weights": self.best_weights,
             "best_on_test_fold": self.best_on_test_fold,
@@ -201,4 +253,6 @@ class Run:
             "seconds": sum(row["seconds"] for row in self.history),
             "precision": self._plan.train.precision,
             "cache": self._cache_choice.as_dict(),
+            "processes": self._world.size,
+            "micro_batches": self._plan.train.micro_batches,
         }

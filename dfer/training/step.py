@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 from dfer.labels import EMOTIONS
 from dfer.mixing import midas, normalize_targets
@@ -15,6 +17,7 @@ from dfer.models import build, channels_last
 from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_, to_float
+from dfer.training.world import ALONE, World
 
 
 def make_network(model: ModelSettings, sampling: SamplingSettings, train: TrainSettings) -> nn.Module:
@@ -35,10 +38,20 @@ class Step:
 
     Nothing in it waits for the GPU: the numbers that decide anything (lambdas, partners, checks of the labels) are on
     the CPU, and what it returns stays on the device.
+
+    A batch may be shared between processes, and every share cut into micro-batches after it was mixed: the gradient is
+    that of the mean over the whole batch all the same.
     """
 
     def __init__(
-        self, network: nn.Module, arm: ArmSettings, mixing: MixingSettings, train: TrainSettings, *, steps: int
+        self,
+        network: nn.Module,
+        arm: ArmSettings,
+        mixing: MixingSettings,
+        train: TrainSettings,
+        *,
+        steps: int,
+        world: World = ALONE,
     ) -> None:
         """The network is on its device and in training mode; `steps` is the length of the learning-rate schedule.
 
@@ -47,33 +60,56 @@ class Step:
         if train.precision == "auto":
             raise ValueError("a step computes in one precision: choose it for the device first")
         self._network, self._arm, self._mixing = network, arm, mixing
+        self._world, self._micro_batches = world, train.micro_batches
         self._device = next(network.parameters()).device
+        self._shared: DistributedDataParallel | None = None
+        if world.size > 1:
+            # Buffers are left alone: the statistics of the whole batch are the same in every process.
+            self._shared = DistributedDataParallel(network, forward_sync_buffers=False)
         self._precision = PRECISIONS[train.precision]
         self._optimizer = make_optimizer(network, train)
         self._schedule = make_schedule(self._optimizer, train, steps)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=train.precision == "float16")
 
-    def __call__(self, frames: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The mean loss and the logits float[B, K], detached, on the device.
+    def __call__(
+        self, frames: Tensor, targets: Tensor, generator: torch.Generator, *, count: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What these clips add to the mean loss of the whole batch, and their logits float[B, K] (detached).
 
         Args:
             frames: uint8[B, T, 3, S, S], on the device.
             targets: float32[B, K], label distributions before mixing and normalising, on the CPU.
             generator: of the mixing, on the CPU.
+            count: clips of the whole batch, of which these are this process's share; None: these are all.
         """
+        count = len(frames) if count is None else count
+        parts = self._world.parts(count, self._micro_batches)
         inputs, targets = self._inputs(frames, targets, generator)
-        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
-            logits = self._network(inputs)
-            loss = cross_entropy(logits, targets.to(self._device, non_blocking=True))
+        targets = targets.to(self._device, non_blocking=True)
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        done = []
+        for number, part in enumerate(zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
+            done.append(self._backward(*part, count=count, last=number == parts))
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._schedule.step()
+        losses, logits = zip(*done, strict=True)
+        return torch.stack(losses).sum(), torch.cat(logits)
+
+    def _backward(self, inputs: Tensor, targets: Tensor, *, count: int, last: bool) -> tuple[Tensor, Tensor]:
+        """Add the gradients of one part; those of all processes come together after the last part."""
+        network = self._network if self._shared is None else self._shared
+        waiting = nullcontext() if self._shared is None or last else self._shared.no_sync()
+        with waiting:
+            with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+                logits = network(inputs)
+                loss = cross_entropy(logits, targets, reduction="sum") / count
+            # The processes' gradients are averaged, but their shares of the mean have to be summed.
+            self._scaler.scale(loss * self._world.size).backward()
         return loss.detach(), logits.detach()
 
     def _inputs(self, frames: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        if self._arm.mixing == "none":
+        if self._arm.mixing == "none" or len(frames) == 0:
             return to_float(frames, IMAGENET_MEAN, IMAGENET_STD), normalize_targets(targets, self._arm.normalize)
         # Mixing commutes with normalising; in this order the bytes are read once and written once as floats.
         mixed, targets = midas(

@@ -7,8 +7,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from dfer.datasets.table import SCHEMA, ClipRow, from_rows, read, validate, write
+from dfer.datasets import table as clip_table
+from dfer.datasets.table import SCHEMA, ClipRow, from_rows, read, read_rows, validate, write
 
 ROWS = [
     ClipRow(
@@ -65,7 +68,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: p
     write(from_rows(ROWS), path)
     before = path.read_bytes()
 
-    def fail(_: pa.Table, part: Path) -> None:
+    def fail(_: pa.Table, part: Path, **__: object) -> None:
         part.write_bytes(b"half")
         raise OSError("disk full")
 
@@ -125,3 +128,47 @@ def test_files_that_are_no_clip_table(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pandas(bad, schema=SCHEMA, preserve_index=False), path)
     with pytest.raises(ValueError, match=r"clips\.parquet: .*label is not in 0\.\.6: 1 clips, first 'set/9'"):
         read(path)
+
+
+@given(
+    clips=st.integers(0, 40),
+    group=st.integers(1, 13),
+    ends=st.tuples(st.integers(0, 40), st.integers(0, 40)).map(sorted),
+)
+@settings(deadline=None, max_examples=50)
+def test_rows_that_are_read_alone_are_those_of_the_table(
+    tmp_path_factory: pytest.TempPathFactory, clips: int, group: int, ends: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "clips.parquet"
+    rows = range(*(min(end, clips) for end in ends))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip_table, "_ROW_GROUP", group)
+        write(from_rows(ClipRow(f"set/{n}", "set", f"{n}.mp4", source_size=n) for n in range(clips)), path)
+    columns = ["source_size", "clip_id"]
+    expected = read(path).iloc[rows.start : rows.stop].reset_index(drop=True)
+    pd.testing.assert_frame_equal(read_rows(path, rows, columns), expected[columns])
+
+
+def test_rows_beyond_the_end_are_an_error(tmp_path: Path) -> None:
+    write(from_rows(ROWS), tmp_path / "clips.parquet")
+    with pytest.raises(ValueError, match="has 3 rows, expected 4 or more"):
+        read_rows(tmp_path / "clips.parquet", range(2, 4), ["clip_id"])
+    (tmp_path / "other.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(ValueError, match="is no Parquet file"):
+        read_rows(tmp_path / "other.parquet", range(1), ["clip_id"])
+
+
+def test_only_the_groups_of_the_wanted_rows_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clip_table, "_ROW_GROUP", 10)
+    write(from_rows(ClipRow(f"set/{n}", "set", f"{n}.mp4") for n in range(95)), tmp_path / "clips.parquet")
+    groups: list[list[int]] = []
+
+    class Watched(pq.ParquetFile):
+        def read_row_groups(self, wanted: list[int], **how: object) -> pa.Table:
+            groups.append(wanted)
+            return super().read_row_groups(wanted, **how)
+
+    monkeypatch.setattr(pq, "ParquetFile", Watched)
+    read_rows(tmp_path / "clips.parquet", range(20, 30), ["clip_id"])
+    read_rows(tmp_path / "clips.parquet", range(29, 41), ["clip_id"])
+    assert groups == [[2], [2, 3, 4]]

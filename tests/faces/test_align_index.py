@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dfer.faces.index import SCHEMA, check_index, from_rows, merge_indices, read_index, write_index
+from dfer.faces.index import SCHEMA, check_index, from_rows, merge_files, merge_indices, read_index, write_index
 
 
 def row(clip_id: str, **changes: Any) -> dict[str, Any]:
@@ -97,3 +97,24 @@ def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
     other.write_text("not parquet")
     with pytest.raises(ValueError, match=r"other\.parquet"):
         read_index(other)
+
+
+def test_files_are_merged_as_what_they_hold(tmp_path: Path) -> None:
+    indices = [from_rows([row("a/1"), failed("a/2")]), from_rows([]), from_rows([row("a/3"), row("a/4", row=1)])]
+    paths = [tmp_path / f"{place}.parquet" for place in range(3)]
+    for path, index in zip(paths, indices, strict=True):
+        write_index(path, index)
+    names = ["align/0", "align/1", "align/2"]
+    pd.testing.assert_frame_equal(merge_files(paths, names), merge_indices(indices, names))
+    pd.testing.assert_frame_equal(merge_files([], []), merge_indices([], []))
+
+
+def test_files_that_cannot_be_merged_are_named(tmp_path: Path) -> None:
+    write_index(tmp_path / "good.parquet", from_rows([row("a/1")]))
+    pq.write_table(pa.table({"clip_id": ["a/2"]}), tmp_path / "other.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing")
+    for name in ("other", "broken"):
+        with pytest.raises(ValueError, match=f"{name}.parquet: "):
+            merge_files([tmp_path / "good.parquet", tmp_path / f"{name}.parquet"], ["s-0", "s-1"])
+    with pytest.raises(ValueError, match="twice: a/1"):
+        merge_files([tmp_path / "good.parquet"] * 2, ["s-0", "s-1"])

@@ -63,7 +63,7 @@ def test_a_run_is_tracked_and_a_second_one_finds_all_of_it(services):
         assert len(mlflow.get_metric_history(run.info.run_id, "epoch/loss")) == 2
         assert 0 <= run.data.metrics["demo-afew/UAR"] <= 1
         assert any(artifact.path == "model.safetensors" for artifact in mlflow.list_artifacts(run.info.run_id))
-    assert not (services.work / "demo" / "mlflow").exists()
+    assert not (services.work / "demo" / "mlflow" / "mlflow.db").exists()
 
     second = services.wait_for(services.deploy_run("midas/demo", overrides=overrides))
     assert second["state_name"] == "Completed", second["state"]

@@ -31,15 +31,6 @@ def pids(services) -> dict[str, int]:
     return {name: process.pid for name, process in read_state(services.folder).items()}
 
 
-def state_of(services, name: str) -> str:
-    done = services.dfer("status")
-    return next(
-        line.removeprefix(name).split("  ")[0].strip() or line.split("  ")[1].strip()
-        for line in done.stdout.splitlines()
-        if line.startswith(name)
-    )
-
-
 def test_up_again_changes_nothing(services):
     before = pids(services)
     assert set(before) == set(NAMES)
@@ -59,7 +50,8 @@ def test_limit_of_trainings_and_work_pool_are_there(services):
     limits = {limit["name"]: limit["limit"] for limit in services.ask("v2/concurrency_limits")}
     assert limits["dfer-training"] >= 1
     assert [pool["type"] for pool in services.ask("work_pools") if pool["name"] == "dfer"] == ["process"]
-    assert len(services.ask("automations")) == 1
+    assert all(automation["enabled"] for automation in services.ask("automations"))
+    assert len(services.ask("automations")) == 2
 
 
 def test_all_of_it_listens_on_loopback_alone(services):
@@ -112,7 +104,7 @@ def test_data_outlive_down_and_up(services):
     assert mlflow.get_experiment(experiment).name == "kept"
     (kept,) = mlflow.search_runs([experiment])
     assert Path(mlflow.download_artifacts(kept.info.run_id, "note.txt")).read_text() == "kept as well"
-    assert len(services.ask("automations")) == 1
+    assert len(services.ask("automations")) == 2
 
 
 @pytest.mark.parametrize("name", NAMES)

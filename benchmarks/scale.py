@@ -1,0 +1,366 @@
+"""`python -m benchmarks.scale`: what a million clips cost beyond the work on the clips themselves.
+
+The flow's own code ingests, plans, aligns shard by shard, merges the index and finds everything again, with a real
+Prefect server. Only the videos are empty files, and what aligns a shard writes rows and no pictures. Trainings are left
+out: they know nothing of how many clips were prepared but the ones that they read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.measure import Variant, Work, alone
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dfer.config import Pipeline
+    from dfer.datasets import IngestReport
+    from dfer.settings import StageSettings
+
+_log = logging.getLogger(__name__)
+_MODULE = "benchmarks.scale"  # also where it is the program, and called __main__
+
+SIZES = (10_000, 100_000, 1_000_000)
+
+_HERE = Path(__file__).parent.parent
+_FOLDER = 1000  # videos in one folder of the simulated set
+_VOTES = 10
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One command on a set: how long it took (s), the most memory that its process held (bytes), and its task runs.
+
+    cpu: seconds that its process computed, without those that it started. idle: the process's memory before, with the
+    libraries loaded. executed: stage -> outputs that were made. tasks: name of the task -> runs of it, and seconds from
+    the first one's start to the last one's end.
+    """
+
+    name: str
+    seconds: float
+    cpu: float
+    peak: int
+    idle: int
+    executed: Mapping[str, int]
+    tasks: Mapping[str, tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a number of clips came to.
+
+    files: below the work directory, and their bytes. rows: of all tables of Prefect's database, added by the first run;
+    database: the bytes that its file grew by in the first run.
+    """
+
+    clips: int
+    turns: tuple[Turn, ...]
+    files: int
+    bytes: int
+    rows: int
+    database: int
+
+    def turn(self, name: str) -> Turn:
+        return next(turn for turn in self.turns if turn.name == name)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
+    parser.add_argument("--clips", type=int, default=SIZES[-1], help="the largest number of clips")
+    parser.add_argument("--out", type=Path, help="a folder to write scale.json and scale.md to")
+    parser.add_argument("--scratch", type=Path, help="where the sets and the work lie meanwhile; default: a new folder")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    sizes = [*(size for size in SIZES if size < given.clips), given.clips]
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=given.scratch, prefix="dfer-scale-") as scratch:
+        measured = [measure(clips, Path(scratch) / str(clips)) for clips in sizes]
+    seconds = time.perf_counter() - started
+    page = as_markdown(measured, seconds, given.clips)
+    sys.stdout.write(page)
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "scale.md").write_text(page, encoding="utf-8")
+        plain = {"seconds": round(seconds), "sizes": [asdict(size) for size in measured]}
+        (given.out / "scale.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+    return 0
+
+
+def measure(clips: int, folder: Path) -> Size:
+    """Everything about one number of clips, in a folder that is removed again."""
+    _log.warning("%s clips: making empty videos", f"{clips:,}")
+    make_videos(folder / "data", clips)
+    with server(folder / "prefect") as (url, database):
+        turns: list[Turn] = []
+
+        def turn(name: str, function: str) -> None:
+            _log.warning("%s clips: %s", f"{clips:,}", name)
+            arguments = {"data": str(folder / "data"), "work": str(folder / "work"), "url": url}
+            done = alone(Variant(name, f"{_MODULE}:{function}", 1, arguments, ()))
+            _log.warning("%s clips: %s: %.1f s (%.1f)", f"{clips:,}", name, done.seconds[0], done.found["cpu"])
+            turns.append(Turn(name, done.seconds[0], **done.found))
+
+        before = rows_in(database), size_of(database)
+        turn("plan", "plan_it")
+        turn("first run", "run_it")
+        grown = rows_in(database) - before[0], size_of(database) - before[1]
+        turn("plan again", "plan_it")
+        turn("nothing to do", "run_it")
+        os.utime(video(folder / "data", clips // 2))
+        turn("one clip changed", "run_it")
+        files = [path.stat().st_size for path in (folder / "work").rglob("*") if path.is_file()]
+    shutil.rmtree(folder)
+    return Size(clips, tuple(turns), len(files), sum(files), *grown)
+
+
+def video(data: Path, number: int) -> Path:
+    return data / f"{number // _FOLDER:04d}" / f"{number:07d}.mp4"
+
+
+def make_videos(data: Path, clips: int) -> None:
+    """Empty files, in folders of a thousand."""
+    for number in range(clips):
+        path = video(data, number)
+        if number % _FOLDER == 0:
+            path.parent.mkdir(parents=True)
+        path.touch()
+
+
+def inspect(root: Path, *, dataset: str, source: str | None = None) -> tuple[pd.DataFrame, IngestReport]:
+    """The adapter of the simulated set: a row for every file, with votes, a label and a fold."""
+    from dfer.datasets import IngestReport
+    from dfer.datasets.scan import scan_videos, subfolders
+    from dfer.datasets.table import NUM_FOLDS, ClipRow, from_rows
+    from dfer.labels import EMOTIONS
+
+    def row(number: int, path: str, size: int, mtime_ns: int) -> ClipRow:
+        label, other = number % len(EMOTIONS), (number // 7) % len(EMOTIONS)
+        votes = [0] * len(EMOTIONS)
+        votes[label] += _VOTES - 3
+        votes[other] += 3
+        fold = number % NUM_FOLDS + 1
+        name = f"{dataset}/{path.removesuffix('.mp4')}"
+        return ClipRow(name, dataset, path, tuple(votes), label, None, fold, None, None, size, mtime_ns)
+
+    found = (source for name in subfolders(root) for source in scan_videos(root / name, root).sources)
+    table = from_rows(row(place, one.path, one.size, one.mtime_ns) for place, one in enumerate(found))
+    return table, IngestReport(dataset, str(root), (), {"clips": len(table)})
+
+
+def align_nothing(
+    *, clips: list[tuple[str, Path]], folder: Path, settings: StageSettings, send: Callable[[str], None]
+) -> dict[str, int]:
+    """In place of `dfer.faces.videos.align_in_process`: every clip is found to be empty, and the shard is."""
+    from dfer.faces.index import FILE_NAME, from_rows, write_index
+    from dfer.shards import write_shard
+
+    write_shard(folder, (), settings=settings.shards)
+    nothing = {"frames_seen": 0, "frames_with_face": 0, "frames_kept": 0, "close_up_frames": 0}
+    nothing |= {"interpolated_frames": 0, "faces_max": 0, "row": -1}
+    failed = {"status": "failed", "reason": "empty_file", "detail": "0 bytes", "shard": "", **nothing}
+    write_index(folder / FILE_NAME, from_rows([{"clip_id": name, **failed} for name, _ in clips]))
+    for name, _ in clips:
+        send(name)
+    return {"given": len(clips), "ok": 0, "failed": len(clips)}
+
+
+def pipeline(data: str, work: str) -> Pipeline:
+    """The simulated set under the settings of the real one."""
+    from dfer.config import load_pipeline
+
+    overrides = [
+        f"datasets.dfew.layout={__name__}:inspect",
+        f"datasets.dfew.root={data}",
+        f"work_dir={work}",
+        "pipelines.dfew-fold1.cross_datasets=[]",
+        "model.pretrained=null",
+        "shards.max_failed_share=1.0",
+    ]
+    return load_pipeline("dfew-fold1", _HERE / "pipeline_config.yaml", overrides)
+
+
+def plan_it(*, data: str, work: str, url: str) -> Iterator[Work]:
+    """`dfer run --plan`."""
+    import torch  # noqa: F401 - to count GPUs; part of the start of any command
+
+    from tasks.forecast import forecast
+
+    plan, idle = pipeline(data, work), _memory()
+    yield Work()
+    started, worked = time.perf_counter(), time.process_time()
+    forecast(plan)
+    found = {"cpu": time.process_time() - worked, "peak": _memory(), "idle": idle, "executed": {}, "tasks": {}}
+    yield Work(1, time.perf_counter() - started, found)
+
+
+def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
+    """`dfer run` up to the trainings."""
+    os.environ |= {"PREFECT_API_URL": url, "PREFECT_LOGGING_LEVEL": "ERROR"}
+    from prefect import flow
+    from prefect.context import FlowRunContext
+    from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+    import tasks.align
+    from flows.midas import prepare
+    from tasks.stage import Slots
+
+    tasks.align.ALIGNER = f"{_MODULE}:align_nothing"
+
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=64)
+
+    @flow(name="scale", task_runner=runner, persist_result=False)
+    def scale() -> tuple[str, dict[str, int]]:
+        plan = pipeline(data, work)
+        with Slots(plan) as slots:
+            prepared = prepare(plan, slots)
+        context = FlowRunContext.get()
+        assert context is not None and context.flow_run is not None
+        return str(context.flow_run.id), {
+            stage: sum(one.executed for one in made) for stage, made in prepared.stages.items()
+        }
+
+    idle = _memory()
+    yield Work()
+    started, worked = time.perf_counter(), time.process_time()
+    run, executed = scale()
+    seconds, cpu, peak = time.perf_counter() - started, time.process_time() - worked, _memory()
+    found = {"cpu": cpu, "peak": peak, "idle": idle, "executed": executed, "tasks": _tasks_of(run, url)}
+    yield Work(1, seconds, found)
+
+
+def _memory() -> int:
+    """The most memory that this process held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _tasks_of(run: str, url: str) -> dict[str, tuple[int, float]]:
+    """The task runs of a flow run as the server has them, by the first word of their names."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+    ours = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
+    runs: list[Any] = []
+    with get_client(sync_client=True) as client:
+        for _ in range(300):  # the server takes its time to write down what it was told
+            runs = []
+            while page := client.read_task_runs(flow_run_filter=ours, offset=len(runs), limit=200):
+                runs += page
+            if all(one.end_time for one in runs):
+                break
+            time.sleep(1)
+        else:
+            raise RuntimeError("Prefect's server does not know the end of all task runs")
+    named: dict[str, list[Any]] = {}
+    for one in runs:
+        named.setdefault(one.name.split()[0], []).append(one)
+    return {
+        name: (len(same), (max(one.end_time for one in same) - min(one.start_time for one in same)).total_seconds())
+        for name, same in named.items()
+    }
+
+
+@contextmanager
+def server(home: Path) -> Iterator[tuple[str, Path]]:
+    """A Prefect server of our own on a free port of loopback, with a new SQLite database: its address, and the file."""
+    home.mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    command = [str(Path(sys.executable).with_name("prefect")), "server", "start", "--host", "127.0.0.1"]
+    with (home / "server.log").open("w") as log:
+        process = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}/api"
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(1)
+        else:
+            raise RuntimeError(f"Prefect's server did not start: {(home / 'server.log').read_text()[-500:]}")
+        yield url, home / "prefect.db"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def rows_in(database: Path) -> int:
+    """Rows of all tables."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in tables)
+
+
+def size_of(database: Path) -> int:
+    """Bytes of the file and of what is not yet written into it."""
+    return sum(path.stat().st_size for path in database.parent.glob(f"{database.name}*"))
+
+
+def as_markdown(sizes: Sequence[Size], seconds: float, clips: int) -> str:
+    """The table of the page."""
+    head = ["", *(f"{size.clips:,} clips" for size in sizes)]
+
+    def row(name: str, value: Callable[[Size], str]) -> str:
+        return f"| {name} | {' | '.join(value(size) for size in sizes)} |"
+
+    def part(of: str, stage: str) -> Callable[[Size], str]:
+        return lambda size: f"{size.turn(of).tasks[stage][1]:.1f} s"
+
+    def whole(of: str) -> Callable[[Size], str]:
+        return lambda size: f"{size.turn(of).seconds:.1f} s ({size.turn(of).cpu:.1f})"
+
+    def memory(of: str) -> Callable[[Size], str]:
+        return lambda size: f"{size.turn(of).peak / 2**20:,.0f} MiB"
+
+    lines = [
+        f"| {' | '.join(head)} |",
+        f"|---|{'---:|' * len(sizes)}",
+        row("`--plan`, nothing there", whole("plan")),
+        row("first run", whole("first run")),
+        row("of it `ingest`", part("first run", "ingest")),
+        row("of it `align`", part("first run", "align")),
+        row("of it `index`", part("first run", "index")),
+        row("first run, a clip", lambda size: f"{1000 * size.turn('first run').seconds / size.clips:.2f} ms"),
+        row("`--plan`, everything there", whole("plan again")),
+        row("run with nothing to do", whole("nothing to do")),
+        row("run after one clip changed", whole("one clip changed")),
+        row("shards made for it", lambda size: f"{size.turn('one clip changed').executed['align']}"),
+        row("memory of the flow, idle", lambda size: f"{size.turn('first run').idle / 2**20:,.0f} MiB"),
+        row("at most, first run", memory("first run")),
+        row("at most, nothing to do", memory("nothing to do")),
+        row("at most, `--plan`", memory("plan again")),
+        row("shards", lambda size: f"{size.turn('first run').executed['align']:,}"),
+        row("align task runs", lambda size: f"{size.turn('first run').tasks['align'][0]:,}"),
+        row("rows in Prefect's database, first run", lambda size: f"{size.rows:,}"),
+        row("bytes of the database, first run", lambda size: f"{size.database / 2**20:.1f} MiB"),
+        row("files in the work directory", lambda size: f"{size.files:,}"),
+        row("their bytes", lambda size: f"{size.bytes / 2**20:,.0f} MiB"),
+    ]
+    when = datetime.now(UTC).strftime("%Y-%m-%d")
+    said = f"`python -m benchmarks.scale --clips {clips}` on {os.cpu_count()} cores, {when}, {seconds / 60:.1f} minutes"
+    return "\n".join([*lines, "", f"{said}. In brackets: seconds that the process itself computed.", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

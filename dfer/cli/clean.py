@@ -1,0 +1,111 @@
+"""`dfer clean`: remove what no pipeline needs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dfer.cli.app import app
+from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
+from dfer.config import DEFAULT_CONFIG, read_config
+from dfer.units import size
+
+if TYPE_CHECKING:
+    from dfer.cleaning import Removal, Stored
+    from tasks.clean import Plan
+
+
+@app.command(epilog=examples("dfer clean", "dfer clean --all", "dfer clean --yes"))
+def clean(
+    config: Config = DEFAULT_CONFIG,
+    overrides: Overrides = [],  # noqa: B006
+    yes: Annotated[bool, typer.Option("--yes", help="Really remove it; without, say what would be removed.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List every folder.")] = False,
+) -> None:
+    """Remove stage outputs that no pipeline needs as it is configured now, and what killed runs left behind.
+
+    What a registered model came from stays, and so does what it cannot be known of. MLflow's runs are left alone.
+    """
+    _, pipelines = read_config(config, overrides)
+    from dfer.occupancy import alone, occupied
+    from tasks.clean import plan
+
+    work_dir = pipelines[0].work_dir
+    if not (work_dir / "stages").is_dir():
+        out.print(f"{shown(work_dir)} holds no stage outputs: nothing to remove")
+        return
+    if yes:
+        with alone(work_dir):
+            found = plan(pipelines)
+            _print_plan(found, every=every)
+            _remove(found)
+        return
+    found = plan(pipelines)
+    _print_plan(found, every=every)
+    if not found.remove:
+        out.print("Nothing to remove.")
+        return
+    command = ["dfer", "clean", "--yes", *(word for value in overrides for word in ("--set", value))]
+    command += ["--config", str(config)] if config != DEFAULT_CONFIG else []
+    out.print(
+        f"Nothing was removed. To remove {size(found.num_bytes)}: {shlex.join(command)}", markup=False, soft_wrap=True
+    )
+    if occupied(work_dir):
+        out.print("A run is under way here; that command will refuse until it has ended.")
+
+
+def _print_plan(found: Plan, *, every: bool) -> None:
+    if found.remove:
+        table = new_table("To remove", "stage", "what", "size", "why")
+        if every:
+            for one in found.remove:
+                table.add_row(one.stage, str(shown(one.path)), size(one.num_bytes), one.why)
+        else:
+            for (stage, why), group in _grouped(found.remove).items():
+                table.add_row(stage, _folders(len(group)), size(sum(one.num_bytes for one in group)), why)
+        out.print(table)
+    if found.stays:
+        table = new_table("Stays, though no pipeline needs it", "what", "size", "for")
+        for reason, outputs in found.stays.items():
+            what = "\n".join(str(shown(one.path)) for one in outputs) if every else _by_stage(outputs)
+            table.add_row(what, size(sum(one.num_bytes for one in outputs)), reason.splitlines()[0])
+        out.print(table)
+    for name, why in found.unknown.items():
+        said = f"{name} could not be looked through, and what was made of it stays: {why.splitlines()[0]}"
+        out.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def _remove(found: Plan) -> None:
+    from dfer.cleaning import remove, remove_locks
+    from tasks.walk import STAGES
+
+    freed, busy = 0, list[Path]()
+    for removal, done in remove(found.root, found.remove):
+        freed += removal.num_bytes if done else 0
+        busy += [] if done else [removal.path]
+    remove_locks(found.root, STAGES)
+    out.print(f"Removed {_folders(len(found.remove) - len(busy))}, {size(freed)}.")
+    for path in busy:
+        out.print(f"Stays, since somebody works on it: {shown(path)}", markup=False, soft_wrap=True)
+
+
+def _grouped(removals: Iterable[Removal]) -> dict[tuple[str, str], list[Removal]]:
+    groups: dict[tuple[str, str], list[Removal]] = {}
+    for one in removals:
+        groups.setdefault((one.stage, one.why), []).append(one)
+    return groups
+
+
+def _folders(number: int) -> str:
+    return f"{number} folder{'s' if number != 1 else ''}"
+
+
+def _by_stage(outputs: Iterable[Stored]) -> str:
+    numbers: dict[str, int] = {}
+    for one in outputs:
+        numbers[one.stage] = numbers.get(one.stage, 0) + 1
+    return ", ".join(f"{number} {stage}" for stage, number in numbers.items())

@@ -1,0 +1,54 @@
+"""`dfer mlflow deliver`: what MLflow has not been told yet."""
+
+from __future__ import annotations
+
+import typer
+
+from dfer.cli.app import app
+from dfer.cli.common import Config, Overrides, err, examples, new_table, out
+from dfer.config import DEFAULT_CONFIG, read_config
+
+mlflow_app = typer.Typer(help="What goes to MLflow.", no_args_is_help=True)
+app.add_typer(mlflow_app, name="mlflow")
+
+
+@mlflow_app.callback()
+def _group() -> None:
+    """What goes to MLflow."""
+
+
+@mlflow_app.command("deliver", epilog=examples("dfer mlflow deliver", "dfer mlflow deliver --set work_dir=/data/work"))
+def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
+    """Send MLflow what it could not be told during a run. Status 1 if something is left."""
+    from filelock import FileLock, Timeout
+
+    from tasks.deliverer import LOCK
+    from tasks.delivery import Delivery, Report
+    from tasks.tracking import outbox_of
+
+    outboxes = {box.root: box for box in map(outbox_of, read_config(config, overrides)[1])}
+    left = 0
+    for root, outbox in outboxes.items():
+        waiting = outbox.pending()
+        if not waiting:
+            continue
+        delivery, report = Delivery(outbox), Report()
+        try:
+            with FileLock(root / LOCK, blocking=False):
+                while outbox.pending() and not report.away and not report.stuck:
+                    report.add(delivery.round())
+        except Timeout:
+            err.print(f"{root}: a run that is under way delivers it", style="yellow")
+            continue
+        table = new_table("Delivered to MLflow", "run", "delivered", "refused", "page")
+        for run in waiting:
+            numbers = str(report.delivered[run.id]), str(report.refused[run.id])
+            table.add_row(run.created["name"], *numbers, run.page)
+        out.print(table)
+        for who, why in (report.away | report.stuck).items():
+            err.print(f"{who}: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
+        left += len(outbox.pending())
+    if left:
+        err.print(f"{left} runs wait; they are kept, and the next run of a pipeline delivers them as well")
+        raise typer.Exit(1)
+    out.print("MLflow has everything.")

@@ -1,0 +1,107 @@
+"""Where align tasks run: in threads that keep processes, in processes of their own, or on a Dask or Ray cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.events.worker import EventsWorker
+from prefect.exceptions import ObjectNotFound
+from prefect.futures import PrefectFuture
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+from prefect.utilities.callables import get_call_parameters
+
+from dfer.catalogue import load
+from dfer.config import Pipeline
+from dfer.processes import start_worker
+from tasks import progress
+
+Runner = TaskRunner[Any]
+
+# Ray would take a third of the memory for what tasks exchange, which here is some lines of text.
+_OBJECT_STORE = 128 * 2**20
+
+# Read when Ray is loaded.
+_LOCAL_RAY = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its word for listening on loopback alone
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "300000",  # of its own processes, which start slowly on a busy machine
+}
+
+
+@contextmanager
+def task_runner(pipeline: Pipeline) -> Iterator[Runner | None]:
+    """The started runner that `run.task_runner` asks for; None for threads, which are the flow's own.
+
+    Its tasks have to be waited for before it is left: a cluster that was started here ends with it.
+    """
+    if pipeline.run.task_runner == "threads":
+        yield None
+        return
+    # Processes of their own would each start a server of their own, where none is named.
+    url = PREFECT_API_URL.value() or str(get_client(sync_client=True).api_url)
+    with temporary_settings({PREFECT_API_URL: url}), _runner(pipeline) as runner:
+        yield runner
+
+
+def submit_to(runner: Runner, task: Task[..., Any], *arguments: Any) -> PrefectFuture[Any]:
+    """Submit a task to a runner whose processes may end as soon as the task is done: its last word is sent before."""
+    last_word = task.with_options(on_completion=[send_events], on_failure=[send_events])
+    return runner.submit(last_word, get_call_parameters(task.fn, arguments, {}))
+
+
+def wait_for(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> None:
+    """Wait for the tasks of several data sets, all of them before an error of one is raised."""
+    failed: list[Exception] = []
+    for name, futures in tasks.items():
+        with progress.bar(f"align {name}", "parts aligned", share_of=len(futures)) as advance:
+            for part, future in enumerate(futures):
+                try:
+                    future.result()
+                except Exception as error:
+                    error.add_note(f"the task was: align {name} {part}")
+                    _note_crash(future, error)
+                    failed.append(error)
+                advance()
+    if failed:
+        raise failed[0]
+
+
+def _note_crash(future: PrefectFuture[Any], error: Exception) -> None:
+    """Tell the server of a task whose process died: it could not do so itself, and would be shown as running."""
+    if future.state.is_final():
+        return
+    # one that had not begun is not known there
+    with suppress(ObjectNotFound), get_client(sync_client=True) as client:
+        state = Crashed(message=f"Its process ended before the task did: {error}")
+        client.set_task_run_state(future.task_run_id, state, force=True)
+
+
+def send_events(*_: object) -> None:
+    """A hook of a task: what is to be said of it has left this process when it returns."""
+    EventsWorker.instance().wait_until_empty()
+
+
+def _runner(pipeline: Pipeline) -> Runner:
+    """Every task has a core to itself; what is started here listens on loopback alone."""
+    workers, cluster = pipeline.workers, pipeline.run.cluster
+    if pipeline.run.task_runner == "processes":
+        return ProcessPoolTaskRunner(max_workers=workers, initializer=start_worker)
+    if pipeline.run.task_runner == "dask":
+        dask = load("prefect_dask:DaskTaskRunner")
+        if cluster is not None:
+            return cast(Runner, dask(address=cluster))
+        local = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
+        return cast(Runner, dask(cluster_kwargs={**local, "host": "127.0.0.1", "dashboard_address": None}))
+    if cluster is not None:
+        return cast(Runner, load("prefect_ray:RayTaskRunner")(address=cluster))
+    for name, value in _LOCAL_RAY.items():
+        os.environ.setdefault(name, value)
+    local = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
+    return cast(Runner, load("prefect_ray:RayTaskRunner")(init_kwargs=local))

@@ -1,0 +1,137 @@
+"""The same shards, whatever runs the align tasks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tiny import CONFIG
+
+from dfer.faces.index import FILE_NAME, read_index
+from dfer.store import Made
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+SMALL = (
+    "shards.clips_per_shard=6",
+    "shards.max_failed_share=0.5",
+    "shards.frames_per_segment=1",
+    "model.pretrained=null",
+    "run.workers=2",
+)
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What a flow that ends with the indexes came to, and the states of its task runs by their names."""
+
+    shards: dict[str, list[Made]]
+    indexes: dict[str, Made]
+    states: dict[str, str]
+
+    def checksums(self) -> dict[str, list[dict[str, str]]]:
+        return {
+            name: [{file["path"]: file["sha256"] for file in manifest(made)["files"]} for made in shards]
+            for name, shards in self.shards.items()
+        }
+
+
+def manifest(made: Made) -> dict:
+    return json.loads((made.output.path / "manifest.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    from dfer.demo import generate
+
+    folder = tmp_path_factory.mktemp("data")
+    generate(folder, clips=21, seed=0, workers=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def align(data: Path) -> Iterator[Callable[..., Aligned]]:
+    """Ingest and align the demo data's two sets in a work directory; everything after that is left out."""
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.context import FlowRunContext
+    from prefect.testing.utilities import prefect_test_harness
+
+    import flows.midas
+    from dfer.config import load_pipeline
+    from tasks.align import fetch_detector, index_shards
+    from tasks.ingest import ingest
+    from tasks.stage import Slots
+
+    where = (f"datasets.dfew.root={data / 'dfew'}", f"datasets.afew.root={data / 'afew'}")
+    runs = []
+
+    @flow
+    def aligned(overrides: list[str]) -> tuple[dict[str, list[Made]], dict[str, Made]]:
+        runs.append(FlowRunContext.get().flow_run.id)
+        plan = load_pipeline("dfew-fold1", CONFIG, overrides)
+        with Slots(plan) as slots:
+            ingested = {name: ingest.submit(plan, name).result() for name in plan.datasets}
+            futures = flows.midas.align(plan, ingested, fetch_detector.submit(plan).result(), slots)
+            indexes = {name: index_shards.submit(plan, name, parts).result() for name, parts in futures.items()}
+        return {name: [m for part in parts for m in part.result()] for name, parts in futures.items()}, indexes
+
+    def states() -> dict[str, str]:
+        """Of the newest run's tasks, as the server has them once it knows the end of all."""
+        newest = FlowRunFilter(id=FlowRunFilterId(any_=[runs[-1]]))
+        for _ in range(60):
+            with get_client(sync_client=True) as client:
+                ours = client.read_task_runs(flow_run_filter=newest)
+            if all(task.state.is_final() for task in ours):
+                break
+            time.sleep(1)
+        return {task.name: task.state_name for task in ours}
+
+    def run(work: Path, *overrides: str) -> Aligned:
+        shards, indexes = aligned([*SMALL, *where, f"work_dir={work}", *overrides])
+        return Aligned(shards, indexes, states())
+
+    run.states = states  # type: ignore[attr-defined]
+    with prefect_test_harness(server_startup_timeout=180):
+        yield run
+
+
+@pytest.fixture(scope="module")
+def by_threads(align, tmp_path_factory) -> Aligned:
+    return align(tmp_path_factory.mktemp("threads"))
+
+
+@pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
+def test_shards_are_the_same_byte_for_byte(align, by_threads, tmp_path, runner):
+    there = align(tmp_path, f"run.task_runner={runner}")
+    assert there.checksums() == by_threads.checksums()
+    assert sum(map(len, there.shards.values())) >= 4
+    for name, index in there.indexes.items():
+        ours = read_index(index.output.path / FILE_NAME)
+        assert ours.equals(read_index(by_threads.indexes[name].output.path / FILE_NAME))
+        assert (ours["status"] != "ok").sum() == index.output.counts["given"] - index.output.counts["ok"]
+    assert {state for name, state in there.states.items() if name.startswith("align ")} == {"Completed"}
+
+    again = align(tmp_path, f"run.task_runner={runner}")
+    assert not any(made.executed for shards in again.shards.values() for made in shards)
+    assert {state for name, state in again.states.items() if name.startswith("align ")} == {"Cached"}
+
+
+def test_a_process_that_dies_fails_its_task_and_nothing_is_left_half_done(align, by_threads, tmp_path, monkeypatch):
+    import tasks.align
+
+    monkeypatch.setattr(tasks.align, "ALIGNER", "dying_aligner:align")
+    with pytest.raises(BrokenProcessPool) as caught:
+        align(tmp_path, "run.task_runner=processes")
+    assert caught.value.__notes__ == ["the task was: align dfew 0"]
+    assert align.states()["align dfew 0"] == "Crashed"  # type: ignore[attr-defined]
+    assert not list(tmp_path.glob("stages/align/[0-9a-f]*/manifest.json"))
+
+    monkeypatch.undo()
+    assert align(tmp_path, "run.task_runner=processes").checksums() == by_threads.checksums()

@@ -1,0 +1,108 @@
+"""Services before any of them is started: what is refused, what is said, what is written."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from dfer.services import gpus, ports, postgres, servers, stack
+from dfer.services.errors import ServiceError
+from dfer.services.processes import Started
+from dfer.services.state import write_state
+from dfer.settings import ServicesSettings
+
+
+@pytest.fixture
+def given(tmp_path) -> stack.Stack:
+    (tmp_path / "prefect.yaml").touch()
+    prefect, mlflow, database = ports.free_port(), ports.free_port(), ports.free_port()
+    settings = ServicesSettings(prefect_port=prefect, mlflow_port=mlflow, postgres_port=database)
+    return stack.Stack(tmp_path, tmp_path / "work", settings, 1)
+
+
+def test_nothing_runs_at_first_and_asking_writes_nothing(given):
+    found = stack.status(given)
+    assert [service.name for service in found] == ["postgres", "prefect", "mlflow", "worker-1"]
+    assert {service.state for service in found} == {"stopped"}
+    assert not given.work_dir.exists()
+
+
+def test_a_taken_port_is_said_with_who_has_it_and_nothing_is_started(given):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", given.settings.prefect_port))
+        other.listen()
+        with pytest.raises(ServiceError, match=f"prefect is taken by process {os.getpid()} .*services.prefect_port"):
+            stack.up(given, print)
+    assert not (given.folder.root / "postgres").exists()
+    assert not given.folder.state.exists()
+
+
+def test_a_port_that_was_changed_while_its_server_runs(given):
+    import psutil
+
+    me = Started(os.getpid(), psutil.Process().create_time(), 1)
+    write_state(given.folder, {"prefect": me})
+    with pytest.raises(ServiceError, match=r"prefect runs on port 1, and services\.prefect_port is .*down"):
+        stack.up(given, print)
+
+
+def test_a_folder_without_deployments_is_refused(given):
+    (given.home / "prefect.yaml").unlink()
+    with pytest.raises(ServiceError, match=r"no prefect\.yaml"):
+        stack.up(given, print)
+
+
+def test_down_says_what_was_not_running_and_workers_come_first(given):
+    said: list[str] = []
+    stack.down(given, said.append)
+    assert said == [f"{name} was not running" for name in ("worker-1", "mlflow", "prefect", "postgres")]
+
+
+def test_two_at_once_are_refused(given):
+    with stack._alone(given.folder), pytest.raises(ServiceError, match="Another `dfer services` is at work"):
+        stack.down(given, print)
+
+
+def test_passwords_are_in_the_environment_and_never_in_the_command(tmp_path):
+    for service in (
+        servers.prefect_server(tmp_path, 4200, 5433, "secret-word"),
+        servers.mlflow_server(tmp_path, 5000, 5433, "secret-word"),
+    ):
+        assert any("secret-word" in value for value in service.environment.values())
+        assert not any("secret-word" in word for word in service.command)
+    database = servers.database_server(postgres.Postgres(Path("/bin"), tmp_path, 5433, None), "secret-word")
+    assert not any("secret-word" in word for word in (*database.command, *database.environment.values()))
+
+
+def test_services_do_not_follow_the_terminal_to_another_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "https://elsewhere/api")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://elsewhere")
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "intranet")
+    client = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
+    environment = servers.worker(tmp_path, 1, tmp_path, client).environment
+    assert {name: environment[name] for name in client} == client
+    assert environment["no_proxy"] == "intranet,127.0.0.1,localhost"
+    assert not any("elsewhere" in value for value in servers.prefect_server(tmp_path, 1, 2, "p").environment.values())
+
+
+@pytest.mark.parametrize(("visible", "expected"), [("0,1", 2), ("", 0), ("-1", 0), ("GPU-a", 1)])
+def test_gpus_that_can_be_used(monkeypatch, visible, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus.count() == expected
+    assert stack.trainings_at_a_time(0) == max(1, expected)
+    assert stack.trainings_at_a_time(5) == 5
+
+
+def test_ports(given):
+    port = given.settings.mlflow_port
+    assert ports.is_free(port)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        assert not ports.is_free(port)
+        assert str(os.getpid()) in ports.listener(port)
+    assert ports.is_free(port)

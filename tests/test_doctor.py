@@ -1,0 +1,245 @@
+"""What is wrong with an installation is found and said with what to do; what is in order is left in peace."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import importlib.metadata
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from dfer import doctor
+from dfer.settings import StageSettings
+
+INSTALLED = {
+    "fastapi": "0.140",
+    "torch": "2.14.0",
+    "torchvision": "0.29.0",
+    "onnxruntime": "1.30",
+    "opencv-python": "5.0",
+}
+NEEDS = {
+    "dfer": ["fastapi<0.151,>=0.139", "torch>=2.14", "torchvision>=0.29", "onnxruntime>=1.24", "opencv-python>=5"],
+    "torchvision": ["torch>=2.14"],
+}
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """The findings about packages, of an installation with other versions than a good one's."""
+
+    def requires(name):
+        return NEEDS.get(name, [])
+
+    def findings(**others):
+        there = {**INSTALLED, **{name.replace("_", "-"): version for name, version in others.items()}}
+        return list(doctor.versions(there.get))
+
+    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    return findings
+
+
+def test_versions_that_fit_are_one_line(packages):
+    (found,) = packages()
+    assert found.level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("others", "said", "do"),
+    [
+        ({"fastapi": "0.151.2"}, "fastapi 0.151.2; dfer needs fastapi<0.151,>=0.139", "pip install 'fastapi"),
+        ({"fastapi": None}, "fastapi is not installed", "pip install 'fastapi"),
+        ({"torch": "2.15.0"}, "torchvision 0.29.0 was not built for torch 2.15.0", "pip install torch torchvision"),
+        ({"torch": "2.13.0"}, "torchvision needs torch>=2.14; torch 2.13.0 is installed", "pip install 'torch"),
+        ({"onnxruntime_gpu": "1.30"}, "onnxruntime and onnxruntime-gpu overwrite each other", "pip uninstall -y onnx"),
+        ({"opencv_python_headless": "5.0"}, "opencv-python and opencv-python-headless overwrite", "pip uninstall -y"),
+    ],
+)
+def test_versions_that_break_each_other(packages, others, said, do):
+    found = [one for one in packages(**others) if one.level == "problem"]
+    assert any(said in one.said and one.do.startswith(do) for one in found), found
+
+
+def test_another_package_may_stand_in(packages):
+    (found,) = packages(onnxruntime=None, onnxruntime_gpu="1.30")
+    assert found.level == "ok"
+
+
+def test_a_package_that_is_not_installed_has_no_requirements_to_compare(monkeypatch):
+    monkeypatch.setattr(doctor, "PACKAGE", "no-such-package-anywhere")
+    (found,) = doctor.versions()
+    assert found.level == "warning"
+
+
+def test_this_installation_has_a_cpu_provider_and_no_cuda_one(monkeypatch):
+    assert doctor.provider("cpu").level == "ok"
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    found = doctor.provider("cuda")
+    assert found.level == "problem"
+    assert "there are cpu" in found.said
+    assert "onnxruntime-gpu" in found.do
+
+
+@pytest.mark.parametrize(
+    ("gpus", "usable", "devices", "level", "said"),
+    [
+        (0, False, {"auto"}, "ok", "CPU"),
+        (0, False, {"cuda"}, "problem", "there is no GPU"),
+        (2, False, {"auto"}, "warning", "2 GPUs (driver 550), which torch"),
+        (2, False, {"cuda"}, "problem", "2 GPUs (driver 550), which torch"),
+        (1, True, {"cuda"}, "ok", "a big one"),
+    ],
+)
+def test_gpus_asked_for_against_those_that_are_there(monkeypatch, gpus, usable, devices, level, said):
+    import torch
+
+    monkeypatch.setattr(doctor, "_gpus", lambda: ("550", gpus))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "a big one")
+    (found,) = doctor.accelerator(devices)
+    assert found.level == level
+    assert said in found.said
+    assert bool(found.do) == (level != "ok")
+
+
+def test_the_detector_is_checked_and_not_fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("DFER_CACHE", str(tmp_path))
+    assert "fetched at the first use" in doctor.detector("scrfd-2.5g").said
+    (tmp_path / "scrfd-2.5g.onnx").write_bytes(b"something else")
+    found = doctor.detector("scrfd-2.5g")
+    assert found.level == "problem"
+    assert str(tmp_path) in found.do
+    assert doctor.detector(str(tmp_path / "mine.onnx")).level == "problem"
+    (tmp_path / "mine.onnx").write_bytes(b"mine")
+    assert hashlib.sha256(b"mine").hexdigest()[:16] in doctor.detector(str(tmp_path / "mine.onnx")).said
+
+
+def test_weights_are_checked_and_not_fetched(monkeypatch, tmp_path):
+    import torch
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert "fetches it at the first use" in doctor.weights("resnet18_tsm", "imagenet").said
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"a download that broke off")
+    found = doctor.weights("resnet18_tsm", "imagenet")
+    assert found.level == "problem"
+    assert "resnet18-f37072fd.pth" in found.do
+    assert doctor.weights("resnet18_tsm", str(tmp_path / "none.pth")).level == "problem"
+    assert doctor.weights("resnet18_tsm", None).level == "ok"
+
+
+def test_a_work_directory_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").touch()
+    assert doctor.writable(tmp_path / "not" / "yet").level == "ok"
+    found = doctor.writable(tmp_path / "file" / "work")
+    assert found.level == "problem"
+    assert "is no folder" in found.said
+    assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize(("free", "level"), [(10**8, "problem"), (2 * 10**9, "ok")])
+def test_disk_space(monkeypatch, tmp_path, free, level):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert doctor.space(tmp_path / "work").level == level
+    folder = tmp_path / "work" / "stages" / "align" / "1"
+    folder.mkdir(parents=True)
+    with (folder / "clips").open("wb") as file:
+        file.truncate(3 * 10**9)
+    assert doctor.space(tmp_path / "work").level == ("problem" if level == "problem" else "warning")
+
+
+def test_shared_memory_for_what_reading_processes_pass(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20))
+    settings = StageSettings.model_validate({"train": {"loader_workers": 4, "batch_size": 8}})
+    needed = doctor._in_flight(settings)
+    assert needed == 2 * 4 * 8 * 8 * 224 * 224 * 3
+    assert doctor.shared_memory(needed, tmp_path).level == "problem"
+    assert doctor.shared_memory(10**6, tmp_path).level == "ok"
+    assert doctor.shared_memory(10**9, tmp_path / "none").level == "ok"
+
+
+# --- servers and databases --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def serving(status: int, answers: dict[str, object]) -> Iterator[str]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path in answers else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(answers.get(self.path)).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_servers():
+    here = importlib.metadata.version("prefect")
+    with serving(200, {"/api/health": True, "/api/admin/version": here, "/health": "OK"}) as address:
+        found = doctor.prefect(f"http://{address}/api")
+        assert (found.level, here in found.said) == ("ok", True)
+        assert doctor.mlflow(f"http://{address}").level == "ok"
+        assert doctor.mlflow(f"http://{address}/elsewhere").level == "problem"
+    with serving(200, {"/api/health": True, "/api/admin/version": "2.20.1"}) as address:
+        found = doctor.prefect(f"http://{address}/api")
+        assert (found.level, found.do) == ("warning", "pip install prefect==2.20.1, or update the server")
+    found = doctor.prefect(f"http://{address}/api")
+    assert found.level == "problem"
+    assert "prefect server start" in found.do
+
+
+def test_a_server_that_wants_a_password_and_none_is_shown():
+    with serving(401, {"/health": None}) as address:
+        found = doctor.mlflow(f"http://anna:s3cret@{address}")
+    assert found.level in ("warning", "problem")
+    assert "s3cret" not in found.said + found.do
+    assert doctor.without_password("http://anna:s3cret@host:5000/x") == "http://host:5000/x"
+
+
+def test_the_database_of_mlflow_is_checked_and_not_made(tmp_path):
+    path = tmp_path / "mlflow.db"
+    assert doctor.mlflow(f"sqlite:///{path}").level == "ok"
+    assert not path.exists()
+    with sqlite3.connect(path) as database:
+        database.execute("create table runs (name text)")
+        database.executemany("insert into runs values (?)", [(f"run {number}" * 50,) for number in range(200)])
+    database.close()
+    assert "is whole" in doctor.mlflow(f"sqlite:///{path}").said
+    content = bytearray(path.read_bytes())
+    content[4096:12288] = b"\xff" * 8192
+    path.write_bytes(content)
+    found = doctor.mlflow(f"sqlite:///{path}")
+    assert found.level == "problem"
+    assert "put back a copy" in found.do
+
+
+def test_prefects_server_is_found_as_prefect_finds_it(monkeypatch, tmp_path):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.delenv("PREFECT_PROFILE", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    assert doctor.prefect_api() is None
+    (tmp_path / "profiles.toml").write_text(
+        'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://127.0.0.1:4200/api"\n[profiles.none]\n'
+    )
+    assert doctor.prefect_api() == "http://127.0.0.1:4200/api"
+    monkeypatch.setenv("PREFECT_PROFILE", "none")
+    assert doctor.prefect_api() is None
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    assert doctor.prefect_api() == "http://elsewhere/api"

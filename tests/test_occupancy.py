@@ -1,0 +1,55 @@
+"""Runs side by side, and nobody else while things are removed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from dfer.occupancy import InUseError, alone, in_use, occupied
+
+
+def test_runs_share_a_folder_and_keep_the_one_who_removes_out(tmp_path):
+    assert not occupied(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with in_use(tmp_path), in_use(tmp_path):
+        assert occupied(tmp_path)
+        with pytest.raises(InUseError, match="a run is under way"), alone(tmp_path):
+            raise AssertionError
+    assert not occupied(tmp_path)
+    with alone(tmp_path):
+        pass
+
+
+def test_a_run_waits_until_things_are_removed(tmp_path):
+    order = []
+
+    def run():
+        with in_use(tmp_path):
+            order.append("run")
+
+    with alone(tmp_path):
+        thread = threading.Thread(target=run)
+        thread.start()
+        time.sleep(0.1)
+        order.append("removed")
+    thread.join(10)
+    assert order == ["removed", "run"]
+
+
+def test_a_killed_run_holds_nothing(tmp_path):
+    code = (
+        "import sys, time, pathlib; from dfer.occupancy import in_use\n"
+        "with in_use(pathlib.Path(sys.argv[1])): print('in', flush=True); time.sleep(60)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"in\n"
+    assert occupied(tmp_path)
+    run.kill()
+    run.wait()
+    run.stdout.close()
+    assert not occupied(tmp_path)
