@@ -42,7 +42,13 @@ class TooManyFailedError(RuntimeError):
     """More clips than allowed ended up without a usable face."""
 
 
-@task(name="fetch-detector", cache_policy=NO_CACHE, on_failure=[note_stage], **WHERE_IT_CAN_PASS)
+@task(
+    name="fetch-detector",
+    task_run_name="fetch-detector",
+    cache_policy=NO_CACHE,
+    on_failure=[note_stage],
+    **WHERE_IT_CAN_PASS,
+)
 def fetch_detector(pipeline: Pipeline) -> str:
     """Make sure that the detector's file is here; its SHA-256."""
     return sha256(detector_file(pipeline.settings.detection.model))

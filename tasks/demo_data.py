@@ -21,7 +21,7 @@ def recipe(pipeline: Pipeline) -> Recipe:
     return Recipe("demo-data", VERSION, pipeline.demo_data.model_dump(mode="json"))
 
 
-@task(name="demo-data", cache_policy=NO_CACHE, on_failure=[note_stage])
+@task(name="demo-data", task_run_name="demo-data", cache_policy=NO_CACHE, on_failure=[note_stage])
 def make_demo_data(pipeline: Pipeline) -> Made:
     """Write the synthetic data sets that the pipeline uses."""
 

@@ -30,6 +30,9 @@ LEASE = 60.0
 RENEW_EVERY = 15.0
 ASK_EVERY = 5.0
 
+GIVEN_BACK_WITHIN = 5.0
+"""Seconds to tell the server; one that does not answer is not waited for, since the lease runs out by itself."""
+
 PATIENCE = 120.0
 """Seconds that a training waits for a server that does not answer before it begins without a slot."""
 
@@ -50,7 +53,7 @@ def training_slot() -> Iterator[None]:
         yield
     finally:
         ended.set()
-        keeper.join(ASK_EVERY)  # a server that does not answer is not waited for: the lease runs out by itself
+        keeper.join(GIVEN_BACK_WITHIN)
 
 
 def _wait_for_slot() -> UUID | None:

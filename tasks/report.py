@@ -49,7 +49,7 @@ def recipe(
     return Recipe("report", VERSION, _key(pipeline, rows), (*scored, *indexes, *ingested))
 
 
-@task(name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
+@task(name="report", task_run_name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
 def write_report(
     pipeline: Pipeline,
     ingested: dict[str, Made],

@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from dfer.config import Pipeline
 from dfer.experiments import Training
-from dfer.processes import ProcessDiedError
+from dfer.processes import EndingError, ProcessDiedError
 from tasks.deliverer import Deliverer
 from tasks.outbox import Outbox, Status, TrackedRun
 
@@ -97,7 +97,7 @@ class PipelineTracking:
             if run.status != "RUNNING" or not run.is_mine:
                 run.go_on()
             yield
-        except ProcessDiedError:
+        except (ProcessDiedError, EndingError):
             raise  # perhaps of a Ctrl-C that this process is about to hear of: the run ends as the pipeline's does
         except BaseException:
             self._under_way.discard(run)

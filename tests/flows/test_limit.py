@@ -18,6 +18,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(limit, "ASK_EVERY", 0.1)
     monkeypatch.setattr(limit, "RENEW_EVERY", 0.1)
     monkeypatch.setattr(limit, "PATIENCE", 0.3)
+    monkeypatch.setattr(limit, "GIVEN_BACK_WITHIN", 60)
 
 
 @pytest.fixture

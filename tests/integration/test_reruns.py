@@ -24,7 +24,7 @@ from tiny import TINY
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 
 # fetch-detector only looks whether a file is there: it has nothing to find made
 STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
