@@ -49,6 +49,11 @@ class Services:
         }
 
     @property
+    def mlflow(self) -> str:
+        """The address of MLflow's server."""
+        return self.environment["MLFLOW_TRACKING_URI"]
+
+    @property
     def folder(self) -> Folder:
         return Folder(self.work / "services")
 
