@@ -253,7 +253,7 @@ def test_a_server_that_does_not_answer_is_named(machines: Machines, monkeypatch:
 
     s3fs.S3FileSystem.clear_instance_cache()
     try:
-        with pytest.raises(ConfigError, match="s3://bucket/work: .*Could not connect to the endpoint"):
+        with pytest.raises(ConfigError, match=r"s3://bucket/work: .*Could not connect to the endpoint"):
             load_pipeline("demo", CONFIG, ["work_dir=s3://bucket/work"])
     finally:
         remote._filesystem.cache_clear()
