@@ -179,7 +179,7 @@ def test_it_refuses_where_it_cannot_ask_what_is_registered(config, clean):
     assert "cannot be asked which models are registered" in text
     assert everything(config.parent / "work" / "stages") == before
     database = config.parent / "work" / "mlflow" / "mlflow.db"
-    database.parent.mkdir(parents=True)
+    database.parent.mkdir(parents=True, exist_ok=True)
     database.write_bytes(b"not a database" * 100)
     code, text = clean("--yes")
     assert code == 1
