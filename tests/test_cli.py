@@ -24,7 +24,9 @@ def dfer(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return int(stop.value.code or 0), captured.out + captured.err
 
 
-@pytest.mark.parametrize("command", ["run", "align", "demo-data", "config check", "compare", "analyse votes"])
+@pytest.mark.parametrize(
+    "command", ["run", "status", "doctor", "clean", "align", "demo-data", "config check", "compare", "analyse votes"]
+)
 def test_help_has_examples(monkeypatch, capsys, command):
     status, text = dfer(monkeypatch, capsys, *command.split(), "--help")
     assert status == 0
