@@ -76,12 +76,7 @@ def sheet(rows: bytes, before: bytes = b"") -> dict[str, bytes]:
     head = b'<?xml version="1.0"?>' + before
     space = b'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
     return {
-        "xl/worksheets/sheet1.xml": head
-        + b"<worksheet "
-        + space
-        + b"><sheetData>"
-        + rows
-        + b"</sheetData></worksheet>"
+        "xl/worksheets/sheet1.xml": head + b"<worksheet " + space + b"><sheetData>" + rows + b"</sheetData></worksheet>"
     }
 
 
