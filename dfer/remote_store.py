@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from dfer import remote
 from dfer.remote import RemoteError
-from dfer.store import MANIFEST, Again, Made, Output, Progress, Recipe, Store, judged
+from dfer.store import MANIFEST, Again, Made, Output, Progress, Recipe, Store, judged, sealed
 
 logger = logging.getLogger(__name__)
 
@@ -147,4 +147,4 @@ class RemoteStore:
                     "command tries again"
                 )
             entry["etag"] = remote.etag(said)
-        return json.dumps(manifest, indent=1).encode()
+        return json.dumps(sealed(manifest), indent=1).encode()

@@ -37,6 +37,7 @@ State = Literal["done", "running", "failed", "interrupted", "stale", "missing"]
 
 MANIFEST = "manifest.json"
 _STATE = ".state.json"
+_SEAL = "manifest_sha256"
 
 
 @dataclass(frozen=True)
@@ -256,8 +257,10 @@ def judged(
     """The output that a manifest describes, or why it does not count.
 
     `whole` tells of a manifest's file whether it is as it was written. Raises KeyError, TypeError, ValueError for what
-    is no manifest.
+    is no manifest, or not as it was written.
     """
+    if manifest.get(_SEAL) not in (None, _checksum(manifest)):  # manifests of earlier versions have none
+        raise ValueError("its own checksum is another")
     output = Output(recipe.stage, recipe.hash, manifest["build"], folder, manifest["counts"])
     read, files = manifest["inputs"], manifest["files"]
     if read != [made.build for made in recipe.inputs]:
@@ -309,12 +312,21 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with its own checksum, as it is written."""
+    return {**manifest, _SEAL: _checksum(manifest)}
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    described = {key: value for key, value in manifest.items() if key != _SEAL}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
 def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float) -> None:
-    (folder / _STATE).unlink()
     files = [
         {"path": path.relative_to(folder).as_posix(), **_fingerprint(path), "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path not in (folder / _STATE, folder / MANIFEST)
     ]
     manifest = {
         "stage": recipe.stage,
@@ -331,9 +343,10 @@ def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float
         "files": files,
     }
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
+        json.dump(sealed(manifest), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+    (folder / _STATE).unlink()  # only now: a process that is killed before leaves what can be gone on with
 
 
 def put_in_place(partial: Path, final: Path) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 
 # FFmpeg's own messages about broken files would bury ours; it reads this when the first video is opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# FFmpeg goes by what a file holds, not by its name, and some formats are lists of other files to open: only real videos.
+_FORMATS = "asf,avi,flv,h264,hevc,m4v,matroska,mov,mpeg,mpegts,mpegvideo,ogg"
+os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", f"protocol_whitelist;file|format_whitelist;{_FORMATS}")
 
 import cv2
 import numpy as np

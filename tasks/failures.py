@@ -84,11 +84,11 @@ def ways_on(run: FlowRun) -> list[str]:
 
 
 def command(parameters: Mapping[str, Any]) -> str:
-    """`dfer run` with the parameters of a flow run, to be pasted into a shell."""
-    words = ["dfer", "run", str(parameters["pipeline"])]
-    if Path(parameters["config"]) != DEFAULT_CONFIG:
-        words += ["--config", str(parameters["config"])]
-    for option, values in (("--set", parameters["overrides"]), ("--only", parameters["only"])):
+    """`dfer run` with the parameters of a flow run (those that were not given have their defaults), for a shell."""
+    words = ["dfer", "run", str(parameters.get("pipeline", "demo"))]
+    if (config := _config(parameters)) != DEFAULT_CONFIG:
+        words += ["--config", str(config)]
+    for option, values in (("--set", parameters.get("overrides", ())), ("--only", parameters.get("only", ()))):
         words += [word for value in values for word in (option, value)]
     if parameters.get("start_from"):
         words += ["--from", parameters["start_from"]]
@@ -125,13 +125,18 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
+def _config(parameters: Mapping[str, Any]) -> Path:
+    return Path(parameters.get("config", DEFAULT_CONFIG))
+
+
 def _log_of(run: FlowRun) -> str:
     """Where to read on: the run's own log under the work directory if there is one, and what Prefect keeps."""
     kept = f"`prefect flow-run logs {run.name}`"
     try:
-        _, pipelines = read_config(Path(run.parameters["config"]), run.parameters["overrides"])
+        _, pipelines = read_config(_config(run.parameters), run.parameters.get("overrides", ()))
     except ConfigError:
         return kept
-    work = next((pipeline.work_dir for pipeline in pipelines if pipeline.name == run.parameters["pipeline"]), None)
+    name = run.parameters.get("pipeline", "demo")
+    work = next((pipeline.work_dir for pipeline in pipelines if pipeline.name == name), None)
     own = work and work / "logs" / f"{run.name}.jsonl"
     return f"`{own}`, {kept}" if own and own.is_file() else kept

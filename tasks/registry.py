@@ -57,8 +57,8 @@ def _runs(client: MlflowClient, version: ModelVersion) -> Iterator[str]:
     from mlflow.exceptions import MlflowException
 
     runs = {version.run_id}
-    if model := getattr(version, "model_id", None):
-        runs.add(client.get_logged_model(model).source_run_id)
+    if (source := version.source or "").startswith("models:/m-"):  # a model that was logged, named by its id
+        runs.add(client.get_logged_model(source.removeprefix("models:/").split("/")[0]).source_run_id)
     for run in filter(None, runs):
         yield run
         try:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from prefect.utilities.callables import get_call_parameters
 
@@ -64,13 +66,25 @@ def wait_for(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> None:
                     future.result()
                 except Exception as error:
                     error.add_note(f"the task was: align {name} {part}")
+                    _note_crash(future, error)
                     failed.append(error)
                 advance()
     if failed:
         raise failed[0]
 
 
+def _note_crash(future: PrefectFuture[Any], error: Exception) -> None:
+    """Tell the server of a task whose process died: it could not do so itself, and would be shown as running."""
+    if future.state.is_final():
+        return
+    # one that had not begun is not known there
+    with suppress(ObjectNotFound), get_client(sync_client=True) as client:
+        state = Crashed(message=f"Its process ended before the task did: {error}")
+        client.set_task_run_state(future.task_run_id, state, force=True)
+
+
 def send_events(*_: object) -> None:
+    """A hook of a task: what is to be said of it has left this process when it returns."""
     EventsWorker.instance().wait_until_empty()
 
 

@@ -146,7 +146,7 @@ def train_in_process(
     """The training itself, tracked epoch by epoch. `settings` are its own but for the micro-batches of this try."""
     from dfer import plots
     from dfer.faces.index import FILE_NAME, read_index
-    from dfer.training import train
+    from dfer.training import remove_damaged, train
 
     sections = training.settings
     clips = training_clips(training, ingested)
@@ -164,6 +164,7 @@ def train_in_process(
         if row["epoch"] > logged:
             log_epoch(run, row)
 
+    remove_damaged(folder)
     result = train(
         clips=clips,
         monitor=test if settings.monitor_every else None,

@@ -181,7 +181,8 @@ class _Walk:
         given, index = sets[training.dataset], indexes[training.dataset]
         number, tested = self.pipeline.demo_data.clips, 0
         if given.table is not None:
-            number, tested = self._part(training, given.table, "train"), self._part(training, given.table, "test")
+            number = self._count(training.dataset, training.fold, given.table, "train")
+            tested = self._count(training.dataset, training.fold, given.table, "test")
         known = self._weights_are_known(training)
         complete = given.output is not None and index is not None and known
         recipe = train.recipe(training, *_there([given.output, index])) if complete else None
@@ -189,11 +190,16 @@ class _Walk:
             Step("train", f"train {training.title}", recipe, training.dataset, number, tested, training=training)
         )
 
-    def _part(self, training: Training, clips: pd.DataFrame, part: Literal["train", "test"]) -> int:
+    def _count(
+        self, dataset: str, fold: int | None, clips: pd.DataFrame, part: Literal["train", "test", "across"]
+    ) -> int:
+        """The clips of a part of a data set."""
         try:
-            return len(protocol.part(clips, fold=training.fold, part=part))
+            if part == "across":
+                return len(protocol.across(clips)[0])
+            return len(protocol.part(clips, fold=fold, part=part))
         except ValueError as error:
-            self._tolerate(error, training.dataset)
+            self._tolerate(error, dataset)
             return 0
 
     def _weights_are_known(self, training: Training) -> bool:
@@ -216,10 +222,9 @@ class _Walk:
         inputs = (models[training], given.output, indexes[evaluation.dataset])
         if given.table is None:
             number = self.pipeline.demo_data.clips
-        elif evaluation.across or training.fold is None:
-            number = len(protocol.across(given.table)[0])
         else:
-            number = self._part(training, given.table, "test")
+            across = evaluation.across or training.fold is None
+            number = self._count(evaluation.dataset, training.fold, given.table, "across" if across else "test")
         recipe = evaluate.recipe(evaluation, *_there(inputs)) if None not in inputs else None
         title = f"evaluate {evaluation.title}"
         return self.look(Step("evaluate", title, recipe, evaluation.dataset, number, training=training))

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dfer.store import MANIFEST, Again, Output, Progress, Recipe, Store
 
@@ -223,3 +225,32 @@ def test_who_has_to_wait_says_so(store: Store, caplog: pytest.LogCaptureFixture)
     first.join()
     second.join()
     assert str(os.getpid()) in caplog.text
+
+
+@settings(deadline=None, max_examples=60)
+@given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_of_a_manifest_is_noticed_or_changes_nothing(tmp_path_factory, where: float, bit: int) -> None:
+    store = Store(tmp_path_factory.mktemp("store"))
+    made = store.ensure(recipe(), write("data")).output
+    path = made.path / MANIFEST
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    found = store.find(recipe())
+    assert isinstance(found, str) or found == made
+    again = store.ensure(recipe(), write("data")).output
+    assert again.counts == made.counts
+    assert (again.path / "data.txt").read_text() == "data"
+
+
+def test_killed_after_the_work_and_before_the_manifest_the_work_is_gone_on_with(store: Store, monkeypatch) -> None:
+    def killed(_: Path) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfer.store.sha256", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.ensure(recipe(), write("data"), resumable=True)
+    monkeypatch.undo()
+    seen = []
+    store.ensure(recipe(), lambda folder: seen.extend(path.name for path in folder.glob("[!.]*")), resumable=True)
+    assert seen == ["data.txt"]

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
+from zipfile import ZipFile
 
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside, subfolders
@@ -22,6 +24,9 @@ from dfer.labels import EMOTIONS, emotion_index
 ANNOTATION = "Annotation/annotation.xlsx"
 SPLIT_FOLDER = "EmoLabel_DataSplit"
 VOTES_PER_CLIP = 10
+# An annotation of DFEW's 16,372 clips is far below both; a small file can claim to be far larger.
+_MOST_ROWS = 1_048_576
+_MOST_BYTES = 256 * 2**20
 
 NO_LABEL = 0
 LABELS = {
@@ -173,12 +178,19 @@ def read_folds(root: Path, problems: Problems) -> Folds:
 def _sheet_rows(content: BytesIO) -> Iterator[tuple[object, ...]]:
     import openpyxl  # half a second, and only for spreadsheets
 
+    with ZipFile(content) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > _MOST_BYTES:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, expected at most {_MOST_BYTES:,}")
     book = openpyxl.load_workbook(content, read_only=True, data_only=True)
     try:
         sheet = book.worksheets[0]
         # Some programs write a wrong extent into the file, and read-only mode would stop there.
         sheet.reset_dimensions()
-        yield from sheet.iter_rows(values_only=True)
+        rows = sheet.iter_rows(values_only=True)
+        yield from islice(rows, _MOST_ROWS)
+        if next(rows, None) is not None:
+            raise ValueError(f"it has more than {_MOST_ROWS:,} rows, the most that a spreadsheet can have")
     finally:
         book.close()
 

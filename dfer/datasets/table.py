@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -201,8 +201,8 @@ def _lists(votes: pa.ListArray) -> list[list[int] | None]:
 def _is_relative(source: object) -> bool:
     if not isinstance(source, str) or not source or "\\" in source:
         return False
-    path = PurePosixPath(source)
-    return not path.is_absolute() and ".." not in path.parts
+    # not PurePosixPath: it takes seconds for a million
+    return not source.startswith("/") and ".." not in source.split("/")
 
 
 def _are_votes(votes: object) -> bool:

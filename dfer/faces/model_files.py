@@ -90,14 +90,19 @@ def _bundled_file(cache: Path) -> Path:
 
 def _fetch_archive(folder: Path) -> Path:
     logger.info("fetching the face detector from the package index (%s, 8.7 MB)", _REQUIREMENT)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", _REQUIREMENT]
+    # pip runs a source package's code to learn its name: with the checksum, only that of the right one
+    wanted = folder / "requirements.txt"
+    wanted.write_text(f"{_REQUIREMENT} --hash=sha256:{_ARCHIVE_SHA256}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    command += ["--require-hashes", "--requirement", str(wanted)]
     result = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True, check=False)
     archive = folder / _ARCHIVE
     if result.returncode != 0 or not archive.is_file():
         last = result.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
         raise ModelFileNotFetchedError(
             f"the face detector {BUNDLED_MODEL} could not be fetched: `{' '.join(command)}` failed ({last[0]}). "
-            f"Run that where the package index can be reached and copy {_MEMBER} out of it to "
+            f"Run `pip download --no-deps --no-binary :all: {_REQUIREMENT}` where the package index can be reached and "
+            f"copy {_MEMBER} out of it to "
             f"{folder.parent / 'scrfd-2.5g.onnx'}, or set detection.model to a path to a .onnx file."
         )
     return archive

@@ -6,6 +6,7 @@ every epoch derives its own from the seed (`dfer.training.randomness`).
 
 from __future__ import annotations
 
+import logging
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ import torch
 from dfer.files import replacing
 
 CHECKPOINT = "checkpoint.pt"
+
+_log = logging.getLogger(__name__)
 
 
 class CheckpointError(Exception):
@@ -49,6 +52,15 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
             f"{path} is damaged ({error}); delete it to train again from the first epoch, or put a copy of it back"
         ) from error
     return dict(state)
+
+
+def remove_damaged(folder: Path) -> None:
+    """Remove a training's checkpoint if it cannot be read, and say so: the training begins anew then."""
+    try:
+        read_checkpoint(folder)
+    except CheckpointError as error:
+        _log.warning("%s. It is removed: the training begins with its first epoch again", error)
+        (folder / CHECKPOINT).unlink()
 
 
 def read_extra(folder: Path) -> dict[str, Any] | None:

@@ -217,6 +217,29 @@ def test_a_cancelled_run_leaves_everything_valid_and_the_next_goes_on(services, 
     assert epochs_tracked(work) == [list(range(1, 151))]
 
 
+def test_the_place_of_a_killed_training_is_given_to_the_next(services, tmp_path):
+    overrides = overrides_for(tmp_path, "train.epochs=150")
+    words = ["run", "demo", *(word for value in overrides for word in ("--set", value))]
+
+    def start() -> subprocess.Popen:
+        command = [sys.executable, "-c", "import dfer.cli; dfer.cli.main()", *words]
+        return subprocess.Popen(command, cwd=ROOT, env=services.environment)
+
+    def taken() -> int:
+        (limit,) = (one for one in services.ask("v2/concurrency_limits") if one["name"] == "dfer-training")
+        return limit["active_slots"]
+
+    killed = start()
+    wait_until(lambda: any(tmp_path.glob("stages/train/.*.partial/checkpoint.pt")))
+    assert taken() == 1
+    killed.kill()
+    killed.wait()
+    wait_until(lambda: taken() == 0, 120)
+    assert start().wait(900) == 0
+    assert taken() == 0
+    assert epochs_tracked(tmp_path) == [list(range(1, 151))]
+
+
 def test_two_runs_at_once_make_everything_once(services, tmp_path):
     overrides = overrides_for(tmp_path)
     command = shlex.join(["dfer", "run", "demo", *(word for value in overrides for word in ("--set", value))])

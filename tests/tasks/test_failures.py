@@ -20,6 +20,7 @@ PARAMETERS = {"pipeline": "demo", "config": "pipeline_config.yaml", "overrides":
 
 def test_the_command_has_what_was_asked_for_and_nothing_else():
     assert command(PARAMETERS) == "dfer run demo"
+    assert command({}) == "dfer run demo"
     everything = {
         "pipeline": "paper",
         "config": "my configs/paper.yaml",

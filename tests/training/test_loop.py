@@ -23,7 +23,7 @@ from dfer.settings import (
     SamplingSettings,
     TrainSettings,
 )
-from dfer.training import CheckpointError, TrainingError, TrainResult, read_extra, train
+from dfer.training import CheckpointError, TrainingError, TrainResult, read_extra, remove_damaged, train
 from dfer.training.step import Step
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 
@@ -327,6 +327,10 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(toy_set: ToySet, 
     path.write_bytes({"cut": content[: len(content) // 2], "flip": content, "text": b"no checkpoint"}[damage])
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt is damaged .*delete it to train again"):
         run(toy, tmp_path, settings={"epochs": 1})
+    remove_damaged(tmp_path)
+    assert len(run(toy, tmp_path, settings={"epochs": 1}).history) == 1
+    remove_damaged(tmp_path)
+    assert path.exists()
 
 
 def test_the_validation_part_chooses_the_epoch_and_the_test_fold_is_only_recorded(
