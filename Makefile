@@ -1,6 +1,7 @@
 # make demo      set-up, then the whole pipeline on the bundled demo data
 # make test      set-up, then lint, types and tests
 # make test-integration  set-up with servers and clusters, then the tests that start them
+# make audit     which of the packages in use have known faults; a report, never a failure
 # make bench     set-up, then measure speed against what one would do otherwise (docs/benchmarks)
 # make ui        browse and compare the runs in MLflow, on loopback
 PYTHON ?= python3
@@ -14,7 +15,7 @@ READY_INTEGRATION := .venv/.ready-integration
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test test-slow test-integration postgresql bench ui clean
+.PHONY: setup demo test test-slow test-integration postgresql audit bench ui clean
 
 setup: $(READY)
 
@@ -49,6 +50,9 @@ postgresql:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql; \
 	else echo "PostgreSQL is needed: sudo apt-get install postgresql (or your distribution's package)" >&2; exit 1; fi
+
+audit: $(READY_INTEGRATION)
+	$(BIN)/python .ci/audit
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -61,7 +61,10 @@ def untold(work: Path, uri: str, epochs: int) -> list[str]:
     client, outbox, problems = MlflowClient(uri), Outbox(work / "mlflow" / "outbox"), []
     if pending := outbox.pending():
         problems.append(f"{len(pending)} runs are not delivered")
-    experiment = client.get_experiment_by_name("demo").experiment_id
+    known = client.get_experiment_by_name("demo")
+    if known is None:
+        return ["MLflow has no experiment of the pipeline"]
+    experiment = known.experiment_id
     finished: Counter[str] = Counter()
     for run in outbox.runs():
         there = client.search_runs([experiment], f"tags.`dfer.id` = '{run.id}'")

@@ -49,6 +49,11 @@ class Services:
         }
 
     @property
+    def mlflow(self) -> str:
+        """The address of MLflow's server."""
+        return self.environment["MLFLOW_TRACKING_URI"]
+
+    @property
     def folder(self) -> Folder:
         return Folder(self.work / "services")
 
@@ -130,10 +135,21 @@ class Services:
         log = self.folder.log("worker-1").read_text()[-5000:]
         raise AssertionError(f"{run} did not come to {states}: {self.flow_run(run)['state']}\n{log}")
 
-    def task_states(self, run: str) -> dict[str, str]:
-        """The state's name of the newest run of every task of a flow run, by the task run's name."""
-        runs = self.ask("task_runs", flow_runs={"id": {"any_": [run]}}, limit=200)
-        return {run["name"]: run["state_name"] for run in sorted(runs, key=lambda run: run["start_time"] or "")}
+    def task_states(self, run: str, seconds: float = 120) -> dict[str, str]:
+        """The state's name of the newest run of every task of a finished flow run, by the task run's name.
+
+        The server writes task runs down some time after they have happened: until all of them have ended is waited for.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            runs = self.ask("task_runs", flow_runs={"id": {"any_": [run]}}, limit=200)
+            newest = {run["name"]: run for run in sorted(runs, key=lambda run: run["start_time"] or "")}
+            states = {name: run["state_name"] for name, run in newest.items()}
+            # a task whose input failed stays NotReady
+            ended = all(run["state_type"] in FINISHED or run["state_name"] == "NotReady" for run in newest.values())
+            if ended or time.monotonic() > until:
+                return states
+            time.sleep(1)
 
 
 def _full(name: str) -> str:

@@ -17,15 +17,16 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import fsspec
 from filelock import FileLock
-from fsspec import AbstractFileSystem
 
 from dfer.faces.model_files import default_cache
 from dfer.files import replacing, sha256
 from dfer.store import MANIFEST, is_unchanged, put_in_place
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 Location = Path | str
 """A path on this machine, or a URL."""
@@ -61,6 +62,8 @@ def filesystem(url: str) -> tuple[AbstractFileSystem, str]:
 
 @functools.cache
 def _filesystem(protocol: str, _process: int) -> AbstractFileSystem:
+    import fsspec  # takes a while, and most runs have no use for it
+
     # One for all threads of a process: fsspec itself would open a session for each. Listings are asked for each time,
     # since other machines write as well.
     try:

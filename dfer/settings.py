@@ -310,6 +310,7 @@ class ServicesSettings(Section):
     mlflow_port: Port = 5000
     postgres_port: Port = Field(5433, description="not 5432: a distribution's own server listens there")
     workers: int = Field(1, ge=1, description="worker processes, each of which takes any number of runs")
+    folder: Path | None = Field(None, description="of their data and logs; null: `services` in a local work directory")
 
 
 Names = Annotated[list[str], Field(min_length=1)]

@@ -12,9 +12,11 @@ from typing import Any
 
 # FFmpeg's own messages about broken files would bury ours; it reads this when the first video is opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-# FFmpeg goes by what a file holds, not by its name, and some formats are lists of other files to open: only real videos.
-_FORMATS = "asf,avi,flv,h264,hevc,m4v,matroska,mov,mpeg,mpegts,mpegvideo,ogg"
-os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", f"protocol_whitelist;file|format_whitelist;{_FORMATS}")
+# FFmpeg goes by what a file holds, not by its name, and some formats are lists of other files to open: videos alone.
+os.environ.setdefault(
+    "OPENCV_FFMPEG_CAPTURE_OPTIONS",
+    "protocol_whitelist;file|format_whitelist;asf,avi,flv,h264,hevc,m4v,matroska,mov,mpeg,mpegts,mpegvideo,ogg",
+)
 
 import cv2
 import numpy as np

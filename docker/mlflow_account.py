@@ -1,7 +1,7 @@
 """Make the MLflow account that the workers log in with; one that is there gets the password that is in force.
 
-From the environment: MLFLOW_TRACKING_URI, the admin's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and
-the account's MLFLOW_ACCOUNT_USERNAME and MLFLOW_ACCOUNT_PASSWORD.
+From the environment: MLFLOW_TRACKING_URI, the administrator's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,
+and the account's MLFLOW_ACCOUNT_USERNAME and MLFLOW_ACCOUNT_PASSWORD.
 """
 
 from __future__ import annotations

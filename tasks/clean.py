@@ -116,8 +116,8 @@ def _pinned(pipelines: Sequence[Pipeline], outputs: Sequence[Stored]) -> dict[Ke
                 asked[uri] = {}
                 silent[uri] = f"MLflow at {uri}, which tracked it, cannot be asked whether it is registered"
         for registered in asked.values():
-            if run_id in registered:
-                pinned[output.key] = f"registered model {registered[run_id]}"
+            for name in {run.id, run_id} & registered.keys():
+                pinned[output.key] = f"registered model {registered[name]}"
         if uri in silent:
             pinned.setdefault(output.key, silent[uri])
     return pinned

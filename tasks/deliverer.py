@@ -8,10 +8,9 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -80,15 +79,16 @@ class Deliverer:
                 self.outbox.root,
             )
 
-    def _wait(self, missing: Any, patience: float = _PATIENCE) -> bool:
-        last, moved = -1, time.monotonic()
-        while missing():
-            done = sum(run.delivered.offset for run in self.outbox.runs())
-            if done != last:
-                last, moved = done, time.monotonic()
+    def _wait(self, missing: Callable[[], list[TrackedRun]], patience: float = _PATIENCE) -> bool:
+        last: list[tuple[str, int]] = []
+        moved = time.monotonic()
+        while left := missing():
+            now = [(run.id, run.delivered.offset) for run in left]
+            if now != last:
+                last, moved = now, time.monotonic()
             if time.monotonic() - moved > (min(patience, _PATIENCE_WHILE_AWAY) if self._away else patience):
                 return False
-            time.sleep(0.1)
+            time.sleep(0.2)
         return True
 
     def _stop(self) -> None:

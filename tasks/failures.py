@@ -35,7 +35,13 @@ _NOT_DONE = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED, StateType
 def note_stage(task: Task[..., Any], task_run: TaskRun, state: State) -> None:
     """Hook of every stage's task: its error says from then on where it came from."""
     if error := _error(state):
-        error.add_note(_STAGE + task_run.name)
+        note(error, task_run.name)
+
+
+def note(error: BaseException, task: str) -> None:
+    """Let an error say which task it came from, once."""
+    if _STAGE + task not in getattr(error, "__notes__", ()):
+        error.add_note(_STAGE + task)
 
 
 def say_how_to_go_on(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> None:

@@ -55,7 +55,7 @@ def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: st
         mlflow.pytorch.log_model(
             recogniser,
             name="model",
-            serialization_format="pt2",  # an exported graph and its weights: nothing that would be unpickled
+            serialization_format="pt2",  # an exported graph and its weights, which needs no class of ours
             input_example=example,
             signature=infer_signature(example, output),
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "torch", "numpy")],

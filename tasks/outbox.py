@@ -117,9 +117,10 @@ class TrackedRun:
     def is_mine(self) -> bool:
         """Whether this process works on the run."""
         try:
-            return bool(json.loads((self.folder / "open.json").read_text()) == _this_process())
+            process = json.loads((self.folder / "open.json").read_text())
         except FileNotFoundError:
             return False
+        return bool(process["pid"] == os.getpid() and process["host"] == socket.gethostname() and not _ended(process))
 
     @property
     def page(self) -> str:
@@ -342,7 +343,8 @@ def _ended(process: Mapping[str, Any]) -> bool:
     if process["host"] != socket.gethostname():
         return False
     try:
-        return bool(psutil.Process(process["pid"]).create_time() != process["started"])
+        # a later process with the same number; a corrected clock moves the time a little
+        return abs(psutil.Process(process["pid"]).create_time() - process["started"]) > 5
     except psutil.NoSuchProcess:
         return True
 

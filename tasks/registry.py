@@ -21,6 +21,8 @@ class RegistryError(RuntimeError):
 def registered_runs(uri: str) -> dict[str, str]:
     """The run that each registered model came from -> 'NAME version 3', for all versions of all models.
 
+    A run is given by its id in MLflow, and by its name in the outbox (`TrackedRun.id`) where it has one.
+
     Raises:
         RegistryError: the server or database cannot be asked.
     """
@@ -62,10 +64,9 @@ def _runs(client: MlflowClient, version: ModelVersion) -> Iterator[str]:
     for run in filter(None, runs):
         yield run
         try:
-            trained_in = client.get_run(run).data.tags.get("dfer.trained_in_run")
+            tags = client.get_run(run).data.tags
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             continue  # the run was deleted for good; its id still says which training it was
-        if trained_in:
-            yield trained_in
+        yield from (tags[name] for name in ("dfer.id", "dfer.trained_in_run") if tags.get(name))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -13,14 +13,15 @@ from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Crashed
+from prefect.states import Crashed, State
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from prefect.utilities.callables import get_call_parameters
 
 from dfer.catalogue import load
 from dfer.config import Pipeline
 from dfer.processes import start_worker
-from tasks import progress
+from dfer.store import Made
+from tasks import failures, progress
 
 Runner = TaskRunner[Any]
 
@@ -52,25 +53,36 @@ def task_runner(pipeline: Pipeline) -> Iterator[Runner | None]:
 
 def submit_to(runner: Runner, task: Task[..., Any], *arguments: Any) -> PrefectFuture[Any]:
     """Submit a task to a runner whose processes may end as soon as the task is done: its last word is sent before."""
-    last_word = task.with_options(on_completion=[send_events], on_failure=[send_events])
-    return runner.submit(last_word, get_call_parameters(task.fn, arguments, {}))
+    sent = task.with_options(
+        on_completion=[*task.on_completion_hooks, send_events], on_failure=[*task.on_failure_hooks, send_events]
+    )
+    return runner.submit(sent, get_call_parameters(task.fn, arguments, {}))
 
 
 def wait_for(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> None:
     """Wait for the tasks of several data sets, all of them before an error of one is raised."""
     failed: list[Exception] = []
     for name, futures in tasks.items():
-        with progress.bar(f"align {name}", "parts aligned", share_of=len(futures)) as advance:
+        with progress.bar(f"align {name}", "clips aligned") as advance:
             for part, future in enumerate(futures):
                 try:
-                    future.result()
+                    _count(f"align {name}", future.result(), advance)
                 except Exception as error:
-                    error.add_note(f"the task was: align {name} {part}")
+                    failures.note(error, f"align {name} {part}")
                     _note_crash(future, error)
                     failed.append(error)
-                advance()
     if failed:
         raise failed[0]
+
+
+def _count(title: str, shards: Sequence[Made], advance: Callable[[], None]) -> None:
+    """The clips of a task in the bar: those that it aligned, and those that were there."""
+    for made in shards:
+        if not made.executed:
+            progress.was_there(title, made.output.counts["given"])
+            continue
+        for _ in range(made.output.counts["given"]):
+            advance()
 
 
 def _note_crash(future: PrefectFuture[Any], error: Exception) -> None:
@@ -79,7 +91,7 @@ def _note_crash(future: PrefectFuture[Any], error: Exception) -> None:
         return
     # one that had not begun is not known there
     with suppress(ObjectNotFound), get_client(sync_client=True) as client:
-        state = Crashed(message=f"Its process ended before the task did: {error}")
+        state: State[Any] = Crashed(message=f"Its process ended before the task did: {error}")
         client.set_task_run_state(future.task_run_id, state, force=True)
 
 

@@ -24,7 +24,9 @@ def dfer(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return int(stop.value.code or 0), captured.out + captured.err
 
 
-@pytest.mark.parametrize("command", ["run", "align", "demo-data", "config check", "compare", "analyse votes"])
+@pytest.mark.parametrize(
+    "command", ["run", "status", "doctor", "clean", "align", "demo-data", "config check", "compare", "analyse votes"]
+)
 def test_help_has_examples(monkeypatch, capsys, command):
     status, text = dfer(monkeypatch, capsys, *command.split(), "--help")
     assert status == 0
@@ -223,3 +225,13 @@ def test_nothing_is_loaded_before_it_is_needed(modules, unwanted):
         "sys.exit(f'{sys.argv[1]} loads {found}' if found else 0)"
     )
     subprocess.run([sys.executable, "-c", code, modules, unwanted], check=True, cwd=ROOT)
+
+
+def test_services_need_a_folder_of_this_machine(monkeypatch, capsys, tmp_path):
+    status, text = dfer(monkeypatch, capsys, "services", "status", "--set", "work_dir=s3://bucket/work")
+    assert status == 2
+    assert "services.folder" in text
+    status, text = dfer(monkeypatch, capsys, "services", "status", "--set", f"work_dir={tmp_path}")
+    assert status == 1
+    assert text.count("stopped") == 4
+    assert not list(tmp_path.iterdir())

@@ -31,10 +31,16 @@ def clean(
     What a registered model came from stays, and so does what it cannot be known of. MLflow's runs are left alone.
     """
     _, pipelines = read_config(config, overrides)
+    from dfer.faces.videos import InputError
     from dfer.occupancy import alone, occupied
     from tasks.clean import plan
 
-    work_dir = pipelines[0].work_dir
+    work_dir, url = pipelines[0].work_dir, pipelines[0].work_url
+    if url:
+        raise InputError(
+            f"work_dir is {url}: what other machines need of it is not known here, and nothing of it is removed. "
+            f"What is kept of it on this machine is only a copy: {work_dir} can be deleted while no run is under way."
+        )
     if not (work_dir / "stages").is_dir():
         out.print(f"{shown(work_dir)} holds no stage outputs: nothing to remove")
         return

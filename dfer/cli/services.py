@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from dfer.cli.app import services_app
 from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
-from dfer.config import DEFAULT_CONFIG, local_work_dir, read_config
+from dfer.config import DEFAULT_CONFIG, ConfigError, Problem, read_config
+from dfer.remote import is_url
 
 if TYPE_CHECKING:
     from dfer.services.stack import Stack, Status
@@ -61,7 +63,11 @@ def _stack(config: Config, overrides: Overrides) -> Stack:
 
     file, _ = read_config(config, overrides)
     home = config.resolve().parent
-    return Stack(home, local_work_dir(file, config), file.services, trainings_at_a_time(file.run.trainings))
+    if file.services.folder is None and is_url(file.work_dir):
+        message = f"work_dir is {file.work_dir}, and databases need a folder of this machine: name one"
+        raise ConfigError(config, [Problem(None, "services.folder", message)])
+    folder = (file.services.folder or Path(file.work_dir, "services")).expanduser()
+    return Stack(home, home / folder, file.services, trainings_at_a_time(file.run.trainings))
 
 
 def _print(given: Stack, found: list[Status]) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import urllib.request
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,6 +83,8 @@ def prefect_server(folder: Path, port: int, database_port: int, password: str) -
             "PREFECT_SERVER_API_PORT": str(port),
             "PREFECT_SERVER_UI_API_URL": prefect_api(port),
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _origins(port),
+            # or any web page that a browser on this machine shows could ask for a run
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
             # who holds a place of a concurrency limit is known after a restart as well; from memory it would be
             # forgotten, and runs that are going on would be cancelled for it
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -101,7 +104,8 @@ def mlflow_server(folder: Path, port: int, database_port: int, password: str) ->
             *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "2"),
             *("--allowed-hosts", hosts, "--cors-allowed-origins", _origins(port)),
             *("--serve-artifacts", "--artifacts-destination", (folder / "artifacts").as_uri()),
-            *("--uvicorn-opts", "--no-access-log"),  # a line a request fills disks during trainings
+            # a line a request fills disks during trainings; a process that is slow on a busy machine is not a dead one
+            *("--uvicorn-opts", "--no-access-log --timeout-worker-healthcheck 120"),
         ),
         environment={
             **inherited(),
@@ -190,11 +194,15 @@ def _worker_is_online(api: str, name: str, started: Started) -> bool:
 
 
 def ask(address: str, question: Mapping[str, Any]) -> Any:
-    """POST a question to Prefect's API; the answer as plain data.
+    """POST a question to the API of Prefect's server that was started here; the answer as plain data.
 
     Raises:
         OSError: no answer, or a refusal. ValueError: the answer is not JSON.
     """
-    request = urllib.request.Request(address, json.dumps(question).encode(), {"Content-Type": "application/json"})
+    api, client = address.partition("/api/")[0], uuid.uuid4().hex
+    with _direct.open(f"{api}/api/csrf-token?client={client}", timeout=10) as answer:
+        token = json.load(answer)["token"]
+    headers = {"Content-Type": "application/json", "Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
+    request = urllib.request.Request(address, json.dumps(question).encode(), headers)
     with _direct.open(request, timeout=10) as answer:
         return json.load(answer)

@@ -1,4 +1,4 @@
-"""All services of a work directory: up, status, down."""
+"""All services together: up, status, down."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ class Stack:
 
     Attributes:
         home: the project's folder, with prefect.yaml and the flows; deployments and workers run there.
-        work_dir: everything the services write lies in `services` below it.
+        root: everything the services write lies below this folder of this machine.
         settings: ports and the number of workers.
         trainings: at a time, over all runs of deployments; the size of the named limit `dfer-training`.
     """
 
     home: Path
-    work_dir: Path
+    root: Path
     settings: ServicesSettings
     trainings: int
 
     @property
     def folder(self) -> Folder:
-        return Folder(self.work_dir / "services")
+        return Folder(self.root)
 
     @property
     def client(self) -> dict[str, str]:

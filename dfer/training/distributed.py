@@ -139,6 +139,7 @@ def _follow(
         while not context.join(timeout=0):
             wait([*context.sentinels, *heard])
             listen()
+        listen()
     except ProcessExitedException as exited:
         listen()
         if not errors:
@@ -228,11 +229,16 @@ def _own_device(asked: str, place: Place) -> str:
 
 @contextmanager
 def _alone(job: Path) -> Iterator[None]:
+    """Nobody else trains this meanwhile, whoever started them."""
+    lock = FileLock(job / ".lock")
     try:
-        with FileLock(job / ".lock", timeout=0):
-            yield
+        lock.acquire(blocking=False)
     except Timeout:
         raise TrainingError(f"{job} is being trained already; wait for it, or end those processes") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -129,7 +129,7 @@ def test_a_process_that_dies_fails_its_task_and_nothing_is_left_half_done(align,
     monkeypatch.setattr(tasks.align, "ALIGNER", "dying_aligner:align")
     with pytest.raises(BrokenProcessPool) as caught:
         align(tmp_path, "run.task_runner=processes")
-    assert caught.value.__notes__ == ["the task was: align dfew 0"]
+    assert caught.value.__notes__ == ["stage: align dfew 0"]
     assert align.states()["align dfew 0"] == "Crashed"  # type: ignore[attr-defined]
     assert not list(tmp_path.glob("stages/align/[0-9a-f]*/manifest.json"))
 

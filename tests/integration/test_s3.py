@@ -1,4 +1,7 @@
-"""The demo pipeline with its work directory in an S3-compatible store: moto's server, as a process on loopback."""
+"""The demo pipeline with its work directory in an S3-compatible store: moto's server, as a process on loopback.
+
+Several machines are several scratch folders: all that a machine has of its own lies below $DFER_CACHE.
+"""
 
 from __future__ import annotations
 
@@ -20,146 +23,126 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import TINY
+from tiny import CONFIG, TINY
 
+from dfer import remote
+from dfer.config import ConfigError, load_pipeline
 from dfer.evaluation import read_predictions
 from dfer.faces.model_files import BUNDLED_MODEL, detector_file
-
-ROOT = Path(__file__).parents[2]
-CODE = "from dfer.cli import main; main()"
-# counts the bytes that range requests bring
-ONE_CLIP = """
-import s3fs
-from dfer import remote
 from dfer.shards import open_shard
 
-sent, fetch = [], s3fs.core._fetch_range
-def counted(*arguments, **options):
-    sent.append(len(content := fetch(*arguments, **options)))
-    return content
-s3fs.core._fetch_range = counted
-root = "s3://bucket/shared/stages/align"
-sizes = {name: said["size"] for name, said in remote.listing(root).items() if name.endswith("clips.parquet")}
-name = max(sizes, key=sizes.get)
-shard = open_shard(f"{root}/{name.rpartition('/')[0]}")
-opening = sum(sent)
-frames = shard.frames(len(shard) // 2, [0])
-print(sizes[name], len(shard), opening, sum(sent) - opening, frames.shape[0])
-"""
+ROOT = Path(__file__).parents[2]
 SMALL = [*TINY, "pipelines.demo.arms=[midas]"]
+SECRET = "test-secret-of-nobody"
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3000)]
 
+Done = dict[str, tuple[int, int]]
+"""Stage -> how many of its outputs were made, and how many were there."""
+
 
 @dataclass(frozen=True)
-class Server:
-    """An S3 server with one bucket, and what it was asked for."""
+class Machines:
+    """An S3 server with one bucket, and machines that use it."""
 
-    endpoint: str
     log: Path
     folder: Path
+    detector: Path
 
-    def environment(self, machine: str) -> dict[str, str]:
-        """Of a machine with a scratch folder of its own, in which there is nothing but the detector."""
-        cache = self.folder / machine
+    def be(self, name: str) -> None:
+        """From now on this process is on that machine, which has nothing but the detector at first."""
+        cache = self.folder / name
         if not cache.exists():
             cache.mkdir()
-            shutil.copy(detector_file(BUNDLED_MODEL), cache)
-        return {
-            **os.environ,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test-secret-of-nobody",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "DFER_CACHE": str(cache),
-            "PREFECT_HOME": str(self.folder / "prefect"),
-        }
+            shutil.copy(self.detector, cache)
+        os.environ["DFER_CACHE"] = str(cache)
+
+    def scratch(self, name: str, prefix: str = "shared") -> Path:
+        return self.folder / name / "remote" / "s3" / "bucket" / prefix
 
     def requests(self, since: int = 0) -> list[str]:
-        """'GET /bucket/key' and so on, those after the first `since`."""
+        """'GET /bucket/key' and so on, as the server has seen them; those after the first `since`."""
         return re.findall(r'"([A-Z]+ \S+) HTTP', self.log.read_text())[since:]
 
-    def start(self, *arguments: str, machine: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-c", CODE, *arguments],
-            cwd=ROOT,
-            env=self.environment(machine),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def run(self, name: str, work: str | Path, *overrides: str) -> Done:
+        """Run the demo on a machine."""
+        from flows.midas import midas
 
-    def run(self, work: str | Path, *overrides: str, machine: str) -> str:
-        """What `dfer run demo` prints."""
-        chosen = [word for value in (*SMALL, f"work_dir={work}", *overrides) for word in ("--set", value)]
-        process = self.start("run", "demo", *chosen, machine=machine)
-        said = process.communicate(timeout=1500)[0]
-        assert process.returncode == 0, said
-        return said
+        self.be(name)
+        outcome = midas("demo", str(CONFIG), [*SMALL, f"work_dir={work}", *overrides])
+        return {
+            stage: (sum(one.executed for one in made), sum(not one.executed for one in made))
+            for stage, made in outcome.stages.items()
+        }
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("s3")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    from prefect.testing.utilities import prefect_test_harness
+
+    folder, detector = tmp_path_factory.mktemp("s3"), detector_file(BUNDLED_MODEL)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    program = Path(sys.executable).with_name("moto_server")
+    endpoint, program = f"http://127.0.0.1:{port}", Path(sys.executable).with_name("moto_server")
     with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
-    endpoint = f"http://127.0.0.1:{port}"
+        server = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
     try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(urllib.request.Request(f"{endpoint}/bucket", method="PUT"), timeout=5).close()
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield Server(endpoint, folder / "server.log", folder)
+        with pytest.MonkeyPatch.context() as patch, prefect_test_harness(server_startup_timeout=300):
+            patch.setenv("AWS_ENDPOINT_URL", endpoint)
+            patch.setenv("AWS_ACCESS_KEY_ID", "test")
+            patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+            patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+            patch.setenv("DFER_CACHE", str(folder))
+            remote._filesystem.cache_clear()
+            make_bucket(f"{endpoint}/bucket")
+            yield Machines(folder / "server.log", folder, detector)
     finally:
-        process.terminate()
-        process.wait(30)
+        remote._filesystem.cache_clear()
+        server.terminate()
+        server.wait(30)
+
+
+def make_bucket(url: str) -> None:
+    for _ in range(240):
+        try:
+            urllib.request.urlopen(urllib.request.Request(url, method="PUT"), timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"no server at {url}")
 
 
 @pytest.fixture(scope="module")
-def local(server: Server) -> Path:
-    """The same pipeline with a work directory on this machine's disk."""
-    work = server.folder / "local"
-    server.run(work, machine="local")
+def local(machines: Machines) -> Path:
+    """The same pipeline with a work directory on a disk."""
+    work = machines.folder / "local-work"
+    machines.run("local", work)
     return work
 
 
 @pytest.fixture(scope="module")
-def shared(server: Server) -> str:
-    """A work directory in the store, into which machine a has run the pipeline. Returns what that said."""
-    return server.run("s3://bucket/shared", machine="a")
+def shared(machines: Machines) -> Done:
+    """What machine a did when it ran the pipeline with a work directory in the store."""
+    return machines.run("a", "s3://bucket/shared")
 
 
-def scratch(server: Server, machine: str, prefix: str = "shared") -> Path:
-    return server.folder / machine / "remote" / "s3" / "bucket" / prefix
+Scores = dict[str, tuple[Any, pd.DataFrame]]
 
 
-def executed(said: str) -> dict[str, tuple[int, int]]:
-    """Stage -> how many were run, and how many were there."""
-    rows = re.findall(r"^(demo-data|ingest|align|index|train|evaluate|report) +(\d+) +(\d+)", said, re.MULTILINE)
-    return {stage: (int(run), int(there)) for stage, run, there in rows}
-
-
-def scores(work: Path, *, seed: int = 0) -> dict[str, tuple[Any, pd.DataFrame]]:
+def scores(work: Path, *, seed: int = 0) -> Scores:
     """Metrics and predictions of the evaluations of one seed, by data set."""
     found = {}
-    for manifest in work.glob("stages/evaluate/*/manifest.json"):
-        key = json.loads(manifest.read_text())
-        model = work / "stages" / "train" / key["made_from"][0]["hash"]
+    for path in work.glob("stages/evaluate/*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        model = work / "stages" / "train" / manifest["made_from"][0]["hash"]
         if json.loads((model / "manifest.json").read_text())["key"]["train"]["seed"] == seed:
-            folder = manifest.parent
-            metrics = json.loads((folder / "metrics.json").read_text())
-            found[key["key"]["dataset"]] = metrics, read_predictions(folder / "predictions.parquet")
+            metrics = json.loads((path.parent / "metrics.json").read_text())
+            found[manifest["key"]["dataset"]] = metrics, read_predictions(path.parent / "predictions.parquet")
     return found
 
 
-def assert_same(found: dict[str, tuple[Any, pd.DataFrame]], expected: dict[str, tuple[Any, pd.DataFrame]]) -> None:
+def assert_same(found: Scores, expected: Scores) -> None:
     assert found.keys() == expected.keys()
     assert len(found) == 2
     for dataset, (metrics, predictions) in expected.items():
@@ -172,103 +155,112 @@ def table(work: Path) -> str:
     return (work / "reports" / "demo" / "results.csv").read_text()
 
 
-def test_a_run_in_the_store_equals_one_on_disk(server: Server, local: Path, shared: str) -> None:
-    assert {there for _, there in executed(shared).values()} == {0}
-    here = scratch(server, "a")
+def test_a_run_in_the_store_equals_one_on_disk(machines: Machines, local: Path, shared: Done) -> None:
+    assert {there for _, there in shared.values()} == {0}
+    here = machines.scratch("a")
     assert_same(scores(here), scores(local))
     assert table(here) == table(local)
-    asked = server.requests()
-    assert any(re.fullmatch(r"PUT /bucket/shared/reports/demo/report\.html", line) for line in asked)
+    asked = machines.requests()
+    assert "PUT /bucket/shared/reports/demo/report.html" in asked
     assert any(re.match(r"PUT /bucket/shared/mlflow/artifacts/demo/\S+/model\.safetensors", line) for line in asked)
     assert not any("mlflow.db" in line for line in asked)
-    # a secret is in no file that was made
-    for path in server.folder.rglob("*"):
-        if path.is_file() and path.suffix in (".json", ".yaml", ".log", ".html", ".db"):
-            assert b"test-secret-of-nobody" not in path.read_bytes(), path
 
 
-def test_another_machine_has_nothing_to_do(server: Server, shared: str) -> None:
-    before = len(server.requests())
-    done = executed(server.run("s3://bucket/shared", machine="b"))
-    assert {run for run, _ in done.values()} == {0}
-    assert {stage: there for stage, (_, there) in done.items()} == {
-        stage: run for stage, (run, _) in executed(shared).items()
-    }
-    assert not [line for line in server.requests(before) if line.startswith("PUT /bucket/shared/stages/")]
-    assert table(scratch(server, "b")) == table(scratch(server, "a"))
+def test_another_machine_has_nothing_to_do(machines: Machines, shared: Done) -> None:
+    before = len(machines.requests())
+    done = machines.run("b", "s3://bucket/shared")
+    assert done == {stage: (0, made) for stage, (made, _) in shared.items()}
+    assert not [line for line in machines.requests(before) if line.startswith("PUT /bucket/shared/stages/")]
+    assert table(machines.scratch("b")) == table(machines.scratch("a"))
 
 
-def test_another_machine_trains_on_shards_that_stay_where_they_are(server: Server, local: Path, shared: str) -> None:
-    before = len(server.requests())
-    done = executed(server.run("s3://bucket/shared", "train.seed=1", machine="c"))
+def test_another_machine_trains_on_shards_that_stay_where_they_are(
+    machines: Machines, local: Path, shared: Done
+) -> None:
+    before = len(machines.requests())
+    done = machines.run("c", "s3://bucket/shared", "train.seed=1")
     assert done["align"][0] == done["index"][0] == 0
     assert done["train"] == (1, 0)
-    server.run(local, "train.seed=1", machine="local")
-    assert_same(scores(scratch(server, "c"), seed=1), scores(local, seed=1))
-    read = [line for line in server.requests(before) if re.match(r"GET /bucket/shared/stages/align/.*clips\.", line)]
-    assert read
-    assert not list(scratch(server, "c").glob("stages/align/*/clips.parquet"))
+    read = re.compile(r"GET /bucket/shared/stages/align/\w+/\w+/clips\.parquet")
+    assert any(read.fullmatch(line) for line in machines.requests(before))
+    assert not list(machines.scratch("c").rglob("stages/align/**/clips.parquet"))
+    machines.run("local", local, "train.seed=1")
+    assert_same(scores(machines.scratch("c"), seed=1), scores(local, seed=1))
 
 
-def test_of_a_clip_no_more_than_its_bytes_is_sent(server: Server, shared: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_CLIP],
-        cwd=ROOT,
-        env=server.environment("d"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    size, clips, opening, clip, frames = map(int, done.stdout.split())
-    assert frames == 1
-    assert 0 < opening <= 2**16 + 2**14  # Parquet's footer is looked for in the last 64 KiB
-    assert 0 < clip < 2 * size / clips
+def test_of_a_clip_no_more_than_its_bytes_is_sent(
+    machines: Machines, shared: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    sent: list[int] = []
+    fetch = s3fs.core._fetch_range
+
+    def counted(*arguments: object, **options: object) -> bytes:
+        content: bytes = fetch(*arguments, **options)
+        sent.append(len(content))
+        return content
+
+    monkeypatch.setattr(s3fs.core, "_fetch_range", counted)
+    machines.be("d")
+    root = "s3://bucket/shared/stages/align"
+    sizes = {name: said["size"] for name, said in remote.listing(root).items() if name.endswith("clips.parquet")}
+    name = max(sizes, key=lambda name: sizes[name])
+    shard = open_shard(f"{root}/{name.rpartition('/')[0]}")
+    assert len(shard) > 0
+    assert 0 < sum(sent) <= 2**16 + 2**14  # Parquet's footer is looked for in the last 64 KiB
+    sent.clear()
+    assert len(shard.frames(len(shard) // 2, [0])) == 1
+    assert len(sent) == 1
+    assert 0 < sent[0] < 2 * sizes[name] / len(shard)
 
 
-def test_killed_half_way_another_machine_goes_on(server: Server, local: Path) -> None:
-    chosen = [word for value in (*SMALL, "work_dir=s3://bucket/killed") for word in ("--set", value)]
-    process = server.start("run", "demo", *chosen, machine="e")
-
+def test_killed_half_way_another_machine_goes_on(machines: Machines, local: Path) -> None:
     def committed() -> list[str]:
         manifest = re.compile(r"PUT /bucket/killed/stages/align/\w+/manifest-0001\.json")
-        return [line for line in server.requests() if manifest.fullmatch(line)]
+        return [line for line in machines.requests() if manifest.fullmatch(line)]
 
+    overrides = [word for value in (*SMALL, "work_dir=s3://bucket/killed") for word in ("--set", value)]
+    code = "from dfer.cli import main; main()"
+    machines.be("e")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", "demo", *overrides], cwd=ROOT, start_new_session=True
+    )
     while not committed():
-        assert process.poll() is None, process.communicate()[0]
+        assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
     there = len(committed())
-    done = executed(server.run("s3://bucket/killed", machine="f"))
+    done = machines.run("f", "s3://bucket/killed")
     assert done["demo-data"] == (0, 1)
     assert done["align"][1] >= there
     assert len(committed()) == sum(done["align"])  # each was written once
-    assert_same(scores(scratch(server, "f", "killed")), scores(local))
+    assert_same(scores(machines.scratch("f", "killed")), scores(local))
 
 
-@pytest.mark.parametrize(
-    ("url", "endpoint", "said"),
-    [
-        ("s3://no-such-bucket/work", None, "s3://no-such-bucket/work"),
-        ("s3://bucket/work", "http://127.0.0.1:9", "Could not connect to the endpoint"),
-    ],
-)
-def test_a_store_that_cannot_be_used_is_said_before_anything_starts(
-    server: Server, url: str, endpoint: str | None, said: str
-) -> None:
-    environment = server.environment("g")
-    environment["AWS_ENDPOINT_URL"] = endpoint or server.endpoint
-    for command in (["config", "check", "demo"], ["run", "demo"]):
-        done = subprocess.run(
-            [sys.executable, "-c", CODE, *command, "--set", f"work_dir={url}"],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == 2, done.stdout + done.stderr
-        assert "nothing was started" in done.stderr
-        assert said in done.stderr
-        assert "starting Prefect" not in done.stdout
+def test_a_bucket_that_is_not_there_is_named_before_anything_starts(machines: Machines) -> None:
+    machines.be("g")
+    with pytest.raises(ConfigError, match="s3://no-such-bucket/work: The specified bucket does not exist"):
+        load_pipeline("demo", CONFIG, ["work_dir=s3://no-such-bucket/work"])
+
+
+def test_a_server_that_does_not_answer_is_named(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    machines.be("g")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    remote._filesystem.cache_clear()
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(ConfigError, match=r"s3://bucket/work: .*Could not connect to the endpoint"):
+            load_pipeline("demo", CONFIG, ["work_dir=s3://bucket/work"])
+    finally:
+        remote._filesystem.cache_clear()
+        s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_the_secret_is_in_no_file(machines: Machines, shared: Done) -> None:
+    looked_at = [path for path in machines.folder.rglob("*") if path.is_file() and path.suffix != ".parquet"]
+    assert looked_at
+    assert not [path for path in looked_at if SECRET.encode() in path.read_bytes()]

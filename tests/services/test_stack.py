@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +22,14 @@ def given(tmp_path) -> stack.Stack:
     (tmp_path / "prefect.yaml").touch()
     prefect, mlflow, database = ports.free_port(), ports.free_port(), ports.free_port()
     settings = ServicesSettings(prefect_port=prefect, mlflow_port=mlflow, postgres_port=database)
-    return stack.Stack(tmp_path, tmp_path / "work", settings, 1)
+    return stack.Stack(tmp_path, tmp_path / "services", settings, 1)
 
 
 def test_nothing_runs_at_first_and_asking_writes_nothing(given):
     found = stack.status(given)
     assert [service.name for service in found] == ["postgres", "prefect", "mlflow", "worker-1"]
     assert {service.state for service in found} == {"stopped"}
-    assert not given.work_dir.exists()
+    assert not given.root.exists()
 
 
 def test_a_taken_port_is_said_with_who_has_it_and_nothing_is_started(given):
@@ -53,6 +55,33 @@ def test_a_folder_without_deployments_is_refused(given):
     (given.home / "prefect.yaml").unlink()
     with pytest.raises(ServiceError, match=r"no prefect\.yaml"):
         stack.up(given, print)
+
+
+def test_prefect_is_told_of_the_deployments_once_and_when_they_change(given, monkeypatch):
+    told: list[list[str]] = []
+    status = 1
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        told.append(command)
+        return subprocess.CompletedProcess(command, status, "", "no such server")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (given.folder.root / "postgres").mkdir(parents=True)
+    (given.home / "flows").mkdir()
+    for name in ("set_up.py", "midas.py"):
+        (given.home / "flows" / name).touch()
+    with pytest.raises(ServiceError, match="no such server"):
+        stack._set_up(given, print)
+    status = 0
+    for _ in range(2):
+        stack._set_up(given, print)
+    assert len(told) == 2  # a set-up that failed is tried again, one that was done is not
+    assert told[1][-2:] == ["--trainings", "1"]
+    (given.home / "prefect.yaml").write_text("deployments: []")
+    stack._set_up(given, print)
+    stack._set_up(replace(given, trainings=2), print)
+    assert len(told) == 4
+    assert told[3][-2:] == ["--trainings", "2"]
 
 
 def test_down_says_what_was_not_running_and_workers_come_first(given):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 from dfer.config import Pipeline, load_pipeline
 from dfer.store import MANIFEST, Output
+from tasks.delivery import client_of
+from tasks.outbox import Delivered, TrackedRun
 from tasks.stage import store_of
-from tasks.tracking import TrackedRun, client_of
+from tasks.tracking import outbox_of
 from tasks.walk import Step, walk
 
 CONFIG = """
@@ -64,11 +67,14 @@ def make(config: Path, name: str, *overrides: str, runs: bool = False) -> dict[s
 
 
 def _track(pipeline: Pipeline, title: str, runs: bool) -> TrackedRun:
-    if not runs:
-        return TrackedRun(pipeline.tracking_uri, "0", f"run of {title}")
-    Path(pipeline.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    run = client_of(pipeline.tracking_uri).create_run("0", run_name=title)
-    return TrackedRun(pipeline.tracking_uri, "0", run.info.run_id)
+    uri = pipeline.tracking_uri
+    run = outbox_of(pipeline).create(
+        uuid.uuid4().hex, uri=uri, experiment="made up", location=None, name=title, parent=None, tags={}
+    )
+    if runs:
+        there = client_of(uri).create_run("0", run_name=title)
+        run.note_delivered(Delivered(run_id=there.info.run_id, experiment_id="0"))
+    return run
 
 
 def everything(folder: Path) -> dict[str, int]:

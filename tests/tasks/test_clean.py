@@ -13,9 +13,10 @@ from dfer import cli
 from dfer.config import load_pipeline
 from dfer.occupancy import in_use
 from dfer.store import Output
+from tasks.delivery import client_of
 from tasks.registry import RegistryError, registered_runs
 from tasks.stage import store_of
-from tasks.tracking import TrackedRun, client_of
+from tasks.tracking import outbox_of
 from tasks.walk import walk
 
 
@@ -74,6 +75,11 @@ def whole(config, name, *overrides: str) -> bool:
     return not missing
 
 
+def run_of(config, made: dict[str, list[Output]]) -> str:
+    """The id in MLflow of the run that a pipeline's only training was tracked in."""
+    return outbox_of(load_pipeline("on-a", config)).noted(made["train"][0].path).delivered.run_id
+
+
 def test_a_place_without_outputs(clean):
     code, text = clean("--yes")
     assert code == 0
@@ -129,10 +135,9 @@ def test_a_registered_model_keeps_all_it_came_from(config, clean, database):
     make(config, "on-a", runs=True)
     make(config, "on-b", runs=True)
     pipeline = load_pipeline("on-a", config)
-    run = TrackedRun.noted(old["train"][0].path)
-    client = client_of(pipeline.tracking_uri)
+    run_id, client = run_of(config, old), client_of(pipeline.tracking_uri)
     client.create_registered_model("faces")
-    client.create_model_version("faces", source=f"runs:/{run.run_id}/model", run_id=run.run_id)
+    client.create_model_version("faces", source=f"runs:/{run_id}/model", run_id=run_id)
 
     code, text = clean()
     assert code == 0
@@ -156,12 +161,12 @@ def test_a_registered_model_keeps_all_it_came_from(config, clean, database):
 def test_a_registered_copy_stands_for_the_training_it_was_made_of(config, clean, database):
     old = make(config, "on-a", "train.epochs=3", runs=True)
     pipeline = load_pipeline("on-a", config)
-    run, client = TrackedRun.noted(old["train"][0].path), client_of(pipeline.tracking_uri)
-    copy = client.create_run("0", tags={"dfer.trained_in_run": run.run_id})
+    run_id, client = run_of(config, old), client_of(pipeline.tracking_uri)
+    copy = client.create_run("0", tags={"dfer.trained_in_run": run_id})
     client.create_registered_model("faces")
     client.create_model_version("faces", source="/elsewhere", run_id=copy.info.run_id)
     client.create_model_version("faces", source="/elsewhere")  # without any run
-    assert registered_runs(pipeline.tracking_uri) == dict.fromkeys([copy.info.run_id, run.run_id], "faces version 1")
+    assert registered_runs(pipeline.tracking_uri) == dict.fromkeys([copy.info.run_id, run_id], "faces version 1")
     assert clean("--yes")[0] == 0
     assert old["train"][0].path.exists()
 
@@ -174,7 +179,7 @@ def test_it_refuses_where_it_cannot_ask_what_is_registered(config, clean):
     assert "cannot be asked which models are registered" in text
     assert everything(config.parent / "work" / "stages") == before
     database = config.parent / "work" / "mlflow" / "mlflow.db"
-    database.parent.mkdir(parents=True)
+    database.parent.mkdir(parents=True, exist_ok=True)
     database.write_bytes(b"not a database" * 100)
     code, text = clean("--yes")
     assert code == 1
@@ -193,10 +198,9 @@ def test_what_another_server_tracked_stays_while_that_cannot_be_asked(config, cl
 
 def test_a_registered_model_of_unknown_origin_stops_everything(config, clean, database):
     old = make(config, "on-a", "train.epochs=3", runs=True)
-    run = TrackedRun.noted(old["train"][0].path)
-    client = client_of(load_pipeline("on-a", config).tracking_uri)
+    run_id, client = run_of(config, old), client_of(load_pipeline("on-a", config).tracking_uri)
     client.create_registered_model("faces")
-    client.create_model_version("faces", source=f"runs:/{run.run_id}/model", run_id=run.run_id)
+    client.create_model_version("faces", source=f"runs:/{run_id}/model", run_id=run_id)
     break_manifest(old["train"][0])
     code, text = clean("--yes")
     assert code == 1
@@ -251,6 +255,26 @@ def test_what_cannot_be_read_stays_and_is_told(config, clean):
     assert "its manifest cannot be read" in text
     assert old["evaluate"][0].path.exists()
     assert not old["report"][0].path.exists()
+
+
+def test_a_run_that_mlflow_has_and_that_is_not_known_to_be_there(config, clean, database):
+    """Killed after MLflow made the run and before that was noted: the run's name in the outbox is on it, too."""
+    old = make(config, "on-a", "train.epochs=3")
+    pipeline = load_pipeline("on-a", config)
+    run, client = outbox_of(pipeline).noted(old["train"][0].path), client_of(pipeline.tracking_uri)
+    there = client.create_run("0", tags={"dfer.id": run.id})
+    client.create_registered_model("faces")
+    client.create_model_version("faces", source="/elsewhere", run_id=there.info.run_id)
+    assert clean("--yes")[0] == 0
+    assert old["train"][0].path.exists()
+
+
+def test_what_lies_in_an_object_store_is_left_alone(clean):
+    code, text = clean(
+        "--yes", "--set", "work_dir=memory://lab/work", "--set", "mlflow.tracking_uri=http://127.0.0.1:1"
+    )
+    assert code == 2
+    assert "nothing of it is removed" in text
 
 
 def test_a_server_that_is_down_is_found_out_soon():

@@ -40,10 +40,10 @@ class WithoutNorm(Smooth):
 
 
 class Cramped(Smooth):
-    """The same on a device that has room for training on two clips at a time."""
+    """The same on a device that has room for training on three clips at a time."""
 
     def forward(self, clips: Tensor) -> Tensor:
-        if self.training and len(clips) > 2:
+        if self.training and len(clips) > 3:
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {len(clips)} GiB")
         return super().forward(clips)
 

@@ -1,0 +1,203 @@
+"""`python -m benchmarks.faults --kills 30 --seed 0 --out FILE.json --markdown FILE.md`: is anything ever lost?
+
+The real services are started, and the demo pipeline, reduced, is run undisturbed once. Then it is run again and again
+in fresh work folders while one process or service after the other is killed (SIGKILL) at a random time; what is down is
+started again, and the pipeline is run again until it is done. In the end the tables of every folder have to be those of
+the undisturbed run, bit for bit, and MLflow has to have every epoch once. Damage to files, a full disk and two runs at
+once come after that. The seed decides who is killed in which stage and when.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from benchmarks import fault_damage
+from benchmarks.fault_evidence import differences, tables, untold
+from benchmarks.fault_victims import COMPONENTS, strike
+from benchmarks.pipeline_runs import Runs, under_way
+from benchmarks.services import Services
+from dfer.services.ports import free_port
+
+STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
+KILLS_PER_FOLDER = 5
+EPOCHS = 6
+_LATEST = 4.0  # seconds after the beginning of a stage
+
+logger = logging.getLogger("benchmarks.faults")
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Who is to be killed, so many seconds after a stage's beginning."""
+
+    component: str
+    stage: str
+    delay: float
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What a kill came to.
+
+    Attributes:
+        folder: the work folder, by its number.
+        hit: what was killed; empty if there was nothing of the kind at that moment.
+        seconds: from the kill until a run was at work again and all services were there.
+    """
+
+    kill: Kill
+    folder: int
+    hit: str
+    seconds: float
+
+
+@dataclass
+class Log:
+    """All that happened. `lost` names what is missing, differs or is there twice; it has to be empty."""
+
+    seed: int
+    undisturbed_seconds: float = 0.0
+    kills: list[Killed] = field(default_factory=list)
+    damage: list[fault_damage.Damaged] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, list[str]] = field(default_factory=dict)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the suite; 1 if anything was lost."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="the log, as JSON")
+    parser.add_argument("--markdown", type=Path, help="the tables, for the documentation")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # every user can pass it: PostgreSQL may run as another one
+    work = Path(tempfile.mkdtemp(prefix="dfer-faults-"))
+    work.chmod(0o755)
+    services = Services(work, (free_port(), free_port(), free_port()))
+    try:
+        services.up()
+        log = suite(services, given.kills, given.seed)
+    finally:
+        services.down()
+    shutil.rmtree(work)
+    if given.out is not None:
+        given.out.write_text(json.dumps(asdict(log), indent=1))
+    command = f"python -m benchmarks.faults --kills {given.kills} --seed {given.seed}"
+    said = as_markdown(log, command)
+    if given.markdown is not None:
+        given.markdown.write_text(said)
+    sys.stdout.write(said)
+    return 1 if any(log.lost.values()) else 0
+
+
+def suite(services: Services, kills: int, seed: int) -> Log:
+    """Everything on running services; `lost` of the log says whether something was."""
+    log = Log(seed)
+    started = time.monotonic()
+    undisturbed = Runs(services, services.work / "undisturbed", EPOCHS)
+    undisturbed.until_done()
+    log.undisturbed_seconds = round(time.monotonic() - started, 1)
+    expected = tables(undisturbed.work)
+    log.lost["undisturbed"] = untold(undisturbed.work, services.mlflow, EPOCHS)
+    logger.info("undisturbed: %.0f s, %d results to compare", log.undisturbed_seconds, len(expected))
+
+    runs = undisturbed
+    for number, of_folder in enumerate(plan(kills, seed), 1):
+        runs = Runs(services, services.work / f"disturbed-{number}", EPOCHS)
+        log.kills += [disturb(runs, kill, number, seed + at) for at, kill in enumerate(of_folder)]
+        runs.until_done()
+        problems = differences(expected, tables(runs.work)) + untold(runs.work, services.mlflow, EPOCHS)
+        log.lost[f"folder {number}"] = problems
+        logger.info("folder %d: %s", number, "; ".join(problems) or "nothing lost")
+
+    for damaged in fault_damage.all_kinds(runs, expected, random.Random(seed)):
+        log.damage.append(damaged)
+        log.lost[damaged.what] = damaged.lost
+        logger.info("%s: %s", damaged.what, "; ".join(damaged.lost) or damaged.noticed)
+    fault_damage.full_disk(services, expected, log.lost, log.skipped, EPOCHS)
+    fault_damage.two_at_once(services, expected, log.lost, EPOCHS)
+    return log
+
+
+def plan(kills: int, seed: int) -> list[list[Kill]]:
+    """The kills of each work folder, in the order of the stages. Components and stages come in turn, so that a few
+    kills are spread as well as many; when in a stage, and who meets whom, is by chance."""
+    chance = random.Random(seed)
+    victims = _in_turn(COMPONENTS, kills, chance)
+    stages = _in_turn(STAGES, kills, chance)
+    folders = []
+    for first in range(0, kills, KILLS_PER_FOLDER):
+        mine = sorted(stages[first : first + KILLS_PER_FOLDER], key=STAGES.index)
+        pairs = zip(victims[first : first + KILLS_PER_FOLDER], mine, strict=True)
+        folders.append([Kill(victim, stage, round(chance.uniform(0, _LATEST), 2)) for victim, stage in pairs])
+    return folders
+
+
+def disturb(runs: Runs, kill: Kill, folder: int, seed: int) -> Killed:
+    """Wait for the stage, kill, start again what is down, and see that a run is at work again."""
+    since = time.time()
+    while not under_way(runs.work, STAGES[STAGES.index(kill.stage) :], since):
+        if runs.done:
+            break  # the run was faster than its stage could be seen
+        runs.keep_going()
+        time.sleep(0.1)
+    time.sleep(kill.delay)
+    hit = strike(runs.services, kill.component, random.Random(seed))
+    started = time.monotonic()
+    runs.services.up()
+    runs.recover()
+    killed = Killed(kill, folder, hit, round(time.monotonic() - started, 1))
+    logger.info("%s in %s after %.1f s: %s; going on after %.0f s", kill.component, kill.stage, kill.delay,
+                hit or "nothing there to kill", killed.seconds)  # fmt: skip
+    return killed
+
+
+def as_markdown(log: Log, command: str) -> str:
+    """The tables of the documentation."""
+    hits = [killed for killed in log.kills if killed.hit]
+    lost = sum(len(problems) for problems in log.lost.values())
+    lines = [
+        f"`{command}`: {len(hits)} kills in {len({k.folder for k in log.kills})} runs of the pipeline, {lost} lost. "
+        f"Undisturbed, the pipeline takes {log.undisturbed_seconds:.0f} s here.",
+        "",
+        f"| killed | {' | '.join(STAGES)} | kills | seconds until work goes on: median, longest |",
+        "|---|" + "---|" * (len(STAGES) + 2),
+    ]
+    for component in COMPONENTS:
+        of = [killed for killed in hits if killed.kill.component == component]
+        counts = [sum(killed.kill.stage == stage for killed in of) for stage in STAGES]
+        seconds = [killed.seconds for killed in of]
+        took = f"{statistics.median(seconds):.0f}, {max(seconds):.0f}" if seconds else ""
+        lines.append(f"| {component} | {' | '.join(str(n or '') for n in counts)} | {len(of)} | {took} |")
+    lines += ["", "| damage | noticed by the next run | lost |", "|---|---|---|"]
+    lines += [f"| {damaged.what} | {damaged.noticed} | {len(damaged.lost)} |" for damaged in log.damage]
+    for what in ("full disk", "two runs at once"):
+        said = f"not tried: {log.skipped[what]}" if what in log.skipped else "went on, with the same results"
+        lines.append(f"| {what} | {said} | {len(log.lost.get(what, []))} |")
+    lines += [f"- {where}: {problem}" for where, problems in log.lost.items() for problem in problems]
+    return "\n".join(lines) + "\n"
+
+
+def _in_turn(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
+    """So many of the names, each as often as the others, in an order by chance."""
+    drawn: list[str] = []
+    while len(drawn) < number:
+        drawn += chance.sample(names, len(names))
+    return drawn[:number]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

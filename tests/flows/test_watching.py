@@ -1,0 +1,134 @@
+"""What a run of the demo pipeline lets a person see: its log, its progress in Prefect's page, its status.
+
+Runs after `test_midas_flow` in the same folder, or makes it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+
+import pytest
+from tiny import CONFIG, TINY
+
+from dfer import cli, logs
+from dfer.config import load_pipeline
+from tasks.status import outputs, runs
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def outcome(run_demo):
+    """A run in which a shard and all that depends on it is made."""
+    first = run_demo()
+    shutil.rmtree(first.stages["align"][0].output.path)
+    return run_demo()
+
+
+@pytest.fixture(scope="module")
+def lines(outcome):
+    return logs.read(outcome.log)
+
+
+def plan(run_demo, *overrides):
+    return load_pipeline("demo", CONFIG, [*TINY, f"work_dir={run_demo.work}", *overrides])
+
+
+def test_the_log_begins_and_ends_with_what_ran(lines, run_demo, outcome):
+    assert outcome.log.parent == run_demo.work / "logs"
+    assert lines[0]["event"] == "began"
+    assert lines[0]["run"] == outcome.log.stem
+    assert (lines[-1]["event"], lines[-1]["how"]) == ("ended", "finished")
+    assert {line["pipeline"] for line in lines} == {"demo"}
+
+
+def test_the_log_has_why_each_stage_was_run_and_how_long(lines, outcome):
+    made = {(line["stage"], line["output"]): line for line in lines if "why" in line}
+    executed = [made for stage in outcome.stages.values() for made in stage if made.executed]
+    assert set(made) == {(one.output.stage, one.output.hash) for one in executed}
+    for one in executed:
+        line = made[one.output.stage, one.output.hash]
+        assert line["why"] == one.why
+        assert line["seconds"] == pytest.approx(one.seconds, abs=0.01)
+
+
+def test_every_clip_that_failed_has_a_line_with_its_reason(lines, outcome):
+    from dfer.faces.index import FILE_NAME, read_index
+
+    made_now = [made.output for made in outcome.stages["align"] if made.executed]
+    assert made_now
+    failed = {
+        row["clip_id"]: row["reason"]
+        for output in made_now
+        for row in read_index(output.path / FILE_NAME).to_dict(orient="records")
+        if row["status"] != "ok"
+    }
+    said = {line["clip_id"]: line for line in lines if "reason" in line}
+    assert {clip: line["reason"] for clip, line in said.items()} == failed
+    for line in said.values():
+        assert line["stage"] == "align"
+        assert line["task"].startswith("align ")
+        assert line["pid"] != lines[0]["pid"]
+
+
+def test_prefects_page_shows_how_far_long_stages_are(outcome, prefect_server):
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
+
+    of_progress = ArtifactFilter(type=ArtifactFilterType(any_=["progress"]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=of_progress)
+    newest = {artifact.key: artifact for artifact in sorted(found, key=lambda artifact: artifact.created)}
+    assert {"progress-demo-data", "progress-train-hard-fold-1", "progress-train-midas-fold-1"} <= set(newest)
+    assert any(key.startswith("progress-align-demo-") for key in newest)
+    for artifact in newest.values():
+        assert artifact.data == 100
+        assert artifact.flow_run_id is not None
+        assert artifact.task_run_id is not None
+    assert re.match(r"train midas fold 1: 2 of 2 epochs, .* each", newest["progress-train-midas-fold-1"].description)
+
+
+def test_status_and_doctor_of_what_ran(outcome, run_demo, monkeypatch, capsys):
+    assert {one.state for one in outputs(plan(run_demo))} == {"done"}
+    last = runs(plan(run_demo), 1)[0]
+    assert (last.log, last.how) == (outcome.log, "finished")
+    states = {one.title: one.state for one in outputs(plan(run_demo, "mixing.alpha=0.7"))}
+    assert states["train hard fold 1"] == "done"
+    assert states["train midas fold 1"] == "missing"
+    words = [word for override in (*TINY, f"work_dir={run_demo.work}") for word in ("--set", override)]
+    monkeypatch.setattr(sys, "argv", ["dfer", "doctor", "demo", *words, "--config", str(CONFIG)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "mlflow.db is whole" in re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+def test_a_registered_model_keeps_its_training(outcome, run_demo):
+    """Registered as a person does it, by the run's id."""
+    import mlflow
+
+    from tasks.clean import plan as clean_plan
+    from tasks.tracking import outbox_of
+
+    pipeline = plan(run_demo)
+    run_demo("mixing.alpha=0.6")
+    other = [plan(run_demo, "train.epochs=3")]  # needs none of the trainings that are there
+    trained = {removal.path for removal in clean_plan(other).remove if removal.stage == "train"}
+    assert len(trained) >= 3
+    model = next(made for made in outcome.stages["train"] if made.output.path in trained)
+    run = outbox_of(pipeline).noted(model.output.path).delivered.run_id
+    mlflow.set_tracking_uri(pipeline.tracking_uri)
+    mlflow.register_model(f"runs:/{run}/model", "faces")
+    found = clean_plan(other)
+    assert {removal.path for removal in found.remove if removal.stage == "train"} == trained - {model.output.path}
+    assert [one.path for one in found.stays["registered model faces version 1"]] == [model.output.path]
+
+
+def test_a_run_that_fails_says_where_its_log_is(outcome, run_demo):
+    with pytest.raises(RuntimeError) as failure:
+        run_demo("shards.max_failed_share=0.05")
+    (said,) = {note for note in failure.value.__notes__ if "log of this run" in note}
+    path = max((run_demo.work / "logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert str(path) in said
+    assert logs.read(path)[-1]["how"].startswith("failed: TooManyFailedError: demo-")
