@@ -15,7 +15,7 @@ from tiny import CONFIG
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.store import Made
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 SMALL = (
     "shards.clips_per_shard=6",
