@@ -31,7 +31,7 @@ from tasks.failures import say_how_to_go_on
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
 from tasks.journal import journal
 from tasks.report import write_report
-from tasks.runners import Runner, submit_to, task_runner, wait_for
+from tasks.runners import Runner, finished, submit_to, task_runner
 from tasks.stage import Slots, ended_at_once
 from tasks.tracking import PipelineTracking, outbox_of
 from tasks.train import train_arm
@@ -198,9 +198,7 @@ def align(
         progress.expect(f"align {name}", "clips aligned", made.output.counts["clips"])
     with task_runner(plan) as runner:
         shards = {name: tasks_of(name, runner) for name in ingested}
-        if runner is not None:
-            wait_for(shards)
-        return shards
+        return shards if runner is None else finished(shards)
 
 
 def all_of(futures: Mapping[Key, PrefectFuture[Result]]) -> dict[Key, Result]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, State
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
@@ -59,8 +60,12 @@ def submit_to(runner: Runner, task: Task[..., Any], *arguments: Any) -> PrefectF
     return runner.submit(sent, get_call_parameters(task.fn, arguments, {}))
 
 
-def wait_for(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> None:
-    """Wait for the tasks of several data sets, all of them before an error of one is raised."""
+def finished(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> dict[str, list[PrefectFuture[Any]]]:
+    """Wait for the tasks of several data sets, all of them before an error of one is raised.
+
+    Returns: the same as futures that do not need the runner any more. Its own ask it again for what they know already:
+    Ray's start a new cluster for that.
+    """
     failed: list[Exception] = []
     for name, futures in tasks.items():
         with progress.bar(f"align {name}", "clips aligned") as advance:
@@ -73,6 +78,13 @@ def wait_for(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> None:
                     failed.append(error)
     if failed:
         raise failed[0]
+    return {name: [_without_runner(future) for future in futures] for name, futures in tasks.items()}
+
+
+def _without_runner(future: PrefectFuture[Any]) -> PrefectFuture[Any]:
+    done: Future[Any] = Future()
+    done.set_result(future.state)
+    return PrefectConcurrentFuture(task_run_id=future.task_run_id, wrapped_future=done)
 
 
 def _count(title: str, shards: Sequence[Made], advance: Callable[[], None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -53,7 +53,7 @@ _DTYPES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClipRow:
     """One clip of the table.
 
@@ -77,10 +77,15 @@ class ClipRow:
 
 def from_rows(rows: Iterable[ClipRow]) -> pd.DataFrame:
     """The clip table of `rows`, in natural order of the clip ids, validated (see `validate` for what it raises)."""
-    ordered = sorted(rows, key=lambda row: natural_key(row.clip_id))
-    columns: dict[str, list[object]] = {f.name: [getattr(row, f.name) for row in ordered] for f in fields(ClipRow)}
-    columns["votes"] = [None if row.votes is None else list(row.votes) for row in ordered]
-    table = pd.DataFrame({name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()})
+    ordered = list(rows)
+    # mostly they come in order: the keys of a million take more memory than the rows
+    if any(later < earlier for earlier, later in pairwise(natural_key(row.clip_id) for row in ordered)):
+        ordered.sort(key=lambda row: natural_key(row.clip_id))
+    columns = {
+        f.name: pd.Series([getattr(row, f.name) for row in ordered], dtype=_DTYPES[f.name]) for f in fields(ClipRow)
+    }
+    table = pd.DataFrame(columns)
+    table["votes"] = pd.Series([None if row.votes is None else list(row.votes) for row in ordered], dtype=object)
     validate(table)
     return table
 

@@ -151,7 +151,7 @@ def test_rows_that_are_read_alone_are_those_of_the_table(
 
 def test_rows_beyond_the_end_are_an_error(tmp_path: Path) -> None:
     write(from_rows(ROWS), tmp_path / "clips.parquet")
-    with pytest.raises(ValueError, match="has 3 rows, expected 4 or more"):
+    with pytest.raises(ValueError, match="has 3 rows, expected at least 4"):
         read_rows(tmp_path / "clips.parquet", range(2, 4), ["clip_id"])
     (tmp_path / "other.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(ValueError, match="is no Parquet file"):
