@@ -31,7 +31,8 @@ def tables(work: Path) -> dict[str, str]:
                 found[f"shard {digest[:12]}"] = digest
             case "index":
                 name = f"index of {manifest['counts']['given']} clips"
-                found[name] = _digest(pd.read_parquet(folder / "index.parquet").drop(columns="shard").to_csv())
+                table = pd.read_parquet(folder / "index.parquet").drop(columns="shard").to_csv()
+                found[name] = _digest(table.replace(str(work), ""))  # reasons name files
             case "train":
                 found[f"model {_arm(manifest)}"] = sha256(folder / "model.safetensors")
             case "evaluate":

@@ -19,7 +19,7 @@ from prefect.client.schemas.filters import (
     TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType, TaskRun
-from prefect.exceptions import MissingResult
+from prefect.exceptions import MissingResult, UnfinishedRun
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import State
 
@@ -116,7 +116,7 @@ def _error(state: State) -> BaseException | None:
     """The error that a state stands for, in the process in which it was raised; None elsewhere."""
     try:
         found = state.result(raise_on_failure=False)
-    except MissingResult:
+    except (MissingResult, UnfinishedRun):
         return None
     return found if isinstance(found, BaseException) else None
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import torch
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus
 from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
@@ -37,9 +38,10 @@ class Recogniser(nn.Module):
 def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: str, *, in_doubt: bool = False) -> None:
     """Log the model in a folder (`dfer.models.saved`) to a run, with its signature and class names.
 
-    With `in_doubt` it may be there already, whole or in part: what is whole stays, what is not is deleted first.
+    With `in_doubt` it may be there already, whole or in part: what is whole stays, what is not is completed.
     """
-    if in_doubt and _whole_model(client, run_id, experiment_id):
+    begun, in_run = _begun(client, run_id, experiment_id) if in_doubt else (None, False)
+    if begun is not None and begun.status == LoggedModelStatus.READY:
         return
     network, card = load_model(folder)
     recogniser = Recogniser(network, card["normalization"]["mean"], card["normalization"]["std"]).eval()
@@ -49,13 +51,15 @@ def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: st
         output = recogniser(torch.from_numpy(example)).numpy()
     logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)
     mlflow.set_tracking_uri(client.tracking_uri)
-    with warnings.catch_warnings(), mlflow.start_run(run_id=run_id, log_system_metrics=False):
+    # inside of a run MLflow adds the model to it, which it can do once
+    run = nullcontext() if in_run else mlflow.start_run(run_id=run_id, log_system_metrics=False)
+    with warnings.catch_warnings(), run:
         # how a GRU keeps its weights together is none of the exported graph's business
         warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export")
         mlflow.pytorch.log_model(
             recogniser,
             name="model",
-            serialization_format="pt2",  # an exported graph and its weights, which needs no class of ours
+            model_id=begun.model_id if begun is not None else None,
             input_example=example,
             signature=infer_signature(example, output),
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "torch", "numpy")],
@@ -66,13 +70,11 @@ def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: st
         )
 
 
-def _whole_model(client: MlflowClient, run_id: str, experiment_id: str) -> bool:
+def _begun(client: MlflowClient, run_id: str, experiment_id: str) -> tuple[LoggedModel | None, bool]:
+    """The model that was begun for a run, if there is one, and whether the run has it as an output."""
+    models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    if not models:
+        return None, False
     outputs = client.get_run(run_id).outputs
     in_run = {model.model_id for model in outputs.model_outputs} if outputs else set()
-    whole = False
-    for model in client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
-        if model.status == LoggedModelStatus.READY and model.model_id in in_run:
-            whole = True
-        else:
-            client.delete_logged_model(model.model_id)
-    return whole
+    return models[0], models[0].model_id in in_run

@@ -21,7 +21,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,8 +84,9 @@ class TrackedRun:
 
     @property
     def size(self) -> int:
-        """Bytes of its operations."""
-        return self._operations.stat().st_size
+        """Bytes of its operations; half a line that is being written, or was when its writer was killed, is none."""
+        with self._operations.open("rb") as file:
+            return _end_of_last_line(file)
 
     @property
     def pending(self) -> bool:
@@ -157,7 +158,7 @@ class TrackedRun:
         for _, operation in self.operations():
             if operation["do"] == "metrics":
                 last.update(operation["values"])
-        if new := {name: value for name, value in values.items() if last.get(name) != value}:
+        if new := {name: value for name, value in values.items() if last.get(name) != value and not math.isnan(value)}:
             self.log(new)
 
     def log_files(self, paths: Sequence[Path], to: str | None = None) -> None:
@@ -311,10 +312,11 @@ class Outbox:
         """Mark the runs as killed whose process has ended without a word. Who goes on with one opens it again."""
         for marker in self.root.glob("*/open.json"):
             run = TrackedRun(marker.parent)
-            if _ended(json.loads(marker.read_text())):
-                if run.status == "RUNNING":
-                    run.close("KILLED")
-                marker.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another process does the same, or the run has just ended
+                if _ended(json.loads(marker.read_text())):
+                    if run.status == "RUNNING":
+                        run.close("KILLED")
+                    marker.unlink()
 
 
 def without_passwords(text: str) -> str:

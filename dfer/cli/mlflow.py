@@ -29,6 +29,7 @@ def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:
     outboxes = {box.root: box for box in map(outbox_of, read_config(config, overrides)[1])}
     left = 0
     for root, outbox in outboxes.items():
+        outbox.close_abandoned()
         waiting = outbox.pending()
         if not waiting:
             continue

@@ -16,7 +16,7 @@ from dfer import cli, logs
 from dfer.config import load_pipeline
 from tasks.status import outputs, runs
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")

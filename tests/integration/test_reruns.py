@@ -93,7 +93,7 @@ def test_the_three_ways_to_run_again_only_what_failed(services, tmp_path):
     work, weights = tmp_path / "work", tmp_path / "resnet18.pth"
     weights.write_bytes(b"a download that broke off")
     overrides = overrides_for(work, f"model.pretrained={weights}", "model.width=1.0")
-    in_the_way = work / "stages" / "evaluate", work / "reports"
+    in_the_way = work / "stages" / "evaluate", work / "stages" / "report"
 
     run = services.deploy_run("midas/demo", overrides=overrides)
     name = services.wait_for(run, ("FAILED",))["name"]

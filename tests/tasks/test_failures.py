@@ -8,12 +8,13 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prefect.client.schemas.objects import FlowRun
-from prefect.states import Crashed, Failed
+from prefect.client.schemas.objects import FlowRun, TaskRun
+from prefect.states import Cancelled, Cancelling, Crashed, Failed
 from typer.testing import CliRunner
 
 from dfer.shards import ShardError
-from tasks.failures import clip_of, command, explained, ways_on, without_passwords
+from tasks.demo_data import make_demo_data
+from tasks.failures import clip_of, command, explained, note_stage, ways_on, without_passwords
 
 PARAMETERS = {"pipeline": "demo", "config": "pipeline_config.yaml", "overrides": [], "only": [], "start_from": None}
 
@@ -91,3 +92,16 @@ def test_passwords_of_addresses_are_not_said():
     said = "cannot reach postgresql://dfer:s3cr3t@127.0.0.1:5433/mlflow or http://u:pa:ss@host/x"
     assert without_passwords(said) == "cannot reach postgresql://dfer:***@127.0.0.1:5433/mlflow or http://u:***@host/x"
     assert without_passwords("http://127.0.0.1:4200/api and a@b") == "http://127.0.0.1:4200/api and a@b"
+
+
+@pytest.mark.parametrize("state", [Cancelling(), Cancelled(), Crashed(), Failed()], ids=lambda state: state.name)
+def test_hooks_live_with_states_that_hold_no_error(state):
+    run = TaskRun(name="demo-data", task_key="demo-data", dynamic_key="0")
+    note_stage(make_demo_data, run, state)
+
+
+def test_an_error_says_from_then_on_which_stage_it_came_from():
+    error = ValueError("no videos")
+    run = TaskRun(name="train midas fold 1", task_key="train", dynamic_key="0")
+    note_stage(make_demo_data, run, Failed(data=error))
+    assert error.__notes__ == ["stage: train midas fold 1"]

@@ -60,7 +60,11 @@ def test_half_a_line_of_a_killed_writer_is_not_read_and_is_gone_with_the_next_on
     with (run.folder / "operations.jsonl").open("ab") as file:
         file.write(garbage)
     assert [operation["do"] for operation in done(run)] == ["create"]
+    ((offset, _),) = run.operations()
+    run.note_delivered(module.Delivered(offset=offset))
+    assert not run.pending
     run.log({"loss": 1.0})
+    assert run.pending
     assert [operation["do"] for operation in done(run)] == ["create", "metrics"]
 
 
@@ -99,8 +103,8 @@ def test_many_writers_at_a_time_lose_nothing(outbox):
 
 def test_what_was_logged_last_is_not_logged_again(outbox):
     run = create(outbox)
-    run.log_once({"WAR": 0.5, "UAR": 0.4})
-    run.log_once({"WAR": 0.5, "UAR": 0.4})
+    run.log_once({"WAR": 0.5, "UAR": 0.4, "recall": float("nan")})
+    run.log_once({"WAR": 0.5, "UAR": 0.4, "recall": float("nan")})
     run.log_once({"WAR": 0.5, "UAR": 0.6})
     assert [operation["values"] for operation in done(run)[1:]] == [{"WAR": 0.5, "UAR": 0.4}, {"UAR": 0.6}]
 

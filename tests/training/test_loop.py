@@ -237,11 +237,11 @@ def test_arms_start_from_the_same_weights_and_see_the_same_batches(
     take_step = Step.__call__
     for name, arm in (("hard", HARD), ("midas", MIDAS)):
 
-        def watched(self: Step, frames: torch.Tensor, *arguments: Any, name: str = name) -> Any:
+        def watched(self: Step, frames: torch.Tensor, *arguments: Any, name: str = name, **more: Any) -> Any:
             if not seen[name]:
                 seen[name].append(self._network.conv1.weight.detach().clone())
             seen[name].append(frames.clone())
-            return take_step(self, frames, *arguments)
+            return take_step(self, frames, *arguments, **more)
 
         monkeypatch.setattr(Step, "__call__", watched)
         run(few(toy_set, 20), tmp_path / name, arm)
