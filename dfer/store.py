@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -86,7 +87,7 @@ class Recipe:
     key: Mapping[str, Any]
     inputs: tuple[Output, ...] = ()
 
-    @property
+    @cached_property
     def hash(self) -> str:
         determined_by = [self.stage, self.version, self.key, [made.hash for made in self.inputs]]
         return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, cast
 
 from prefect import Task
 from prefect.client.orchestration import get_client
 from prefect.events.worker import EventsWorker
-from prefect.exceptions import ObjectNotFound
 from prefect.futures import PrefectConcurrentFuture, PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed, State
@@ -28,6 +28,9 @@ Runner = TaskRunner[Any]
 
 # Ray would take a third of the memory for what tasks exchange, which here is some lines of text.
 _OBJECT_STORE = 128 * 2**20
+
+# Seconds that the server may take to write down what it was told.
+_WRITTEN_DOWN = 3
 
 # Read when Ray is loaded.
 _LOCAL_RAY = {
@@ -66,18 +69,19 @@ def finished(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> dict[str, lis
     Returns: the same as futures that do not need the runner any more. Its own ask it again for what they know already:
     Ray's start a new cluster for that.
     """
-    failed: list[Exception] = []
+    failed: list[tuple[PrefectFuture[Any], Exception]] = []
     for name, futures in tasks.items():
         with progress.bar(f"align {name}", "clips aligned") as advance:
             for part, future in enumerate(futures):
                 try:
                     _count(f"align {name}", future.result(), advance)
                 except Exception as error:
-                    failures.note(error, f"align {name} {part}")
-                    _note_crash(future, error)
-                    failed.append(error)
+                    if not any(error is known for _, known in failed):  # a broken pool has one for all of its tasks
+                        failures.note(error, f"align {name} {part}")
+                    failed.append((future, error))
     if failed:
-        raise failed[0]
+        _note_crashes(failed)
+        raise failed[0][1]
     return {name: [_without_runner(future) for future in futures] for name, futures in tasks.items()}
 
 
@@ -97,14 +101,15 @@ def _count(title: str, shards: Sequence[Made], advance: Callable[[], None]) -> N
             advance()
 
 
-def _note_crash(future: PrefectFuture[Any], error: Exception) -> None:
-    """Tell the server of a task whose process died: it could not do so itself, and would be shown as running."""
-    if future.state.is_final():
-        return
-    # one that had not begun is not known there
-    with suppress(ObjectNotFound), get_client(sync_client=True) as client:
-        state: State[Any] = Crashed(message=f"Its process ended before the task did: {error}")
-        client.set_task_run_state(future.task_run_id, state, force=True)
+def _note_crashes(failed: Sequence[tuple[PrefectFuture[Any], Exception]]) -> None:
+    """Tell the server of tasks whose processes died: they could not do so, and would be shown as running for ever."""
+    send_events()
+    time.sleep(_WRITTEN_DOWN)
+    with get_client(sync_client=True) as client:
+        for future, error in failed:
+            if future.state.is_running():
+                state: State[Any] = Crashed(message=f"Its process ended before the task did: {error}")
+                client.set_task_run_state(future.task_run_id, state, force=True)
 
 
 def send_events(*_: object) -> None:

@@ -139,7 +139,8 @@ def test_a_process_that_dies_fails_its_task_and_nothing_is_left_half_done(align,
     killer.join()
     (note,) = caught.value.__notes__
     states = align.states()
-    assert states[note.removeprefix("stage: ")] == "Crashed"
+    # one that was killed right after its beginning may not have come to tell the server of it
+    assert states.get(note.removeprefix("stage: "), "Crashed") == "Crashed"
     assert "Running" not in states.values()
 
     assert align(tmp_path, "run.task_runner=processes").checksums() == by_threads.checksums()
