@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -61,9 +61,9 @@ def parts_of(clips: int, clips_per_shard: int) -> list[range]:
     return [range(first, min(first + rows, clips)) for first in range(0, clips, rows)]
 
 
-def split_into_shards(clips: pd.DataFrame, clips_per_shard: int) -> list[pd.DataFrame]:
+def split_into_shards(clips: pd.DataFrame, clips_per_shard: int) -> Iterator[pd.DataFrame]:
     """The clip table in runs of rows, the clips of a shard each."""
-    return [clips.iloc[start : start + clips_per_shard] for start in range(0, len(clips), clips_per_shard)]
+    return (clips.iloc[start : start + clips_per_shard] for start in range(0, len(clips), clips_per_shard))
 
 
 def align_recipe(pipeline: Pipeline, clips: pd.DataFrame, detector: str) -> Recipe:

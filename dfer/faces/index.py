@@ -41,6 +41,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+_TABLES_AT_A_TIME = 256
+
 
 def from_rows(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """An align index of rows that have every column."""
@@ -92,7 +94,7 @@ def merge_files(paths: Sequence[Path], shards: Sequence[str]) -> pd.DataFrame:
     Raises: ValueError if there are not as many names as files, a file is no align index or a clip is in two of them;
     FileNotFoundError.
     """
-    tables = []
+    parts, tables = [], [SCHEMA.empty_table()]
     for path, shard in zip(paths, shards, strict=True):
         try:
             with pq.ParquetFile(path) as file:
@@ -103,8 +105,12 @@ def merge_files(paths: Sequence[Path], shards: Sequence[str]) -> pd.DataFrame:
             raise ValueError(f"{path}: align index: expected columns {SCHEMA.names}, found {table.schema.names}")
         place = pc.if_else(pc.equal(table["status"], "ok"), shard, "")
         tables.append(table.set_column(SCHEMA.get_field_index("shard"), SCHEMA.field("shard"), place))
-    merged = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    index = merged.combine_chunks().to_pandas()
+        if len(tables) >= _TABLES_AT_A_TIME:  # many small ones take several times their content
+            parts.append(pa.concat_tables(tables).combine_chunks())
+            tables = []
+    merged = pa.concat_tables([*parts, *tables])
+    del parts, tables
+    index = merged.to_pandas()
     check_index(index)
     return index
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dfer.faces import index as align_index
 from dfer.faces.index import SCHEMA, check_index, from_rows, merge_files, merge_indices, read_index, write_index
 
 
@@ -99,7 +100,9 @@ def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
         read_index(other)
 
 
-def test_files_are_merged_as_what_they_hold(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_a_time", [1, 2, 256])
+def test_files_are_merged_as_what_they_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_a_time: int) -> None:
+    monkeypatch.setattr(align_index, "_TABLES_AT_A_TIME", at_a_time)
     indices = [from_rows([row("a/1"), failed("a/2")]), from_rows([]), from_rows([row("a/3"), row("a/4", row=1)])]
     paths = [tmp_path / f"{place}.parquet" for place in range(3)]
     for path, index in zip(paths, indices, strict=True):
