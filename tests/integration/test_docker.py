@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg2
 import pytest
 import requests
 import yaml
@@ -277,6 +276,8 @@ def test_the_workers_account_makes_experiments_and_no_accounts(machine):
 def test_a_server_cannot_open_the_others_database(machine):
     password, port = machine.secrets["MLFLOW_DATABASE_PASSWORD"], machine.ports["postgres"]
     login = {"host": "127.0.0.1", "port": port, "user": "mlflow", "password": password}
+    import psycopg2  # not there where only the other tests are run
+
     psycopg2.connect(dbname="mlflow_auth", **login).close()
     with pytest.raises(psycopg2.OperationalError, match="permission denied"):
         psycopg2.connect(dbname="prefect", **login)
