@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dfer.store import MANIFEST
+from dfer.store import MANIFEST, locked
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def leftovers(root: Path, stages: Iterable[str], resumable: Set[Key], *, resumes
         for path in sorted((root / stage).glob(".*.partial")):
             name = path.name[1:].removesuffix(".partial")
             goes_on = (stage, name) in resumable or (resumes_unknown and (path / "checkpoint.pt").exists())
-            if not goes_on and _age(path) > LEFT_ALONE_FOR and not locked(root, stage, name):
+            if not goes_on and _age(path) > LEFT_ALONE_FOR and not locked(_lock_file(root, stage, name)):
                 found.append(Removal(stage, path, _size(path), "begun more than a day ago, nobody works on it"))
     return found
 
@@ -161,24 +161,10 @@ def remove_locks(root: Path, stages: Iterable[str]) -> int:
         for path in (root / stage).glob(".*.lock"):
             name = path.name[1:].removesuffix(".lock")
             there = (root / stage / name).exists() or (root / stage / _partial(name)).exists()
-            if not there and not locked(root, stage, name):
+            if not there and not locked(_lock_file(root, stage, name)):
                 path.unlink(missing_ok=True)
                 number += 1
     return number
-
-
-def locked(root: Path, stage: str, name: str) -> bool:
-    """Whether a process works on the output now."""
-    file = _lock_file(root, stage, name)
-    if not file.exists():
-        return False
-    lock = FileLock(file)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 def _remove(path: Path, name: str) -> None:

@@ -158,7 +158,7 @@ class Store:
         if isinstance(found, Output):
             return Progress("done")
         state = _read_state(self._partial(recipe))
-        if state is not None and _locked(self._lock_file(recipe)):
+        if state is not None and locked(self._lock_file(recipe)):
             return Progress("running", f"since {state['since']} by process {state['pid']} on {state['host']}")
         if state is not None and state.get("error"):
             return Progress("failed", f"{state['error']} ({state['since']})")
@@ -297,7 +297,8 @@ def _note_failure(partial: Path, error: Exception) -> None:
             write_atomically(partial / _STATE, json.dumps({**state, "error": said, "since": _now()}).encode())
 
 
-def _locked(lock_file: Path) -> bool:
+def locked(lock_file: Path) -> bool:
+    """Whether a process works on the output that the file stands for."""
     if not lock_file.exists():
         return False
     lock = FileLock(lock_file)
