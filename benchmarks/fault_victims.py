@@ -39,7 +39,10 @@ def flow_processes(services: Services) -> tuple[list[psutil.Process], list[psuti
     for process in found.values():
         with suppress(psutil.NoSuchProcess):
             command = " ".join(process.cmdline())
-            if "python" not in command or "resource_tracker" in command or process.status() == psutil.STATUS_ZOMBIE:
+            if process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            (children if "spawn_main" in command else flows).append(process)
+            if "prefect.engine" in command:
+                flows.append(process)
+            elif "spawn_main" in command:
+                children.append(process)
     return flows, children

@@ -138,16 +138,20 @@ class Services:
     def task_states(self, run: str, seconds: float = 120) -> dict[str, str]:
         """The state's name of the newest run of every task of a finished flow run, by the task run's name.
 
-        The server writes task runs down some time after they have happened: until all of them have ended is waited for.
+        The server writes task runs down some time after they have happened: until all of them have ended, and for
+        ten seconds nothing was new, is waited for.
         """
-        until = time.monotonic() + seconds
+        before: dict[str, str] = {}
+        until, since = time.monotonic() + seconds, 0.0
         while True:
             runs = self.ask("task_runs", flow_runs={"id": {"any_": [run]}}, limit=200)
             newest = {run["name"]: run for run in sorted(runs, key=lambda run: run["start_time"] or "")}
             states = {name: run["state_name"] for name, run in newest.items()}
             # a task whose input failed stays NotReady
             ended = all(run["state_type"] in FINISHED or run["state_name"] == "NotReady" for run in newest.values())
-            if ended or time.monotonic() > until:
+            if states != before:
+                before, since = states, time.monotonic()
+            if (ended and time.monotonic() - since > 10) or time.monotonic() > until:
                 return states
             time.sleep(1)
 

@@ -87,7 +87,7 @@ def set_up(client: SyncPrefectClient, trainings: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainings", type=int, required=True, help="trainings at a time, over all runs")
+    parser.add_argument("--trainings", type=int, required=True, help="places to train in, over all runs")
     with get_client(sync_client=True) as client:
         set_up(client, parser.parse_args().trainings)
     deployed = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=False)

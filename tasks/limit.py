@@ -16,6 +16,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
 
 from dfer import processes
 
@@ -38,16 +39,19 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def training_slot() -> Iterator[None]:
-    """Wait for a slot and hold it meanwhile; nothing where the server has no such limit."""
-    lease = _wait_for_slot()
+def training_slot(processes: int = 1) -> Iterator[None]:
+    """Wait for a slot and hold it meanwhile; nothing where the server has no such limit.
+
+    A training of several processes takes a slot for each of them, all at once, or all that there are.
+    """
+    lease = _wait_for_slot(processes)
     if lease is None:
         yield
         return
     ended = threading.Event()
     # in this task's context, which knows the server
     keep = contextvars.copy_context().run
-    keeper = threading.Thread(target=keep, args=(_keep, lease, ended), name=NAME, daemon=True)
+    keeper = threading.Thread(target=keep, args=(_keep, lease, processes, ended), name=NAME, daemon=True)
     keeper.start()
     try:
         yield
@@ -56,13 +60,13 @@ def training_slot() -> Iterator[None]:
         keeper.join(GIVEN_BACK_WITHIN)
 
 
-def _wait_for_slot() -> UUID | None:
+def _wait_for_slot(number: int) -> UUID | None:
     """The lease of a slot, as soon as one is free; None without a limit, or without a server that answers."""
     said, silent_since = False, None
     with get_client(sync_client=True) as client:
         while True:
             try:
-                return _ask(client)
+                return _ask(client, number)
             except _FullError:
                 if not said:
                     logger.info("waiting for a place to train in: all of the server's limit %s are taken", NAME)
@@ -80,7 +84,7 @@ def _wait_for_slot() -> UUID | None:
             processes.sleep(ASK_EVERY)
 
 
-def _keep(lease: UUID, ended: threading.Event) -> None:
+def _keep(lease: UUID, number: int, ended: threading.Event) -> None:
     """Renew the lease until the training has ended, then give the slot back."""
     lost = False
     with get_client(sync_client=True) as client:
@@ -95,7 +99,7 @@ def _keep(lease: UUID, ended: threading.Event) -> None:
                     logger.warning("the place to train in was given away while Prefect's server did not answer")
                 lost = True
                 with suppress(httpx.HTTPError, _FullError):
-                    lease = _ask(client) or lease
+                    lease = _ask(client, number) or lease
         with suppress(httpx.HTTPError):
             client.release_concurrency_slots_with_lease(lease)
 
@@ -104,13 +108,15 @@ class _FullError(Exception):
     """All slots are taken."""
 
 
-def _ask(client: SyncPrefectClient) -> UUID | None:
-    """The lease of a slot; None where there is no such limit."""
+def _ask(client: SyncPrefectClient, number: int) -> UUID | None:
+    """The lease of so many slots, or of all if there are fewer; None where there is no such limit."""
     try:
-        answer = client.increment_concurrency_slots_with_lease([NAME], 1, "concurrency", LEASE)
+        limit = client.read_global_concurrency_limit_by_name(NAME).limit
+        answer = client.increment_concurrency_slots_with_lease([NAME], min(number, limit) or 1, "concurrency", LEASE)
+    except ObjectNotFound:
+        return None
     except httpx.HTTPStatusError as error:
         if error.response.status_code == httpx.codes.LOCKED:
             raise _FullError from None
         raise
-    granted = answer.json()
-    return UUID(granted["lease_id"]) if granted["limits"] else None
+    return UUID(answer.json()["lease_id"])

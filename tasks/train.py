@@ -117,7 +117,7 @@ def train_arm(
 
     @contextmanager
     def place_on_the_server_too() -> Iterator[None]:
-        with place, training_slot():
+        with place, training_slot(training.settings.train.processes):
             yield
 
     made = recipe(training, ingested.output, index.output)

@@ -59,7 +59,7 @@ def down(
 
 
 def _stack(config: Config, overrides: Overrides) -> Stack:
-    from dfer.services.stack import Stack, trainings_at_a_time
+    from dfer.services.stack import Stack, training_places
 
     file, _ = read_config(config, overrides)
     home = config.resolve().parent
@@ -67,7 +67,7 @@ def _stack(config: Config, overrides: Overrides) -> Stack:
         message = f"work_dir is {file.work_dir}, and databases need a folder of this machine: name one"
         raise ConfigError(config, [Problem(None, "services.folder", message)])
     folder = (file.services.folder or Path(file.work_dir, "services")).expanduser()
-    return Stack(home, home / folder, file.services, trainings_at_a_time(file.run.trainings))
+    return Stack(home, home / folder, file.services, training_places(file.run.trainings, file.train.processes))
 
 
 def _print(given: Stack, found: list[Status]) -> None:

@@ -15,7 +15,8 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from dfer.files import write_atomically
-from dfer.services import gpus, ports, postgres, servers
+from dfer.gpus import visible_gpus
+from dfer.services import ports, postgres, servers
 from dfer.services.errors import ServiceError
 from dfer.services.processes import Started, end, last_lines, left_behind, start
 from dfer.services.servers import Service
@@ -34,7 +35,7 @@ class Stack:
         home: the project's folder, with prefect.yaml and the flows; deployments and workers run there.
         root: everything the services write lies below this folder of this machine.
         settings: ports and the number of workers.
-        trainings: at a time, over all runs of deployments; the size of the named limit `dfer-training`.
+        trainings: the size of the named limit `dfer-training`: processes of trainings at a time, over all runs.
     """
 
     home: Path
@@ -67,9 +68,9 @@ class Status:
     log: Path
 
 
-def trainings_at_a_time(trainings: int) -> int:
-    """The size of the named limit: what the configuration says, else one a GPU, else one."""
-    return trainings or gpus.count() or 1
+def training_places(trainings: int, processes: int) -> int:
+    """The size of the named limit: as the configuration says, else one a GPU, else one."""
+    return trainings * processes or len(visible_gpus()) or 1
 
 
 def up(stack: Stack, say: Say) -> list[Status]:

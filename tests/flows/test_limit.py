@@ -57,6 +57,15 @@ def test_one_trains_and_the_other_waits_and_says_so(one_place, caplog):
     ]
 
 
+@pytest.mark.parametrize(("places", "processes", "taken"), [(4, 3, 3), (2, 3, 2)])
+def test_a_training_of_several_processes_takes_a_place_for_each_or_all(one_place, places, processes, taken):
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(limit.NAME, places)
+    with limit.training_slot(processes):
+        assert one_place() == taken
+    assert one_place() == 0
+
+
 def test_the_place_is_given_back_when_a_training_fails(one_place):
     with pytest.raises(ValueError, match="diverged"), limit.training_slot():
         raise ValueError("diverged")
@@ -109,7 +118,7 @@ def test_a_place_that_was_given_away_meanwhile_is_taken_again(one_place, monkeyp
     ]
 
 
-def test_a_training_begins_without_a_place_where_no_server_answers_for_long(prefect_server, monkeypatch, caplog):
+def test_a_training_begins_without_a_place_where_no_server_answers_for_long(one_place, monkeypatch, caplog):
     monkeypatch.setattr(SyncPrefectClient, "increment_concurrency_slots_with_lease", down)
     with limit.training_slot():
         pass

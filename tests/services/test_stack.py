@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dfer.services import gpus, ports, postgres, servers, stack
+from dfer.services import ports, postgres, servers, stack
 from dfer.services.errors import ServiceError
 from dfer.services.processes import Started
 from dfer.services.state import write_state
@@ -118,12 +118,12 @@ def test_services_do_not_follow_the_terminal_to_another_server(tmp_path, monkeyp
     assert not any("elsewhere" in value for value in servers.prefect_server(tmp_path, 1, 2, "p").environment.values())
 
 
-@pytest.mark.parametrize(("visible", "expected"), [("0,1", 2), ("", 0), ("-1", 0), ("GPU-a", 1)])
-def test_gpus_that_can_be_used(monkeypatch, visible, expected):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert gpus.count() == expected
-    assert stack.trainings_at_a_time(0) == max(1, expected)
-    assert stack.trainings_at_a_time(5) == 5
+@pytest.mark.parametrize(
+    ("gpus", "trainings", "processes", "places"), [(0, 0, 1, 1), (4, 0, 1, 4), (4, 0, 2, 4), (4, 2, 1, 2), (8, 2, 4, 8)]
+)
+def test_places_to_train_in(monkeypatch, gpus, trainings, processes, places):
+    monkeypatch.setattr(stack, "visible_gpus", lambda: [str(number) for number in range(gpus)])
+    assert stack.training_places(trainings, processes) == places
 
 
 def test_ports(given):
