@@ -19,19 +19,21 @@ _TRIES = 12
 _LONGEST = 1800.0  # seconds for one run
 
 
+SMALL = (
+    "demo_data.clips=21",
+    "shards.clips_per_shard=12",
+    "shards.max_failed_share=0.5",
+    "shards.frames_per_segment=1",
+    "pipelines.demo.arms=[hard, midas]",
+    "model.width=0.125",
+    "model.input_size=32",
+)
+"""Overrides: the demo pipeline as small as it gets with every stage, several shards and two trainings."""
+
+
 def overrides(work: Path, epochs: int) -> list[str]:
-    """The demo pipeline as small as it gets with every stage, several shards and two trainings."""
-    return [
-        "demo_data.clips=21",
-        "shards.clips_per_shard=12",
-        "shards.max_failed_share=0.5",
-        "shards.frames_per_segment=1",
-        "pipelines.demo.arms=[hard, midas]",
-        "model.width=0.125",
-        "model.input_size=32",
-        f"train.epochs={epochs}",
-        f"work_dir={work}",
-    ]
+    """Of a small pipeline in a work folder."""
+    return [*SMALL, f"train.epochs={epochs}", f"work_dir={work}"]
 
 
 def command_line(services: Services, work: Path, epochs: int) -> subprocess.Popen[str]:

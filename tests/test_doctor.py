@@ -7,6 +7,7 @@ import http.server
 import importlib.metadata
 import json
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dfer import doctor
+from dfer import cli, doctor
 from dfer.settings import StageSettings
 
 INSTALLED = {
@@ -243,3 +244,14 @@ def test_prefects_server_is_found_as_prefect_finds_it(monkeypatch, tmp_path):
     assert doctor.prefect_api() is None
     monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
     assert doctor.prefect_api() == "http://elsewhere/api"
+
+
+@pytest.mark.parametrize("pipeline", [[], ["dfew-full"]])
+def test_an_object_store_that_does_not_answer(monkeypatch, capsys, pipeline):
+    monkeypatch.setattr("dfer.config.unreachable", lambda url: f"{url}: nobody there")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # boto3 is an extra
+    monkeypatch.setattr(sys, "argv", ["dfer", "doctor", *pipeline, "--set", "work_dir=s3://faces/dfer"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert "nobody there" in " ".join(capsys.readouterr().out.split())

@@ -55,11 +55,13 @@ def _findings(name: str | None, config: Path, overrides: list[str]) -> Iterator[
         yield Finding("problem", "configuration", str(error), "dfer config check")
         return
     yield Finding("ok", "configuration", f"{config}: {', '.join(one.name for one in pipelines)}")
+    missing = missing_paths(chosen or pipelines[0], config, overrides)
+    # where everything is written is the same for all pipelines
+    for problem in missing if chosen else [one for one in missing if one.key == "work_dir"]:
+        yield Finding("problem", problem.key, problem.message, f"correct it in {config}, or give it with --set")
     if chosen is None:
         yield from examine([file], pipelines[0].work_dir, pipelines[0].tracking_uri)
         return
-    for problem in missing_paths(chosen, config, overrides):
-        yield Finding("problem", problem.key, problem.message, f"correct it in {config}, or give it with --set")
     settings = [s for experiment in chosen.experiments for s in experiment.settings.values()] or [chosen.settings]
     yield from examine(settings, chosen.work_dir, chosen.tracking_uri)
 
