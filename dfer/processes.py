@@ -20,11 +20,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from dfer import logs
 
 _ending = threading.Event()
+LAST = "ends last"
+"""Name of a process that `end_all` leaves alone, because there is something to do when the others have ended."""
+
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -43,7 +46,8 @@ def end_all() -> None:
     """
     _ending.set()
     for child in multiprocessing.active_children():
-        child.kill()
+        if child.name != LAST:
+            child.kill()
 
 
 def ending() -> bool:
@@ -91,26 +95,32 @@ class Worker:
         self._calling = True
         try:
             self._connection.send((function, arguments))
-            while True:
+        except ConnectionError:
+            self._has_died(function)
+        while True:
+            try:
                 kind, payload = self._connection.recv()
-                self._calling = kind in ("message", "log")
-                if kind == "log":
-                    logs.emit(payload)
-                elif kind == "message":
-                    if on_message is not None:
-                        on_message(payload)
-                elif kind == "result":
-                    return payload
-                else:
-                    error, text = payload
-                    error.add_note(f"in the process of {function}:\n{text}")
-                    raise error
-        except (EOFError, ConnectionError):
-            self._process.join()
-            if self._process.exitcode == -signal.SIGTERM:
-                _ending.wait(1)  # a signal to the whole group of processes reaches this one as well
-            go_on()
-            raise ProcessDiedError(_last_words(function, self._process.exitcode)) from None
+            except (EOFError, ConnectionError):
+                self._has_died(function)
+            self._calling = kind in ("message", "log")
+            if kind == "log":
+                logs.emit(payload)
+            elif kind == "message":
+                if on_message is not None:
+                    on_message(payload)
+            elif kind == "result":
+                return payload
+            else:
+                error, text = payload
+                error.add_note(f"in the process of {function}:\n{text}")
+                raise error
+
+    def _has_died(self, function: str) -> NoReturn:
+        self._process.join()
+        if self._process.exitcode == -signal.SIGTERM:
+            _ending.wait(1)  # a signal to the whole group of processes reaches this one as well
+        go_on()
+        raise ProcessDiedError(_last_words(function, self._process.exitcode)) from None
 
     @property
     def ready(self) -> bool:

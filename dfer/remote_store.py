@@ -76,7 +76,7 @@ class RemoteStore:
             yield remote.read_json(f"{self.root}/{stage}/{folder}/{file}")
 
     def ensure(
-        self, recipe: Recipe, work: Callable[[Path], Mapping[str, int] | None], *, resumable: bool = False
+        self, recipe: Recipe, work: Callable[[Path], Mapping[str, int] | None], *, resumes_from: str | None = None
     ) -> Made:
         """As `Store.ensure`, in the scratch folder; what is made there is uploaded.
 
@@ -86,7 +86,7 @@ class RemoteStore:
         found = self.find(recipe)
         if isinstance(found, Output):
             return Made(found, "", 0.0)
-        made = self._here.ensure(recipe, work, resumable=resumable)
+        made = self._here.ensure(recipe, work, resumes_from=resumes_from)
         return replace(made, output=self._publish(recipe, made.output), why=found if made.executed else "")
 
     def _look(self, recipe: Recipe) -> _Seen:

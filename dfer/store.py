@@ -167,14 +167,15 @@ class Store:
         return Progress("missing" if found == "never run" else "stale", found)
 
     def ensure(
-        self, recipe: Recipe, work: Callable[[Path], Mapping[str, int] | None], *, resumable: bool = False
+        self, recipe: Recipe, work: Callable[[Path], Mapping[str, int] | None], *, resumes_from: str | None = None
     ) -> Made:
         """Return the output, doing the work only if it is not there.
 
         Args:
             recipe: what determines the output.
             work: writes the output's files into the folder it is given; returns counts for the manifest.
-            resumable: the work continues from what it finds in the folder; otherwise it starts with an empty one.
+            resumes_from: a file by which the work continues what it finds in the folder, and which is removed when the
+                output is whole; without one the work starts with an empty folder.
 
         Raises:
             Whatever `work` raises. Nothing is left under the final name then.
@@ -185,9 +186,12 @@ class Store:
             found = self.find(recipe)
             if isinstance(found, Output):
                 return Made(found, "", 0.0)
+            if (whole := self._finished(partial, recipe)) is not None:
+                _complete(partial, final, resumes_from)
+                return Made(whole, "", 0.0)
             started = time.monotonic()
             logger.info("%s %s: %s", recipe.stage, recipe.hash[:8], found)
-            self._prepare(partial, recipe, keep=resumable)
+            self._prepare(partial, recipe, keep=resumes_from is not None)
             try:
                 counts = dict(work(partial) or {})
             except Exception as error:
@@ -195,8 +199,8 @@ class Store:
                 raise
             seconds = time.monotonic() - started
             output = Output(recipe.stage, recipe.hash, uuid.uuid4().hex, str(final), counts)
-            _write_manifest(partial, recipe, output, seconds)
-            put_in_place(partial, final)
+            _write_manifest(partial, recipe, output, seconds, resumes_from)
+            _complete(partial, final, resumes_from)
             return Made(output, found, seconds)
 
     def _partial(self, recipe: Recipe) -> Path:
@@ -228,6 +232,18 @@ class Store:
         finally:
             lock.release()
 
+    def _finished(self, partial: Path, recipe: Recipe) -> Output | None:
+        """The output that is whole under its hidden name, because its process was killed before it was renamed."""
+        final = str(self.folder(recipe))
+        try:
+            manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
+            found = judged(
+                recipe, manifest, final, lambda entry: is_unchanged(partial / entry["path"], entry), self._again
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, Output) else None
+
     def _prepare(self, partial: Path, recipe: Recipe, *, keep: bool) -> None:
         """An empty folder, or the one that was left if it was made from the very same inputs, for the same request."""
         made_from = [made.build for made in recipe.inputs]
@@ -238,6 +254,7 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
             state = None
         partial.mkdir(exist_ok=True)
+        (partial / MANIFEST).unlink(missing_ok=True)
         now = {
             "inputs": made_from,
             "begun": state["begun"] if state is not None else time.time(),
@@ -324,11 +341,12 @@ def _checksum(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float) -> None:
+def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float, resumes_from: str | None) -> None:
+    no_output = {folder / name for name in (_STATE, MANIFEST, resumes_from) if name}
     files = [
         {"path": path.relative_to(folder).as_posix(), **_fingerprint(path), "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path not in (folder / _STATE, folder / MANIFEST)
+        if path.is_file() and path not in no_output
     ]
     manifest = {
         "stage": recipe.stage,
@@ -348,16 +366,23 @@ def _write_manifest(folder: Path, recipe: Recipe, output: Output, seconds: float
         json.dump(sealed(manifest), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    (folder / _STATE).unlink()  # only now: a process that is killed before leaves what can be gone on with
+
+
+def _complete(partial: Path, final: Path, resumes_from: str | None) -> None:
+    """Give a folder whose manifest is written its name. Only now what can be gone on with is removed."""
+    for name in (resumes_from, _STATE):
+        if name is not None:
+            (partial / name).unlink(missing_ok=True)
+    put_in_place(partial, final)
 
 
 def put_in_place(partial: Path, final: Path) -> None:
     """Rename, moving an output that is no longer valid out of the way first."""
-    if final.exists():
-        old = final.with_name(f".{final.name}.old-{uuid.uuid4().hex[:8]}")
+    old = final.with_name(f".{final.name}.old-{uuid.uuid4().hex[:8]}")
+    with suppress(FileNotFoundError):
         final.rename(old)
-        shutil.rmtree(old, ignore_errors=True)
     partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)  # after that: it takes a while, in which this process may be killed
 
 
 def _fingerprint(path: Path) -> dict[str, int]:

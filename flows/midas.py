@@ -11,6 +11,8 @@ from typing import TypeVar
 # The first start of Prefect's temporary server migrates a database, which takes longer than it waits by default.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+# A server of `dfer services` or of docker/ gives up a run that it has not heard of for two minutes.
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 
 from prefect import flow
 from prefect.context import FlowRunContext

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dfer.processes import die_with_parent, limit_threads
+from dfer.processes import LAST, die_with_parent, limit_threads
 from tasks.outbox import Outbox, TrackedRun
 
 logger = logging.getLogger("dfer.mlflow")
@@ -104,7 +104,7 @@ class Deliverer:
         context = multiprocessing.get_context("spawn")
         while not self._closing.is_set():
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(self.outbox.root, there), daemon=True)
+            process = context.Process(name=LAST, target=_serve, args=(self.outbox.root, there), daemon=True)
             process.start()
             there.close()
             self._connection = here
@@ -130,8 +130,8 @@ class Deliverer:
                 kind, message = connection.recv()
             except (EOFError, OSError):
                 return
-            if kind in ("away", "back"):
-                self._away = kind == "away"
+            if kind != "refused":
+                self._away = kind != "back"
             level = logging.INFO if kind == "back" else logging.WARNING
             logger.log(level, message)
 

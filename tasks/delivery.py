@@ -37,11 +37,13 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 logger = logging.getLogger(__name__)
 
-# What MLflow says of a request that it will never take; anything else may pass.
+# What MLflow says of a request that it will never take.
 _NEVER = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
+# Whose other errors may pass: a full disk on the server's side, a store or a database that is away.
+_THEIRS = {"mlflow", "botocore", "sqlalchemy", "urllib3"}
 
-# How often an operation is tried that fails while the server answers other questions.
+# How often an operation is tried that fails by itself, such as a network that cannot be exported.
 _TRIES = 3
 
 
@@ -130,9 +132,8 @@ class Delivery:
                 self._send(client, run, there, operation, in_doubt, report)
             except Exception as error:
                 for_good = getattr(error, "error_code", None) in _NEVER
-                if not for_good and self._failures[run.id, there.offset] + 1 < _TRIES:
-                    raise
-                if not for_good and not self._answers(run.created["uri"]):
+                again = _may_pass(error) or self._failures[run.id, there.offset] + 1 < _TRIES
+                if again and not for_good:
                     raise
                 there = replace(there, refused=there.refused + 1)
                 _note_refusal(run, operation, error)
@@ -211,12 +212,21 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
+def _may_pass(error: Exception) -> bool:
+    """Whether it is MLflow's error, its store's or the network's, rather than that of what is sent."""
+    origins = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return (isinstance(error, OSError) and not isinstance(error, FileNotFoundError)) or bool(origins & _THEIRS)
+
+
 def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         # the kind decides which of its two faces MLflow's page shows: that of trained models
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(client.create_experiment(name, artifact_location=location, tags=kind))
+    if found.lifecycle_stage == "deleted":
+        logger.warning("the experiment %s was deleted in MLflow, and is restored: it has runs to be tracked", name)
+        client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
 
 

@@ -55,7 +55,7 @@ def say_how_to_go_on(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> N
                 task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_NOT_DONE))),
             )
         ]
-        said = without_passwords(explained(state, error, stages, _log_of(flow_run), ways))
+        said = without_passwords(explained(state, error, stages, log_of(flow_run), ways))
         flow_run_logger(flow_run, flow).error("%s", said)
         client.create_artifact(
             ArtifactCreate(
@@ -135,9 +135,9 @@ def _config(parameters: Mapping[str, Any]) -> Path:
     return Path(parameters.get("config", DEFAULT_CONFIG))
 
 
-def _log_of(run: FlowRun) -> str:
+def log_of(run: FlowRun) -> str:
     """Where to read on: the run's own log under the work directory if there is one, and what Prefect keeps."""
-    kept = f"`prefect flow-run logs {run.name}`"
+    kept = f"`prefect flow-run logs {run.id}`"
     try:
         _, pipelines = read_config(_config(run.parameters), run.parameters.get("overrides", ()))
     except ConfigError:

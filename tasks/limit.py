@@ -112,7 +112,9 @@ def _ask(client: SyncPrefectClient, number: int) -> UUID | None:
     """The lease of so many slots, or of all if there are fewer; None where there is no such limit."""
     try:
         limit = client.read_global_concurrency_limit_by_name(NAME).limit
-        answer = client.increment_concurrency_slots_with_lease([NAME], min(number, limit) or 1, "concurrency", LEASE)
+        if limit == 0:  # somebody holds all trainings back
+            raise _FullError
+        answer = client.increment_concurrency_slots_with_lease([NAME], min(number, limit), "concurrency", LEASE)
     except ObjectNotFound:
         return None
     except httpx.HTTPStatusError as error:

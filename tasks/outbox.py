@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Operation = dict[str, Any]
 
+PAGE = "DFER_MLFLOW_PAGE"
+"""Environment variable: where a browser finds MLflow's server, if not at the address that programs use."""
+
 MODEL_FILES = ("model.json", "model.safetensors")
 _PARAMS_AT_A_TIME = 100  # MLflow takes no more in one call
 _USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
@@ -140,7 +143,8 @@ class TrackedRun:
     @property
     def _server(self) -> str:
         uri = self.created["uri"]
-        return uri if uri.startswith("http") else "http://127.0.0.1:5000"
+        # in containers, the server has another name for browsers than for programs
+        return os.environ.get(PAGE) or (uri if uri.startswith("http") else "http://127.0.0.1:5000")
 
     def log(self, values: Mapping[str, float], step: int = 0) -> None:
         """Metrics; values that are not numbers (a recall of a class without clips) are left out."""
@@ -232,15 +236,17 @@ class TrackedRun:
     def _append(self, operation: Operation) -> None:
         """Add a line, whole or not at all, also where several processes write or one was killed half-way."""
         line = json.dumps(operation).encode() + b"\n"
-        with FileLock(self.folder / ".lock"), self._operations.open("ab+") as file:
+        # without a buffer, which would be written again when the file is closed
+        with FileLock(self.folder / ".lock"), self._operations.open("ab+", buffering=0) as file:
             end = _end_of_last_line(file)
             file.truncate(end)
             try:
-                file.write(line)
-                file.flush()
+                left = memoryview(line)
+                while left:
+                    left = left[file.write(left) :]
                 os.fsync(file.fileno())
             except OSError:
-                os.truncate(self._operations, end)  # a full disk takes half a line
+                file.truncate(end)  # a full disk takes half a line
                 raise
 
 

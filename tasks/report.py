@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
+from filelock import FileLock
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -22,7 +23,7 @@ from dfer.config import Pipeline
 from dfer.experiments import Evaluation, Experiment, Row, Training, trainings_of
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.settings import StageSettings
-from dfer.store import Made, Output, Recipe
+from dfer.store import Made, Output, Recipe, put_in_place
 from tasks.evaluate import log_evaluation
 from tasks.failures import note_stage
 from tasks.ingest import clips_of
@@ -254,14 +255,23 @@ def public_name(pipeline: Pipeline) -> str:
     return ".".join([pipeline.name, *pipeline.selected])
 
 
+def copy_report(report: Path, public: Path) -> None:
+    """A report under another name, which is there whole or as it was before."""
+    unfinished = public.with_name(f".{public.name}.partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(report, unfinished, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
+    put_in_place(unfinished, public)
+
+
 def _publish(pipeline: Pipeline, made: Made) -> None:
     """The latest report under a name that a person finds, and in Prefect."""
     # also a report that was there already: another one of this name may have been asked for since
     public = pipeline.work_dir / "reports" / public_name(pipeline)
-    shutil.rmtree(public, ignore_errors=True)
-    shutil.copytree(made.output.path, public, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
-    if pipeline.work_url:
-        remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
+    public.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(public.with_name(f".{public.name}.lock")):  # another run of the pipeline may do the same
+        copy_report(made.output.path, public)
+        if pipeline.work_url:
+            remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
     create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
     page = (public / "report.html").resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")

@@ -36,7 +36,7 @@ def ensure(
     recipe: Recipe,
     work: Callable[[Path], Mapping[str, int] | None],
     *,
-    resumable: bool = False,
+    resumes_from: str | None = None,
     place: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Made:
     """Make a stage's output, or find it made.
@@ -51,7 +51,7 @@ def ensure(
     with logs.about(stage=recipe.stage, output=recipe.hash, task=task_run.name), place():
         processes.go_on()
         try:
-            made = store.ensure(recipe, work, resumable=resumable)
+            made = store.ensure(recipe, work, resumes_from=resumes_from)
         except Exception:
             logger.exception("%s %s failed", recipe.stage, recipe.hash[:8])
             raise

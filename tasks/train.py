@@ -121,7 +121,7 @@ def train_arm(
             yield
 
     made = recipe(training, ingested.output, index.output)
-    return shown(ensure(pipeline, made, work, resumable=True, place=place_on_the_server_too))
+    return shown(ensure(pipeline, made, work, resumes_from="checkpoint.pt", place=place_on_the_server_too))
 
 
 def training_clips(training: Training, ingested: Made) -> pd.DataFrame:
@@ -196,5 +196,4 @@ def train_in_process(
     plots.learning_curves(result.history, figure, title=training.title)
     run.log_files([figure, folder / "history.json", folder / "model.json", folder / "model.safetensors"])
     run.log_model(folder)
-    (folder / "checkpoint.pt").unlink()
     return {"clips": result.summary["clips"]["training"], "epochs": len(result.history)}

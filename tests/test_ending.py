@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
@@ -57,6 +58,21 @@ def test_who_waits_for_a_process_stops_waiting_and_has_not_failed(monkeypatch):
     assert [type(error) for error in ended] == [processes.EndingError]
     with pytest.raises(processes.EndingError):
         processes.Worker()
+
+
+def test_the_process_that_ends_last_is_left_alone():
+    context = multiprocessing.get_context("spawn")
+    last = context.Process(name=processes.LAST, target=time.sleep, args=(60,))
+    other = context.Process(target=time.sleep, args=(60,))
+    for process in (last, other):
+        process.start()
+    processes.end_all()
+    other.join(30)
+    try:
+        assert (last.is_alive(), other.is_alive()) == (True, False)
+    finally:
+        last.kill()
+        last.join()
 
 
 def test_who_waits_for_another_run_stops_waiting_and_leaves_nothing(tmp_path):

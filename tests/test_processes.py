@@ -23,6 +23,10 @@ def fail(*, send):
     raise ValueError("no such clip")
 
 
+def lose_a_connection(*, send):
+    raise ConnectionAbortedError("the share is gone")
+
+
 def kill_itself(*, send):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -61,6 +65,13 @@ def test_errors_come_back_as_they_were():
     with pytest.raises(ValueError, match="no such clip") as caught:
         call("fail")
     assert "in the process of" in caught.value.__notes__[0]
+
+
+def test_a_lost_connection_of_the_function_is_its_own_error_and_the_process_lives():
+    with Worker() as worker:
+        with pytest.raises(ConnectionAbortedError, match="the share is gone"):
+            worker.call(f"{__name__}:lose_a_connection")
+        assert worker.ready
 
 
 def test_a_killed_process_is_an_error_that_says_so():

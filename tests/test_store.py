@@ -71,11 +71,11 @@ def test_only_resumable_work_finds_what_it_left(store: Store) -> None:
     def goes_on(folder: Path) -> dict[str, int]:
         return {"found": int((folder / "checkpoint").exists())}
 
-    for resumable in (True, False):
+    for name in ("checkpoint", None):
         with pytest.raises(KeyboardInterrupt):
-            store.ensure(recipe(r=resumable), dies, resumable=resumable)
-        made = store.ensure(recipe(r=resumable), goes_on, resumable=resumable)
-        assert made.output.counts == {"found": int(resumable)}
+            store.ensure(recipe(r=name), dies, resumes_from=name)
+        made = store.ensure(recipe(r=name), goes_on, resumes_from=name)
+        assert made.output.counts == {"found": int(name is not None)}
 
 
 @pytest.mark.parametrize("damage", ["delete file", "truncate", "flip byte", "delete manifest", "break manifest"])
@@ -123,13 +123,13 @@ def test_a_partial_folder_made_from_other_inputs_is_not_continued(store: Store) 
 
     shard = store.ensure(recipe(), write()).output
     with pytest.raises(KeyboardInterrupt):
-        store.ensure(recipe("train", inputs=(shard,)), dies, resumable=True)
+        store.ensure(recipe("train", inputs=(shard,)), dies, resumes_from="checkpoint")
     (shard.path / "data.txt").unlink()
     shard = store.ensure(recipe(), write()).output
     made = store.ensure(
         recipe("train", inputs=(shard,)),
         lambda folder: {"found": int((folder / "checkpoint").exists())},
-        resumable=True,
+        resumes_from="checkpoint",
     )
     assert made.output.counts == {"found": 0}
 
@@ -178,11 +178,11 @@ def test_what_is_made_again_does_not_go_on_from_before(store: Store) -> None:
         return {"found": int((folder / "checkpoint").exists())}
 
     with pytest.raises(KeyboardInterrupt):
-        store.ensure(recipe(), dies, resumable=True)
+        store.ensure(recipe(), dies, resumes_from="checkpoint")
     asked = Store(store.root, Again("align", time.time()))
     with pytest.raises(KeyboardInterrupt):
-        asked.ensure(recipe(), dies, resumable=True)
-    assert asked.ensure(recipe(), goes_on, resumable=True).output.counts == {"found": 1}
+        asked.ensure(recipe(), dies, resumes_from="checkpoint")
+    assert asked.ensure(recipe(), goes_on, resumes_from="checkpoint").output.counts == {"found": 1}
 
 
 def test_progress_says_how_far_and_why(store: Store) -> None:
@@ -249,8 +249,48 @@ def test_killed_after_the_work_and_before_the_manifest_the_work_is_gone_on_with(
 
     monkeypatch.setattr("dfer.store.sha256", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.ensure(recipe(), write("data"), resumable=True)
+        store.ensure(recipe(), write("data"), resumes_from="checkpoint")
     monkeypatch.undo()
     seen = []
-    store.ensure(recipe(), lambda folder: seen.extend(path.name for path in folder.glob("[!.]*")), resumable=True)
+    store.ensure(
+        recipe(), lambda folder: seen.extend(path.name for path in folder.glob("[!.]*")), resumes_from="checkpoint"
+    )
     assert seen == ["data.txt"]
+
+
+@pytest.mark.parametrize("moment", ["rename", "rmtree"])
+def test_killed_after_the_manifest_the_output_is_whole(store: Store, monkeypatch, moment: str) -> None:
+    """Also where an output that no longer counts has to make room."""
+    made = store.ensure(recipe(), write("old")).output
+    (made.path / "data.txt").unlink()
+
+    def work(folder: Path) -> None:
+        (folder / "data.txt").write_text("new")
+        (folder / "checkpoint").write_text("the last epoch")
+
+    def killed(folder: Path, *_: object, **__: object) -> None:
+        if moment == "rename" or ".old-" in folder.name:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfer.store.put_in_place" if moment == "rename" else "shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.ensure(recipe(), work, resumes_from="checkpoint")
+    monkeypatch.undo()
+    again = store.ensure(recipe(), never, resumes_from="checkpoint")
+    assert not again.executed
+    assert [path.name for path in again.output.path.iterdir() if path.name != MANIFEST] == ["data.txt"]
+    assert (again.output.path / "data.txt").read_text() == "new"
+
+
+def test_a_finished_folder_of_another_input_is_not_taken_over(store: Store, monkeypatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    shard = store.ensure(recipe(), write()).output
+    monkeypatch.setattr("dfer.store.put_in_place", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.ensure(recipe("train", inputs=(shard,)), write())
+    monkeypatch.undo()
+    (shard.path / "data.txt").unlink()
+    shard = store.ensure(recipe(), write()).output
+    assert store.ensure(recipe("train", inputs=(shard,)), write()).executed

@@ -66,6 +66,24 @@ def test_a_training_of_several_processes_takes_a_place_for_each_or_all(one_place
     assert one_place() == 0
 
 
+def test_a_limit_of_nothing_holds_trainings_back(one_place, caplog):
+    caplog.set_level("INFO", "dfer")
+    begun = threading.Event()
+
+    def train() -> None:
+        with limit.training_slot():
+            begun.set()
+
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(limit.NAME, 0)
+        thread = threading.Thread(target=train)
+        thread.start()
+        assert not begun.wait(2)
+        client.upsert_global_concurrency_limit_by_name(limit.NAME, 1)
+    thread.join(20)
+    assert begun.is_set()
+
+
 def test_the_place_is_given_back_when_a_training_fails(one_place):
     with pytest.raises(ValueError, match="diverged"), limit.training_slot():
         raise ValueError("diverged")

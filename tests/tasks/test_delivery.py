@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 
 from tasks.delivery import Delivery
 from tasks.outbox import Outbox, TrackedRun
@@ -54,7 +56,7 @@ class FakeServer:
 
     def get_experiment_by_name(self, name):
         id = self.experiments.get(name)
-        return self._do(lambda: id and SimpleNamespace(experiment_id=id))
+        return self._do(lambda: id and SimpleNamespace(experiment_id=id, lifecycle_stage="active"))
 
     def create_experiment(self, name, artifact_location, tags):
         return self._do(lambda: self.experiments.setdefault(name, str(len(self.experiments) + 1)))
@@ -122,15 +124,7 @@ def deliver(outbox: Outbox, server: FakeServer, rounds: int = 1000) -> int:
     raise AssertionError("not delivered")
 
 
-# three failures in a row while the server answers are a refusal, so calls fail no more than twice in a row
-FATES = st.lists(
-    st.one_of(
-        st.just([FINE]),
-        st.just([KILLED]),
-        st.sampled_from([BEFORE, AFTER]).map(lambda fate: [fate, KILLED]),
-    ),
-    max_size=40,
-).map(lambda groups: [fate for group in groups for fate in group])
+FATES = st.lists(st.sampled_from([FINE, BEFORE, AFTER, KILLED]), max_size=60)
 
 
 @settings(deadline=None, max_examples=60)
@@ -221,6 +215,42 @@ def test_what_fails_again_and_again_is_put_aside_with_its_files_and_others_do_no
     assert by_id(server)["a"]["status"][-1] == "FINISHED"
     (kept,) = (stuck.folder / "kept").iterdir()
     assert (kept / "x.txt").read_text() == "text"
+
+
+def test_what_mlflow_has_no_room_for_is_tried_until_it_has(tmp_path):
+    class FullDisk(FakeServer):
+        full = True
+
+        def log_artifacts(self, run_id, folder, to):
+            if self.full:
+                raise MlflowException("[Errno 28] No space left on device", error_code=INTERNAL_ERROR)
+            super().log_artifacts(run_id, folder, to)
+
+    outbox, server = Outbox(tmp_path), FullDisk()
+    run = create(outbox, "run")
+    run.log_text("text", "x.txt")
+    delivery = Delivery(outbox, lambda uri: server)
+    for _ in range(10):
+        assert delivery.round().stuck.keys() == {"run"}
+    server.full = False
+    delivery.round()
+    assert not run.pending
+    assert by_id(server)["run"]["files"] == [(None, ["x.txt"])]
+
+
+def test_an_experiment_that_was_deleted_is_restored(tmp_path, caplog):
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("e", artifact_location=tmp_path.as_uri())
+    client.delete_experiment(experiment)
+    outbox = Outbox(tmp_path / "outbox")
+    run = outbox.create("run", uri=uri, experiment="e", location=None, name="n", parent=None, tags={})
+    assert Delivery(outbox).round().stuck == {}
+    assert not run.pending
+    assert [made.info.run_name for made in client.search_runs([experiment])] == ["n"]
+    assert "restored" in caplog.text
 
 
 def test_an_earlier_run_that_a_copy_names_is_made_first(tmp_path):

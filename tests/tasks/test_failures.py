@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dfer.shards import ShardError
 from tasks.demo_data import make_demo_data
-from tasks.failures import clip_of, command, explained, note_stage, ways_on, without_passwords
+from tasks.failures import clip_of, command, explained, log_of, note_stage, ways_on, without_passwords
 
 PARAMETERS = {"pipeline": "demo", "config": "pipeline_config.yaml", "overrides": [], "only": [], "start_from": None}
 
@@ -48,6 +48,12 @@ def test_the_command_is_one_that_dfer_knows(monkeypatch):
     monkeypatch.setattr("dfer.cli.run._print_forecast", lambda loaded, measure: None)
     words = shlex.split(command({**PARAMETERS, "overrides": ["mixing.alpha=0.2"], "start_from": "train"}))
     assert CliRunner().invoke(app, [*words[1:], "--plan"]).exit_code == 0
+
+
+def test_the_log_is_asked_for_by_what_prefect_takes():
+    """Its `logs` knows ids alone, where `retry` knows names."""
+    run = FlowRun(name="amber-mole", flow_id=uuid4(), parameters={**PARAMETERS, "config": "nowhere.yaml"})
+    assert log_of(run) == f"`prefect flow-run logs {run.id}`"
 
 
 def test_only_a_deployment_has_a_retry():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -82,6 +84,23 @@ def test_a_full_disk_leaves_whole_lines(outbox, monkeypatch):
     monkeypatch.undo()
     run.log({"loss": 1.0})
     assert [operation["do"] for operation in done(run)] == ["create", "metrics"]
+
+
+def test_a_disk_that_takes_half_a_line_takes_no_more_of_it(outbox):
+    """Once what was taken is removed there is room again, which must not be filled with the rest."""
+    run = create(outbox)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (run.size + 1200, limit[1]))
+        with pytest.raises(OSError, match="too large"):
+            run.log({f"metric {number}": number for number in range(100)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    run.log({"loss": 1.0})
+    assert [operation["do"] for operation in done(run)] == ["create", "metrics"]
+    assert run.size == (run.folder / "operations.jsonl").stat().st_size
 
 
 def test_many_writers_at_a_time_lose_nothing(outbox):
