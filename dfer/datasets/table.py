@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -77,15 +78,19 @@ class ClipRow:
 
 def from_rows(rows: Iterable[ClipRow]) -> pd.DataFrame:
     """The clip table of `rows`, in natural order of the clip ids, validated (see `validate` for what it raises)."""
-    ordered = list(rows)
-    # mostly they come in order: the keys of a million take more memory than the rows
-    if any(later < earlier for earlier, later in pairwise(natural_key(row.clip_id) for row in ordered)):
-        ordered.sort(key=lambda row: natural_key(row.clip_id))
-    columns = {
-        f.name: pd.Series([getattr(row, f.name) for row in ordered], dtype=_DTYPES[f.name]) for f in fields(ClipRow)
-    }
-    table = pd.DataFrame(columns)
-    table["votes"] = pd.Series([None if row.votes is None else list(row.votes) for row in ordered], dtype=object)
+    values: dict[str, list[Any]] = {f.name: [] for f in fields(ClipRow)}
+    for row in rows:  # which are not kept: those of a million take more memory than the table
+        for name, column in values.items():
+            value = getattr(row, name)
+            column.append(list(value) if isinstance(value, tuple) else value)
+    # mostly they come in order, and keys are large as well
+    order: Sequence[int] = range(len(values["clip_id"]))
+    if any(later < earlier for earlier, later in pairwise(map(natural_key, values["clip_id"]))):
+        order = sorted(order, key=lambda place: natural_key(values["clip_id"][place]))
+    table = pd.DataFrame(index=range(len(order)))
+    for name in list(values):
+        column = values.pop(name)
+        table[name] = pd.Series([column[place] for place in order], dtype=_DTYPES[name])
     validate(table)
     return table
 
@@ -116,8 +121,8 @@ def validate(table: pd.DataFrame) -> None:
             index=table.index,
             dtype=bool,
         ),
-        "source is not a relative path inside the root": ~table["source"].map(_is_relative).astype(bool),
-        f"votes are not {len(EMOTIONS)} counts with at least one vote": ~table["votes"].map(_are_votes).astype(bool),
+        "source is not a relative path inside the root": _unless(_is_relative, table["source"]),
+        f"votes are not {len(EMOTIONS)} counts with at least one vote": _unless(_are_votes, table["votes"]),
         f"label is not in 0..{len(EMOTIONS) - 1}": ~table["label"].between(0, len(EMOTIONS) - 1).fillna(True),
         f"split is not one of {SPLITS}": ~(table["split"].isin(SPLITS) | table["split"].isna()),
         f"fold is not in 1..{NUM_FOLDS}": ~table["fold"].between(1, NUM_FOLDS).fillna(True),
@@ -201,6 +206,11 @@ def _lists(votes: pa.ListArray) -> list[list[int] | None]:
     return [
         numbers[first:last] if known else None for known, first, last in zip(there, ends[:-1], ends[1:], strict=True)
     ]
+
+
+def _unless(fine: Callable[[object], bool], column: pd.Series) -> pd.Series:
+    """Where a value is not as it has to be; value by value, or all strings would be there at once as Python's."""
+    return pd.Series([not fine(value) for value in column], index=column.index, dtype=bool)
 
 
 def _is_relative(source: object) -> bool:
