@@ -122,10 +122,16 @@ def leftovers(root: Path, stages: Iterable[str], resumable: Set[Key], *, resumes
             found.append(Removal(stage, path, _size(path), "left behind when it was replaced or removed"))
         for path in sorted((root / stage).glob(".*.partial")):
             name = path.name[1:].removesuffix(".partial")
-            goes_on = (stage, name) in resumable or (resumes_unknown and (path / "checkpoint.pt").exists())
+            trained = (path / "job" / "result.json").exists()  # by several machines, and not taken over yet
+            goes_on = (stage, name) in resumable or (resumes_unknown and (path / "checkpoint.pt").exists()) or trained
             if not goes_on and _age(path) > LEFT_ALONE_FOR and not locked(_lock_file(root, stage, name)):
                 found.append(Removal(stage, path, _size(path), "begun more than a day ago, nobody works on it"))
     return found
+
+
+def in_training(root: Path) -> list[Path]:
+    """The jobs that processes of `torchrun` work on, which are no run of a pipeline."""
+    return [path.parent for path in sorted(root.glob("train/.*.partial/job/.lock")) if locked(path)]
 
 
 def remove(root: Path, removals: Iterable[Removal]) -> Iterator[tuple[Removal, bool]]:

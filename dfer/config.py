@@ -718,7 +718,9 @@ def _resolve(
         name=name,
         description=pipeline.description,
         work_dir=work_dir,
-        tracking_uri=file.mlflow.tracking_uri or _tracking_server() or f"sqlite:///{work_dir}/mlflow/mlflow.db",
+        tracking_uri=_at_home(file.mlflow.tracking_uri or "", home)
+        or _tracking_server()
+        or f"sqlite:///{work_dir}/mlflow/mlflow.db",
         run=file.run,
         demo_data=file.demo_data,
         dataset=pipeline.dataset,
@@ -729,6 +731,12 @@ def _resolve(
         settings=settings,
         work_url=file.work_dir if is_url(file.work_dir) else None,
     )
+
+
+def _at_home(uri: str, home: Path) -> str:
+    """A tracking address, of a relative path the one below the configuration file's folder."""
+    path = uri.removeprefix("sqlite:///")
+    return f"sqlite:///{home / path}" if uri.startswith("sqlite:///") else uri
 
 
 def _tracking_server() -> str:

@@ -5,6 +5,7 @@ Looks only: nothing is fetched, written or started, and servers are asked whethe
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import importlib.util
 import json
@@ -264,8 +265,15 @@ def prefect(api: str) -> Finding:
     found = server("Prefect", api, "/health", "prefect server start")
     if found.level != "ok":
         return found
-    with urllib.request.urlopen(f"{api.rstrip('/')}/admin/version", timeout=_TIMEOUT) as answer:
-        there = str(json.load(answer))
+    request = urllib.request.Request(f"{api.rstrip('/')}/admin/version")
+    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
+        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            there = str(json.load(answer))
+    except (OSError, ValueError) as error:
+        do = "give its log-in as PREFECT_API_AUTH_STRING=USER:PASSWORD, or look into its log"
+        return Finding("warning", "Prefect", f"{found.said}, but does not say its version: {error}", do)
     here = _installed("prefect")
     if here and Version(there).release[:2] != Version(here).release[:2]:
         said = f"{without_password(api)} is of version {there}, here is {here}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import fcntl
+import functools
 import json
 import logging
 import os
@@ -21,6 +22,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from rich.console import Console
 
 KEPT = 50
 """Logs that stay in a folder: the newest."""
@@ -75,7 +78,7 @@ def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
     for old in _by_age(folder)[KEPT - 1 :]:
         if old != path:
             old.unlink(missing_ok=True)
-    handler = _File(path, encoding="utf-8")
+    handler = _File(path, "a+", encoding="utf-8")  # both ways, see `dfer.occupancy`
     assert handler.stream is not None
     fcntl.flock(handler.stream, fcntl.LOCK_SH)  # for `is_written`; given back however this process ends
     handler.setFormatter(JsonLines())
@@ -91,6 +94,17 @@ def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
         handler.close()
         for ours, level in before.items():
             logging.getLogger(ours).setLevel(level)
+
+
+def outlive_readers() -> None:
+    """Go on where nobody reads any more what is printed, as in flow runs whose worker was killed.
+
+    Rich's consoles, to which Prefect logs, end the thread that says something next.
+    """
+    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
+    for handler in (handler for logger in loggers for handler in logger.handlers):
+        if isinstance(console := getattr(handler, "console", None), Console):
+            console.on_broken_pipe = functools.partial(setattr, console, "quiet", True)  # type: ignore[method-assign]
 
 
 def path_of(folder: Path, name: str) -> Path:
@@ -114,7 +128,7 @@ def read(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
 
 def is_written(path: Path) -> bool:
     """Whether a process on this machine writes the log now."""
-    with path.open("rb") as file:
+    with path.open("rb+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,6 +1,7 @@
 """Who uses a work directory: runs, any number of them side by side, or who removes things from it, alone.
 
-A lock of the operating system, so that a process that is killed holds nothing.
+A lock of the operating system, so that a process that is killed holds nothing. Files are opened for reading and
+writing: NFS wants the one for shared locks and the other for exclusive ones.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class InUseError(RuntimeError):
 def in_use(folder: Path) -> Iterator[None]:
     """Nothing is removed from the folder meanwhile. Waits for who does so now."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _FILE).open("a") as file:
+    with (folder / _FILE).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -40,7 +41,7 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         InUseError: one is under way.
     """
-    with (folder / _FILE).open("a") as file:
+    with (folder / _FILE).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,7 +53,7 @@ def occupied(folder: Path) -> bool:
     """Whether a run is under way in the folder now. Writes nothing."""
     if not (folder / _FILE).exists():
         return False
-    with (folder / _FILE).open("r") as file:
+    with (folder / _FILE).open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -80,6 +81,7 @@ def midas(
     overrides: Sequence[str] = (),
     only: Sequence[str] = (),
     start_from: Stage | None = None,
+    since: datetime | None = None,
 ) -> Outcome:
     """Detect and align faces, sample frames into shards, train the arms, evaluate them at home and across.
 
@@ -92,12 +94,14 @@ def midas(
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
         start_from: a stage to run again, with what depends on it, though its outputs are there; what is missing before
             it is made first.
+        since: with `start_from`: what was made after this time has been made again already; the flow run's own
+            beginning if it is not given.
     """
     plan = load_pipeline(pipeline, Path(config), overrides, only)
     if plan.work_url:
         check_writable(plan.work_url)
     if start_from is not None:
-        plan = plan.starting_from(start_from, since=_created())
+        plan = plan.starting_from(start_from, since=since.timestamp() if since else _created())
     with (
         journal(plan) as log,
         progress.on_page(),

@@ -10,7 +10,7 @@ from dfer import cleaning
 from dfer.cleaning import Key, Removal, Stored
 from dfer.config import Pipeline
 from dfer.store import MANIFEST, Output
-from tasks.registry import RegistryError, registered_runs
+from tasks.registry import RegistryError, is_missing_file, registered_runs
 from tasks.stage import store_of
 from tasks.tracking import outbox_of
 from tasks.walk import STAGES, Step, walk
@@ -97,6 +97,7 @@ def _needed(pipelines: Sequence[Pipeline]) -> tuple[set[Key], dict[str, str]]:
 
 def _pinned(pipelines: Sequence[Pipeline], outputs: Sequence[Stored]) -> dict[Key, str]:
     """The trainings that registered models came from, and those of which that cannot be known."""
+    configured = {pipeline.tracking_uri for pipeline in pipelines}
     asked = {uri: registered_runs(uri) for uri in dict.fromkeys(pipeline.tracking_uri for pipeline in pipelines)}
     outbox, silent = outbox_of(pipelines[0]), dict[str, str]()
     pinned: dict[Key, str] = {}
@@ -108,6 +109,14 @@ def _pinned(pipelines: Sequence[Pipeline], outputs: Sequence[Stored]) -> dict[Ke
             pinned[output.key] = "it is not known which run in MLflow it was tracked in"
             continue
         uri, run_id = run.created["uri"], run.delivered.run_id
+        if run_id and is_missing_file(uri):
+            if uri in configured:
+                raise RegistryError(
+                    f"{uri} is not there, but trainings were tracked in it: it cannot be asked which models are "
+                    "registered, and what they came from must not be removed. Bring it back (a disk that is not "
+                    "mounted?), or name the right one with --set mlflow.tracking_uri=..."
+                )
+            silent[uri] = f"MLflow's database {uri}, which tracked it, is not there"
         if uri not in asked:
             # of an earlier configuration, maybe gone for good: what it tracked stays, the rest need not
             try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -142,6 +144,7 @@ def _serve(root: Path, connection: Connection) -> None:
     # after Ctrl-C there is still something to deliver: that the run was stopped
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     limit_threads(1)
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - what MLflow prints fails where nobody reads it any more
     lock = FileLock(root / LOCK)
     while True:  # another process delivers as long as it holds the lock
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def explained(state: State, error: BaseException | None, stages: Sequence[str], 
 
 def ways_on(run: FlowRun) -> list[str]:
     """The commands that go on where a run has stopped."""
-    again = command(run.parameters)
+    again = command({"since": run.created, **{k: v for k, v in run.parameters.items() if v is not None}})
     if run.deployment_id is None:
         return [again]
     # whoever reads this in a page is in no folder
@@ -98,6 +99,9 @@ def command(parameters: Mapping[str, Any]) -> str:
         words += [word for value in values for word in (option, value)]
     if parameters.get("start_from"):
         words += ["--from", parameters["start_from"]]
+        if since := parameters.get("since"):  # or all that was made again would be made once more
+            moment = datetime.fromisoformat(since) if isinstance(since, str) else since
+            words += ["--since", f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"]
     return shlex.join(words)
 
 

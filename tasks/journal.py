@@ -34,6 +34,7 @@ def journal(pipeline: Pipeline) -> Iterator[Path]:
 
     A flow run that is tried again goes on in the same file. Meanwhile nothing is removed from the work directory.
     """
+    logs.outlive_readers()
     name, began = flow_run.name, time.monotonic()
     with in_use(pipeline.work_dir), logs.writing(pipeline.work_dir / FOLDER, name, pipeline=pipeline.name) as path:
         get_run_logger().info("The log of this run, clip by clip: %s", path)

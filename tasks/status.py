@@ -75,15 +75,22 @@ def runs(pipeline: Pipeline, number: int) -> list[RunSeen]:
         lines = logs.read(path, last=_TAIL)
         if not lines or not any(line.get("pipeline") == pipeline.name for line in lines[-10:]):
             continue
-        began = next((line for line in reversed(lines) if line.get("event") == "began"), lines[0])
+        began = _began(lines) or _began(logs.read(path)) or lines[0]
         found.append(_run(path, str(began["time"]), lines))
     return found
+
+
+def _began(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The line with which the run began, for the last time if it was retried."""
+    return next((line for line in reversed(lines) if line.get("event") == "began"), None)
 
 
 def _run(path: Path, began: str, lines: Sequence[dict[str, Any]]) -> RunSeen:
     if logs.is_written(path):
         newest = {str(line["progress"]): str(line["message"]) for line in lines if "progress" in line}
-        ended = {line.get("task") for line in lines if "seconds" in line}
+        ended = {str(line.get("task")) for line in lines if "seconds" in line}
+        # many tasks align a data set, and its index comes after all of them
+        ended |= {title.replace("index ", "align ", 1) for title in ended}
         going_on = [said for title, said in newest.items() if title not in ended]
         return RunSeen(path.stem, path, began, "running", tuple(going_on))
     events = [line for line in lines if "event" in line]

@@ -192,6 +192,10 @@ def test_the_tracking_server_is_the_configurations_else_the_environments(monkeyp
     assert load_pipeline("demo", SHIPPED, [work]).tracking_uri == "http://127.0.0.1:5000"
     given = "mlflow.tracking_uri=https://mlflow.lab"
     assert load_pipeline("demo", SHIPPED, [work, given]).tracking_uri == "https://mlflow.lab"
+    relative = load_pipeline("demo", SHIPPED, [work, "mlflow.tracking_uri=sqlite:///runs/mlflow.db"])
+    assert relative.tracking_uri == f"sqlite:///{SHIPPED.resolve().parent}/runs/mlflow.db"
+    absolute = "sqlite:////data/mlflow.db"
+    assert load_pipeline("demo", SHIPPED, [work, f"mlflow.tracking_uri={absolute}"]).tracking_uri == absolute
 
 
 def test_a_password_in_a_tracking_uri_is_refused_and_not_repeated(monkeypatch):

@@ -172,10 +172,13 @@ def test_shared_memory_for_what_reading_processes_pass(monkeypatch, tmp_path):
 
 
 @contextmanager
-def serving(status: int, answers: dict[str, object]) -> Iterator[str]:
+def serving(status: int, answers: dict[str, object], login: str = "(nowhere)") -> Iterator[str]:
+    """A server with these answers; below the path `login` it wants one."""
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status if self.path in answers else 404)
+            stranger = self.path.startswith(login) and not self.headers.get("Authorization", "").startswith("Basic ")
+            self.send_response(401 if stranger else status if self.path in answers else 404)
             self.end_headers()
             self.wfile.write(json.dumps(answers.get(self.path)).encode())
 
@@ -204,6 +207,18 @@ def test_servers():
     found = doctor.prefect(f"http://{address}/api")
     assert found.level == "problem"
     assert "prefect server start" in found.do
+
+
+def test_a_prefect_server_with_a_log_in(monkeypatch):
+    """Its health is open to all, its version is not."""
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    here = importlib.metadata.version("prefect")
+    with serving(200, {"/api/health": True, "/api/admin/version": here}, login="/api/admin") as address:
+        found = doctor.prefect(f"http://{address}/api")
+        assert found.level == "warning"
+        assert "PREFECT_API_AUTH_STRING" in found.do
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "anna:s3cret")
+        assert doctor.prefect(f"http://{address}/api").level == "ok"
 
 
 def test_a_server_that_wants_a_password_and_none_is_shown():

@@ -115,6 +115,32 @@ def test_it_is_known_who_writes(tmp_path):
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
+UNHEARD = """
+import logging, os, sys, threading
+from dfer import logs
+from prefect.logging.configuration import setup_logging
+setup_logging()
+unread, written = os.pipe()
+os.close(unread)
+for stream in (1, 2):
+    os.dup2(written, stream)
+logging.getLogger().addHandler(logging.FileHandler(sys.argv[1]))
+logs.outlive_readers()
+def work():
+    for number in range(3):
+        logging.getLogger("dfer.mlflow").warning("still here %d", number)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_thread_that_says_what_nobody_reads_goes_on(tmp_path):
+    log = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", UNHEARD, str(log)], check=False, cwd=ROOT, timeout=120)
+    assert log.read_text().splitlines() == [f"still here {number}" for number in range(3)]
+
+
 def talk(*, send):
     with logs.about(clip_id="a/7"):
         logger.info("from %s", "afar")

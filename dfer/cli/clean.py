@@ -31,8 +31,9 @@ def clean(
     What a registered model came from stays, and so does what it cannot be known of. MLflow's runs are left alone.
     """
     _, pipelines = read_config(config, overrides)
+    from dfer.cleaning import in_training
     from dfer.faces.videos import InputError
-    from dfer.occupancy import alone, occupied
+    from dfer.occupancy import InUseError, alone, occupied
     from tasks.clean import plan
 
     work_dir, url = pipelines[0].work_dir, pipelines[0].work_url
@@ -46,6 +47,8 @@ def clean(
         return
     if yes:
         with alone(work_dir):
+            if jobs := in_training(work_dir / "stages"):
+                raise InUseError(f"{jobs[0]} is being trained: try again when that has ended")
             found = plan(pipelines)
             _print_plan(found, every=every)
             _remove(found)
@@ -60,7 +63,7 @@ def clean(
     out.print(
         f"Nothing was removed. To remove {size(found.num_bytes)}: {shlex.join(command)}", markup=False, soft_wrap=True
     )
-    if occupied(work_dir):
+    if occupied(work_dir) or in_training(work_dir / "stages"):
         out.print("A run is under way here; that command will refuse until it has ended.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,14 @@ def run(
         Stage | None,
         typer.Option("--from", help="Run this stage again, and what depends on it, though its outputs are there."),
     ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=["%Y-%m-%dT%H:%M:%SZ"],
+            help="With --from: what was made after this time (UTC) has been made again already. The command that a "
+            "run prints when it fails has it.",
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be run and how long it took before.")] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="As --plan, and try for some seconds what never ran here.")
@@ -49,8 +58,11 @@ def run(
 ) -> None:
     """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
     loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
+    asked = since.replace(tzinfo=UTC) if since else None
     if start_from is not None:
-        loaded = loaded.starting_from(start_from, since=time.time())
+        loaded = loaded.starting_from(start_from, since=asked.timestamp() if asked else time.time())
+    elif asked:
+        raise typer.BadParameter("goes with --from", param_hint="--since")
     if plan or estimate:
         _print_forecast(loaded, measure=estimate)
         return
@@ -66,7 +78,7 @@ def run(
     for handler in logging.getLogger().handlers:
         handler.addFilter(_fit_for_a_terminal)
     with progress.on_terminal() if out.is_terminal else progress.in_lines():
-        outcome = midas(pipeline, str(config), overrides, only, start_from)
+        outcome = midas(pipeline, str(config), overrides, only, start_from, asked)
     _print_outcome(loaded, outcome)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 
 import pytest
+from filelock import FileLock
 from made_up import break_manifest, everything, make, write_config
 
 from dfer import cli
@@ -185,6 +187,54 @@ def test_it_refuses_where_it_cannot_ask_what_is_registered(config, clean):
     assert code == 1
     assert "cannot be asked" in text
     assert all(path.exists() for path in folders(other))
+
+
+def test_it_refuses_where_the_database_that_tracked_is_not_there(config, clean, database):
+    old = make(config, "on-a", "train.epochs=3", runs=True)
+    run_of(config, old)
+    hidden = database.rename(database.with_name("not mounted"))
+    code, text = clean("--yes")
+    assert code == 1
+    assert "is not there, but trainings were tracked in it" in text
+    assert all(path.exists() for path in folders(old))
+    hidden.rename(database)
+    code, text = clean("--yes")
+    assert code == 0, text
+    assert not any(path.exists() for path in folders(old, "train"))
+
+
+def test_what_an_earlier_database_tracked_stays_while_that_is_not_there(config, clean, database):
+    old = make(config, "on-a", "train.epochs=3", runs=True)
+    run_of(config, old)
+    code, text = clean("--yes", "--set", f"mlflow.tracking_uri=sqlite:///{config.parent}/other.db")
+    assert code == 0
+    assert not old["train"][0].path.exists()
+    old = make(config, "on-a", "train.epochs=4", runs=True)
+    run_of(config, old)
+    database.unlink()
+    code, text = clean("--yes", "--set", f"mlflow.tracking_uri=sqlite:///{config.parent}/other.db")
+    assert code == 0
+    assert "which tracked it, is not there" in text
+    assert old["train"][0].path.exists()
+
+
+def test_what_torchrun_has_trained_or_trains_stays(config, clean):
+    make(config, "on-a")
+    job = config.parent / "work" / "stages" / "train" / ".0123456789abcdef.partial" / "job"
+    job.mkdir(parents=True)
+    with FileLock(job / ".lock"):
+        code, text = clean("--yes")
+        assert code == 1
+        assert "is being trained" in text
+    (job / "result.json").write_text("{}")
+    for path in (*job.rglob("*"), job, job.parent):
+        os.utime(path, (0, 0))
+    assert clean("--yes")[0] == 0
+    assert (job / "result.json").exists()
+    (job / "result.json").unlink()
+    os.utime(job, (0, 0))
+    assert clean("--yes")[0] == 0
+    assert not job.exists()
 
 
 def test_what_another_server_tracked_stays_while_that_cannot_be_asked(config, clean):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ from prefect.states import Cancelled, Cancelling, Crashed, Failed
 from typer.testing import CliRunner
 
 from dfer.shards import ShardError
+from dfer.store import Again
 from tasks.demo_data import make_demo_data
 from tasks.failures import clip_of, command, explained, log_of, note_stage, ways_on, without_passwords
 
@@ -48,6 +50,28 @@ def test_the_command_is_one_that_dfer_knows(monkeypatch):
     monkeypatch.setattr("dfer.cli.run._print_forecast", lambda loaded, measure: None)
     words = shlex.split(command({**PARAMETERS, "overrides": ["mixing.alpha=0.2"], "start_from": "train"}))
     assert CliRunner().invoke(app, [*words[1:], "--plan"]).exit_code == 0
+
+
+def test_what_was_made_again_is_not_made_again_by_the_command_of_the_failed_run(monkeypatch):
+    from dfer.cli.app import app
+
+    created = datetime(2026, 11, 22, 15, 57, 13, 400_000, tzinfo=UTC)
+    run = FlowRun(name="amber-mole", flow_id=uuid4(), parameters={**PARAMETERS, "start_from": "train"}, created=created)
+    (said,) = ways_on(run)
+    assert said == "dfer run demo --from train --since 2026-11-22T15:57:13Z"
+    seen = []
+    monkeypatch.setattr("dfer.cli.run._print_forecast", lambda loaded, measure: seen.append(loaded.again))
+    assert CliRunner().invoke(app, [*shlex.split(said)[1:], "--plan"]).exit_code == 0
+    assert seen == [Again("train", int(created.timestamp()))]
+    # and so does the one after that
+    again = run.model_copy(update={"parameters": {**run.parameters, "since": "2026-11-22T15:57:13Z"}, "created": None})
+    assert ways_on(again) == [said]
+
+
+def test_since_goes_with_from():
+    from dfer.cli.app import app
+
+    assert CliRunner().invoke(app, ["run", "demo", "--since", "2026-11-22T15:57:13Z", "--plan"]).exit_code == 2
 
 
 def test_the_log_is_asked_for_by_what_prefect_takes():

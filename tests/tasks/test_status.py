@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -194,3 +195,16 @@ def test_a_run_that_is_under_way_says_how_far_it_is(config, status):
         assert "running" in text
         assert "align a: 7 of 14 clips" in text
         assert "3 of 14" not in text
+        logger.info("done", extra={"task": "align a 0", "seconds": 1.0})
+        assert "align a: 7 of 14 clips" in status("on-a")[1]  # there may be more tasks that align
+        logger.info("done", extra={"task": "index a", "seconds": 1.0})
+        assert "of 14 clips" not in status("on-a")[1]
+
+
+def test_the_beginning_of_a_long_run_is_found(config):
+    path = write_run(config, "red-fox", how="finished")
+    began, *rest = path.read_text().splitlines()
+    early = json.dumps({**json.loads(began), "time": "2026-01-01T00:00:00Z"})
+    path.write_text("\n".join([early, *(rest[0] for _ in range(3000)), *rest]) + "\n")
+    assert path.stat().st_size > 256 * 1024
+    assert runs(load_pipeline("on-a", config), 1)[0].began == "2026-01-01T00:00:00Z"
