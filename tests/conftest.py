@@ -9,6 +9,12 @@ from toy_set import ToySet, make_toy_set
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What tests expect is computed on a CPU, also on a machine with GPUs; `-m gpu` is for these."""
+    if config.option.markexpr.strip() != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(autouse=True)
 def no_tracking_server_left() -> Iterator[None]:
     """MLflow writes the address it is given into the environment, where the next test's pipeline would find it."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from toy_set import ToySet
 
-from dfer.settings import TrainSettings
+from dfer.processes import run_isolated
+from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.training import train
 from tasks.out_of_memory import in_smaller_parts
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
@@ -86,3 +91,41 @@ def test_every_other_failure_is_raised_at_once(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="illegal"):
         in_smaller_parts(train, TrainSettings(), tmp_path, title="midas", sleep=lambda _: None)
     assert tried == [1]
+
+
+def train_with_one_gibibyte(*, toy: ToySet, settings: TrainSettings, folder: Path, send: Any) -> int:
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(2**30 / total)
+    result = train(
+        clips=toy.clips,
+        monitor=toy.clips,
+        index=toy.index,
+        root=toy.root,
+        arm=ArmSettings(labels="soft"),
+        mixing=MixingSettings(),
+        sampling=SamplingSettings(num_segments=8),
+        model=ModelSettings(width=1.0, pretrained=None, input_size=112),
+        card={},
+        threads=1,
+        settings=settings,
+        folder=folder,
+    )
+    return len(result.history)
+
+
+@pytest.mark.gpu
+def test_a_gpu_whose_memory_really_runs_out(
+    toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    settings = TrainSettings(epochs=2, batch_size=32, device="cuda", precision="float32", cache="none")
+
+    def in_a_process(settings: TrainSettings) -> int:
+        function = f"{__name__}:train_with_one_gibibyte"
+        epochs: int = run_isolated(function, toy=toy_set, settings=settings, folder=tmp_path)
+        return epochs
+
+    with caplog.at_level(logging.WARNING):
+        assert in_smaller_parts(in_a_process, settings, tmp_path, title="soft", sleep=lambda _: None) == 2
+    assert "the GPU's memory ran out" in caplog.text
+    assert json.loads((tmp_path / "history.json").read_text())["summary"]["micro_batches"] > 1
