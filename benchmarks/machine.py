@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -63,7 +63,7 @@ def look(*, quick: bool) -> Machine:
         memory_bytes=psutil.virtual_memory().total,
         gpu=_gpu(),
         python=platform.python_version(),
-        versions={name: version(name) for name in _LIBRARIES},
+        versions={name: _version(name) for name in _LIBRARIES},
         matmul_gflops=gflops,
         copy_gbytes=2 * 4 * size / copied.median / 1e9,
     )
@@ -109,3 +109,10 @@ def _gpu() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # another build of it has another name
+        return "unknown"
