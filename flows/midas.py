@@ -9,11 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from dfer.services.servers import HEARTBEAT
+
 # The first start of Prefect's temporary server migrates a database, which takes longer than it waits by default.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 # A server of `dfer services` or of docker/ gives up a run that it has not heard of for two minutes.
-os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", str(HEARTBEAT))
 
 from prefect import flow
 from prefect.context import FlowRunContext

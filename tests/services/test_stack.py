@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,3 +136,13 @@ def test_ports(given):
         assert not ports.is_free(port)
         assert str(os.getpid()) in ports.listener(port)
     assert ports.is_free(port)
+
+
+def test_runs_of_the_command_line_are_heard_of_before_they_are_given_up():
+    from flows.set_up import SILENT
+
+    asks = "from flows.midas import midas; from prefect.settings import get_current_settings as now; "
+    code = asks + "print(now().flows.heartbeat_frequency)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert 2 * float(said.stdout) <= SILENT.seconds, said.stderr
