@@ -19,10 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 def stages(states: dict[str, str]) -> Counter[tuple[str, str]]:
     """How many task runs of a stage ended how: the first word of a task run's name is its stage."""
-    return Counter(
-        (name.split()[0].rsplit("-", 1)[0] if " " not in name else name.split()[0], state)
-        for name, state in states.items()
-    )
+    return Counter((name.split()[0], state) for name, state in states.items())
 
 
 def test_every_pipeline_is_a_deployment(services):
