@@ -111,7 +111,9 @@ def test_the_form_in_the_page_has_types_defaults_descriptions_and_choices():
         "overrides": [],
         "only": [],
         "start_from": None,
+        "since": None,
     }
+    assert form["since"]["anyOf"][0]["format"] == "date-time"
     for name in ("overrides", "only"):
         assert (form[name]["type"], form[name]["items"]) == ("array", {"type": "string"})
     assert all(entry["description"] for entry in form.values())
