@@ -312,6 +312,13 @@ class ServicesSettings(Section):
     workers: int = Field(1, ge=1, description="worker processes, each of which takes any number of runs")
     folder: Path | None = Field(None, description="of their data and logs; null: `services` in a local work directory")
 
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> ServicesSettings:
+        ports = (self.prefect_port, self.mlflow_port, self.postgres_port)
+        if len(set(ports)) < len(ports):
+            raise ValueError(f"prefect_port, mlflow_port and postgres_port must differ, but are {ports}")
+        return self
+
 
 Names = Annotated[list[str], Field(min_length=1)]
 Overlay = dict[str, dict[str, Any]]

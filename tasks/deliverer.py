@@ -142,7 +142,8 @@ def _serve(root: Path, connection: Connection) -> None:
     """Deliver until there is word from the other end of the connection, or it is gone."""
     die_with_parent()
     # after Ctrl-C there is still something to deliver: that the run was stopped
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
     limit_threads(1)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - what MLflow prints fails where nobody reads it any more
     lock = FileLock(root / LOCK)

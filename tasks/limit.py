@@ -69,7 +69,7 @@ def _wait_for_slot(number: int) -> UUID | None:
                 return _ask(client, number)
             except _FullError:
                 if not said:
-                    logger.info("waiting for a place to train in: all of the server's limit %s are taken", NAME)
+                    logger.warning("waiting for a place to train in: all of the server's limit %s are taken", NAME)
                 said, silent_since = True, None
             except httpx.HTTPError as error:
                 silent_since = silent_since or time.monotonic()

@@ -61,12 +61,18 @@ def ensure(
         return made
 
 
+stop_now: Callable[[int, None], object] | None = None
+"""What SIGTERM does to a run of the command line, which has nobody to wind anything up for."""
+
+
 @contextmanager
 def ended_at_once() -> Iterator[None]:
     """SIGTERM (a cancelled run, a worker that is stopped) ends the run's processes before anything else is wound up."""
     try:
         yield
-    except TerminationSignal:
+    except TerminationSignal as error:
+        if stop_now is not None:
+            stop_now(error.signal, None)
         processes.end_all()
         raise
 

@@ -21,8 +21,8 @@ def _said(error: BaseException) -> Iterable[str]:
     yield from (note for note in getattr(error, "__notes__", ()) if "Traceback" not in note)
 
 
-def _interrupted(*_: object) -> None:
-    """Ctrl-C: stop now. What waits for answers (of a server that was interrupted as well) would take minutes."""
+def _interrupted(number: int, _: object) -> None:
+    """Ctrl-C or SIGTERM: stop now. What waits for answers, of a server that was stopped as well, would take minutes."""
     import psutil
 
     if "tasks.tracking" in sys.modules:
@@ -30,14 +30,16 @@ def _interrupted(*_: object) -> None:
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
-    err.print("\nInterrupted. What was finished is kept; the same command goes on from here.")
+    what = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
+    err.print(f"\n{what}. What was finished is kept; the same command goes on from here.")
     sys.stdout.flush()
-    os._exit(130)
+    os._exit(128 + number)
 
 
 def main() -> Any:
     """Entry point. Mistakes in what was asked for end with status 2, failures of the work with 1."""
-    before = signal.signal(signal.SIGINT, _interrupted)
+    # Prefect has a handler of its own for SIGTERM while a flow runs, and then sends it again
+    before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return app()
     except ConfigError as error:
@@ -53,4 +55,5 @@ def main() -> Any:
         err.print("(DFER_DEBUG=1 shows where this came from)", style="dim")
         sys.exit(1)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -40,6 +40,7 @@ def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:
                     report.add(delivery.round())
         except Timeout:
             err.print(f"{root}: a run that is under way delivers it", style="yellow")
+            left += len(waiting)
             continue
         table = new_table("Delivered to MLflow", "run", "delivered", "refused", "page")
         for run in waiting:

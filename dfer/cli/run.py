@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,8 +74,10 @@ def run(
     out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
     # the one place where the library reaches up: the command line is the way into the flows
     from flows.midas import midas
-    from tasks import progress
+    from tasks import progress, stage
 
+    if callable(on_interrupt := signal.getsignal(signal.SIGINT)):
+        stage.stop_now = on_interrupt
     for handler in logging.getLogger().handlers:
         handler.addFilter(_fit_for_a_terminal)
     with progress.on_terminal() if out.is_terminal else progress.in_lines():
@@ -162,8 +165,9 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
     run = outbox_of(pipeline).noted(report)
     if run is not None and run.page:
-        ui = "make ui" if work == Path.cwd() / "work" else f"make ui WORK={work}"
-        out.print(f"  runs in MLflow       {ui}, then {run.page}", soft_wrap=True)
+        ui = "make ui, then " if work == Path.cwd() / "work" else f"make ui WORK={work}, then "
+        of_server = run.created["uri"].startswith("http")
+        out.print(f"  runs in MLflow       {'' if of_server else ui}{run.page}", soft_wrap=True)
     if pipeline.work_url:
         out.print(f"  all of it            {pipeline.work_url}", soft_wrap=True)
     for name, index in outcome.indexes.items():

@@ -80,7 +80,8 @@ def _file(path: Path, network: Network) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle can fail in any way at all
-        raise WeightsError(f"{path} cannot be read as a torch weight file of tensors alone: {error}") from error
+        why = str(error).split(". ")[0]  # torch goes on with ways to read what must not be read
+        raise WeightsError(f"{path} cannot be read as a torch weight file of tensors alone: {why}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no plain state dict (names to tensors); save `model.state_dict()` alone")
     return dict(state)

@@ -82,14 +82,17 @@ def test_killed_during_alignment_and_training(command, tmp_path):
         assert sorted(metric.step for metric in history) == list(range(1, 13))
 
 
-def test_ctrl_c_stops_at_once_and_the_same_command_goes_on(command, tmp_path):
+@pytest.mark.parametrize(("stop", "seconds"), [(signal.SIGINT, 10), (signal.SIGTERM, 60)])
+def test_who_is_told_to_stop_stops_and_the_same_command_goes_on(command, tmp_path, capfd, stop, seconds):
+    """To the whole group of processes, as a terminal and `timeout` do it."""
     process = command(tmp_path)
     stages = tmp_path / "stages"
     while not any(stages.glob("train/.*.partial/checkpoint.pt")):
         assert process.poll() is None
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(10) == 130
+    os.killpg(process.pid, stop)
+    assert process.wait(seconds) == 128 + stop
+    assert "the same command goes on from here" in " ".join(capfd.readouterr().err.split())
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow/mlflow.db")
     experiment = client.get_experiment_by_name("demo").experiment_id
     assert {run.info.status for run in client.search_runs([experiment])} == {"KILLED"}

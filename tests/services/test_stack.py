@@ -146,3 +146,8 @@ def test_runs_of_the_command_line_are_heard_of_before_they_are_given_up():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert 2 * float(said.stdout) <= SILENT.seconds, said.stderr
+
+
+def test_a_port_for_two_is_refused():
+    with pytest.raises(ValueError, match="must differ"):
+        ServicesSettings(prefect_port=4778, mlflow_port=4778)
