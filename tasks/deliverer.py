@@ -64,8 +64,10 @@ class Deliverer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.settle()
-        self._stop()
+        try:
+            self.settle()
+        finally:  # or the process would be waited for when this one ends, and it for this one
+            self._stop()
 
     def settle(self, patience: float = _PATIENCE) -> None:
         """Wait, within bounds, until everything is delivered; say what is not."""

@@ -39,19 +39,19 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def training_slot(processes: int = 1) -> Iterator[None]:
+def training_slot(number: int = 1) -> Iterator[None]:
     """Wait for a slot and hold it meanwhile; nothing where the server has no such limit.
 
-    A training of several processes takes a slot for each of them, all at once, or all that there are.
+    A training of several processes takes that number of slots, all at once, or all that there are.
     """
-    lease = _wait_for_slot(processes)
+    lease = _wait_for_slot(number)
     if lease is None:
         yield
         return
     ended = threading.Event()
     # in this task's context, which knows the server
     keep = contextvars.copy_context().run
-    keeper = threading.Thread(target=keep, args=(_keep, lease, processes, ended), name=NAME, daemon=True)
+    keeper = threading.Thread(target=keep, args=(_keep, lease, number, ended), name=NAME, daemon=True)
     keeper.start()
     try:
         yield

@@ -9,11 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import CONFIG
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
+from typer.testing import CliRunner
 
+from dfer.cli.app import app
+from tasks.deliverer import LOCK
 from tasks.delivery import Delivery
 from tasks.outbox import Outbox, TrackedRun
 
@@ -251,6 +256,18 @@ def test_an_experiment_that_was_deleted_is_restored(tmp_path, caplog):
     assert not run.pending
     assert [made.info.run_name for made in client.search_runs([experiment])] == ["n"]
     assert "restored" in caplog.text
+
+
+def test_what_another_process_delivers_is_not_said_to_be_there(tmp_path):
+    (tmp_path / "pipeline_config.yaml").write_text(CONFIG)
+    outbox = Outbox(tmp_path / "work" / "mlflow" / "outbox")
+    create(outbox, "run").close()
+    arguments = ["mlflow", "deliver", "--config", str(tmp_path / "pipeline_config.yaml")]
+    with FileLock(outbox.root / LOCK):
+        done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    assert "a run that is under way delivers it" in done.output
+    assert "has everything" not in done.output
 
 
 def test_an_earlier_run_that_a_copy_names_is_made_first(tmp_path):
