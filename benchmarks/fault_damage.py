@@ -57,7 +57,7 @@ def full_disk(
         process = command_line(services, work, epochs)
         said, _ = process.communicate(timeout=1800)
         problems = (
-            [] if "No space left" in said and process.returncode else [f"a full disk was not said: {said[-300:]}"]
+            [] if "No space left" in said and process.returncode else [f"a full disk was not said: {said[-1500:]}"]
         )
         subprocess.run(["mount", "-o", "remount,size=1g", str(work)], check=True)
         lost["full disk"] = problems + _finish(services, work, expected, epochs)

@@ -12,14 +12,26 @@ _UNFINISHED = ".part"
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add the path to an OSError of the block that names no file, as those of a full disk do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it becomes `path` in one step if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with naming(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

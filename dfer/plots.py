@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfer.labels import EMOTIONS
+from dfer.pictures import write_jpeg
 from dfer.remote import Location, below
 from dfer.settings import ArmSettings, StageSettings
 from dfer.shards import open_shard
@@ -190,9 +191,7 @@ def _captioned(row: Image, lines: Sequence[str]) -> Image:
 
 
 def _write_sheet(rows: Sequence[Image], path: Path) -> None:
-    written = cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
-    if not written:
-        raise OSError(f"{path} cannot be written")
+    write_jpeg(path, np.asarray(cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), np.uint8), quality=90)
 
 
 def _bare(axes: Any) -> None:

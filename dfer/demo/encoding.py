@@ -14,6 +14,8 @@ import numpy as np
 from av.codec.context import Flags
 from numpy.typing import NDArray
 
+from dfer.pictures import write_jpeg
+
 FRAME_RATE: Final = 25
 
 _BITEXACT: Final = {"fflags": "+bitexact"}
@@ -44,10 +46,8 @@ def write_jpegs(folder: Path, frames: Iterable[NDArray[np.uint8]], *, quality: i
     """
     folder.mkdir()
     for number, picture in enumerate(frames, start=1):
-        path = folder / f"{number}.jpg"
-        colour = cv2.cvtColor(picture, cv2.COLOR_YUV2BGR_I420)
-        if not cv2.imwrite(str(path), colour, [cv2.IMWRITE_JPEG_QUALITY, quality]):
-            raise OSError(f"cannot write {path}")
+        colour = np.asarray(cv2.cvtColor(picture, cv2.COLOR_YUV2BGR_I420), np.uint8)
+        write_jpeg(folder / f"{number}.jpg", colour, quality)
 
 
 def rotate_clockwise(path: Path, coded_height: int) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dfer.demo.expressions import MESH_POINTS
 from dfer.demo.people import ASSETS, CANVAS, CENTRE, IOD
+from dfer.pictures import write_jpeg
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,11 +76,12 @@ def main() -> None:
         mesh = np.array(face["mesh"], np.float64)
         matrix = portrait_matrix(mesh)
         portrait = cv2.warpAffine(photo, matrix, CANVAS, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-        _write_jpeg(arguments.out / f"{name}.jpg", focus_on_head(np.asarray(portrait, np.uint8)))
+        write_jpeg(arguments.out / f"{name}.jpg", focus_on_head(np.asarray(portrait, np.uint8)), JPEG_QUALITY)
         moved = mesh @ matrix[:, :2].T + matrix[:, 2]
         people[name] = {str(number): [round(float(c), 1) for c in moved[number]] for number in MESH_POINTS}
     x, y = BACKGROUND_AT[0] - CANVAS[0] // 2, BACKGROUND_AT[1] - CANVAS[1] // 2
-    _write_jpeg(arguments.out / "background.jpg", np.asarray(photo, np.uint8)[y : y + CANVAS[1], x : x + CANVAS[0]])
+    background = np.asarray(photo, np.uint8)[y : y + CANVAS[1], x : x + CANVAS[0]]
+    write_jpeg(arguments.out / "background.jpg", background, JPEG_QUALITY)
     document = {
         "source": "Fifth Solvay Conference, Brussels 1927, photograph by Benjamin Couprie (public domain)",
         "points": "MediaPipe face mesh number -> x, y in pixels of the portrait NAME.jpg",
@@ -88,11 +90,6 @@ def main() -> None:
     (arguments.out / "faces.json").write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
     size = sum(path.stat().st_size for path in arguments.out.iterdir())
     _LOG.info("%d portraits in %s, %.2f MB", len(people), arguments.out, size / 1e6)
-
-
-def _write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
-    if not cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
-        raise OSError(f"cannot write {path}")
 
 
 if __name__ == "__main__":

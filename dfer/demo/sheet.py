@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dfer.demo.casting import ClipPlan
 from dfer.labels import EMOTIONS
+from dfer.pictures import write_jpeg
 
 _PEOPLE: Final = 3
 _MOMENTS: Final = (0.03, 0.2, 0.4, 0.6)
@@ -32,8 +33,7 @@ def write_contact_sheet(plans: Sequence[ClipPlan], out: Path, path: Path) -> Non
         cells = [_cell(plan, out) for plan in chosen]
         blank = np.full((_THUMB + _CAPTION, _THUMB * len(_MOMENTS) + _GAP, 3), 255, np.uint8)
         rows.append(np.hstack([*cells, *[blank] * (_PEOPLE - len(cells))]))
-    if not cv2.imwrite(str(path), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88]):
-        raise OSError(f"cannot write {path}")
+    write_jpeg(path, np.vstack(rows), quality=88)
 
 
 def _choose(plans: Sequence[ClipPlan]) -> list[ClipPlan]:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dfer.labels import EMOTIONS
+from dfer.pictures import encode_jpeg
 from dfer.plots import ACCENT, ARM_COLOURS, INK, QUIET
 from dfer.remote import Location, below
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers
@@ -233,14 +234,7 @@ def frames_of_clip(root: Location, shard: str, row: int, num_segments: int) -> b
     seen = segment_indices(opened.num_frames(row), num_segments, train=False)
     frames = opened.read(row, seen).frames
     tiles = [cv2.resize(frame, (TILE, TILE), interpolation=cv2.INTER_AREA) for frame in frames]
-    return _jpeg(np.hstack(tiles))
-
-
-def _jpeg(picture: npt.NDArray[np.uint8], quality: int = 85) -> bytes:
-    done, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise ValueError(f"a picture of shape {picture.shape} cannot be written as JPEG")
-    return encoded.tobytes()
+    return encode_jpeg(np.asarray(cv2.cvtColor(np.hstack(tiles), cv2.COLOR_RGB2BGR), np.uint8), quality=85)
 
 
 def _heat_map(shares: npt.NDArray[np.float64], across: str, down: str) -> Figure:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 from numpy.typing import NDArray
 
+from dfer.pictures import encode_jpeg
 from dfer.shards.clip import FRAME_FIELDS, Clip
 
 FILE_NAME = "clips.parquet"
@@ -50,9 +50,10 @@ def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any], jpeg_q
         write_page_checksum=True,
     ) as writer:
         for clip in clips:
+            frames = [encode_jpeg(frame[..., ::-1], jpeg_quality) for frame in clip.frames]
             columns = [
                 pa.array([clip.clip_id], pa.string()),
-                pa.array([[_encode(frame, jpeg_quality) for frame in clip.frames]], schema.field("frames").type),
+                pa.array([frames], schema.field("frames").type),
                 *(pa.array([_rows(getattr(clip, name))], schema.field(name).type) for name in FRAME_FIELDS),
             ]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
@@ -120,13 +121,6 @@ def _rows(values: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
 
 def _flat(values: pa.Array) -> NDArray[Any]:
     return (values.flatten() if pa.types.is_fixed_size_list(values.type) else values).to_numpy(zero_copy_only=False)
-
-
-def _encode(frame: NDArray[np.uint8], quality: int) -> bytes:
-    ok, encoded = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not ok:
-        raise ValueError(f"a frame of shape {list(frame.shape)} cannot be encoded as JPEG")
-    return encoded.tobytes()
 
 
 def _chosen(pictures: pa.Array, wanted: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ every epoch derives its own from the seed (`dfer.training.randomness`).
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 import zipfile
@@ -28,8 +29,10 @@ class CheckpointError(Exception):
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write the state; the checkpoint before it stays until this one is complete on disk."""
+    content = io.BytesIO()  # torch's own writing of files does not say that a disk is full
+    torch.save(dict(state), content)
     with replacing(folder / CHECKPOINT) as temporary:
-        torch.save(dict(state), temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(folder: Path) -> dict[str, Any] | None:
