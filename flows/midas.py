@@ -214,7 +214,7 @@ def all_of(futures: Mapping[Key, PrefectFuture[Result]]) -> dict[Key, Result]:
     for future in futures.values():
         future.wait()
     failed = {
-        getattr(key, "title", key): future.state.message
+        key if isinstance(key, str) else getattr(key, "title", key): future.state.message  # a str has a title(), too
         for key, future in futures.items()
         if not future.state.is_completed()
     }

@@ -13,6 +13,9 @@ def test_a_failed_stage_is_named_with_the_command_to_go_on(run_demo, tmp_path):
         run_demo(f"work_dir={tmp_path / 'work'}", f"detection.model={detector}")
     notes = raised.value.__notes__
     assert "stage: align demo-dfew 0" in notes
+    others = [note.split(":")[1].strip() for note in notes if note.startswith("also failed")]
+    assert others
+    assert others == [f"align demo-dfew {part}" for part in range(1, 1 + len(others))]
     (command,) = (line.strip() for note in notes if note.startswith("To go on") for line in note.splitlines()[1:])
     assert command.startswith("dfer run demo --config ")
     assert command.endswith(f"--set work_dir={tmp_path / 'work'} --set detection.model={detector}")
