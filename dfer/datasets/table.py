@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
-from itertools import accumulate, pairwise
+from dataclasses import dataclass
+from itertools import accumulate, islice, pairwise
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dfer.columns import occur_twice
 from dfer.files import replacing
 from dfer.labels import EMOTIONS
 from dfer.natural import natural_key
@@ -35,6 +35,8 @@ SCHEMA = pa.schema(
     ]
 )
 """The table's columns on disk (Parquet)."""
+
+_PLAIN = SCHEMA.remove(SCHEMA.get_field_index("votes"))
 
 # Rows that are written together: a part of a large table is read without the rest of it.
 _ROW_GROUP = 8192
@@ -78,19 +80,21 @@ class ClipRow:
 
 def from_rows(rows: Iterable[ClipRow]) -> pd.DataFrame:
     """The clip table of `rows`, in natural order of the clip ids, validated (see `validate` for what it raises)."""
-    values: dict[str, list[Any]] = {f.name: [] for f in fields(ClipRow)}
-    for row in rows:  # which are not kept: those of a million take more memory than the table
-        for name, column in values.items():
-            value = getattr(row, name)
-            column.append(list(value) if isinstance(value, tuple) else value)
+    # some at a time: a million rows as Python's objects take several times the table's memory
+    coming, parts, votes = iter(rows), [], _Votes()
+    while some := list(islice(coming, _ROW_GROUP)):
+        votes.extend(row.votes for row in some)
+        columns = [pa.array([getattr(row, field.name) for row in some], field.type) for field in _PLAIN]
+        parts.append(pa.RecordBatch.from_arrays(columns, schema=_PLAIN))
+    data = pa.Table.from_batches(parts, _PLAIN)
+    del parts
     # mostly they come in order, and keys are large as well
-    order: Sequence[int] = range(len(values["clip_id"]))
-    if any(later < earlier for earlier, later in pairwise(map(natural_key, values["clip_id"]))):
-        order = sorted(order, key=lambda place: natural_key(values["clip_id"][place]))
-    table = pd.DataFrame(index=range(len(order)))
-    for name in list(values):
-        column = values.pop(name)
-        table[name] = pd.Series([column[place] for place in order], dtype=_DTYPES[name])
+    if any(later < earlier for earlier, later in pairwise(natural_key(name.as_py()) for name in data["clip_id"])):
+        keys = [natural_key(name) for name in data["clip_id"].to_pylist()]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        data, votes.column = data.take(order), [votes.column[place] for place in order]
+    table = _frame(data, votes)
+    del data
     validate(table)
     return table
 
@@ -112,7 +116,7 @@ def validate(table: pd.DataFrame) -> None:
     if wrong:
         raise ValueError(f"not a clip table: {'; '.join(wrong)}")
     checks = {
-        "clip_id is missing or there twice": table["clip_id"].isna() | table["clip_id"].duplicated(keep=False),
+        "clip_id is missing or there twice": table["clip_id"].isna() | occur_twice(table["clip_id"]),
         "clip_id does not start with 'dataset/'": pd.Series(
             [
                 not str(clip_id).startswith(f"{dataset}/")
@@ -144,9 +148,10 @@ def write(table: pd.DataFrame, path: Path) -> None:
     The same table gives the same bytes. Raises ValueError for an invalid table, OSError where nothing can be written.
     """
     validate(table)
-    data = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False).replace_schema_metadata(None)
-    with replacing(path) as temporary:
-        pq.write_table(data, temporary, row_group_size=_ROW_GROUP)
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as file:
+        for first in range(0, len(table), _ROW_GROUP):
+            rows = pa.Table.from_pandas(table.iloc[first : first + _ROW_GROUP], schema=SCHEMA, preserve_index=False)
+            file.write_table(rows.replace_schema_metadata(None))
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -154,18 +159,23 @@ def read(path: Path) -> pd.DataFrame:
 
     Raises FileNotFoundError, and ValueError for a file that is no clip table.
     """
+    parts, votes = [], _Votes()
     try:
-        data = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            if not file.schema_arrow.equals(SCHEMA):
+                raise ValueError(
+                    f"{path} is no clip table of this version; expected the columns\n{SCHEMA}\nfound\n"
+                    f"{file.schema_arrow}\ningest the data set again"
+                )
+            for rows in file.iter_batches(_ROW_GROUP):
+                votes.extend(_tuples(rows["votes"]))
+                parts.append(rows.drop_columns("votes"))
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is no Parquet file or is damaged ({error}); ingest the data set again") from error
-    if not data.schema.equals(SCHEMA):
-        raise ValueError(
-            f"{path} is no clip table of this version; expected the columns\n{SCHEMA}\nfound\n{data.schema}\n"
-            "ingest the data set again"
-        )
-    plain = data.set_column(data.schema.get_field_index("votes"), "votes", pa.nulls(len(data)))
-    table = plain.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype(_DTYPES)
-    table["votes"] = pd.Series(_lists(data["votes"].combine_chunks()), dtype=object)
+    data = pa.Table.from_batches(parts, _PLAIN)
+    del parts
+    table = _frame(data, votes)
+    del data
     try:
         validate(table)
     except ValueError as error:
@@ -199,12 +209,31 @@ def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
     return part.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype({c: _DTYPES[c] for c in columns})
 
 
-def _lists(votes: pa.ListArray) -> list[list[int] | None]:
-    """A column of lists as Python's own, at once rather than number by number."""
+class _Votes:
+    """A column of votes. Ten votes of seven kinds are some thousands of tuples, however many clips they are of."""
+
+    def __init__(self) -> None:
+        self.column: list[tuple[int, ...] | None] = []
+        self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
+
+    def extend(self, more: Iterable[tuple[int, ...] | None]) -> None:
+        self.column.extend(counts and self._known.setdefault(counts, counts) for counts in more)
+
+
+def _frame(data: pa.Table, votes: _Votes) -> pd.DataFrame:
+    """The clip table of all its columns but the votes, and of those."""
+    table = data.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    table.insert(SCHEMA.get_field_index("votes"), "votes", pd.Series(votes.column, dtype=object))
+    return table.astype(_DTYPES)
+
+
+def _tuples(votes: pa.ListArray) -> list[tuple[int, ...] | None]:
+    """A column of lists as Python's own tuples, at once rather than number by number."""
     numbers, ends = votes.values.to_pylist(), votes.offsets.to_pylist()
     there = votes.is_valid().to_pylist()
     return [
-        numbers[first:last] if known else None for known, first, last in zip(there, ends[:-1], ends[1:], strict=True)
+        tuple(numbers[first:last]) if known else None
+        for known, first, last in zip(there, ends[:-1], ends[1:], strict=True)
     ]
 
 
@@ -224,7 +253,7 @@ def _are_votes(votes: object) -> bool:
     if votes is None:
         return True
     return (
-        isinstance(votes, list)
+        isinstance(votes, tuple)
         and len(votes) == len(EMOTIONS)
         and all(type(count) is int and count >= 0 for count in votes)
         and any(votes)

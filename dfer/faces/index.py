@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dfer.columns import occur_twice
 from dfer.files import replacing
 
 FILE_NAME = "index.parquet"
@@ -42,6 +43,7 @@ SCHEMA = pa.schema(
 )
 
 _TABLES_AT_A_TIME = 256
+_ROWS_AT_A_TIME = 8192
 
 
 def from_rows(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -54,12 +56,14 @@ def check_index(index: pd.DataFrame) -> None:
     if list(index.columns) != SCHEMA.names:
         raise ValueError(f"align index: expected columns {SCHEMA.names}, found {list(index.columns)}")
     try:
-        pa.Table.from_pandas(index, schema=SCHEMA, preserve_index=False)
+        for first in range(0, len(index) or 1, _ROWS_AT_A_TIME):
+            part = index.iloc[first : first + _ROWS_AT_A_TIME]
+            pa.Table.from_pandas(part, schema=SCHEMA, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(f"align index: {error}") from error
     ok = index["status"] == "ok"
     rules = {
-        "clips that occur twice": index["clip_id"].duplicated(keep=False),
+        "clips that occur twice": occur_twice(index["clip_id"]),
         "a status other than ok and failed": ~index["status"].isin(["ok", "failed"]),
         "ok with a reason, or without shard, row and frames": ok
         & ((index["reason"] != "") | (index["shard"] == "") | (index["row"] < 0) | (index["frames_kept"] < 1)),
@@ -111,6 +115,7 @@ def merge_files(paths: Sequence[Path], shards: Sequence[str]) -> pd.DataFrame:
     merged = pa.concat_tables([*parts, *tables])
     del parts, tables
     index = merged.to_pandas()
+    del merged
     check_index(index)
     return index
 

@@ -26,7 +26,7 @@ def test_rows_become_a_table_in_natural_order() -> None:
     table = from_rows(ROWS)
     assert list(table["clip_id"]) == ["set/9", "set/10", "set/11"]
     assert list(table.columns) == SCHEMA.names
-    assert table["votes"].tolist() == [[5, 5, 0, 0, 0, 0, 0], [1, 2, 3, 4, 0, 0, 0], None]
+    assert table["votes"].tolist() == [(5, 5, 0, 0, 0, 0, 0), (1, 2, 3, 4, 0, 0, 0), None]
     assert table["label"].isna().tolist() == [True, False, False]
     assert table["split"].isna().tolist() == [True, True, False]
     assert table.dtypes.astype(str).to_dict() == {
@@ -44,12 +44,25 @@ def test_rows_become_a_table_in_natural_order() -> None:
     }
 
 
+@pytest.mark.parametrize("at_a_time", [1, 2, 8192])
 @pytest.mark.parametrize("rows", [ROWS, ROWS[2:], []])
-def test_what_is_written_is_read(tmp_path: Path, rows: list[ClipRow]) -> None:
+def test_what_is_written_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[ClipRow], at_a_time: int
+) -> None:
+    expected = from_rows(rows)
+    monkeypatch.setattr(clip_table, "_ROW_GROUP", at_a_time)
     table = from_rows(rows)
+    pd.testing.assert_frame_equal(table, expected)
     write(table, tmp_path / "clips.parquet")
     pd.testing.assert_frame_equal(read(tmp_path / "clips.parquet"), table)
     assert [path.name for path in tmp_path.iterdir()] == ["clips.parquet"]
+
+
+def test_equal_votes_are_there_once() -> None:
+    votes = from_rows(
+        replace(ROWS[0], clip_id=f"set/{number}", votes=(number % 2, 10, 0, 0, 0, 0, 0)) for number in range(9)
+    )["votes"]
+    assert len({id(counts) for counts in votes}) == 2
 
 
 def test_no_library_versions_are_written(tmp_path: Path) -> None:
@@ -68,11 +81,10 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: p
     write(from_rows(ROWS), path)
     before = path.read_bytes()
 
-    def fail(_: pa.Table, part: Path, **__: object) -> None:
-        part.write_bytes(b"half")
+    def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(pq, "write_table", fail)
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", fail)
     with pytest.raises(OSError, match="disk full"):
         write(from_rows(ROWS[:1]), path)
     assert path.read_bytes() == before

@@ -81,11 +81,11 @@ def test_a_clean_set_has_no_findings(tmp_path: Path) -> None:
     rows = table.set_index("clip_id")
     happy = rows.loc["crema-d/1002_DFA_HAP_XX"]
     assert happy["source"] == "VideoFlash/1002_DFA_HAP_XX.flv"
-    assert happy["votes"] == [8, 0, 1, 0, 0, 0, 0]
+    assert happy["votes"] == (8, 0, 1, 0, 0, 0, 0)
     assert (happy["label"], happy["fold"], happy["subject"]) == (0, 2, "1002")
     assert happy["source_mtime_ns"] == (tmp_path / happy["source"]).stat().st_mtime_ns
     tie = rows.loc["crema-d/1002_IEO_SAD_HI"]
-    assert tie["votes"] == [0, 5, 5, 0, 0, 0, 0]
+    assert tie["votes"] == (0, 5, 5, 0, 0, 0, 0)
     assert pd.isna(tie["label"])
     assert (tie["fold"], tie["subject"]) == (2, "1002")
     assert table["split"].isna().all()
@@ -106,7 +106,7 @@ def test_a_clean_set_has_no_findings(tmp_path: Path) -> None:
 def test_votes_of_those_who_heard_the_sound_too(tmp_path: Path) -> None:
     table, _ = check(write_crema_d(tmp_path), {}, source="audio-visual-votes", dataset="with-sound")
     row = table.set_index("clip_id").loc["with-sound/1002_IEO_SAD_HI"]
-    assert row["votes"] == [0, 9, 0, 1, 0, 0, 0]
+    assert row["votes"] == (0, 9, 0, 1, 0, 0, 0)
     assert row["label"] == EMOTIONS.index("sad")
 
 
@@ -308,7 +308,7 @@ def test_a_clip_with_two_rows(tmp_path: Path, votes: list[int], code: str, fatal
     root = with_rows(tmp_path, lambda rows: rows.append(crema_d_row(2, 71, "1001_DFA_ANG_XX", votes)))
     table, report = check(root, {code: 1})
     assert report.fatal == fatal
-    assert table["votes"].iloc[0] == [0, 0, 0, 8, 0, 1, 0]
+    assert table["votes"].iloc[0] == (0, 0, 0, 8, 0, 1, 0)
 
 
 def test_videos_that_are_missing_leave_the_votes(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_videos_that_are_missing_leave_the_votes(tmp_path: Path) -> None:
     assert not report.fatal
     row = table.set_index("clip_id").loc["crema-d/1003_DFA_SAD_XX"]
     assert (row["source"], row["source_size"]) == ("VideoFlash/1003_DFA_SAD_XX.flv", -1)
-    assert row["votes"] == [0, 8, 0, 1, 0, 0, 0]
+    assert row["votes"] == (0, 8, 0, 1, 0, 0, 0)
 
 
 def test_votes_alone_can_be_analysed(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_clean_set_has_no_findings(tmp_path: Path) -> None:
     row = table.set_index("clip_id").loc["dfew/00009"]
     assert row["source"] == "Clip/original/9.mp4"
     assert row["label"] == 1
-    assert row["votes"] == [0, 7, 3, 0, 0, 0, 0]
+    assert row["votes"] == (0, 7, 3, 0, 0, 0, 0)
     assert row["fold"] == 4
     assert row["source_size"] == 1
     assert row["source_mtime_ns"] == (tmp_path / row["source"]).stat().st_mtime_ns
