@@ -132,6 +132,7 @@ def run_stages(plan: Pipeline, slots: Slots, deliverer: Deliverer, log: Path) ->
 
     fingerprint = "".join(made.output.hash for made in ingested.values())
     with PipelineTracking(plan, fingerprint, deliverer) as tracking, ended_at_once():
+        progress.link(f"trainings-{plan.name}", "the trainings in MLflow, side by side", tracking.page)
         models = {
             training: train_arm.submit(
                 plan, training, ingested[training.dataset], indexes[training.dataset], tracking, slots

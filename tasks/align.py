@@ -153,15 +153,20 @@ def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> M
     def work(folder: Path) -> dict[str, int]:
         from dfer import plots
 
-        merged = index.merge_files(
+        index.merge_files(
             [shard.file(index.FILE_NAME) for shard in shards],
             [shard.folder.removeprefix(f"{stages}/") for shard in shards],
+            folder / index.FILE_NAME,
         )
-        index.write_index(folder / index.FILE_NAME, merged)
+        merged = index.read_places(folder / index.FILE_NAME)
         plots.aligned_faces(merged, stages, folder / "aligned.jpg")
         reasons = merged.loc[merged["status"] != "ok", "reason"].value_counts()
         kept = int((merged["status"] == "ok").sum())
-        return {"given": len(merged), "ok": kept, **{f"failed.{reason}": int(n) for reason, n in reasons.items()}}
+        return {
+            "given": len(merged),
+            "ok": kept,
+            **{f"failed.{reason}": int(n) for reason, n in reasons.items() if n},
+        }
 
     made = ensure(pipeline, index_recipe(dataset, shards), work)
     counts = made.output.counts

@@ -19,6 +19,7 @@ from dfer.config import Pipeline
 from dfer.evaluation import read_predictions
 from dfer.faces.videos import InputError
 from tasks import delivery  # noqa: F401 - sets what MLflow may do before it is used
+from tasks.registry import is_missing_file
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def pairs(compared: Sequence[Compared]) -> list[tuple[Compared, Compared, Compar
 def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tuple[MlflowClient, list[Run]]:
     if "/" not in name:
         for uri in dict.fromkeys(pipeline.tracking_uri for pipeline in pipelines.values()):
+            if is_missing_file(uri):
+                continue  # asking would create it
             client = MlflowClient(uri)
             try:
                 return client, [client.get_run(name)]
@@ -88,7 +91,10 @@ def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tup
     pipeline, *network, arm = name.split("/")
     if pipeline not in pipelines:
         raise InputError(f"{name}: no pipeline {pipeline!r}; there are {', '.join(pipelines)}")
-    client = MlflowClient(pipelines[pipeline].tracking_uri)
+    uri = pipelines[pipeline].tracking_uri
+    if is_missing_file(uri):
+        raise InputError(f"{name}: nothing was tracked in {uri} yet; run it with: dfer run {pipeline}")
+    client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(pipeline)
     model = network[0] if network else pipelines[pipeline].settings.model.name
     tags = f"tags.`dfer.kind` = 'arm' and tags.`dfer.arm` = '{arm}' and tags.`dfer.model` = '{model}'"

@@ -69,9 +69,21 @@ class _Count:
         return ", ".join(filter(None, (f"{self.done}{of} {self.what}", rate(self.per_second), self.left)))
 
 
+@dataclass
+class _Link:
+    """A page that comes to be while work goes on: `page` says its address, empty until then."""
+
+    key: str
+    text: str
+    page: Callable[[], str]
+    context: Context
+    told: str = ""
+
+
 _lock = threading.Lock()
 _display: Progress | None = None
 _counts: dict[str, _Count] = {}  # by title, over all tasks that share a bar
+_links: list[_Link] = []
 _bars: dict[str, int] = {}
 
 
@@ -120,6 +132,13 @@ def on_page() -> Iterator[None]:
         page.join(_GIVE_UP)
         with _lock:
             _counts.clear()
+            _links.clear()
+
+
+def link(key: str, text: str, page: Callable[[], str]) -> None:
+    """Show a link in Prefect's page as soon as `page` says where it leads, and again when it leads elsewhere."""
+    with _lock:
+        _links.append(_Link(key, text, page, copy_context()))
 
 
 def expect(title: str, what: str, total: int) -> None:
@@ -207,18 +226,28 @@ class _Page(threading.Thread):
     def _send(self) -> None:
         with _lock:
             begun = [count for count in _counts.values() if count.context is not None]
-        for count in begun:
-            now = count.done, count.total
-            if now == count.told:
-                continue
-            try:
-                self._tell(count)
-            except Exception as error:
-                if not self._complained:
-                    logger.warning("Prefect's page cannot show how far %s is: %s", count.title, error)
-                self._complained = True
-                return
-            count.told = now
+            links = list(_links)
+        try:
+            for count in begun:
+                now = count.done, count.total
+                if now != count.told:
+                    self._tell(count)
+                    count.told = now
+            for to in links:
+                page = to.page()
+                if page and page != to.told:
+                    self._show(to, page)
+                    to.told = page
+        except Exception as error:
+            if not self._complained:
+                logger.warning("Prefect's page cannot show how far things are: %s", error)
+            self._complained = True
+
+    @staticmethod
+    def _show(to: _Link, page: str) -> None:
+        from prefect.artifacts import create_link_artifact
+
+        to.context.run(create_link_artifact, page, to.text, to.key)
 
     @staticmethod
     def _tell(count: _Count) -> None:

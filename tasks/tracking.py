@@ -51,6 +51,7 @@ class PipelineTracking:
         self._lock = threading.Lock()
         self._parent: TrackedRun | None = None
         self._under_way: set[TrackedRun] = set()
+        self._children: dict[TrackedRun, None] = {}  # in the order of their beginning
 
     def parent(self) -> TrackedRun:
         """The parent run: opened now, or the one that an interrupted run of the same pipeline left behind."""
@@ -89,10 +90,16 @@ class PipelineTracking:
         run = self.outbox.noted(folder)
         return run if run is not None and self._is_child(run) else None
 
+    def page(self) -> str:
+        """Where MLflow shows the trainings of this run side by side, as far as it has them; empty before the first."""
+        there = [run for run in tuple(self._children) if run.page]
+        return there[0].page_beside(there[1:]) if len(there) > 1 else there[0].page if there else ""
+
     @contextlib.contextmanager
     def working_on(self, run: TrackedRun) -> Iterator[None]:
         """The run's status follows what happens meanwhile."""
         self._under_way.add(run)
+        self._children[run] = None
         try:
             if run.status != "RUNNING" or not run.is_mine:
                 run.go_on()
@@ -111,6 +118,7 @@ class PipelineTracking:
         """A child run that stands for an arm trained in an earlier pipeline run, whose output is in `folder`: the last
         values and the curves, without the model."""
         copy = self.arm_run(training)
+        self._children[copy] = None
         history = json.loads((folder / "history.json").read_text())
         log_epoch(copy, history["epochs"][-1])
         log_summary(copy, history["summary"])

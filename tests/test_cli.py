@@ -83,6 +83,13 @@ def test_what_cannot_be_done_ends_with_status_2_and_says_why(monkeypatch, capsys
     assert "Traceback" not in text
 
 
+def test_comparing_makes_no_database(monkeypatch, capsys, tmp_path):
+    for runs in (["demo/hard", "demo/midas"], ["0" * 32, "1" * 32]):
+        status, text = dfer(monkeypatch, capsys, "compare", *runs, "--set", f"work_dir={tmp_path}")
+        assert status == 2, text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_cannot_be_written_is_said(monkeypatch, capsys, tmp_path):
     (tmp_path / "file").write_text("")
     root = crema_d(tmp_path / "CREMA-D")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+_TWICE = "clips that occur twice"
+
 _TABLES_AT_A_TIME = 256
 _ROWS_AT_A_TIME = 8192
 
@@ -63,16 +65,21 @@ def check_index(index: pd.DataFrame) -> None:
         raise ValueError(f"align index: {error}") from error
     ok = index["status"] == "ok"
     rules = {
-        "clips that occur twice": occur_twice(index["clip_id"]),
+        _TWICE: occur_twice(index["clip_id"]),
         "a status other than ok and failed": ~index["status"].isin(["ok", "failed"]),
         "ok with a reason, or without shard, row and frames": ok
         & ((index["reason"] != "") | (index["shard"] == "") | (index["row"] < 0) | (index["frames_kept"] < 1)),
         "failed with an unknown reason, or with a place in a shard": ~ok
         & (~index["reason"].isin(REASONS) | (index["shard"] != "") | (index["row"] != -1)),
     }
+    _refuse(rules, index["clip_id"])
+
+
+def _refuse(rules: Mapping[str, pd.Series], names: pd.Series) -> None:
+    """Raise ValueError for the first rule that some clips break, with their names."""
     for rule, broken in rules.items():
         if broken.any():
-            raise ValueError(f"align index: {rule}: {', '.join(index['clip_id'][broken].head(5))}")
+            raise ValueError(f"align index: {rule}: {', '.join(names[broken].head(5))}")
 
 
 def write_index(path: Path, index: pd.DataFrame) -> None:
@@ -92,32 +99,47 @@ def read_index(path: Path) -> pd.DataFrame:
     return index
 
 
-def merge_files(paths: Sequence[Path], shards: Sequence[str]) -> pd.DataFrame:
-    """`merge_indices` of the indices in files, thousands of which take seconds.
+def read_places(path: Path) -> pd.DataFrame:
+    """What became of each clip, and where it is: `clip_id`, `status`, `reason`, `shard` and `row` of an align index.
+
+    Where strings are few they are categories, for there can be a million clips. Raises as `read_index` does.
+    """
+    few = ["status", "reason", "shard"]
+    try:
+        return pq.read_table(path, columns=["clip_id", *few, "row"], read_dictionary=few).to_pandas()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def merge_files(paths: Sequence[Path], shards: Sequence[str], merged: Path) -> None:
+    """`merge_indices` of the indices in files, written as `write_index` would; some of them are in memory at a time.
 
     Raises: ValueError if there are not as many names as files, a file is no align index or a clip is in two of them;
     FileNotFoundError.
     """
-    parts, tables = [], [SCHEMA.empty_table()]
-    for path, shard in zip(paths, shards, strict=True):
-        try:
-            with pq.ParquetFile(path) as file:
-                table = file.read(use_threads=False).replace_schema_metadata(None)
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path}: {error}") from error
-        if table.schema != SCHEMA:
-            raise ValueError(f"{path}: align index: expected columns {SCHEMA.names}, found {table.schema.names}")
-        place = pc.if_else(pc.equal(table["status"], "ok"), shard, "")
-        tables.append(table.set_column(SCHEMA.get_field_index("shard"), SCHEMA.field("shard"), place))
-        if len(tables) >= _TABLES_AT_A_TIME:  # many small ones take several times their content
-            parts.append(pa.concat_tables(tables).combine_chunks())
-            tables = []
-    merged = pa.concat_tables([*parts, *tables])
-    del parts, tables
-    index = merged.to_pandas()
-    del merged
-    check_index(index)
-    return index
+    placed = list(zip(paths, shards, strict=True))
+    with replacing(merged) as unfinished:
+        with pq.ParquetWriter(unfinished, SCHEMA) as file:
+            for first in range(0, len(placed), _TABLES_AT_A_TIME):
+                some = [_placed(path, shard) for path, shard in placed[first : first + _TABLES_AT_A_TIME]]
+                rows = pa.concat_tables(some).combine_chunks()
+                check_index(rows.to_pandas())
+                file.write_table(rows)
+        names = pq.read_table(unfinished, columns=["clip_id"]).to_pandas()["clip_id"]
+        _refuse({_TWICE: occur_twice(names)}, names)
+
+
+def _placed(path: Path, shard: str) -> pa.Table:
+    """A shard's index, with the shard's name."""
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read(use_threads=False).replace_schema_metadata(None)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: {error}") from error
+    if table.schema != SCHEMA:
+        raise ValueError(f"{path}: align index: expected columns {SCHEMA.names}, found {table.schema.names}")
+    place = pc.if_else(pc.equal(table["status"], "ok"), shard, "")
+    return table.set_column(SCHEMA.get_field_index("shard"), SCHEMA.field("shard"), place)
 
 
 def merge_indices(indices: Sequence[pd.DataFrame], shards: Sequence[str]) -> pd.DataFrame:

@@ -232,7 +232,7 @@ def test_a_shard_that_cannot_be_written_is_no_fault_of_the_clip(
     def full(*args: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("dfer.shards.parquet._encode", full)
+    monkeypatch.setattr("dfer.shards.parquet.encode_jpeg", full)
     with pytest.raises(OSError, match="no space left"):
         align_all([("set/1", moved_video.path)], tmp_path / "out", shards=ShardSettings(frames_per_segment=1))
     assert list((tmp_path / "out").iterdir()) == []

@@ -9,7 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from dfer.faces import index as align_index
-from dfer.faces.index import SCHEMA, check_index, from_rows, merge_files, merge_indices, read_index, write_index
+from dfer.faces.index import (
+    SCHEMA,
+    check_index,
+    from_rows,
+    merge_files,
+    merge_indices,
+    read_index,
+    read_places,
+    write_index,
+)
 
 
 def row(clip_id: str, **changes: Any) -> dict[str, Any]:
@@ -108,16 +117,26 @@ def test_files_are_merged_as_what_they_hold(tmp_path: Path, monkeypatch: pytest.
     for path, index in zip(paths, indices, strict=True):
         write_index(path, index)
     names = ["align/0", "align/1", "align/2"]
-    pd.testing.assert_frame_equal(merge_files(paths, names), merge_indices(indices, names))
-    pd.testing.assert_frame_equal(merge_files([], []), merge_indices([], []))
+    merged = tmp_path / "merged.parquet"
+    merge_files(paths, names, merged)
+    expected = merge_indices(indices, names)
+    pd.testing.assert_frame_equal(read_index(merged), expected)
+    places = read_places(merged)
+    pd.testing.assert_frame_equal(places.astype(expected.dtypes[places.columns]), expected[places.columns])
+    merge_files([], [], merged)
+    pd.testing.assert_frame_equal(read_index(merged), merge_indices([], []))
 
 
 def test_files_that_cannot_be_merged_are_named(tmp_path: Path) -> None:
+    merged = tmp_path / "merged.parquet"
     write_index(tmp_path / "good.parquet", from_rows([row("a/1")]))
     pq.write_table(pa.table({"clip_id": ["a/2"]}), tmp_path / "other.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 and then nothing")
     for name in ("other", "broken"):
         with pytest.raises(ValueError, match=f"{name}.parquet: "):
-            merge_files([tmp_path / "good.parquet", tmp_path / f"{name}.parquet"], ["s-0", "s-1"])
+            merge_files([tmp_path / "good.parquet", tmp_path / f"{name}.parquet"], ["s-0", "s-1"], merged)
     with pytest.raises(ValueError, match="twice: a/1"):
-        merge_files([tmp_path / "good.parquet"] * 2, ["s-0", "s-1"])
+        merge_files([tmp_path / "good.parquet"] * 2, ["s-0", "s-1"], merged)
+    with pytest.raises(ValueError, match="shorter"):
+        merge_files([tmp_path / "good.parquet"], [], merged)
+    assert not merged.exists()

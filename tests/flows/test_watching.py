@@ -10,6 +10,7 @@ import shutil
 import sys
 
 import pytest
+from mlflow.tracking import MlflowClient
 from tiny import CONFIG, TINY
 
 from dfer import cli, logs
@@ -88,6 +89,23 @@ def test_prefects_page_shows_how_far_long_stages_are(outcome, prefect_server):
         assert artifact.flow_run_id is not None
         assert artifact.task_run_id is not None
     assert re.match(r"train midas fold 1: 2 of 2 epochs, .* each", newest["progress-train-midas-fold-1"].description)
+
+
+def test_prefects_page_links_to_the_trainings_side_by_side_in_mlflow(outcome, run_demo, prefect_server):
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as prefect:
+        of_trainings = {"artifacts": {"key": {"any_": ["trainings-demo"]}}}
+        found = prefect.request("POST", "/artifacts/filter", json=of_trainings).json()
+    newest = max(found, key=lambda artifact: artifact["created"])
+    assert newest["flow_run_id"] is not None
+    mlflow = MlflowClient(plan(run_demo).tracking_uri)
+    experiment = mlflow.get_experiment_by_name("demo")
+    arms = mlflow.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'")  # the newest first
+    latest = [arm for arm in arms if arm.data.tags["mlflow.parentRunId"] == arms[0].data.tags["mlflow.parentRunId"]]
+    assert len(latest) == 2
+    assert "/#/compare-runs?runs=" in newest["data"]
+    assert all(arm.info.run_id in newest["data"] for arm in latest)
 
 
 def test_status_and_doctor_of_what_ran(outcome, run_demo, monkeypatch, capsys):
