@@ -14,7 +14,7 @@ from dfer.files import naming
 def encode_jpeg(picture: npt.NDArray[np.uint8], quality: int) -> bytes:
     """A picture, uint8[H,W,3] in OpenCV's order of colours (blue first) or grey uint8[H,W]; `quality`: 0 to 100.
 
-    Raises ValueError for what is no picture.
+    Raises ValueError for a picture that is too large for JPEG.
     """
     done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:

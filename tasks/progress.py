@@ -229,30 +229,30 @@ class _Page(threading.Thread):
             links = list(_links)
         try:
             for count in begun:
-                now = count.done, count.total
-                if now != count.told:
-                    self._tell(count)
-                    count.told = now
+                self._tell(count)
             for to in links:
-                page = to.page()
-                if page and page != to.told:
-                    self._show(to, page)
-                    to.told = page
-        except Exception as error:
+                self._show(to)
+        except Exception as error:  # the rest is tried when it is time again
             if not self._complained:
                 logger.warning("Prefect's page cannot show how far things are: %s", error)
             self._complained = True
 
     @staticmethod
-    def _show(to: _Link, page: str) -> None:
+    def _show(to: _Link) -> None:
         from prefect.artifacts import create_link_artifact
 
-        to.context.run(create_link_artifact, page, to.text, to.key)
+        page = to.page()
+        if page and page != to.told:
+            to.context.run(create_link_artifact, page, to.text, to.key)
+            to.told = page
 
     @staticmethod
     def _tell(count: _Count) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
+        now = count.done, count.total
+        if now == count.told:
+            return
         said = f"{count.title}: {count}"
         if count.artifact is None:
             assert count.context is not None
@@ -261,3 +261,4 @@ class _Page(threading.Thread):
             count.artifact = cast(UUID, count.context.run(create_progress_artifact, count.percent, key, said))
         else:
             update_progress_artifact(count.artifact, count.percent, said)
+        count.told = now

@@ -154,8 +154,14 @@ class PipelineTracking:
         for run in self.outbox.runs(f"{self._key}-*"):
             if run.status != "FINISHED" and run.created["uri"] == self.pipeline.tracking_uri:
                 run.go_on()
+                self._children |= dict.fromkeys(self._children_of(run))
                 return run
         return None
+
+    def _children_of(self, parent: TrackedRun) -> list[TrackedRun]:
+        """In the order of their beginning."""
+        arms = [run for run in self.outbox.runs("arm-*") if run.created["parent"] == parent.id]
+        return sorted(arms, key=lambda run: run.created["at"])
 
     def _create(self) -> TrackedRun:
         tags = {

@@ -81,20 +81,18 @@ class ClipRow:
 def from_rows(rows: Iterable[ClipRow]) -> pd.DataFrame:
     """The clip table of `rows`, in natural order of the clip ids, validated (see `validate` for what it raises)."""
     # some at a time: a million rows as Python's objects take several times the table's memory
-    coming, parts, votes = iter(rows), [], _Votes()
-    while some := list(islice(coming, _ROW_GROUP)):
+    coming, votes = iter(rows), _Votes()
+    parts: list[pd.DataFrame] = []
+    while (some := list(islice(coming, _ROW_GROUP))) or not parts:
         votes.extend(row.votes for row in some)
-        columns = [pa.array([getattr(row, field.name) for row in some], field.type) for field in _PLAIN]
-        parts.append(pa.RecordBatch.from_arrays(columns, schema=_PLAIN))
-    data = pa.Table.from_batches(parts, _PLAIN)
+        columns = {name: [getattr(row, name) for row in some] for name in _PLAIN.names}
+        parts.append(pd.DataFrame({name: pd.Series(of, dtype=_DTYPES[name]) for name, of in columns.items()}))
+    table = _with_votes(pd.concat(parts, ignore_index=True), votes)
     del parts
     # mostly they come in order, and keys are large as well
-    if any(later < earlier for earlier, later in pairwise(natural_key(name.as_py()) for name in data["clip_id"])):
-        keys = [natural_key(name) for name in data["clip_id"].to_pylist()]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
-        data, votes.column = data.take(order), [votes.column[place] for place in order]
-    table = _frame(data, votes)
-    del data
+    if any(later < earlier for earlier, later in pairwise(map(natural_key, table["clip_id"]))):
+        keys = [natural_key(name) for name in table["clip_id"]]
+        table = table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
     validate(table)
     return table
 
@@ -174,7 +172,7 @@ def read(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is no Parquet file or is damaged ({error}); ingest the data set again") from error
     data = pa.Table.from_batches(parts, _PLAIN)
     del parts
-    table = _frame(data, votes)
+    table = _with_votes(data.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), votes)
     del data
     try:
         validate(table)
@@ -216,13 +214,15 @@ class _Votes:
         self.column: list[tuple[int, ...] | None] = []
         self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
 
-    def extend(self, more: Iterable[tuple[int, ...] | None]) -> None:
-        self.column.extend(counts and self._known.setdefault(counts, counts) for counts in more)
+    def extend(self, more: Iterable[Sequence[int] | None]) -> None:
+        for given in more:
+            counts = None if given is None else tuple(given)
+            # what is no votes stays as it is, for `validate` to name: 5.0 equals 5
+            self.column.append(self._known.setdefault(counts, counts) if counts and _are_votes(counts) else counts)
 
 
-def _frame(data: pa.Table, votes: _Votes) -> pd.DataFrame:
+def _with_votes(table: pd.DataFrame, votes: _Votes) -> pd.DataFrame:
     """The clip table of all its columns but the votes, and of those."""
-    table = data.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     table.insert(SCHEMA.get_field_index("votes"), "votes", pd.Series(votes.column, dtype=object))
     return table.astype(_DTYPES)
 

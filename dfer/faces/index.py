@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dfer.columns import occur_twice
-from dfer.files import replacing
+from dfer.files import naming, replacing
 
 FILE_NAME = "index.parquet"
 
@@ -102,7 +102,9 @@ def read_index(path: Path) -> pd.DataFrame:
 def read_places(path: Path) -> pd.DataFrame:
     """What became of each clip, and where it is: `clip_id`, `status`, `reason`, `shard` and `row` of an align index.
 
-    Where strings are few they are categories, for there can be a million clips. Raises as `read_index` does.
+    Where strings are few they are categories, for there can be a million clips. Its rows are not checked.
+
+    Raises: ValueError naming a file that is no Parquet; FileNotFoundError.
     """
     few = ["status", "reason", "shard"]
     try:
@@ -112,7 +114,7 @@ def read_places(path: Path) -> pd.DataFrame:
 
 
 def merge_files(paths: Sequence[Path], shards: Sequence[str], merged: Path) -> None:
-    """`merge_indices` of the indices in files, written as `write_index` would; some of them are in memory at a time.
+    """Write to `merged` what `merge_indices` makes of the indices in files, of which some are in memory at a time.
 
     Raises: ValueError if there are not as many names as files, a file is no align index or a clip is in two of them;
     FileNotFoundError.
@@ -132,7 +134,7 @@ def merge_files(paths: Sequence[Path], shards: Sequence[str], merged: Path) -> N
 def _placed(path: Path, shard: str) -> pa.Table:
     """A shard's index, with the shard's name."""
     try:
-        with pq.ParquetFile(path) as file:
+        with naming(path), pq.ParquetFile(path) as file:
             table = file.read(use_threads=False).replace_schema_metadata(None)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: {error}") from error

@@ -58,6 +58,19 @@ def test_what_is_written_is_read(
     assert [path.name for path in tmp_path.iterdir()] == ["clips.parquet"]
 
 
+def test_rows_of_other_types_are_taken_or_refused_as_pandas_does() -> None:
+    row = replace(ROWS[0], votes=[1, 2, 3, 4, 0, 0, 0], label=float("nan"), subject=1001)  # type: ignore[arg-type]
+    table = from_rows([row])
+    assert (table["votes"].item(), table["subject"].item()) == ((1, 2, 3, 4, 0, 0, 0), "1001")
+    assert table["label"].isna().all()
+    with pytest.raises(TypeError):
+        from_rows([replace(row, label=3.5)])  # type: ignore[arg-type]
+    halves = replace(ROWS[0], clip_id="set/12", votes=tuple(map(float, ROWS[0].votes or ())))  # type: ignore[arg-type]
+    for rows in ([*ROWS, halves], [halves, *ROWS]):
+        with pytest.raises(ValueError, match=r"votes are not .*: 1 clips, first 'set/12'"):
+            from_rows(rows)
+
+
 def test_equal_votes_are_there_once() -> None:
     votes = from_rows(
         replace(ROWS[0], clip_id=f"set/{number}", votes=(number % 2, 10, 0, 0, 0, 0, 0)) for number in range(9)

@@ -139,4 +139,7 @@ def test_files_that_cannot_be_merged_are_named(tmp_path: Path) -> None:
         merge_files([tmp_path / "good.parquet"] * 2, ["s-0", "s-1"], merged)
     with pytest.raises(ValueError, match="shorter"):
         merge_files([tmp_path / "good.parquet"], [], merged)
+    with pytest.raises(FileNotFoundError) as caught:
+        merge_files([tmp_path / "good.parquet", tmp_path / "gone.parquet"], ["s-0", "s-1"], merged)
+    assert caught.value.filename == str(tmp_path / "gone.parquet")
     assert not merged.exists()

@@ -12,6 +12,7 @@ from dfer.config import load_pipeline
 from dfer.experiments import evaluations_of, trainings_of
 from dfer.processes import ProcessDiedError
 from tasks.deliverer import Deliverer
+from tasks.outbox import Delivered
 from tasks.tracking import PipelineTracking, close_interrupted, outbox_of
 
 CONFIG = Path(__file__).parents[2] / "pipeline_config.yaml"
@@ -90,6 +91,25 @@ def test_the_status_of_an_arm_follows_its_training(track, training, tmp_path):
         with tracking.working_on(killed):
             assert killed.status == "RUNNING"
     assert killed.status == "FINISHED"
+
+
+def test_the_page_has_the_trainings_that_mlflow_knows_also_of_before_a_kill(track, training):
+    with pytest.raises(RuntimeError), track() as tracking:
+        before = tracking.arm_run(training)
+        with tracking.working_on(before):
+            assert tracking.page() == ""
+            before.note_delivered(Delivered(run_id="aa", experiment_id="1"))
+            assert tracking.page() == before.page
+        raise RuntimeError("the next stage failed")
+    with track() as tracking:
+        after = tracking.arm_run(training)
+        with tracking.working_on(after):
+            assert tracking.page() == before.page
+            after.note_delivered(Delivered(run_id="bb", experiment_id="1"))
+            assert tracking.page() == before.page_beside([after])
+    with track() as tracking:  # another run of the pipeline
+        tracking.parent()
+        assert tracking.page() == ""
 
 
 def test_ctrl_c_marks_what_is_open_as_killed(track, training):
