@@ -78,6 +78,7 @@ class _Link:
     page: Callable[[], str]
     context: Context
     told: str = ""
+    artifact: UUID | None = field(default=None, compare=False)
 
 
 _lock = threading.Lock()
@@ -239,12 +240,20 @@ class _Page(threading.Thread):
 
     @staticmethod
     def _show(to: _Link) -> None:
-        from prefect.artifacts import create_link_artifact
+        from prefect.artifacts import create_markdown_artifact
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.actions import ArtifactUpdate
 
         page = to.page()
-        if page and page != to.told:
-            to.context.run(create_link_artifact, page, to.text, to.key)
-            to.told = page
+        if not page or page == to.told:
+            return
+        said = f"[{to.text}]({page})"  # also as the description, which is on the page one click earlier
+        if to.artifact is None:
+            to.artifact = cast(UUID, to.context.run(create_markdown_artifact, said, to.key, said))
+        else:
+            with get_client(sync_client=True) as client:
+                client.update_artifact(to.artifact, ArtifactUpdate(data=said, description=said))
+        to.told = page
 
     @staticmethod
     def _tell(count: _Count) -> None:

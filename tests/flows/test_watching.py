@@ -99,6 +99,7 @@ def test_prefects_page_links_to_the_trainings_side_by_side_in_mlflow(outcome, ru
         found = prefect.request("POST", "/artifacts/filter", json=of_trainings).json()
     newest = max(found, key=lambda artifact: artifact["created"])
     assert newest["flow_run_id"] is not None
+    assert len({artifact["flow_run_id"] for artifact in found}) == len(found)
     mlflow = MlflowClient(plan(run_demo).tracking_uri)
     experiment = mlflow.get_experiment_by_name("demo")
     arms = mlflow.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'")  # the newest first
