@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -9,6 +12,7 @@ import time
 
 import pytest
 
+from dfer import logs
 from dfer.occupancy import InUseError, alone, in_use, occupied
 
 
@@ -22,6 +26,28 @@ def test_runs_share_a_folder_and_keep_the_one_who_removes_out(tmp_path):
     assert not occupied(tmp_path)
     with alone(tmp_path):
         pass
+
+
+def test_locks_are_asked_for_as_nfs_wants_them(tmp_path, monkeypatch):
+    """NFS (Linux's client) takes flock as a lock of bytes: shared for files that can be read, exclusive for writing."""
+    flock, asked = fcntl.flock, []
+
+    def as_on_nfs(file, how):
+        mode = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE
+        if mode == (os.O_WRONLY if how & fcntl.LOCK_SH else os.O_RDONLY):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        asked.append(how)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_on_nfs)
+    with in_use(tmp_path):
+        assert occupied(tmp_path)
+    with alone(tmp_path):
+        pass
+    with logs.writing(tmp_path / "logs", "run", pipeline="demo") as log:
+        assert logs.is_written(log)
+    assert not logs.is_written(log)
+    assert {how & ~fcntl.LOCK_NB for how in asked} == {fcntl.LOCK_SH, fcntl.LOCK_EX}
 
 
 def test_a_run_waits_until_things_are_removed(tmp_path):
