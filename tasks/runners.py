@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +21,12 @@ from prefect.utilities.callables import get_call_parameters
 
 from dfer.catalogue import load
 from dfer.config import Pipeline
+from dfer.faces.index import FILE_NAME, read_index
 from dfer.processes import start_worker
 from dfer.store import Made
 from tasks import failures, progress
+
+logger = logging.getLogger(__name__)
 
 Runner = TaskRunner[Any]
 
@@ -92,11 +96,17 @@ def _without_runner(future: PrefectFuture[Any]) -> PrefectFuture[Any]:
 
 
 def _count(title: str, shards: Sequence[Made], advance: Callable[[], None]) -> None:
-    """The clips of a task in the bar: those that it aligned, and those that were there."""
+    """The clips of a task in the bar: those that it aligned, and those that were there. What became of those that were
+    not kept is in the run's log then as well: what a runner's processes log is in logs of its own."""
     for made in shards:
         if not made.executed:
             progress.was_there(title, made.output.counts["given"])
             continue
+        if made.output.counts["failed"]:
+            index = read_index(made.output.file(FILE_NAME))
+            for clip in index[index["status"] != "ok"].itertuples():
+                about = {"stage": "align", "output": made.output.hash, "clip_id": clip.clip_id, "reason": clip.reason}
+                logger.info("not kept: %s: %s", clip.reason, clip.detail, extra=about)
         for _ in range(made.output.counts["given"]):
             advance()
 

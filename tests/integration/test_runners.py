@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import threading
 import time
@@ -110,8 +111,14 @@ def by_threads(align, tmp_path_factory) -> Aligned:
 
 
 @pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
-def test_shards_are_the_same_byte_for_byte(align, by_threads, tmp_path, runner):
-    there = align(tmp_path, f"run.task_runner={runner}")
+def test_shards_are_the_same_byte_for_byte(align, by_threads, tmp_path, caplog, runner):
+    with caplog.at_level(logging.INFO, "tasks.runners"):
+        there = align(tmp_path, f"run.task_runner={runner}")
+    said = {(record.clip_id, record.reason) for record in caplog.records if record.name == "tasks.runners"}
+    indexes = [read_index(index.output.path / FILE_NAME) for index in there.indexes.values()]
+    failed = [index[index["status"] != "ok"] for index in indexes]
+    assert said == {clip for index in failed for clip in zip(index["clip_id"], index["reason"], strict=True)}
+    assert said
     assert there.checksums() == by_threads.checksums()
     assert sum(map(len, there.shards.values())) >= 4
     for name, index in there.indexes.items():
