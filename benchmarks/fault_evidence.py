@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from dfer.files import sha256
-from dfer.store import MANIFEST
-from tasks.outbox import Outbox
+from dfer.storage.files import sha256
+from dfer.storage.store import MANIFEST
+from tasks.tracking.outbox import Outbox
 
 
 def tables(work: Path) -> dict[str, str]:

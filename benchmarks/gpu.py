@@ -18,7 +18,7 @@ from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.preprocess import Clips
 from benchmarks.rows import Row, Timing
 from benchmarks.step import Precision
-from dfer.settings import StageSettings
+from dfer.config.settings import StageSettings
 
 _TRAINING_CLIPS = 9_356  # of one fold of DFEW
 _EPOCHS = 450  # section 4.3
@@ -40,7 +40,7 @@ def measure(options: Options) -> list[Row]:
 
 
 def _steps(options: Options) -> list[Row]:
-    from dfer.settings import ModelSettings, SamplingSettings
+    from dfer.config.settings import ModelSettings, SamplingSettings
     from dfer.training.speed import flops_per_clip
 
     seconds = 1.0 if options.quick else 5.0
@@ -147,7 +147,7 @@ def _detection(options: Options) -> list[Row]:
 
 def speed(*, precision: str, seconds: float) -> Iterator[Work]:
     """The project's own measurement of a step and of the peak, in a precision."""
-    from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+    from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
     from dfer.training.speed import step_speed
 
     train = TrainSettings(device="cuda", precision=precision)

@@ -17,7 +17,7 @@ from benchmarks.loading import Crops
 from benchmarks.material import SEGMENTS, Options, settings, synthetic_clips
 from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.preprocess import Clips, align, start_all
-from dfer.settings import StageSettings
+from dfer.config.settings import StageSettings
 
 _SMALL = ("detection.input_size=160", "detection.search_size=160", "alignment.size=96")
 
@@ -122,7 +122,7 @@ def _curve(
 
 def preprocess(*, clips: Clips, workers: int, settings: StageSettings) -> Iterator[Work]:
     """Align the clips once, in processes that are there already."""
-    from dfer.processes import pool
+    from dfer.system.processes import pool
 
     with pool(workers) as processes:
         start_all(processes, workers, clips[:1], settings)

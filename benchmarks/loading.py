@@ -16,7 +16,7 @@ from benchmarks.material import CROP_SIZE, SEGMENTS, Options, settings, syntheti
 from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.preprocess import align
 from benchmarks.rows import Row, Timing
-from dfer.settings import StageSettings
+from dfer.config.settings import StageSettings
 
 if TYPE_CHECKING:
     from dfer.training.data import ClipSource
@@ -43,8 +43,8 @@ def prepare(options: Options, root: Path) -> Crops:
     import pyarrow.parquet as pq
 
     from dfer.faces.index import FILE_NAME, merge_indices, read_index
-    from dfer.processes import pool
     from dfer.shards import parquet
+    from dfer.system.processes import pool
 
     chosen = settings(options, "shards.frames_per_segment=3")
     clips = [(path.as_posix(), path) for path in synthetic_clips(options)]
@@ -177,9 +177,9 @@ def passes(
     """
     import torch
 
+    from dfer.system.memory import keep_freed_memory
     from dfer.training.cache import FrameCache
     from dfer.training.data import TrainingBatches, fill_cache, stored_frames, training_loader
-    from dfer.training.memory import keep_freed_memory
     from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
 
     keep_freed_memory()

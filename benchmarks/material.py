@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import Machine
-from dfer.config import stage_settings
+from dfer.config.reading import stage_settings
+from dfer.config.settings import StageSettings
 from dfer.demo import generate
 from dfer.demo.casting import plan_clips
-from dfer.settings import StageSettings
-from dfer.suffixes import VIDEO_SUFFIXES
+from dfer.system.file_types import VIDEO_SUFFIXES
 
 CROP_SIZE = 224
 JPEG_QUALITY = 95

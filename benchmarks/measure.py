@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from dfer.processes import die_with_parent
+from dfer.system.processes import die_with_parent
 
 _log = logging.getLogger(__name__)
 

@@ -62,7 +62,7 @@ def naive(*, shape: tuple[int, ...], turns: int, keep_memory: bool = False) -> I
     import torch
 
     from benchmarks.alternatives.training import mixed, normalized
-    from dfer.training.memory import keep_freed_memory
+    from dfer.system.memory import keep_freed_memory
 
     if keep_memory:
         keep_freed_memory()
@@ -78,7 +78,7 @@ def naive(*, shape: tuple[int, ...], turns: int, keep_memory: bool = False) -> I
 
 def ours(*, shape: tuple[int, ...], turns: int, keep_memory: bool) -> Iterator[Work]:
     """As in a step of the training."""
-    from dfer.training.memory import keep_freed_memory
+    from dfer.system.memory import keep_freed_memory
 
     if keep_memory:
         keep_freed_memory()

@@ -29,7 +29,7 @@ from benchmarks.material import (
 )
 from benchmarks.measure import Measured, Variant, Work, interleaved
 from benchmarks.rows import Row, Timing
-from dfer.settings import StageSettings
+from dfer.config.settings import StageSettings
 
 Clips = Sequence[tuple[str, Path]]
 KeyPoints = dict[str, dict[int, NDArray[np.float32]]]
@@ -149,7 +149,7 @@ def naive(*, clips: Clips, threads: int) -> Iterator[Work]:
 
 def ours(*, clips: Clips, workers: int, settings: StageSettings, copies: int = 1, anew: bool = False) -> Iterator[Work]:
     """What `dfer align` does: single-threaded processes, each writing shards; with `anew`, they start in each turn."""
-    from dfer.processes import pool
+    from dfer.system.processes import pool
 
     with pool(workers) as processes:
         if not anew:
@@ -310,7 +310,7 @@ def distances(reference: KeyPoints, found: KeyPoints) -> tuple[NDArray[np.float6
     Also the share of frames in which the two are of different people: the largest face of a frame is not always the one
     that is followed through the clip.
     """
-    from dfer.faces.alignment import similarity, template
+    from dfer.faces.geometry import similarity, template
 
     target = template(CROP_SIZE, 0.0)
     values = []

@@ -18,10 +18,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a setting")
     given = parser.parse_args()
 
-    from dfer.processes import limit_threads
+    from dfer.system.processes import limit_threads
 
     limit_threads(1)
-    from dfer.config import stage_settings
+    from dfer.config.reading import stage_settings
     from dfer.faces.videos import align_in_process
 
     settings = stage_settings(["shards.frames_per_segment=3", *given.set])

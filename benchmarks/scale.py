@@ -32,9 +32,9 @@ from benchmarks.measure import Variant, Work, alone
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dfer.config import Pipeline
+    from dfer.config.reading import Pipeline
+    from dfer.config.settings import StageSettings
     from dfer.datasets import IngestReport
-    from dfer.settings import StageSettings
 
 _log = logging.getLogger(__name__)
 _MODULE = "benchmarks.scale"  # also where it is the program, and called __main__
@@ -184,7 +184,7 @@ def align_nothing(
 
 def pipeline(data: str, work: str) -> Pipeline:
     """The simulated set under the settings of the real one."""
-    from dfer.config import load_pipeline
+    from dfer.config.reading import load_pipeline
 
     overrides = [
         f"datasets.dfew.layout={__name__}:inspect",
@@ -201,7 +201,7 @@ def plan_it(*, data: str, work: str, url: str) -> Iterator[Work]:
     """`dfer run --plan`."""
     import torch  # noqa: F401 - to count GPUs; part of the start of any command
 
-    from tasks.forecast import forecast
+    from tasks.inspection.forecast import forecast
 
     plan, idle = pipeline(data, work), _memory()
     yield Work()
@@ -220,7 +220,7 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
 
     import tasks.align
     from flows.midas import prepare
-    from tasks.stage import Slots
+    from tasks.running.stage import Slots
 
     tasks.align.ALIGNER = f"{_MODULE}:align_nothing"
 

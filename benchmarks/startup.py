@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.material import Options
 from benchmarks.measure import Measured, Variant, Work, interleaved
 from benchmarks.rows import Row, Timing
-from dfer.config import DEFAULT_CONFIG
+from dfer.config.reading import DEFAULT_CONFIG
 
 _REPOSITORY = Path(__file__).parent.parent
 _COMMANDS = {

@@ -10,7 +10,7 @@ from benchmarks.material import CROP_SIZE, SEGMENTS, Options
 from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.mixing import batch as random_batch
 from benchmarks.rows import Row, Timing
-from dfer.settings import ModelSettings, SamplingSettings
+from dfer.config.settings import ModelSettings, SamplingSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,8 +91,8 @@ def make_step(
     """A step of the paper's training (MIDAS, SGD) with random weights, in a process that keeps freed memory."""
     import torch
 
-    from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
-    from dfer.training.memory import keep_freed_memory
+    from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+    from dfer.system.memory import keep_freed_memory
     from dfer.training.step import Step, make_network
 
     keep_freed_memory()
@@ -123,7 +123,7 @@ def published_step(*, batch: int, size: int) -> Iterator[Work]:
     from torch.nn.functional import cross_entropy
 
     from benchmarks.alternatives.training import PublishedTSM, mixed, normalized
-    from dfer.settings import TrainSettings
+    from dfer.config.settings import TrainSettings
 
     torch.manual_seed(0)
     model, chosen = PublishedTSM(_CLASSES, dropout=0.5), TrainSettings()

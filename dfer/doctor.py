@@ -25,11 +25,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from dfer.catalogue import network
+from dfer.config.catalogue import network
+from dfer.config.settings import StageSettings
 from dfer.faces.model_files import BUNDLED_MODEL, default_cache, detector_sha256
-from dfer.files import sha256
-from dfer.settings import StageSettings
-from dfer.units import size
+from dfer.storage.files import sha256
+from dfer.system.units import size
 
 Level = Literal["ok", "warning", "problem"]
 

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from scipy.special import softmax
 
 from dfer import metrics
-from dfer.experiments import Frames, Weights
-from dfer.files import replacing
+from dfer.config.experiments import Frames, Weights
 from dfer.labels import EMOTIONS, soft_labels
-from dfer.remote import Location
+from dfer.storage.files import replacing
+from dfer.storage.remote import Location
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,7 +64,7 @@ def predict(
         clips: rows of the clip table.
         index: the align index; its shard folders are relative to `root`.
         root: see `index`.
-        frames: the order in which the model is shown a clip's frames, see `dfer.temporal`.
+        frames: the order in which the model is shown a clip's frames, see `dfer.models.frame_order`.
         weights: of the epoch that the training chose, or of the best one on the test fold.
         batch_size: clips at a time.
         device: "auto", "cpu" or "cuda".
@@ -80,8 +80,8 @@ def predict(
         ValueError: the card's classes are not ours, a clip is listed twice, or no clip has aligned faces.
     """
     # what only reads and scores tables, as the report does, needs none of these
+    from dfer.models.frame_order import logits_of
     from dfer.models.saved import load_model
-    from dfer.temporal import logits_of
     from dfer.training.data import ClipSource, evaluation_loader
     from dfer.training.inference import predict_logits
     from dfer.training.optimization import choose_device

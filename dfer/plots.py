@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from dfer.config.settings import ArmSettings, StageSettings
 from dfer.labels import EMOTIONS
-from dfer.pictures import write_jpeg
-from dfer.remote import Location, below
-from dfer.settings import ArmSettings, StageSettings
 from dfer.shards import open_shard
+from dfer.storage.jpeg import write_jpeg
+from dfer.storage.remote import Location, below
 
 Image = npt.NDArray[np.uint8]
 

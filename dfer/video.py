@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfer.natural import natural_key
-from dfer.suffixes import FRAME_SUFFIXES
+from dfer.system.file_types import FRAME_SUFFIXES
+from dfer.system.natural_order import natural_key
 
 logger = logging.getLogger(__name__)
 

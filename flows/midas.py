@@ -22,23 +22,23 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from dfer.config import DEFAULT_CONFIG, Pipeline, load_pipeline
-from dfer.experiments import Row, evaluations_of, trainings_of
-from dfer.remote import check_writable
-from dfer.stages import Stage
-from dfer.store import Made
-from tasks import progress
+from dfer.config.experiments import Row, evaluations_of, trainings_of
+from dfer.config.reading import DEFAULT_CONFIG, Pipeline, load_pipeline
+from dfer.config.stages import Stage
+from dfer.storage.remote import check_writable
+from dfer.storage.store import StageResult
 from tasks.align import align_shards, fetch_detector, index_shards, parts_of
-from tasks.deliverer import Deliverer
 from tasks.demo_data import make_demo_data
 from tasks.evaluate import evaluate_model
-from tasks.failures import say_how_to_go_on
 from tasks.ingest import clips_of, ingest, refuse_missing_files, rows_of
-from tasks.journal import journal
 from tasks.report import write_report
-from tasks.runners import Runner, finished, submit_to, task_runner
-from tasks.stage import Slots, ended_at_once
-from tasks.tracking import PipelineTracking, outbox_of
+from tasks.running import progress
+from tasks.running.failures import say_how_to_go_on
+from tasks.running.run_log import journal
+from tasks.running.stage import Slots, ended_at_once
+from tasks.running.task_runners import Runner, finished, submit_to, task_runner
+from tasks.tracking.deliverer import Deliverer
+from tasks.tracking.runs import PipelineTracking, outbox_of
 from tasks.train import train_arm
 
 Key = TypeVar("Key")
@@ -49,9 +49,9 @@ Result = TypeVar("Result")
 class Outcome:
     """What a run of a pipeline came to: every stage output by stage, in the order of the pipeline."""
 
-    stages: dict[str, list[Made]]
-    indexes: dict[str, Made]
-    report: Made
+    stages: dict[str, list[StageResult]]
+    indexes: dict[str, StageResult]
+    report: StageResult
     log: Path
 
 
@@ -62,10 +62,10 @@ class Prepared:
     `stages` is as in `Outcome`, as far as it goes.
     """
 
-    ingested: dict[str, Made]
+    ingested: dict[str, StageResult]
     rows: dict[str, list[Row]]
-    indexes: dict[str, Made]
-    stages: dict[str, list[Made]]
+    indexes: dict[str, StageResult]
+    stages: dict[str, list[StageResult]]
 
 
 # The pool also holds tasks that wait for others, so it is larger than what works at a time (see `Slots`).
@@ -192,11 +192,11 @@ def prepare(plan: Pipeline, slots: Slots) -> Prepared:
 
 
 def align(
-    plan: Pipeline, ingested: Mapping[str, Made], detector: str, slots: Slots
-) -> dict[str, list[PrefectFuture[list[Made]]]]:
+    plan: Pipeline, ingested: Mapping[str, StageResult], detector: str, slots: Slots
+) -> dict[str, list[PrefectFuture[list[StageResult]]]]:
     """The shards of some data sets: one align task each or, where there are many, several."""
 
-    def tasks_of(name: str, runner: Runner | None) -> list[PrefectFuture[list[Made]]]:
+    def tasks_of(name: str, runner: Runner | None) -> list[PrefectFuture[list[StageResult]]]:
         parts = parts_of(ingested[name].output.counts["clips"], plan.settings.shards.clips_per_shard)
         given = [(plan, name, part, rows, ingested[name], detector) for part, rows in enumerate(parts)]
         if runner is None:

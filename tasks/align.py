@@ -12,18 +12,18 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dfer.catalogue import load
-from dfer.config import Pipeline
+from dfer.config.catalogue import load
+from dfer.config.reading import Pipeline
 from dfer.datasets import table
 from dfer.faces import index
 from dfer.faces.model_files import detector_file
-from dfer.files import sha256
-from dfer.store import Made, Output, Recipe
-from tasks import progress
-from tasks.failures import note_stage
+from dfer.storage.files import sha256
+from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.ingest import root_of
-from tasks.retries import WHERE_IT_CAN_PASS
-from tasks.stage import Slots, all_shown, ensure, shown, store_of
+from tasks.running import progress
+from tasks.running.failures import note_stage
+from tasks.running.retries import WHERE_IT_CAN_PASS
+from tasks.running.stage import Slots, all_shown, ensure, shown, store_of
 
 VERSION = 3
 
@@ -66,7 +66,7 @@ def split_into_shards(clips: pd.DataFrame, clips_per_shard: int) -> Iterator[pd.
     return (clips.iloc[start : start + clips_per_shard] for start in range(0, len(clips), clips_per_shard))
 
 
-def align_recipe(pipeline: Pipeline, clips: pd.DataFrame, detector: str) -> Recipe:
+def align_cache_key(pipeline: Pipeline, clips: pd.DataFrame, detector: str) -> CacheKey:
     """What determines a shard. Not the ingest stage's output: another label does not move a face."""
     settings = pipeline.settings
     key = {
@@ -79,18 +79,18 @@ def align_recipe(pipeline: Pipeline, clips: pd.DataFrame, detector: str) -> Reci
         ),
         "clips": [list(row) for row in zip(*(clips[name].tolist() for name in SOURCE_COLUMNS), strict=True)],
     }
-    return Recipe("align", VERSION, key)
+    return CacheKey("align", VERSION, key)
 
 
-def index_recipe(dataset: str, shards: Sequence[Output]) -> Recipe:
+def index_cache_key(dataset: str, shards: Sequence[Output]) -> CacheKey:
     """What determines the index of a data set."""
-    return Recipe("index", VERSION, {"dataset": dataset}, tuple(shards))
+    return CacheKey("index", VERSION, {"dataset": dataset}, tuple(shards))
 
 
 @task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def align_shards(
-    pipeline: Pipeline, dataset: str, part: int, rows: range, ingested: Made, detector: str, slots: Slots | None
-) -> list[Made]:
+    pipeline: Pipeline, dataset: str, part: int, rows: range, ingested: StageResult, detector: str, slots: Slots | None
+) -> list[StageResult]:
     """Detect, follow and align the faces of some clips, one shard after another.
 
     Args:
@@ -104,7 +104,7 @@ def align_shards(
     """
     clips = table.read_rows(ingested.output.file("clips.parquet"), rows, SOURCE_COLUMNS)
 
-    def shard(clips: pd.DataFrame) -> Made:
+    def shard(clips: pd.DataFrame) -> StageResult:
         def work(folder: Path) -> dict[str, int]:
             root = root_of(pipeline, dataset)
             arguments = {
@@ -117,7 +117,7 @@ def align_shards(
 
         made = ensure(
             pipeline,
-            align_recipe(pipeline, clips, detector),
+            align_cache_key(pipeline, clips, detector),
             work,
             place=slots.aligning if slots else nullcontext,
         )
@@ -140,7 +140,7 @@ def _align(slots: Slots | None, arguments: dict[str, Any], on_clip: Callable[[An
 
 
 @task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
-def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> Made:
+def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[StageResult]]) -> StageResult:
     """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
 
     Raises:
@@ -168,7 +168,7 @@ def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[Made]]) -> M
             **{f"failed.{reason}": int(n) for reason, n in reasons.items() if n},
         }
 
-    made = ensure(pipeline, index_recipe(dataset, shards), work)
+    made = ensure(pipeline, index_cache_key(dataset, shards), work)
     counts = made.output.counts
     _show(dataset, counts)
     failed = counts["given"] - counts["ok"]

@@ -7,22 +7,22 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dfer.config import Pipeline
-from dfer.store import Made, Recipe
-from tasks import progress
-from tasks.failures import note_stage
-from tasks.stage import ensure, shown
+from dfer.config.reading import Pipeline
+from dfer.storage.store import CacheKey, StageResult
+from tasks.running import progress
+from tasks.running.failures import note_stage
+from tasks.running.stage import ensure, shown
 
 VERSION = 2
 
 
-def recipe(pipeline: Pipeline) -> Recipe:
+def cache_key(pipeline: Pipeline) -> CacheKey:
     """What determines the synthetic data sets."""
-    return Recipe("demo-data", VERSION, pipeline.demo_data.model_dump(mode="json"))
+    return CacheKey("demo-data", VERSION, pipeline.demo_data.model_dump(mode="json"))
 
 
 @task(name="demo-data", task_run_name="demo-data", cache_policy=NO_CACHE, on_failure=[note_stage])
-def make_demo_data(pipeline: Pipeline) -> Made:
+def make_demo_data(pipeline: Pipeline) -> StageResult:
     """Write the synthetic data sets that the pipeline uses."""
 
     def work(folder: Path) -> dict[str, int]:
@@ -38,4 +38,4 @@ def make_demo_data(pipeline: Pipeline) -> Made:
             )
         return summary.clips
 
-    return shown(ensure(pipeline, recipe(pipeline), work))
+    return shown(ensure(pipeline, cache_key(pipeline), work))

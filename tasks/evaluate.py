@@ -8,21 +8,21 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dfer.config import Pipeline
+from dfer.config.experiments import Evaluation
+from dfer.config.reading import Pipeline
 from dfer.datasets import protocol
-from dfer.experiments import Evaluation
 from dfer.faces.index import FILE_NAME
-from dfer.store import Made, Output, Recipe
-from tasks.failures import note_stage
+from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.ingest import clips_of
-from tasks.outbox import TrackedRun
-from tasks.stage import Slots, ensure, shown, store_of
-from tasks.tracking import PipelineTracking
+from tasks.running.failures import note_stage
+from tasks.running.stage import Slots, ensure, shown, store_of
+from tasks.tracking.outbox import TrackedRun
+from tasks.tracking.runs import PipelineTracking
 
 VERSION = 2
 
 
-def recipe(evaluation: Evaluation, model: Output, ingested: Output, index: Output) -> Recipe:
+def cache_key(evaluation: Evaluation, model: Output, ingested: Output, index: Output) -> CacheKey:
     """What determines a prediction table."""
     key = {
         "dataset": evaluation.dataset,
@@ -30,19 +30,19 @@ def recipe(evaluation: Evaluation, model: Output, ingested: Output, index: Outpu
         "frames": evaluation.frames,
         "weights": evaluation.weights,
     }
-    return Recipe("evaluate", VERSION, key, (model, ingested, index))
+    return CacheKey("evaluate", VERSION, key, (model, ingested, index))
 
 
 @task(name="evaluate", task_run_name="evaluate {evaluation.title}", cache_policy=NO_CACHE, on_failure=[note_stage])
 def evaluate_model(
     pipeline: Pipeline,
     evaluation: Evaluation,
-    model: Made,
-    ingested: Made,
-    index: Made,
+    model: StageResult,
+    ingested: StageResult,
+    index: StageResult,
     tracking: PipelineTracking,
     slots: Slots,
-) -> Made:
+) -> StageResult:
     """Predict every clip of the test part: the fold's own, or of another data set its evaluation split."""
 
     place = slots.training()
@@ -73,7 +73,7 @@ def evaluate_model(
             log_evaluation(run, evaluation, folder)
         return counts
 
-    made = recipe(evaluation, model.output, ingested.output, index.output)
+    made = cache_key(evaluation, model.output, ingested.output, index.output)
     return shown(ensure(pipeline, made, work, place=lambda: place))
 
 

@@ -13,13 +13,13 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from dfer import datasets
-from dfer.config import Pipeline
+from dfer.config.experiments import Experiment, Row
+from dfer.config.reading import Pipeline
 from dfer.datasets import table
-from dfer.experiments import Experiment, Row
-from dfer.store import Made, Output, Recipe
-from tasks.demo_data import recipe as demo_data_recipe
-from tasks.failures import note_stage
-from tasks.stage import ensure, shown, store_of
+from dfer.storage.store import CacheKey, Output, StageResult
+from tasks.demo_data import cache_key as demo_data_cache_key
+from tasks.running.failures import note_stage
+from tasks.running.stage import ensure, shown, store_of
 
 VERSION = 2
 
@@ -38,9 +38,9 @@ def read(
     return root, *datasets.inspect(settings.layout, root, dataset=dataset, source=settings.source)
 
 
-def recipe(
+def cache_key(
     pipeline: Pipeline, dataset: str, clips: pd.DataFrame, report: datasets.IngestReport, demo_data: Output | None
-) -> Recipe:
+) -> CacheKey:
     """What determines a clip table: all that the data set's lists and files say."""
     settings = pipeline.datasets[dataset]
     found = report.to_dict()
@@ -53,7 +53,7 @@ def recipe(
         "clips": _digest(clips),
         "report": hashlib.sha256(said.encode()).hexdigest(),
     }
-    return Recipe("ingest", VERSION, key, (demo_data,) if demo_data and settings.generated else ())
+    return CacheKey("ingest", VERSION, key, (demo_data,) if demo_data and settings.generated else ())
 
 
 def _digest(clips: pd.DataFrame) -> str:
@@ -67,7 +67,7 @@ def _digest(clips: pd.DataFrame) -> str:
 
 
 @task(name="ingest", task_run_name="ingest {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
-def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> Made:
+def ingest(pipeline: Pipeline, dataset: str, demo_data: StageResult | None = None) -> StageResult:
     """Read a data set's lists and folders.
 
     They are read each time, which takes seconds; what they say is the key, so that nothing after this is run again
@@ -96,7 +96,7 @@ def ingest(pipeline: Pipeline, dataset: str, demo_data: Made | None = None) -> M
         }
 
     create_markdown_artifact(f"```\n{report.as_text()}\n```", key=f"ingest-{dataset}", description="What was found")
-    return shown(ensure(pipeline, recipe(pipeline, dataset, clips, report, made_here), work))
+    return shown(ensure(pipeline, cache_key(pipeline, dataset, clips, report, made_here), work))
 
 
 class MissingFilesError(RuntimeError):
@@ -144,7 +144,7 @@ def _refuse_missing_votes(experiment: Experiment, votes: pd.Series) -> None:
             )
 
 
-def clips_of(ingested: Made) -> pd.DataFrame:
+def clips_of(ingested: StageResult) -> pd.DataFrame:
     """The clip table."""
     return table.read(ingested.output.path / "clips.parquet")
 
@@ -154,7 +154,7 @@ def root_of(pipeline: Pipeline, dataset: str) -> Path:
     settings = pipeline.datasets[dataset]
     if not settings.generated:
         return settings.root
-    made = store_of(pipeline).find(demo_data_recipe(pipeline))
+    made = store_of(pipeline).find(demo_data_cache_key(pipeline))
     if isinstance(made, str):
         raise FileNotFoundError(f"{dataset} was generated and is gone ({made}): run {pipeline.name} again")
     return made.path / settings.root

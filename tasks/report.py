@@ -16,20 +16,20 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dfer import remote
 from dfer.analysis.published import load as load_published
-from dfer.catalogue import network
-from dfer.config import Pipeline
-from dfer.experiments import Evaluation, Experiment, Row, Training, trainings_of
+from dfer.config.catalogue import network
+from dfer.config.experiments import Evaluation, Experiment, Row, Training, trainings_of
+from dfer.config.reading import Pipeline
+from dfer.config.settings import StageSettings
 from dfer.faces.index import FILE_NAME, read_index
-from dfer.settings import StageSettings
-from dfer.store import Made, Output, Recipe, put_in_place
+from dfer.storage import remote
+from dfer.storage.store import CacheKey, Output, StageResult, put_in_place
 from tasks.evaluate import log_evaluation
-from tasks.failures import note_stage
 from tasks.ingest import clips_of
-from tasks.outbox import TrackedRun
-from tasks.stage import ensure, shown, store_of
-from tasks.tracking import PipelineTracking, outbox_of, versions
+from tasks.running.failures import note_stage
+from tasks.running.stage import ensure, shown, store_of
+from tasks.tracking.outbox import TrackedRun
+from tasks.tracking.runs import PipelineTracking, outbox_of, versions
 
 if TYPE_CHECKING:
     from dfer.report.content import ArmResult, ReportContent
@@ -39,31 +39,32 @@ VERSION = 3
 Runs = Mapping[Training, TrackedRun]
 
 
-def recipe(
+def cache_key(
     pipeline: Pipeline,
     rows: Mapping[str, list[Row]],
     scored: Iterable[Output],
     indexes: Iterable[Output],
     ingested: Iterable[Output],
-) -> Recipe:
+) -> CacheKey:
     """What determines a report."""
-    return Recipe("report", VERSION, _key(pipeline, rows), (*scored, *indexes, *ingested))
+    return CacheKey("report", VERSION, _key(pipeline, rows), (*scored, *indexes, *ingested))
 
 
 @task(name="report", task_run_name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
 def write_report(
     pipeline: Pipeline,
-    ingested: dict[str, Made],
-    indexes: dict[str, Made],
+    ingested: dict[str, StageResult],
+    indexes: dict[str, StageResult],
     rows: dict[str, list[Row]],
-    trained: dict[Training, Made],
-    scored: dict[Evaluation, Made],
+    trained: dict[Training, StageResult],
+    scored: dict[Evaluation, StageResult],
     tracking: PipelineTracking,
-) -> Made:
+) -> StageResult:
     """Tables and figures of one run of a pipeline; the same go to the parent run in MLflow."""
 
     def work(folder: Path) -> dict[str, int]:
-        from dfer import report, results
+        from dfer import report
+        from dfer.report import results
 
         parent = tracking.parent()
         runs = _runs(trained, scored, tracking)
@@ -85,7 +86,7 @@ def write_report(
         return {"evaluations": len(scored), "experiments": len(rows)}
 
     used = [[made.output for made in group.values()] for group in (scored, indexes, ingested)]
-    made = ensure(pipeline, recipe(pipeline, rows, *used), work)
+    made = ensure(pipeline, cache_key(pipeline, rows, *used), work)
     _publish(pipeline, made)
     return shown(made)
 
@@ -104,7 +105,9 @@ def _key(pipeline: Pipeline, rows: Mapping[str, list[Row]]) -> dict[str, object]
     return {"pipeline": pipeline.name, "rows": lines, "experiments": asked, "published": published}
 
 
-def _runs(trained: Mapping[Training, Made], scored: Mapping[Evaluation, Made], tracking: PipelineTracking) -> Runs:
+def _runs(
+    trained: Mapping[Training, StageResult], scored: Mapping[Evaluation, StageResult], tracking: PipelineTracking
+) -> Runs:
     """Every training's run under the parent, also where it was trained for an earlier run of a pipeline."""
     runs = {}
     for training, model in trained.items():
@@ -122,11 +125,11 @@ def _runs(trained: Mapping[Training, Made], scored: Mapping[Evaluation, Made], t
 
 def _content(
     pipeline: Pipeline,
-    ingested: Mapping[str, Made],
-    indexes: Mapping[str, Made],
+    ingested: Mapping[str, StageResult],
+    indexes: Mapping[str, StageResult],
     rows: Mapping[str, list[Row]],
-    trained: Mapping[Training, Made],
-    scored: Mapping[Evaluation, Made],
+    trained: Mapping[Training, StageResult],
+    scored: Mapping[Evaluation, StageResult],
     runs: Runs,
     parent: TrackedRun,
 ) -> ReportContent:
@@ -177,7 +180,11 @@ def _page_title(pipeline: Pipeline) -> str:
 
 
 def _arm(
-    experiment: Experiment, row: Row, scored: Mapping[Evaluation, Made], histories: Mapping[Training, dict], runs: Runs
+    experiment: Experiment,
+    row: Row,
+    scored: Mapping[Evaluation, StageResult],
+    histories: Mapping[Training, dict],
+    runs: Runs,
 ) -> ArmResult:
     from dfer.evaluation import read_predictions
     from dfer.report.content import ArmResult, FoldRun
@@ -211,7 +218,7 @@ def _arm(
     )
 
 
-def _reduced(pipeline: Pipeline, ingested: Mapping[str, Made]) -> str:
+def _reduced(pipeline: Pipeline, ingested: Mapping[str, StageResult]) -> str:
     """How this falls short of the paper's own experiments (section 4.3); empty if it does not."""
     settings, paper = pipeline.settings, StageSettings()
     said = []
@@ -263,7 +270,7 @@ def copy_report(report: Path, public: Path) -> None:
     put_in_place(unfinished, public)
 
 
-def _publish(pipeline: Pipeline, made: Made) -> None:
+def _publish(pipeline: Pipeline, made: StageResult) -> None:
     """The latest report under a name that a person finds, and in Prefect."""
     # also a report that was there already: another one of this name may have been asked for since
     public = pipeline.work_dir / "reports" / public_name(pipeline)

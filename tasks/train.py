@@ -11,23 +11,23 @@ import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dfer.config import Pipeline
+from dfer.config.experiments import Training
+from dfer.config.reading import Pipeline
+from dfer.config.settings import TrainSettings
 from dfer.datasets import protocol
-from dfer.experiments import Training
-from dfer.files import sha256
-from dfer.processes import run_isolated
-from dfer.settings import TrainSettings
-from dfer.store import Made, Output, Recipe
-from tasks import progress
-from tasks.failures import note_stage
+from dfer.storage.files import sha256
+from dfer.storage.store import CacheKey, Output, StageResult
+from dfer.system.processes import run_isolated
 from tasks.ingest import clips_of
-from tasks.limit import training_slot
-from tasks.machine import machine_metrics
-from tasks.out_of_memory import in_smaller_parts
-from tasks.outbox import TrackedRun
-from tasks.retries import WHERE_IT_CAN_PASS
-from tasks.stage import Slots, ensure, shown, store_of, trainings_at_a_time
-from tasks.tracking import PipelineTracking, log_epoch, log_summary
+from tasks.running import progress
+from tasks.running.concurrency import training_slot
+from tasks.running.failures import note_stage
+from tasks.running.out_of_memory import in_smaller_parts
+from tasks.running.retries import WHERE_IT_CAN_PASS
+from tasks.running.stage import Slots, ensure, shown, store_of, trainings_at_a_time
+from tasks.tracking.outbox import TrackedRun
+from tasks.tracking.runs import PipelineTracking, log_epoch, log_summary
+from tasks.tracking.system_metrics import system_metrics
 
 VERSION = 3
 
@@ -38,7 +38,7 @@ SPEED = {"threads", "loader_workers", "cache", "checkpoint_every"}
 ONE_BY_DEFAULT = ("processes", "micro_batches")
 
 
-def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
+def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
     """What determines a trained model. The names of arms and experiments do not."""
     settings, arm = training.settings, training.arm
     key: dict[str, Any] = {
@@ -57,7 +57,7 @@ def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
         key["mixing"] = settings.mixing.model_dump(mode="json")
     if arm.clips != "all":
         key["groups"] = settings.groups.model_dump(mode="json")
-    return Recipe("train", VERSION, key, (ingested, index))
+    return CacheKey("train", VERSION, key, (ingested, index))
 
 
 @task(
@@ -70,11 +70,11 @@ def recipe(training: Training, ingested: Output, index: Output) -> Recipe:
 def train_arm(
     pipeline: Pipeline,
     training: Training,
-    ingested: Made,
-    index: Made,
+    ingested: StageResult,
+    index: StageResult,
     tracking: PipelineTracking,
     slots: Slots,
-) -> Made:
+) -> StageResult:
     """Train an arm on the training part of its fold. Killed half-way, it goes on from its last checkpoint."""
 
     place = slots.training(training.settings.train.processes)
@@ -91,7 +91,7 @@ def train_arm(
         epochs = training.settings.train.epochs
         with (
             tracking.working_on(run),
-            machine_metrics(run),
+            system_metrics(run),
             progress.bar(f"train {training.title}", "epochs", share_of=epochs) as advance,
         ):
 
@@ -120,11 +120,11 @@ def train_arm(
         with place, training_slot(training.settings.train.processes):
             yield
 
-    made = recipe(training, ingested.output, index.output)
+    made = cache_key(training, ingested.output, index.output)
     return shown(ensure(pipeline, made, work, resumes_from="checkpoint.pt", place=place_on_the_server_too))
 
 
-def training_clips(training: Training, ingested: Made) -> pd.DataFrame:
+def training_clips(training: Training, ingested: StageResult) -> pd.DataFrame:
     """The clips that a training may use."""
     ambiguous = training.settings.train.ambiguous
     return protocol.part(clips_of(ingested), fold=training.fold, part="train", ambiguous=ambiguous)
@@ -135,8 +135,8 @@ def train_in_process(
     pipeline: Pipeline,
     training: Training,
     settings: TrainSettings,
-    ingested: Made,
-    index: Made,
+    ingested: StageResult,
+    index: StageResult,
     folder: Path,
     run: TrackedRun,
     threads_of_training: int,

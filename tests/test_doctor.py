@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from dfer import cli, doctor
-from dfer.settings import StageSettings
+from dfer.config.settings import StageSettings
 
 INSTALLED = {
     "fastapi": "0.140",
@@ -263,7 +263,7 @@ def test_prefects_server_is_found_as_prefect_finds_it(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("pipeline", [[], ["dfew-full"]])
 def test_an_object_store_that_does_not_answer(monkeypatch, capsys, pipeline):
-    monkeypatch.setattr("dfer.config.unreachable", lambda url: f"{url}: nobody there")
+    monkeypatch.setattr("dfer.config.reading.unreachable", lambda url: f"{url}: nobody there")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # boto3 is an extra
     monkeypatch.setattr(sys, "argv", ["dfer", "doctor", *pipeline, "--set", "work_dir=s3://faces/dfer"])
     with pytest.raises(SystemExit) as end:

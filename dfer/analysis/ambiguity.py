@@ -155,13 +155,13 @@ def against_voters(table: pd.DataFrame, splits: int = 200, seed: int = 0) -> dic
     several = ~np.isnan(human)
     if not several.any():
         raise ValueError(f"all {first_of_clip.sum()} clips have a single vote: they say nothing about disagreement")
-    judged = votes[several]
-    majority = _majority_without_one(judged)
-    share = soft_labels(judged)
+    validate_manifest = votes[several]
+    majority = _majority_without_one(validate_manifest)
+    share = soft_labels(validate_manifest)
     # Of the annotator who is left out, and of the model: the credit that the others' majority gives.
     human_credit = np.einsum("nk,nkk->n", share, majority)
     predicted = rows["prediction"].to_numpy("int64")[several]
-    model_credit = np.einsum("nk,nk->n", share, majority[np.arange(len(judged)), :, predicted])
+    model_credit = np.einsum("nk,nk->n", share, majority[np.arange(len(validate_manifest)), :, predicted])
     one_per_clip = first_of_clip[several]
     return {
         "model_js": float(model.mean()),

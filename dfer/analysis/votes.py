@@ -14,8 +14,8 @@ from dfer import plots
 from dfer.analysis import vote_plots
 from dfer.analysis.ambiguity import vote_entropy
 from dfer.analysis.arm_table import vote_counts, voted
-from dfer.files import write_atomically
 from dfer.labels import EMOTIONS, soft_labels
+from dfer.storage.files import write_atomically
 
 NO_LABEL = "no single label"
 CLEAR_ABOVE = 0.9

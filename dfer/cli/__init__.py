@@ -12,7 +12,7 @@ from typing import Any
 from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services, watch  # noqa: F401 - each adds its commands
 from dfer.cli.app import app
 from dfer.cli.common import err
-from dfer.config import ConfigError
+from dfer.config.reading import ConfigError
 
 
 def _said(error: BaseException) -> Iterable[str]:
@@ -25,8 +25,8 @@ def _interrupted(number: int, _: object) -> None:
     """Ctrl-C or SIGTERM: stop now. What waits for answers, of a server that was stopped as well, would take minutes."""
     import psutil
 
-    if "tasks.tracking" in sys.modules:
-        sys.modules["tasks.tracking"].close_interrupted()
+    if "tasks.tracking.runs" in sys.modules:
+        sys.modules["tasks.tracking.runs"].close_interrupted()
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()

@@ -8,10 +8,10 @@ import typer
 
 from dfer.cli.app import config_app
 from dfer.cli.common import Config, Overrides, examples, out
-from dfer.config import DEFAULT_CONFIG, load_pipeline, read_config
+from dfer.config.reading import DEFAULT_CONFIG, load_pipeline, read_config
 
 if TYPE_CHECKING:
-    from dfer.config import Pipeline
+    from dfer.config.reading import Pipeline
 
 
 @config_app.command(

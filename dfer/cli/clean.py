@@ -11,12 +11,12 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
-from dfer.config import DEFAULT_CONFIG, read_config
-from dfer.units import size
+from dfer.config.reading import DEFAULT_CONFIG, read_config
+from dfer.system.units import size
 
 if TYPE_CHECKING:
-    from dfer.cleaning import Removal, Stored
-    from tasks.clean import Plan
+    from dfer.storage.cleaning import Removal, Stored
+    from tasks.inspection.clean import Plan
 
 
 @app.command(epilog=examples("dfer clean", "dfer clean --all", "dfer clean --yes"))
@@ -31,10 +31,10 @@ def clean(
     What a registered model came from stays, and so does what it cannot be known of. MLflow's runs are left alone.
     """
     _, pipelines = read_config(config, overrides)
-    from dfer.cleaning import in_training
     from dfer.faces.videos import InputError
-    from dfer.occupancy import InUseError, alone, occupied
-    from tasks.clean import plan
+    from dfer.storage.cleaning import in_training
+    from dfer.storage.in_use import InUseError, alone, occupied
+    from tasks.inspection.clean import plan
 
     work_dir, url = pipelines[0].work_dir, pipelines[0].work_url
     if url:
@@ -89,8 +89,8 @@ def _print_plan(found: Plan, *, every: bool) -> None:
 
 
 def _remove(found: Plan) -> None:
-    from dfer.cleaning import remove, remove_locks
-    from tasks.walk import STAGES
+    from dfer.storage.cleaning import remove, remove_locks
+    from tasks.inspection.dry_run import STAGES
 
     freed, busy = 0, list[Path]()
     for removal, done in remove(found.root, found.remove):

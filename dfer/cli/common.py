@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dfer.units import duration as duration
+from dfer.system.units import duration as duration
 
 out = Console()
 err = Console(stderr=True)

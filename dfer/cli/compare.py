@@ -9,7 +9,7 @@ import typer
 
 from dfer.cli.app import analyse_app, app
 from dfer.cli.common import Config, Overrides, examples, new_table, out
-from dfer.config import DEFAULT_CONFIG, read_config
+from dfer.config.reading import DEFAULT_CONFIG, read_config
 
 
 @app.command(
@@ -34,7 +34,7 @@ def compare(
     _, known = read_config(config, overrides)
     from dfer.analysis import statistics
     from dfer.labels import EMOTIONS
-    from tasks.compare import find, pairs
+    from tasks.inspection.compare import find, pairs
 
     compared = find(runs, known, dataset)
     scores = new_table("Scores, with 95 % intervals", "arm or run", "trainings", "WAR %", "UAR %")

@@ -10,13 +10,13 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, err, examples, new_table, out
-from dfer.config import DEFAULT_CONFIG, read_config, stage_settings
-from dfer.settings import StageSettings
+from dfer.config.reading import DEFAULT_CONFIG, read_config, stage_settings
+from dfer.config.settings import StageSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dfer.config import Pipeline
+    from dfer.config.reading import Pipeline
 
 
 @app.command(

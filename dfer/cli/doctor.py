@@ -10,10 +10,10 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, examples, new_table, out
-from dfer.config import DEFAULT_CONFIG, ConfigError, missing_paths, read_config
+from dfer.config.reading import DEFAULT_CONFIG, ConfigError, missing_paths, read_config
 
 if TYPE_CHECKING:
-    from dfer.config import Pipeline
+    from dfer.config.reading import Pipeline
     from dfer.doctor import Finding
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
@@ -67,7 +67,7 @@ def _findings(name: str | None, config: Path, overrides: list[str]) -> Iterator[
 
 
 def _named(name: str, pipelines: list[Pipeline], config: Path) -> Pipeline:
-    from dfer.config import Problem
+    from dfer.config.reading import Problem
 
     for pipeline in pipelines:
         if pipeline.name == name:

@@ -6,7 +6,7 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, err, examples, new_table, out
-from dfer.config import DEFAULT_CONFIG, read_config
+from dfer.config.reading import DEFAULT_CONFIG, read_config
 
 mlflow_app = typer.Typer(help="What goes to MLflow.", no_args_is_help=True)
 app.add_typer(mlflow_app, name="mlflow")
@@ -22,9 +22,9 @@ def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:
     """Send MLflow what it could not be told during a run. Status 1 if something is left."""
     from filelock import FileLock, Timeout
 
-    from tasks.deliverer import LOCK
-    from tasks.delivery import Delivery, Report
-    from tasks.tracking import outbox_of
+    from tasks.tracking.deliverer import LOCK
+    from tasks.tracking.delivery import Delivery, Report
+    from tasks.tracking.runs import outbox_of
 
     outboxes = {box.root: box for box in map(outbox_of, read_config(config, overrides)[1])}
     left = 0

@@ -14,11 +14,11 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, duration, examples, new_table, out, shown
-from dfer.config import DEFAULT_CONFIG, load_pipeline
-from dfer.stages import Stage
+from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
+from dfer.config.stages import Stage
 
 if TYPE_CHECKING:
-    from dfer.config import Pipeline
+    from dfer.config.reading import Pipeline
     from flows.midas import Outcome
 
 
@@ -74,7 +74,7 @@ def run(
     out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
     # the one place where the library reaches up: the command line is the way into the flows
     from flows.midas import midas
-    from tasks import progress, stage
+    from tasks.running import progress, stage
 
     if callable(on_interrupt := signal.getsignal(signal.SIGINT)):
         stage.stop_now = on_interrupt
@@ -92,7 +92,7 @@ def _fit_for_a_terminal(record: logging.LogRecord) -> bool:
 
 
 def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
-    from tasks.forecast import forecast
+    from tasks.inspection.forecast import forecast
 
     if measure:
         out.print("Trying what never ran here, some seconds each ...")
@@ -129,9 +129,9 @@ def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
 def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     import pandas as pd
 
-    from dfer.results import SYNTHETIC, as_text
+    from dfer.report.results import SYNTHETIC, as_text
     from tasks.report import failures, public_name
-    from tasks.tracking import outbox_of
+    from tasks.tracking.runs import outbox_of
 
     stages = new_table("Stages", "stage", "run", "was there", "seconds", "why")
     for stage, made in outcome.stages.items():

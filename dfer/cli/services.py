@@ -9,8 +9,8 @@ import typer
 
 from dfer.cli.app import services_app
 from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
-from dfer.config import DEFAULT_CONFIG, ConfigError, Problem, read_config
-from dfer.remote import is_url
+from dfer.config.reading import DEFAULT_CONFIG, ConfigError, Problem, read_config
+from dfer.storage.remote import is_url
 
 if TYPE_CHECKING:
     from dfer.services.stack import Stack, Status

@@ -9,11 +9,11 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
-from dfer.config import DEFAULT_CONFIG, load_pipeline
+from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
 
 if TYPE_CHECKING:
-    from dfer.store import State
-    from tasks.status import OutputState
+    from dfer.storage.store import State
+    from tasks.inspection.status import OutputState
 
 _STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "stale", "missing")
 
@@ -33,7 +33,7 @@ def status(
     Ends with status 1 if something has failed.
     """
     loaded = load_pipeline(pipeline, config, overrides, only)
-    from tasks.status import outputs, runs
+    from tasks.inspection.status import outputs, runs
 
     found = outputs(loaded)
     if every:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfer.catalogue import LAYOUTS, load
+from dfer.config.catalogue import LAYOUTS, load
 from dfer.datasets.report import Finding, IngestError, IngestReport
 from dfer.datasets.table import from_rows
 

@@ -16,7 +16,7 @@ from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import Scan, Source, root_finding, scan_frame_folders, scan_videos, subfolders
 from dfer.datasets.table import SPLITS, ClipRow, from_rows
 from dfer.labels import EMOTIONS, emotion_index
-from dfer.natural import natural_key
+from dfer.system.natural_order import natural_key
 
 SOURCES = ("videos", "faces")
 """The clips as cut from the films, or the frames of ready-aligned faces that come with the set."""

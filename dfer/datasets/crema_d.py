@@ -17,8 +17,8 @@ from dfer.datasets.crema_d_votes import CLIP_NAME, VOTES, VOTES_RULES, read_vote
 from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import Source, root_finding, scan_videos
 from dfer.datasets.table import NUM_FOLDS, ClipRow, from_rows
-from dfer.files import sha256
 from dfer.labels import EMOTIONS, majority
+from dfer.storage.files import sha256
 
 SOURCES = {"face-votes": 2, "audio-visual-votes": 3}
 """Whose votes: of people who saw the clips without the sound, or with it; and the query type in the table of votes."""

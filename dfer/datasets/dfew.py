@@ -24,8 +24,8 @@ from dfer.datasets.dfew_lists import (
 from dfer.datasets.report import Counts, Finding, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import Scan, Source, listing, root_finding, scan_frame_folders, scan_videos, subfolders
 from dfer.datasets.table import ClipRow, from_rows
-from dfer.files import sha256
 from dfer.labels import EMOTIONS
+from dfer.storage.files import sha256
 
 SOURCES = {
     "original": (scan_videos, ".mp4"),

@@ -18,8 +18,8 @@ from zipfile import ZipFile
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside, subfolders
 from dfer.datasets.table import NUM_FOLDS
-from dfer.files import sha256
 from dfer.labels import EMOTIONS, emotion_index
+from dfer.storage.files import sha256
 
 ANNOTATION = "Annotation/annotation.xlsx"
 SPLIT_FOLDER = "EmoLabel_DataSplit"

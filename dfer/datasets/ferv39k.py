@@ -15,9 +15,9 @@ import pandas as pd
 from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import Source, is_inside, root_finding, scan_frame_folders, subfolders
 from dfer.datasets.table import ClipRow, from_rows
-from dfer.files import sha256
 from dfer.labels import EMOTIONS, emotion_index
-from dfer.natural import natural_key
+from dfer.storage.files import sha256
+from dfer.system.natural_order import natural_key
 
 SOURCES = ("faces",)
 """The face crops as numbered pictures, a folder a clip."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from dfer.labels import EMOTIONS, soft_labels
-from dfer.natural import natural_key
+from dfer.system.natural_order import natural_key
 
 
 def expression_group(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfer.datasets.report import Finding
-from dfer.natural import natural_key
-from dfer.suffixes import FRAME_SUFFIXES, VIDEO_SUFFIXES
+from dfer.system.file_types import FRAME_SUFFIXES, VIDEO_SUFFIXES
+from dfer.system.natural_order import natural_key
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dfer.columns import occur_twice
-from dfer.files import replacing
+from dfer.datasets.duplicates import occur_twice
 from dfer.labels import EMOTIONS
-from dfer.natural import natural_key
+from dfer.storage.files import replacing
+from dfer.system.natural_order import natural_key
 
 SPLITS = ("train", "val", "test")
 NUM_FOLDS = 5

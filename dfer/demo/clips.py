@@ -17,7 +17,7 @@ from dfer.demo.encoding import rotate_clockwise, write_h264, write_jpegs, write_
 from dfer.demo.people import person, read_picture
 from dfer.demo.render import film
 from dfer.demo.warp import look_up
-from dfer.files import replacing
+from dfer.storage.files import replacing
 
 Planes = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ import numpy as np
 from av.codec.context import Flags
 from numpy.typing import NDArray
 
-from dfer.pictures import write_jpeg
+from dfer.storage.jpeg import write_jpeg
 
 FRAME_RATE: Final = 25
 

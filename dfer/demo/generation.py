@@ -21,7 +21,7 @@ from dfer.demo.casting import FOLDS, ODDITIES, ClipPlan, plan_clips
 from dfer.demo.clips import write_clip
 from dfer.demo.sheet import write_contact_sheet
 from dfer.labels import EMOTIONS
-from dfer.processes import pool
+from dfer.system.processes import pool
 
 _LOG = logging.getLogger(__name__)
 _PARTIAL: Final = ".partial"

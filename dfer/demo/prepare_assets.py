@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from dfer.demo.expressions import MESH_POINTS
 from dfer.demo.people import ASSETS, CANVAS, CENTRE, IOD
-from dfer.pictures import write_jpeg
+from dfer.storage.jpeg import write_jpeg
 
 _LOG = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfer.demo.casting import ClipPlan
 from dfer.labels import EMOTIONS
-from dfer.pictures import write_jpeg
+from dfer.storage.jpeg import write_jpeg
 
 _PEOPLE: Final = 3
 _MOMENTS: Final = (0.03, 0.2, 0.4, 0.6)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dfer.faces.alignment import similarity, template
+from dfer.faces.geometry import similarity, template
 
 _FACE = template(1, 0.0)
 

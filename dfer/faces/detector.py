@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from dfer.config.settings import DetectionSettings
 from dfer.faces.model_files import detector_file
 from dfer.faces.scrfd import STRIDE, DetectorError, Scrfd
-from dfer.files import sha256
-from dfer.settings import DetectionSettings
+from dfer.storage.files import sha256
 
 __all__ = ["Detections", "DetectorError", "FaceDetector"]
 

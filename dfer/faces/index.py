@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dfer.columns import occur_twice
-from dfer.files import naming, replacing
+from dfer.datasets.duplicates import occur_twice
+from dfer.storage.files import naming, replacing
 
 FILE_NAME = "index.parquet"
 

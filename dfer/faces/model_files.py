@@ -13,8 +13,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from dfer.fetching import NotFetchedError
-from dfer.files import sha256
+from dfer.storage.files import sha256
+from dfer.system.downloads import NotFetchedError
 
 logger = logging.getLogger(__name__)
 

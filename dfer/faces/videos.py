@@ -11,14 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from dfer.faces.align import align_clips
+from dfer.config.settings import StageSettings
+from dfer.faces.clips import align_clips
 from dfer.faces.detector import FaceDetector
 from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
-from dfer.natural import natural_key
-from dfer.processes import run_isolated
-from dfer.settings import StageSettings
-from dfer.store import MANIFEST, Made, Recipe, Store
-from dfer.suffixes import VIDEO_SUFFIXES
+from dfer.storage.store import MANIFEST, CacheKey, StageResult, Store
+from dfer.system.file_types import VIDEO_SUFFIXES
+from dfer.system.natural_order import natural_key
+from dfer.system.processes import run_isolated
 
 SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
 
@@ -73,8 +73,8 @@ def align_videos(
     parts = [names[start : start + size] for start in range(0, len(names), size)]
     store = Store(out.parent)
 
-    def one(part: list[str]) -> Made:
-        recipe = Recipe(out.name, 1, {"settings": chosen, "clips": {name: job["videos"][name] for name in part}})
+    def one(part: list[str]) -> StageResult:
+        cache_key = CacheKey(out.name, 1, {"settings": chosen, "clips": {name: job["videos"][name] for name in part}})
 
         def work(folder: Path) -> None:
             run_isolated(
@@ -85,7 +85,7 @@ def align_videos(
                 settings=settings,
             )
 
-        return store.ensure(recipe, work)
+        return store.ensure(cache_key, work)
 
     with ThreadPoolExecutor(workers) as threads:
         made = list(threads.map(one, parts))

@@ -1,4 +1,4 @@
-"""The networks, behind one builder; `dfer.catalogue` has their names."""
+"""The networks, behind one builder; `dfer.config.catalogue` has their names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfer import catalogue
+from dfer.config import catalogue
 from dfer.labels import EMOTIONS
 from dfer.models.tsm import temporal_shift
 from dfer.models.weights import WeightsError, load_pretrained
@@ -29,7 +29,7 @@ def build(
     """A network float[B, T, C, H, W] -> logits float[B, K], in training mode, on the CPU.
 
     Args:
-        name: a key of `dfer.catalogue.NETWORKS`, or `module:attribute` of a class of one's own.
+        name: a key of `dfer.config.catalogue.NETWORKS`, or `module:attribute` of a class of one's own.
         num_classes: K.
         num_segments: T, or None for what the catalogue says.
         pretrained: a name that the catalogue has for this network, the path of a weight file (see `load_pretrained`),

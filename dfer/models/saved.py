@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from dfer.experiments import Weights
-from dfer.files import write_atomically
+from dfer.config.experiments import Weights
 from dfer.models import build
+from dfer.storage.files import write_atomically
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
 BEST_ON_TEST_FOLD = "best_on_test_fold.safetensors"

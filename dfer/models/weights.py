@@ -10,8 +10,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from dfer.catalogue import Network
-from dfer.fetching import NotFetchedError, out_of_reach
+from dfer.config.catalogue import Network
+from dfer.system.downloads import NotFetchedError, out_of_reach
 
 _log = logging.getLogger(__name__)
 

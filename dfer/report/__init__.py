@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dfer.report import figures, html, latex, markdown
-from dfer.report.content import ReportContent
-from dfer.report.numbers import compute
-from dfer.report.page import assemble
+if TYPE_CHECKING:
+    from dfer.report.content import ReportContent
 
 __all__ = ["write"]
 
@@ -21,6 +20,11 @@ def write(content: ReportContent, folder: Path) -> None:
         ValueError: two rows of an experiment disagree about a clip's label.
         OSError, dfer.shards.ShardError: pictures that the content names cannot be read.
     """
+    # here, so that the report's tables (`results`) can be read without what draws it
+    from dfer.report import figures, html, latex, markdown
+    from dfer.report.numbers import compute
+    from dfer.report.page import assemble
+
     page = assemble(content, compute(content))
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)

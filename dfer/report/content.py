@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dfer.analysis.published import PublishedTable
-from dfer.remote import Location
+from dfer.storage.remote import Location
 
 Show = Literal["scores", "per-class", "confusion", "class-distribution", "coexistence", "temporal"]
 

@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dfer.labels import EMOTIONS
-from dfer.pictures import encode_jpeg
 from dfer.plots import ACCENT, ARM_COLOURS, INK, QUIET
-from dfer.remote import Location, below
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers
 from dfer.sampling import segment_indices
 from dfer.shards import open_shard
+from dfer.storage.jpeg import encode_jpeg
+from dfer.storage.remote import Location, below
 
 WIDTH = 3.7  # inches; at the page's scale as wide as a phone
 SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"

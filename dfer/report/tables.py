@@ -13,7 +13,7 @@ from dfer.analysis.statistics import Interval
 from dfer.labels import EMOTIONS
 from dfer.report.content import ArmResult
 from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair
-from dfer.results import SYNTHETIC
+from dfer.report.results import SYNTHETIC
 
 CHOSEN_ON_TEST = "†"
 MINUS = "\N{MINUS SIGN}"

@@ -14,14 +14,14 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
-from dfer.files import write_atomically
-from dfer.gpus import visible_gpus
+from dfer.config.settings import ServicesSettings
 from dfer.services import ports, postgres, servers
 from dfer.services.errors import ServiceError
 from dfer.services.processes import Started, end, last_lines, left_behind, start
 from dfer.services.servers import Service
 from dfer.services.state import Folder, passwords, read_state, write_state
-from dfer.settings import ServicesSettings
+from dfer.storage.files import write_atomically
+from dfer.system.gpus import visible_gpus
 
 SECONDS_TO_ANSWER = 600  # the first start of a server makes its tables; a busy machine takes minutes for it
 Say = Callable[[str], None]

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dfer.files import write_atomically
 from dfer.services.errors import ServiceError
 from dfer.services.processes import Started
+from dfer.storage.files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import simplejpeg
 from numpy.typing import NDArray
 
-from dfer.pictures import encode_jpeg
 from dfer.shards.clip import FRAME_FIELDS, Clip
+from dfer.storage.jpeg import encode_jpeg
 
 FILE_NAME = "clips.parquet"
 _METADATA_KEY = b"dfer"

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dfer import remote
-from dfer.natural import natural_key
-from dfer.remote import Location, RemoteError, below, is_url
 from dfer.shards import npz, parquet
 from dfer.shards.clip import Clip
 from dfer.shards.writer import SCHEMA_VERSION
+from dfer.storage import remote
+from dfer.storage.remote import Location, RemoteError, below, is_url
+from dfer.system.natural_order import natural_key
 
 _UNREADABLE = (pa.ArrowException, RemoteError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfer.settings import ShardSettings
+from dfer.config.settings import ShardSettings
 from dfer.shards import npz, parquet
 from dfer.shards.clip import Clip
 

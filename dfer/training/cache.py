@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dfer.remote import Location
 from dfer.shards import ShardError
-from dfer.training.memory import available_memory
+from dfer.storage.remote import Location
+from dfer.system.memory import available_memory
 
 Place = tuple[Location, int]
 """A clip's shard folder and its row there."""

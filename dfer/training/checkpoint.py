@@ -1,7 +1,7 @@
 """The state of a training that is under way: `checkpoint.pt`.
 
 It holds tensors, numbers, strings, lists and dicts alone, so that reading it runs no code. No random state is in it:
-every epoch derives its own from the seed (`dfer.training.randomness`).
+every epoch derives its own from the seed (`dfer.system.randomness`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dfer.files import replacing
+from dfer.storage.files import replacing
 
 CHECKPOINT = "checkpoint.pt"
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dfer.ahead import ahead
-from dfer.remote import Location, below
+from dfer.config.settings import AugmentSettings
 from dfer.sampling import segment_indices
-from dfer.settings import AugmentSettings
 from dfer.shards import Shard, ShardError, open_shard
+from dfer.storage.remote import Location, below
+from dfer.system.prefetch import prefetch
+from dfer.system.randomness import stream
 from dfer.training.cache import FrameCache, Place
-from dfer.training.randomness import stream
 from dfer.training.transforms import full_view, random_views
 from dfer.training.world import ALONE, World
 
@@ -270,7 +270,7 @@ class Loader:
             if self._processes is None:
                 self._processes = self._start_processes()
             return iter(self._processes)
-        return ahead(map(self._on_the_way, self._batches))
+        return prefetch(map(self._on_the_way, self._batches))
 
     def _on_the_way(self, keys: list[Key]) -> StoredBatch:
         """A batch in memory that a GPU can copy from while this process goes on."""

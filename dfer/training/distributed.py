@@ -31,9 +31,9 @@ import torch.distributed as dist
 from filelock import FileLock, Timeout
 from torch.multiprocessing import ProcessContext, ProcessExitedException, start_processes
 
-from dfer import logs
-from dfer.gpus import VISIBLE, visible_gpus
-from dfer.processes import die_with_parent, portable
+from dfer.system import logs
+from dfer.system.gpus import VISIBLE, visible_gpus
+from dfer.system.processes import die_with_parent, portable
 from dfer.training.job import Job, read_job
 from dfer.training.loop import TrainResult, train
 from dfer.training.run import Row, TrainingError

@@ -15,9 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfer.files import replacing, sha256, write_atomically
-from dfer.remote import is_url
-from dfer.settings import (
+from dfer.config.settings import (
     ArmSettings,
     GroupSettings,
     MixingSettings,
@@ -26,6 +24,8 @@ from dfer.settings import (
     Section,
     TrainSettings,
 )
+from dfer.storage.files import replacing, sha256, write_atomically
+from dfer.storage.remote import is_url
 
 FOLDER, _JOB, _RESULT = "job", "job.json", "result.json"
 _SECTIONS: dict[str, type[Section]] = {

@@ -16,11 +16,7 @@ import torch
 import torchvision
 
 from dfer import __version__
-from dfer.files import remove_unfinished, write_atomically
-from dfer.labels import EMOTIONS
-from dfer.models.saved import save_model
-from dfer.remote import Location
-from dfer.settings import (
+from dfer.config.settings import (
     ArmSettings,
     GroupSettings,
     MixingSettings,
@@ -29,9 +25,13 @@ from dfer.settings import (
     Section,
     TrainSettings,
 )
+from dfer.labels import EMOTIONS
+from dfer.models.saved import save_model
+from dfer.storage.files import remove_unfinished, write_atomically
+from dfer.storage.remote import Location
+from dfer.system.memory import keep_freed_memory
 from dfer.training.checkpoint import CheckpointError, check_fingerprint, read_checkpoint, write_checkpoint
 from dfer.training.job import write_job
-from dfer.training.memory import keep_freed_memory
 from dfer.training.optimization import choose_device, choose_precision, torch_state
 from dfer.training.plan import Plan, divide, fingerprint
 from dfer.training.run import Row, Run

@@ -10,9 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfer.datasets.groups import expression_group
-from dfer.remote import Location
-from dfer.settings import (
+from dfer.config.settings import (
     ArmSettings,
     GroupSettings,
     MixingSettings,
@@ -20,6 +18,8 @@ from dfer.settings import (
     SamplingSettings,
     TrainSettings,
 )
+from dfer.datasets.groups import expression_group
+from dfer.storage.remote import Location
 from dfer.training.data import ClipSource
 from dfer.training.split import validation_rows
 from dfer.training.targets import has_target, single_labels

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dfer import metrics
 from dfer.labels import EMOTIONS
+from dfer.system.randomness import torch_seed
 from dfer.training.cache import CacheChoice, FrameCache, choose_cache
 from dfer.training.data import (
     ClipSource,
@@ -27,7 +28,6 @@ from dfer.training.data import (
 )
 from dfer.training.inference import predict_logits
 from dfer.training.plan import Parts, Plan
-from dfer.training.randomness import torch_seed
 from dfer.training.step import Step, make_network
 from dfer.training.targets import label_distributions, single_labels
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD

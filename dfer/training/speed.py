@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
+from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.labels import EMOTIONS
-from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
-from dfer.training.memory import keep_freed_memory
+from dfer.system.memory import keep_freed_memory
 from dfer.training.optimization import PRECISIONS, choose_device, choose_precision, torch_state
 from dfer.training.step import Step, make_network
 from dfer.training.transforms import random_views

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from dfer.training.randomness import stream
+from dfer.system.randomness import stream
 
 
 def validation_rows(clips: pd.DataFrame, share: float, seed: int) -> pd.Series:

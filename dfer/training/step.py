@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.labels import EMOTIONS
 from dfer.mixing import midas, normalize_targets
 from dfer.models import build, channels_last
-from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_, to_float
 from dfer.training.world import ALONE, World

@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from dfer.datasets.few_votes import few_votes
+from dfer.config.settings import ArmSettings
+from dfer.datasets.subsample_votes import subsample_votes
 from dfer.labels import EMOTIONS, hard_labels, soft_labels
-from dfer.settings import ArmSettings
 
 
 def has_target(clips: pd.DataFrame, arm: ArmSettings) -> pd.Series:
@@ -37,7 +37,7 @@ def label_distributions(clips: pd.DataFrame, arm: ArmSettings, seed: int = 0) ->
     if arm.labels == "soft":
         votes = clips["votes"].tolist()
         if arm.votes is not None:
-            votes = few_votes(votes, arm.votes, clip_ids=clips["clip_id"].tolist(), seed=seed)
+            votes = subsample_votes(votes, arm.votes, clip_ids=clips["clip_id"].tolist(), seed=seed)
         rows = soft_labels(votes)
     else:
         rows = hard_labels(clips["label"].to_numpy("int64"), len(EMOTIONS))

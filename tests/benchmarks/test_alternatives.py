@@ -14,7 +14,7 @@ from benchmarks.alternatives.loading import JpegFolders
 from benchmarks.alternatives.training import PublishedTSM, mixed, normalized, published_shift
 from benchmarks.material import evenly
 from benchmarks.preprocess import distances, source_points
-from dfer.faces.alignment import template, transform_points
+from dfer.faces.geometry import template, transform_points
 from dfer.mixing import midas
 from dfer.models import build, temporal_shift
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_, to_float

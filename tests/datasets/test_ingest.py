@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from layout_factories import Dfew, write_afew
 
-from dfer.catalogue import load
+from dfer.config.catalogue import load
 from dfer.datasets import LAYOUTS, Finding, IngestError, IngestReport, inspect, load_clips
 from dfer.datasets.report import Problems, findings
 

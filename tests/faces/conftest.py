@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from skimage import data
 
+from dfer.config.settings import DetectionSettings
 from dfer.faces.detector import Detections, FaceDetector
-from dfer.settings import DetectionSettings
 
 
 @pytest.fixture(scope="session")

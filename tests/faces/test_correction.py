@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dfer.faces.alignment import transform_points
 from dfer.faces.correction import corrected
+from dfer.faces.geometry import transform_points
 
 FACE = np.array([[-20, -15], [20, -15], [0, 5], [-15, 25], [15, 25]], np.float32)
 

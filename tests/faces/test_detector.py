@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from dfer.faces.alignment import transform_points
+from dfer.config.settings import DetectionSettings
 from dfer.faces.detector import DetectorError, FaceDetector
+from dfer.faces.geometry import transform_points
 from dfer.faces.model_files import ModelFileError
 from dfer.faces.onnx_graph import GraphError
-from dfer.settings import DetectionSettings
 
 # Left eye, right eye, nose, left and right mouth corner of skimage's astronaut, read off the picture.
 EYES_NOSE_MOUTH = np.array([[205, 102], [247, 103], [224, 128], [203, 139], [246, 141]])

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
-from dfer import processes
-from tasks import limit
+from dfer.system import processes
+from tasks.running import concurrency as limit
 
 
 @pytest.fixture(autouse=True)

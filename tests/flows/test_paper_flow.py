@@ -14,7 +14,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from tiny import CONFIG, TINY
 
-from dfer.config import load_pipeline
+from dfer.config.reading import load_pipeline
 from dfer.evaluation import read_predictions
 from dfer.faces.videos import InputError
 
@@ -36,7 +36,7 @@ def plan(overrides):
 
 @pytest.fixture(scope="module")
 def before(run_demo, plan):
-    from tasks.forecast import forecast
+    from tasks.inspection.forecast import forecast
 
     return forecast(plan)
 
@@ -73,7 +73,7 @@ def test_tables_share_their_trainings(paper):
 
 
 def test_the_forecast_is_what_happens(before, paper, plan):
-    from tasks.forecast import forecast
+    from tasks.inspection.forecast import forecast
 
     expected = {name: stage.to_run for name, stage in before.stages.items() if stage.to_run}
     # shards of a data set that is not made yet cannot be counted
@@ -90,7 +90,7 @@ def test_the_forecast_is_what_happens(before, paper, plan):
 
 
 def test_what_was_measured_makes_the_estimate(paper, overrides):
-    from tasks.forecast import forecast
+    from tasks.inspection.forecast import forecast
 
     twice, four_times = (
         forecast(load_pipeline("paper-demo", CONFIG, [*overrides, f"train.epochs={n}"]).only(["table-4"]))
@@ -153,7 +153,7 @@ def test_every_cell_leads_to_a_run_that_mlflow_has(paper, run_demo):
 
 
 def test_runs_are_found_by_name_and_compared(paper, plan, run_demo):
-    from tasks.compare import find, pairs
+    from tasks.inspection.compare import find, pairs
 
     hard, midas = find(["paper-demo/hard", "paper-demo/resnet18_tsm/midas"], [plan], "demo-dfew_best-on-test-fold")
     assert (hard.runs, midas.runs) == (1, 1)
@@ -183,7 +183,7 @@ def test_runs_are_found_by_name_and_compared(paper, plan, run_demo):
     ],
 )
 def test_runs_that_cannot_be_found_are_said(paper, plan, name, dataset, message):
-    from tasks.compare import find
+    from tasks.inspection.compare import find
 
     with pytest.raises(InputError, match=message):
         find([name], [plan], dataset)

@@ -11,15 +11,15 @@ import requests
 import torchvision
 from prefect import flow, task
 
-from dfer.catalogue import network
-from dfer.config import ConfigError, Problem, load_pipeline
+from dfer.config.catalogue import network
+from dfer.config.reading import ConfigError, Problem, load_pipeline
 from dfer.datasets import IngestError, IngestReport
 from dfer.faces import model_files
-from dfer.fetching import out_of_reach
-from dfer.files import sha256
 from dfer.models import weights
+from dfer.storage.files import sha256
+from dfer.system.downloads import out_of_reach
 from tasks.align import fetch_detector
-from tasks.retries import WHERE_IT_CAN_PASS, can_pass
+from tasks.running.retries import WHERE_IT_CAN_PASS, can_pass
 from tasks.train import train_arm
 
 CONFIG = Path(__file__).parents[2] / "pipeline_config.yaml"

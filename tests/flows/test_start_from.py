@@ -10,9 +10,9 @@ from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 from tiny import TINY
 
-from dfer.config import ConfigError, load_pipeline
-from dfer.stages import STAGES
-from dfer.store import Again
+from dfer.config.reading import ConfigError, load_pipeline
+from dfer.config.stages import STAGES
+from dfer.storage.store import ForceRerun
 
 CONFIG = Path(__file__).parents[2] / "pipeline_config.yaml"
 
@@ -96,7 +96,7 @@ def test_a_stage_that_is_not_there_is_an_error_that_lists_those_that_are(tmp_pat
 def test_the_request_is_not_part_of_what_ran():
     pipeline = load_pipeline("demo", CONFIG)
     again = pipeline.starting_from("train", since=7.0)
-    assert again.again == Again("train", 7.0)
+    assert again.again == ForceRerun("train", 7.0)
     assert again.as_dict() == pipeline.as_dict()
 
 

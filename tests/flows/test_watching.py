@@ -13,9 +13,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 from tiny import CONFIG, TINY
 
-from dfer import cli, logs
-from dfer.config import load_pipeline
-from tasks.status import outputs, runs
+from dfer import cli
+from dfer.config.reading import load_pipeline
+from dfer.system import logs
+from tasks.inspection.status import outputs, runs
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -127,8 +128,8 @@ def test_a_registered_model_keeps_its_training(outcome, run_demo):
     """Registered as a person does it, by the run's id."""
     import mlflow
 
-    from tasks.clean import plan as clean_plan
-    from tasks.tracking import outbox_of
+    from tasks.inspection.clean import plan as clean_plan
+    from tasks.tracking.runs import outbox_of
 
     pipeline = plan(run_demo)
     run_demo("mixing.alpha=0.6")

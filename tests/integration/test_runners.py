@@ -16,7 +16,7 @@ import pytest
 from tiny import CONFIG
 
 from dfer.faces.index import FILE_NAME, read_index
-from dfer.store import Made
+from dfer.storage.store import StageResult
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -33,8 +33,8 @@ SMALL = (
 class Aligned:
     """What a flow that ends with the indexes came to, and the states of its task runs by their names."""
 
-    shards: dict[str, list[Made]]
-    indexes: dict[str, Made]
+    shards: dict[str, list[StageResult]]
+    indexes: dict[str, StageResult]
     states: dict[str, str]
 
     def checksums(self) -> dict[str, list[dict[str, str]]]:
@@ -44,7 +44,7 @@ class Aligned:
         }
 
 
-def manifest(made: Made) -> dict:
+def manifest(made: StageResult) -> dict:
     return json.loads((made.output.path / "manifest.json").read_text())
 
 
@@ -67,16 +67,16 @@ def align(data: Path) -> Iterator[Callable[..., Aligned]]:
     from prefect.testing.utilities import prefect_test_harness
 
     import flows.midas
-    from dfer.config import load_pipeline
+    from dfer.config.reading import load_pipeline
     from tasks.align import fetch_detector, index_shards
     from tasks.ingest import ingest
-    from tasks.stage import Slots
+    from tasks.running.stage import Slots
 
     where = (f"datasets.dfew.root={data / 'dfew'}", f"datasets.afew.root={data / 'afew'}")
     runs = []
 
     @flow
-    def aligned(overrides: list[str]) -> tuple[dict[str, list[Made]], dict[str, Made]]:
+    def aligned(overrides: list[str]) -> tuple[dict[str, list[StageResult]], dict[str, StageResult]]:
         runs.append(FlowRunContext.get().flow_run.id)
         plan = load_pipeline("dfew-fold1", CONFIG, overrides)
         with Slots(plan) as slots:
@@ -112,9 +112,9 @@ def by_threads(align, tmp_path_factory) -> Aligned:
 
 @pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
 def test_shards_are_the_same_byte_for_byte(align, by_threads, tmp_path, caplog, runner):
-    with caplog.at_level(logging.INFO, "tasks.runners"):
+    with caplog.at_level(logging.INFO, "tasks.running.task_runners"):
         there = align(tmp_path, f"run.task_runner={runner}")
-    said = {(record.clip_id, record.reason) for record in caplog.records if record.name == "tasks.runners"}
+    said = {(record.clip_id, record.reason) for record in caplog.records if record.name == "tasks.running.task_runners"}
     indexes = [read_index(index.output.path / FILE_NAME) for index in there.indexes.values()]
     failed = [index[index["status"] != "ok"] for index in indexes]
     assert said == {clip for index in failed for clip in zip(index["clip_id"], index["reason"], strict=True)}

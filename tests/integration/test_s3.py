@@ -25,11 +25,11 @@ import pandas as pd
 import pytest
 from tiny import CONFIG, TINY
 
-from dfer import remote
-from dfer.config import ConfigError, load_pipeline
+from dfer.config.reading import ConfigError, load_pipeline
 from dfer.evaluation import read_predictions
 from dfer.faces.model_files import BUNDLED_MODEL, detector_file
 from dfer.shards import open_shard
+from dfer.storage import remote
 
 ROOT = Path(__file__).parents[2]
 SMALL = [*TINY, "pipelines.demo.arms=[midas]"]

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from report_factory import aligned, arm, content, facts, toy_data
 
-from dfer import metrics, results
+from dfer import metrics
+from dfer.report import results
 from dfer.report.content import ExperimentResult, ReportContent
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from dfer.config.settings import ServicesSettings
 from dfer.services import ports, postgres, servers, stack
 from dfer.services.errors import ServiceError
 from dfer.services.processes import Started
 from dfer.services.state import write_state
-from dfer.settings import ServicesSettings
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pytest
 from toy_set import ToySet, toy_clip
 
 import dfer.shards
-from dfer import remote
-from dfer.settings import AugmentSettings, ShardSettings
+from dfer.config.settings import AugmentSettings, ShardSettings
 from dfer.shards import Clip, ShardError, open_shard, write_shard
-from dfer.store import Recipe
+from dfer.storage import remote
+from dfer.storage.store import CacheKey
 from dfer.training.data import ClipSource
 
 MEMORY = fsspec.filesystem("memory")
@@ -147,13 +147,13 @@ def test_a_training_sees_the_same_from_a_url(toy_set: ToySet, url: str) -> None:
 
 
 def test_what_was_made_here_is_not_fetched(tmp_path: Path, url: str, counted: list[Counted]) -> None:
-    from dfer.remote_store import RemoteStore
+    from dfer.storage.remote_store import RemoteStore
 
     def work(folder: Path) -> dict[str, int]:
         write_shard(folder, noise(2), settings=ShardSettings())
         return {}
 
-    made = RemoteStore(url).ensure(Recipe("align", 1, {}), work).output
+    made = RemoteStore(url).ensure(CacheKey("align", 1, {}), work).output
     assert open_shard(made.folder).frames(1, [0]).shape == (1, 64, 64, 3)
     assert counted == []
     (made.path / "clips.parquet").unlink()

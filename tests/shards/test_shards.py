@@ -16,7 +16,7 @@ import simplejpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfer.settings import ShardSettings
+from dfer.config.settings import ShardSettings
 from dfer.shards import Clip, Shard, ShardError, open_shard, read, shard_folders, write_shard
 
 FORMATS: tuple[Literal["parquet", "npz"], ...] = ("parquet", "npz")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dfer.config import Pipeline, load_pipeline
+from dfer.config.reading import Pipeline, load_pipeline
 from dfer.datasets.report import IngestReport
 from tasks import ingest
 
@@ -26,7 +26,7 @@ def test_a_clip_table_is_the_same_wherever_a_machine_has_the_data_set(pipeline: 
 
     def recipe_hash(plan: Pipeline, root: str, counts: int = 1) -> str:
         report = IngestReport("demo-dfew", root, (), {"clips": counts})
-        return ingest.recipe(plan, "demo-dfew", clips, report, None).hash
+        return ingest.cache_key(plan, "demo-dfew", clips, report, None).hash
 
     assert recipe_hash(shared, "/data/DFEW") == recipe_hash(shared, "/mnt/DFEW")
     assert recipe_hash(shared, "/data/DFEW") != recipe_hash(shared, "/data/DFEW", counts=2)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dfer.system.memory import available_memory, keep_freed_memory
 from dfer.training import cache
 from dfer.training.cache import FrameCache, choose_cache
-from dfer.training.memory import available_memory, keep_freed_memory
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 GIB = 2**30
@@ -85,7 +85,7 @@ def test_a_limit_of_a_control_group_counts(monkeypatch: pytest.MonkeyPatch, tmp_
     }.items():
         (tmp_path / name).write_text(text)
     names = ("memory.max", "memory.current")
-    monkeypatch.setattr("dfer.training.memory._control_groups", lambda: [(tmp_path, names), (tmp_path / "no", names)])
+    monkeypatch.setattr("dfer.system.memory._control_groups", lambda: [(tmp_path, names), (tmp_path / "no", names)])
     assert available_memory() == 450000
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory() > 450000

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_set import ToySet, toy_clip
 
-from dfer.settings import AugmentSettings, ShardSettings
+from dfer.config.settings import AugmentSettings, ShardSettings
 from dfer.shards import ShardError, write_shard
 from dfer.training.cache import FrameCache
 from dfer.training.data import (

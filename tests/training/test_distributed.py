@@ -15,7 +15,14 @@ import torch
 from safetensors.torch import load_file
 from toy_set import ToySet
 
-from dfer.settings import ArmSettings, GroupSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.config.settings import (
+    ArmSettings,
+    GroupSettings,
+    MixingSettings,
+    ModelSettings,
+    SamplingSettings,
+    TrainSettings,
+)
 from dfer.training import CheckpointError, TrainingError, TrainResult, distributed, train
 from dfer.training.job import read_job, write_job
 from dfer.training.targets import label_distributions
@@ -178,13 +185,13 @@ def test_errors_of_any_process_arrive_as_what_they_are(toy_set: ToySet, tmp_path
 
 def start(folder: Path, toy: ToySet, epochs: int) -> subprocess.Popen:
     """A program that trains with two processes."""
-    here = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     toy.clips.to_parquet(folder / "clips.parquet")
     toy.index.to_parquet(folder / "index.parquet")
     code = f"""
 import sys
 from pathlib import Path
-sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]
+sys.path[:0] = [{str(tests / "support")!r}, {str(tests / "training")!r}]
 import pandas as pd
 from test_distributed import run
 from toy_set import ToySet
@@ -227,7 +234,7 @@ def test_torchrun_does_the_same_from_the_job_and_a_run_afterwards_takes_it_as_do
         elsewhere.setattr(distributed, "_check_gpus", refuse)
         run(toy_set, tmp_path / "there", settings={"processes": 2})
     job = tmp_path / "there" / "job"
-    paths = [str(folder) for folder in (Path.cwd(), Path(__file__).parent)]
+    paths = [str(folder) for folder in (Path.cwd(), Path(__file__).parents[1] / "support")]
     monkeypatch.setenv("PYTHONPATH", ":".join([*paths, *sys.path]))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, "-m", "dfer.training.distributed", str(job)], capture_output=True, text=True)

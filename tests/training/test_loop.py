@@ -11,11 +11,7 @@ import torch
 from safetensors.torch import load_file
 from toy_set import ToySet
 
-from dfer.evaluation import predict
-from dfer.labels import EMOTIONS
-from dfer.metrics import uar
-from dfer.models.saved import SavedModelError, load_model
-from dfer.settings import (
+from dfer.config.settings import (
     ArmSettings,
     GroupSettings,
     MixingSettings,
@@ -23,6 +19,10 @@ from dfer.settings import (
     SamplingSettings,
     TrainSettings,
 )
+from dfer.evaluation import predict
+from dfer.labels import EMOTIONS
+from dfer.metrics import uar
+from dfer.models.saved import SavedModelError, load_model
 from dfer.training import CheckpointError, TrainingError, TrainResult, read_extra, remove_damaged, train
 from dfer.training.step import Step
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from toy_set import ToySet
 
+from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.models.saved import load_model
-from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.training import TrainResult, train
 
 SOFT = ArmSettings(labels="soft")

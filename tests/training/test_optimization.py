@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW
 
-from dfer.settings import TrainSettings
+from dfer.config.settings import TrainSettings
 from dfer.training.optimization import choose_device, choose_precision, make_optimizer, make_schedule, torch_state
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.training.speed import StepSpeed, flops_per_clip, step_speed
 
 MODEL, SAMPLING = ModelSettings(width=0.25, input_size=32), SamplingSettings(num_segments=4)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dfer.settings import ArmSettings
+from dfer.config.settings import ArmSettings
 from dfer.training.targets import has_target, label_distributions, single_labels
 
 HARD, SOFT = ArmSettings(labels="hard"), ArmSettings(labels="soft")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dfer.settings import AugmentSettings
+from dfer.config.settings import AugmentSettings
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, full_view, normalize_, random_view, to_float
 
 

@@ -16,8 +16,8 @@ from toy_set import ToySet
 
 import dfer.training.run
 import dfer.training.step
+from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.mixing import midas
-from dfer.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.training import train
 from dfer.training.data import TrainingBatches
 from dfer.training.world import World

@@ -1,0 +1,177 @@
+"""What has to be trained and evaluated for a table or a figure.
+
+A training is known by what it is made of, not by the experiment that asks for it: two tables that show the same arm
+share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from dfer.config.settings import ArmSettings, ExperimentSettings, StageSettings
+
+Frames = Literal["in order", "shuffled", "reversed", "peak"]
+Weights = Literal["chosen", "best on the test fold"]
+
+VOTE_FIGURES = ("class-distribution", "coexistence")
+"""What can be shown of a data set without any model."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One arm on the training part of one fold.
+
+    Attributes:
+        fold: None for a data set with splits instead of folds.
+        arm: without `alpha` and `ambiguous`, which are in `settings.mixing` and `settings.train`.
+        settings: of this training: its network, its frames and size, its seed.
+        arm_name: as in the configuration; the same arm may have two names.
+    """
+
+    dataset: str
+    fold: int | None
+    arm: ArmSettings
+    settings: StageSettings
+    arm_name: str = field(compare=False)
+
+    @property
+    def model(self) -> str:
+        return self.settings.model.name
+
+    @property
+    def seed(self) -> int:
+        return self.settings.train.seed
+
+    @property
+    def title(self) -> str:
+        """For people: 'midas fold 1', 'resnet18_gru hard ferv39k seed 2'; the paper's network and seed 0 go unsaid."""
+        parts = [] if self.model == "resnet18_tsm" else [self.model]
+        parts += [self.arm_name, self.dataset if self.fold is None else f"fold {self.fold}"]
+        return " ".join(parts + ([f"seed {self.seed}"] if self.seed else []))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A trained model on clips that it was not trained on.
+
+    Attributes:
+        dataset: the training's own, of which the test part of its fold is taken, or another one.
+        frames: the order in which the model is shown a clip's frames; "peak" is one frame all the time, the one that
+            the model is surest of.
+        weights: of the epoch that the training chose, or of the best one on the test fold.
+    """
+
+    training: Training
+    dataset: str
+    frames: Frames = "in order"
+    weights: Weights = "chosen"
+
+    @property
+    def across(self) -> bool:
+        return self.dataset != self.training.dataset
+
+    @property
+    def title(self) -> str:
+        """For people: 'midas fold 1 on afew, frames shuffled'."""
+        order = "" if self.frames == "in order" else f", frames {self.frames}"
+        return f"{self.training.title} on {self.dataset}{order}"
+
+    @property
+    def short(self) -> str:
+        """The prefix of its metrics in MLflow: the data set, and what is out of the ordinary."""
+        odd = [self.frames.replace(" ", "-")] if self.frames != "in order" else []
+        odd += ["best-on-test-fold"] if self.weights != "chosen" else []
+        return "_".join([self.dataset, *odd])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: a network and an arm, on all folds and with all seeds."""
+
+    model: str
+    arm: str
+    frames: Frames
+    evaluations: tuple[Evaluation, ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or a figure of a pipeline, with all names looked up.
+
+    Attributes:
+        settings: network -> the settings of its trainings.
+        protocol: the epoch that counts.
+    """
+
+    name: str
+    given: ExperimentSettings
+    dataset: str
+    evaluate_on: str
+    arms: Mapping[str, ArmSettings]
+    settings: Mapping[str, StageSettings]
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    protocol: Literal["last", "validation", "paper"]
+
+    @property
+    def trains(self) -> bool:
+        return self.given.show not in VOTE_FIGURES
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets whose clips it needs."""
+        return tuple(dict.fromkeys((self.dataset, self.evaluate_on)))
+
+    def rows(self, *, has_folds: bool) -> list[Row]:
+        """The table's lines, network by network.
+
+        `has_folds`: whether the data set is divided into folds; one with splits is trained on once for every seed.
+        """
+        if not self.trains:
+            return []
+        orders: tuple[Frames, ...] = get_args(Frames) if self.given.show == "temporal" else ("in order",)
+        weights: Weights = "best on the test fold" if self.protocol == "paper" else "chosen"
+        return [
+            Row(
+                model,
+                arm,
+                frames,
+                tuple(
+                    Evaluation(self._training(model, arm, fold, seed), self.evaluate_on, frames, weights)
+                    for seed in self.seeds
+                    for fold in (self.folds if has_folds else (None,))
+                ),
+            )
+            for model in self.settings
+            for arm in self.arms
+            for frames in orders
+        ]
+
+    def _training(self, model: str, arm: str, fold: int | None, seed: int) -> Training:
+        base, chosen = self.settings[model], self.arms[arm]
+        train: dict[str, object] = {"seed": seed, "ambiguous": chosen.ambiguous or base.train.ambiguous}
+        if self.protocol == "validation":
+            train["selection"] = "validation"
+        elif self.protocol == "last":
+            train["selection"] = "last"
+        settings = base.model_copy(
+            update={
+                "train": base.train.model_copy(update=train),
+                "mixing": base.mixing.model_copy(update={"alpha": chosen.alpha or base.mixing.alpha}),
+            }
+        )
+        return Training(
+            self.dataset, fold, chosen.model_copy(update={"alpha": None, "ambiguous": None}), settings, arm_name=arm
+        )
+
+
+def evaluations_of(rows: Iterable[Row]) -> list[Evaluation]:
+    """Every evaluation once, in the order in which they are first asked for."""
+    return list(dict.fromkeys(evaluation for row in rows for evaluation in row.evaluations))
+
+
+def trainings_of(evaluations: Iterable[Evaluation]) -> list[Training]:
+    """Every training once."""
+    return list(dict.fromkeys(evaluation.training for evaluation in evaluations))

@@ -1,0 +1,375 @@
+"""The settings of every stage as typed, frozen models.
+
+Each section of `pipeline_config.yaml` is one model here, and each stage is given just its own section, so that what
+determines a stage's output is what it can see. Defaults are the paper's (section 4.3) where the paper gives a value.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from dfer.config.catalogue import LAYOUTS, NETWORKS
+
+NO_PASSWORD = "give it by the environment's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+
+
+def _one_of(known: Iterable[str]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in known and ":" not in name:
+            close = difflib.get_close_matches(name, list(known), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"expected {', '.join(known)}, or your own as module:attribute{hint}")
+        return name
+
+    return AfterValidator(check)
+
+
+def _size(pixels: int) -> int:
+    if pixels != 0 and pixels < 16:
+        raise ValueError("expected 0 (the network's own) or at least 16 pixels")
+    return pixels
+
+
+def _work_dir(place: str) -> str:
+    _, is_url, path = place.partition("://")
+    if is_url and "@" in path.split("/")[0]:
+        raise ValueError("credentials do not belong here: give them in the environment (AWS_ACCESS_KEY_ID, ...)")
+    if is_url and (not path.strip("/") or ".." in path.split("/")):
+        raise ValueError("expected the URL of a folder, such as s3://bucket/prefix")
+    return place.rstrip("/") if is_url else place
+
+
+NetworkName = Annotated[str, _one_of(NETWORKS)]
+LayoutName = Annotated[str, _one_of(LAYOUTS)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DetectionSettings(Section):
+    """Face detection with InsightFace."""
+
+    model: str = Field(
+        "scrfd-2.5g", description="'scrfd-2.5g', an InsightFace pack ('buffalo_l'), or a path to a .onnx"
+    )
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; one that is absent is an error")
+    input_size: int = Field(
+        640, ge=64, multiple_of=32, description="the longest side of a frame in which key points are measured, pixels"
+    )
+    search_size: int = Field(
+        320, ge=64, multiple_of=32, description="the longest side of a frame in which faces are first searched for"
+    )
+    search_every: int = Field(
+        25,
+        ge=1,
+        description="source frames from one search of the whole frame to the next; between, faces are followed",
+    )
+    measure_every: int = Field(
+        6, ge=1, description="source frames from one measurement of a large face at input_size to the next"
+    )
+    threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
+    close_up_fallback: bool = Field(True, description="look again in a padded picture where no face was found")
+
+
+class TrackingSettings(Section):
+    """One person per clip, followed over time."""
+
+    max_gap: int = Field(12, ge=0, description="longest run of source frames bridged by interpolated key points")
+    min_face_share: Share = Field(0.5, description="share of the frames looked at that must end up with a face")
+
+
+class AlignmentSettings(Section):
+    """Five key points to a template (section 4.2)."""
+
+    size: int = Field(224, ge=16, description="side of the aligned crop, pixels")
+    margin: float = Field(0.3, ge=0.0, le=2.0, description="room around the tight face template, share of its side")
+    transform: Literal["similarity", "affine"] = Field(
+        "affine", description="affine also evens out the proportions of faces, similarity keeps them"
+    )
+
+
+class ShardSettings(Section):
+    """How aligned clips are stored."""
+
+    format: Literal["parquet", "npz"] = "parquet"
+    segments: int = Field(8, ge=1, description="equal parts of a clip, of each of which frames are kept")
+    frames_per_segment: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
+        "all", description="frames kept of each segment, or all; with 2 or more, random sampling in segments survives"
+    )
+    jpeg_quality: int = Field(95, ge=1, le=100)
+    clips_per_shard: Count = 64
+    max_failed_share: Share = Field(0.2, description="more clips than this without a usable face stop the pipeline")
+
+
+class SamplingSettings(Section):
+    """T frames of a clip, one from each of T equal segments (section 4.3)."""
+
+    num_segments: int = Field(0, ge=0, description="T; 0: the network's own, 8 for the paper's")
+
+
+class MixingSettings(Section):
+    """Equations 1 to 3."""
+
+    alpha: Positive = Field(0.4, description="lambda ~ Beta(alpha, alpha)")
+
+
+class ModelSettings(Section):
+    """The network."""
+
+    name: NetworkName = "resnet18_tsm"
+    width: float = Field(1.0, gt=0.0, le=1.0, description="channels as a share of torchvision's; 1.0 is exactly it")
+    pretrained: str | None = Field(
+        "imagenet", description="'imagenet', for r3d_18 'kinetics400', a torchvision weight file, or null"
+    )
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    input_size: Annotated[int, AfterValidator(_size)] = Field(
+        0, description="side of the frames the network sees, pixels; 0: the network's own, 224 for the paper's"
+    )
+
+
+class AugmentSettings(Section):
+    """One draw per clip, the same for all its frames."""
+
+    min_scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.8, description="smallest crop side, share of the frame"
+    )
+    horizontal_flip: Share = Field(0.5, description="probability of mirroring a clip")
+
+
+class TrainSettings(Section):
+    """Optimisation (section 4.3)."""
+
+    epochs: Count = 450
+    batch_size: Annotated[int, Field(ge=2)] = 8
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.02
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    schedule: Literal["cosine", "onecycle"] = "cosine"
+    augment: AugmentSettings = AugmentSettings()
+    ambiguous: Literal["exclude", "train"] = Field(
+        "exclude", description="clips with votes but no single label: left out, or added to the training part"
+    )
+    selection: Literal["last", "validation"] = Field(
+        "last", description="the epoch that is reported: the last, or the best on an inner part of the training folds"
+    )
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    monitor_every: int = Field(1, ge=0, description="epochs between looks at the test fold (0: never); never selects")
+    checkpoint_every: Count = 1
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="'auto': bfloat16 on a GPU that computes in it, with TF32 beside it; otherwise float32"
+    )
+    channels_last: bool = Field(True, description="the memory layout that convolutions are fastest in")
+    processes: Count = Field(
+        1, description="processes that do one training together, each on a GPU of its own with a share of every batch"
+    )
+    micro_batches: Count = Field(
+        1, description="parts that a batch is computed in, for little memory; doubled whenever a GPU's runs out"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of one training; 0 shares the cores between trainings")
+    loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
+    cache: Literal["auto", "none", "host", "device"] = Field(
+        "auto", description="where decoded frames are kept: RAM (host), the GPU's memory (device); 'auto': what fits"
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> TrainSettings:
+        if self.processes > 1 and self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be divided between {self.processes} processes: set "
+                "batch_size to a multiple of processes"
+            )
+        share = self.batch_size // self.processes
+        if share < 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} leaves {self.processes} processes {share} clip each, and a clip is "
+                "never mixed with itself: two or more are needed"
+            )
+        if self.micro_batches > share // 2:
+            raise ValueError(
+                f"micro_batches {self.micro_batches} would be of fewer than two clips, which BatchNorm needs: a share "
+                f"of a batch has {share}, so at most {share // 2}"
+            )
+        return self
+
+
+class GroupSettings(Section):
+    """The clear and the mixed expression group (section 5.5)."""
+
+    clear_above: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9, description="clear is a clip of whose votes more than this share go to one emotion"
+    )
+    size: Count | None = Field(None, description="clips of either group; null: as many as there are clear ones")
+
+
+class ArmSettings(Section):
+    """One arm of an experiment: which clips, which labels, which mixing, which normalisation."""
+
+    labels: Literal["hard", "soft"]
+    mixing: Literal["none", "midas"] = "none"
+    normalize: Literal["none", "softmax"] = "none"
+    alpha: Positive | None = Field(None, description="for this arm in place of mixing.alpha")
+    ratio: Literal["clip", "batch"] = Field("clip", description="lambda is drawn for every clip, or once a batch")
+    votes: Count | None = Field(None, description="so many votes of each clip, drawn by chance, make its soft label")
+    clips: Literal["all", "clear", "mixed"] = Field("all", description="all training clips, or a group (section 5.5)")
+    ambiguous: Literal["exclude", "train"] | None = Field(None, description="for this arm in place of train.ambiguous")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ArmSettings:
+        if self.votes is not None and self.labels == "hard":
+            raise ValueError("votes: so many votes make a soft label, but this arm has labels: hard")
+        if self.mixing == "none" and (self.alpha is not None or self.ratio == "batch"):
+            raise ValueError("alpha and ratio are about lambda, which only an arm with mixing: midas draws")
+        return self
+
+
+class StageSettings(Section):
+    """The settings of all stages of one pipeline."""
+
+    detection: DetectionSettings = DetectionSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    alignment: AlignmentSettings = AlignmentSettings()
+    shards: ShardSettings = ShardSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    mixing: MixingSettings = MixingSettings()
+    model: ModelSettings = ModelSettings()
+    groups: GroupSettings = GroupSettings()
+    train: TrainSettings = TrainSettings()
+
+
+class DemoDataSettings(Section):
+    """The synthetic data sets that `dfer demo-data` writes."""
+
+    clips: int = Field(
+        320, ge=7, description="clips of the DFEW-like set; the AFEW-like one has about a quarter as many"
+    )
+    seed: int = Field(0, ge=0)
+
+
+class DatasetSettings(Section):
+    """Where a data set lies and how it is laid out."""
+
+    layout: LayoutName
+    root: Path = Field(description="the data set's own folder; of a generated one, the part of the demo data")
+    source: str | None = Field(None, description="which kind of the set's files to read; null: the raw videos")
+    generated: bool = Field(False, description="synthetic: made by the pipeline itself")
+
+
+class MLflowSettings(Section):
+    tracking_uri: str | None = Field(
+        None, description="null: the server of MLFLOW_TRACKING_URI, else a database under the work directory"
+    )
+
+    @model_validator(mode="after")
+    def _holds_no_password(self) -> MLflowSettings:
+        # checked here and not at the value itself: what is wrong with a value is said with the value
+        if self.tracking_uri is not None and urlsplit(self.tracking_uri).password:
+            raise ValueError(f"tracking_uri holds a password; {NO_PASSWORD}")
+        return self
+
+
+class RunSettings(Section):
+    """How much runs side by side on this machine."""
+
+    workers: int = Field(0, ge=0, description="single-threaded processes; 0: one a core")
+    trainings: int = Field(0, ge=0, description="trainings at a time; 0: one a GPU, or one a core without")
+    task_runner: Literal["threads", "processes", "dask", "ray"] = Field(
+        "threads", description="what runs the align tasks; dask and ray need the extra of that name"
+    )
+    cluster: str | None = Field(
+        None, description="address of a Dask scheduler or Ray head; null: a cluster on this machine, of `workers`"
+    )
+
+    @model_validator(mode="after")
+    def _cluster_of_a_runner(self) -> RunSettings:
+        if self.cluster is not None and self.task_runner not in ("dask", "ray"):
+            raise ValueError(f"cluster is for task_runner: dask or ray, but it is {self.task_runner}")
+        return self
+
+
+class ServicesSettings(Section):
+    """What `dfer services up` starts; all of it listens on loopback."""
+
+    prefect_port: Port = 4200
+    mlflow_port: Port = 5000
+    postgres_port: Port = Field(5433, description="not 5432: a distribution's own server listens there")
+    workers: int = Field(1, ge=1, description="worker processes, each of which takes any number of runs")
+    folder: Path | None = Field(None, description="of their data and logs; null: `services` in a local work directory")
+
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> ServicesSettings:
+        ports = (self.prefect_port, self.mlflow_port, self.postgres_port)
+        if len(set(ports)) < len(ports):
+            raise ValueError(f"prefect_port, mlflow_port and postgres_port must differ, but are {ports}")
+        return self
+
+
+Names = Annotated[list[str], Field(min_length=1)]
+Overlay = dict[str, dict[str, Any]]
+
+
+class ExperimentSettings(Section):
+    """A table or a figure: whose clips, which arms and networks, and what of them is shown."""
+
+    title: str
+    note: str = Field("", description="what a reader should know right where the numbers are")
+    show: Literal["scores", "per-class", "confusion", "class-distribution", "coexistence", "temporal"] = "scores"
+    dataset: str | None = Field(None, description="null: the pipeline's")
+    evaluate_on: str | None = Field(None, description="another data set; null: the own test part")
+    arms: Names | None = Field(None, description="null: the pipeline's")
+    models: Annotated[list[NetworkName], Field(min_length=1)] | None = Field(None, description="null: model.name")
+    protocol: Literal["last", "validation", "paper"] | None = Field(
+        None, description="the epoch that counts; null: train.selection; paper: the best one on the test fold"
+    )
+    published: str | None = Field(None, description="the published table to print beside it")
+    settings: Overlay = Field({}, description="laid over the pipeline's")
+
+
+class PipelineSettings(Section):
+    """Arms trained on the folds of one data set and evaluated there and across; or a list of such experiments."""
+
+    description: str
+    dataset: str
+    folds: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([], description="of the trainings; none: train.seed")
+    cross_datasets: list[str] = []
+    arms: Names
+    experiments: dict[str, ExperimentSettings | None] = Field(
+        {}, description="tables and figures, null leaves one out; none: the arms on the folds and across"
+    )
+    stand_ins: dict[str, str] = Field({}, description="data set that an experiment names -> the one to take instead")
+    settings: Overlay = Field({}, description="laid over the sections above")
+    networks: dict[str, Overlay] = Field({}, description="laid over the settings for one network")
+
+
+class ConfigFile(StageSettings):
+    """The whole of `pipeline_config.yaml`."""
+
+    work_dir: Annotated[str, AfterValidator(_work_dir)] = Field(
+        "work", description="a folder, or the URL of one in an object store (s3://bucket/prefix)"
+    )
+    mlflow: MLflowSettings = MLflowSettings()
+    run: RunSettings = RunSettings()
+    services: ServicesSettings = ServicesSettings()
+    demo_data: DemoDataSettings = DemoDataSettings()
+    datasets: dict[str, DatasetSettings]
+    networks: dict[str, Overlay] = Field({}, description="what differs for one network, by its name")
+    published: list[Path] = Field([], description="files with published results of your own choice")
+    arms: dict[str, ArmSettings]
+    pipelines: dict[str, PipelineSettings]

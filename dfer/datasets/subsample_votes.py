@@ -1,0 +1,41 @@
+"""What fewer annotators would have said: some of each clip's votes, drawn at random."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def subsample_votes(votes: Sequence[Sequence[int]], k: int, *, clip_ids: Sequence[str], seed: int) -> list[list[int]]:
+    """`k` of each clip's votes, drawn without replacement.
+
+    What a clip gets depends on its id, its votes, `k` and `seed`, and not on the other clips.
+
+    Args:
+        votes: seven counts a clip.
+        k: votes to draw, at least one.
+        clip_ids: one a clip.
+        seed: of the draw.
+
+    Returns:
+        Seven counts a clip that add up to `k`, none above the clip's own.
+
+    Raises:
+        ValueError: `k` is below one, a clip has fewer than `k` votes, or there is not one id a clip.
+    """
+    if k < 1:
+        raise ValueError(f"k: expected at least one vote a clip, found {k}")
+    short = [(clip_id, sum(counts)) for clip_id, counts in zip(clip_ids, votes, strict=True) if sum(counts) < k]
+    if short:
+        raise ValueError(f"{len(short)} clips have fewer than {k} votes, first {short[0][0]!r} with {short[0][1]}")
+    return [
+        _generator(clip_id, seed).multivariate_hypergeometric(list(counts), k).tolist()
+        for clip_id, counts in zip(clip_ids, votes, strict=True)
+    ]
+
+
+def _generator(clip_id: str, seed: int) -> np.random.Generator:
+    digest = hashlib.sha256(clip_id.encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:16])])

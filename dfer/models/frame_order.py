@@ -1,0 +1,57 @@
+"""The temporal audit: how much of a score needs the order of the frames, or more than one of them.
+
+A network is shown the frames of a clip in order, shuffled, reversed, or one of them all the time. What it still gets
+right without their order it did not learn from motion.
+"""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from dfer.config.experiments import Frames
+from dfer.system.randomness import torch_seed
+
+
+def logits_of(model: nn.Module, clips: Tensor, rows: Tensor, frames: Frames) -> Tensor:
+    """Logits float[B, K] of clips whose frames are shown in a certain order.
+
+    Args:
+        model: float[B, T, C, H, W] -> logits [B, K].
+        clips: float[B, T, C, H, W], frames in order.
+        rows: int64[B], each clip's number in its table: a clip is shuffled in the same way for every model.
+        frames: "in order"; "shuffled": a random order for each clip; "reversed"; "peak": each frame in turn is shown T
+            times, and the one counts for which the largest probability is highest.
+
+    Raises ValueError for another `frames`.
+    """
+    match frames:
+        case "in order":
+            shown = clips
+        case "reversed":
+            shown = clips.flip(1)
+        case "shuffled":
+            shown = torch.stack([clip[_order(int(row), len(clip))] for clip, row in zip(clips, rows, strict=True)])
+        case "peak":
+            return _peak(model, clips)
+        case _:
+            raise ValueError(f"frames {frames!r}: expected one of {', '.join(get_args(Frames))}")
+    logits: Tensor = model(shown)
+    return logits
+
+
+def _order(row: int, num_frames: int) -> Tensor:
+    """A random order of a clip's frames that is not the one they have (where there are two or more)."""
+    generator = torch.Generator().manual_seed(torch_seed(0, "shuffle", row))
+    while True:
+        order = torch.randperm(num_frames, generator=generator)
+        if num_frames < 2 or not torch.equal(order, torch.arange(num_frames)):
+            return order
+
+
+def _peak(model: nn.Module, clips: Tensor) -> Tensor:
+    still = torch.stack([model(clips[:, [frame] * clips.shape[1]]) for frame in range(clips.shape[1])], dim=1)
+    surest = still.softmax(dim=-1).amax(dim=-1).argmax(dim=1)
+    return still[torch.arange(len(clips)), surest.cpu()]

@@ -1,0 +1,1 @@
+"""Files and stage outputs, on this machine or in an object store."""

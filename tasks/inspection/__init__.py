@@ -1,0 +1,1 @@
+"""Looking at pipelines and work directories without running anything."""

@@ -1,0 +1,134 @@
+"""Runs that MLflow knows, compared with one another: what `dfer compare` shows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from dfer.analysis import ambiguity, calibration, statistics
+from dfer.analysis.statistics import Comparison
+from dfer.config.reading import Pipeline
+from dfer.evaluation import read_predictions
+from dfer.faces.videos import InputError
+from tasks.tracking import delivery  # noqa: F401 - sets what MLflow may do before it is used
+from tasks.tracking.registry import is_missing_file
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The runs that one name on the command line stands for.
+
+    Attributes:
+        runs: how many trainings (folds, seeds) there are.
+        predictions: their prediction tables, with `fold` and `seed`.
+    """
+
+    name: str
+    runs: int
+    predictions: pd.DataFrame
+
+    def scores(self) -> dict[str, float | int | None]:
+        """ECE, Brier, NLL, distance to the voters, and the area under the risk-coverage curve."""
+        return {**calibration.summary(self.predictions), "aurc": ambiguity.aurc(self.predictions)}
+
+
+def find(names: Sequence[str], pipelines: Sequence[Pipeline], dataset: str | None) -> list[Compared]:
+    """The predictions of runs.
+
+    Args:
+        names: each the id of a run, or PIPELINE/ARM or PIPELINE/NETWORK/ARM: all folds and seeds of that arm in the
+            latest run of the pipeline that has it. Where the pipeline trains it on several data sets, those count that
+            were trained on `dataset`, or else on the pipeline's own.
+        pipelines: the configuration's.
+        dataset: whose clips; None for those that the first run was trained on.
+
+    Raises:
+        InputError: a name stands for nothing, or its runs were not evaluated on the data set.
+    """
+    by_name = {pipeline.name: pipeline for pipeline in pipelines}
+    found = {name: _runs(name, by_name, dataset) for name in names}
+    wanted = dataset or next(iter(found.values()))[1][0].data.tags["dfer.dataset"]
+    return [
+        Compared(name, len(runs), _predictions(name, client, runs, wanted)) for name, (client, runs) in found.items()
+    ]
+
+
+def pairs(compared: Sequence[Compared]) -> list[tuple[Compared, Compared, Comparison, dict[str, float]]]:
+    """Every two of them: the later against the earlier, and its p-values corrected for all that is compared (Holm).
+
+    Raises:
+        InputError: two of them have no clip in common.
+    """
+    made = []
+    for first, second in combinations(compared, 2):
+        try:
+            made.append((first, second, statistics.compare(first.predictions, second.predictions)))
+        except ValueError as error:
+            raise InputError(f"{first.name} and {second.name} cannot be compared: {error}") from error
+    corrected = iter(statistics.holm([c.p_values[metric] for _, _, c in made for metric in ("war", "uar")]))
+    return [(first, second, c, {"war": next(corrected), "uar": next(corrected)}) for first, second, c in made]
+
+
+def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tuple[MlflowClient, list[Run]]:
+    if "/" not in name:
+        for uri in dict.fromkeys(pipeline.tracking_uri for pipeline in pipelines.values()):
+            if is_missing_file(uri):
+                continue  # asking would create it
+            client = MlflowClient(uri)
+            try:
+                return client, [client.get_run(name)]
+            except MlflowException:
+                continue
+        raise InputError(f"{name}: no run has this id; give an id, PIPELINE/ARM, or PIPELINE/NETWORK/ARM")
+    pipeline, *network, arm = name.split("/")
+    if pipeline not in pipelines:
+        raise InputError(f"{name}: no pipeline {pipeline!r}; there are {', '.join(pipelines)}")
+    uri = pipelines[pipeline].tracking_uri
+    if is_missing_file(uri):
+        raise InputError(f"{name}: nothing was tracked in {uri} yet; run it with: dfer run {pipeline}")
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(pipeline)
+    model = network[0] if network else pipelines[pipeline].settings.model.name
+    tags = f"tags.`dfer.kind` = 'arm' and tags.`dfer.arm` = '{arm}' and tags.`dfer.model` = '{model}'"
+    runs = client.search_runs([experiment.experiment_id], f"{tags} and status = 'FINISHED'") if experiment else []
+    if not runs:
+        every = client.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'") if experiment else []
+        known = sorted({f"{run.data.tags['dfer.model']}/{run.data.tags['dfer.arm']}" for run in every})
+        there = f"there are {', '.join(known)}" if known else f"run it with: dfer run {pipeline}"
+        raise InputError(f"{name}: no finished run of {model} with the arm {arm}; {there}")
+    trained_on = {run.data.tags["dfer.dataset"] for run in runs}
+    home = dataset if dataset in trained_on else pipelines[pipeline].dataset
+    runs = [run for run in runs if run.data.tags["dfer.dataset"] == home or home not in trained_on]
+    latest = runs[0].data.tags["mlflow.parentRunId"]
+    chosen = [run for run in runs if run.data.tags["mlflow.parentRunId"] == latest]
+    kinds = {(run.data.tags["dfer.dataset"], run.data.tags["dfer.fold"], run.data.tags["dfer.seed"]) for run in chosen}
+    if len(kinds) < len(chosen):
+        ids = ", ".join(run.info.run_id for run in chosen)
+        raise InputError(f"{name}: several trainings of this name with different settings; give their ids: {ids}")
+    return client, chosen
+
+
+def _predictions(name: str, client: MlflowClient, runs: Sequence[Run], dataset: str) -> pd.DataFrame:
+    tables = []
+    for run in runs:
+        tags = run.data.tags
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = client.download_artifacts(run.info.run_id, f"evaluation/{dataset}/predictions.parquet", folder)
+            except (MlflowException, OSError):
+                there = ", ".join(Path(item.path).name for item in client.list_artifacts(run.info.run_id, "evaluation"))
+                raise InputError(
+                    f"{name}: run {run.info.run_id} was not evaluated on {dataset}; it was on {there or 'nothing'}"
+                ) from None
+            table = read_predictions(Path(path))
+        fold = None if tags["dfer.fold"] == "None" else int(tags["dfer.fold"])
+        tables.append(table.assign(fold=fold, seed=int(tags["dfer.seed"])))
+    return pd.concat(tables, ignore_index=True).astype({"fold": "Int64", "seed": "int64"})

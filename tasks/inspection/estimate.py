@@ -1,0 +1,134 @@
+"""What was never done on this machine, tried for a few seconds: the training's own step, and clips of the data sets."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dfer.config.experiments import Training
+from dfer.config.reading import Pipeline
+from dfer.config.settings import StageSettings
+from dfer.system.processes import run_isolated
+
+SECONDS = 5.0
+"""To time training steps for."""
+
+CLIPS = 9
+"""To align, spread over the data set; the first of them is not timed, since it waits for the detector to load."""
+
+FORWARD_SHARE = 1 / 3
+"""What predicting a clip takes of training on it: backward is about twice forward."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing that was measured now: what, how fast, and on what."""
+
+    what: str
+    result: str
+    device: str
+
+
+class Trials:
+    """Measures each network, size and batch once, and each data set once; `made` is what was measured."""
+
+    def __init__(self, pipeline: Pipeline, threads: int) -> None:
+        self._pipeline = pipeline
+        self._threads = threads
+        self._speeds: dict[str, float] = {}
+        self._rates: dict[str, float | None] = {}
+        self.made: list[Trial] = []
+
+    def training(self, training: Training, clips: int, tested: int) -> float:
+        """Seconds to train on `clips` clips, and to look at `tested` clips whenever the configuration asks for it.
+
+        Reading the clips is not part of it: where that keeps a training waiting, it takes longer.
+        """
+        train = training.settings.train
+        looks = -(-train.epochs // train.monitor_every) if train.monitor_every else 0
+        return (clips * train.epochs + FORWARD_SHARE * tested * looks) / self._clips_per_second(training)
+
+    def evaluation(self, training: Training, clips: int) -> float:
+        """Seconds to predict `clips` clips once."""
+        return FORWARD_SHARE * clips / self._clips_per_second(training)
+
+    def alignment(self, dataset: str, root: Path, clips: pd.DataFrame, number: int) -> float | None:
+        """Seconds to align `number` clips, one after another; None if too few of the data set's files are there."""
+        if dataset not in self._rates:
+            self._rates[dataset] = self._align_some(dataset, root, clips)
+        rate = self._rates[dataset]
+        return None if rate is None else number * rate
+
+    def _clips_per_second(self, training: Training) -> float:
+        settings = training.settings
+        sections: dict[str, Any] = {
+            "model": settings.model,
+            "sampling": settings.sampling,
+            "train": settings.train.model_copy(update={"seed": 0, "epochs": 1}),
+        }
+        key = json.dumps({name: section.model_dump(mode="json") for name, section in sections.items()})
+        if key not in self._speeds:
+            speed = run_isolated(
+                "tasks.inspection.estimate:step_speed_in_process",
+                threads=self._threads,
+                settings=settings,
+                arm=training.arm,
+                threads_of_training=self._threads,
+            )
+            self._speeds[key] = speed["clips_per_second"]
+            model, sampling = settings.model, settings.sampling
+            what = (
+                f"{model.name} of width {model.width:g}, {sampling.num_segments} frames of {model.input_size} pixels, "
+                f"batches of {settings.train.batch_size}"
+            )
+            result = f"{speed['clips_per_second']:.3g} clips a second, {speed['share_of_peak']:.0%} of the peak"
+            on = f"{speed['device']}, {speed['precision']}"
+            if speed["device"] == "cpu":
+                on += f", {self._threads} thread{'s' * (self._threads > 1)}"
+            self.made.append(Trial(what, result, on))
+        return self._speeds[key]
+
+    def _align_some(self, dataset: str, root: Path, clips: pd.DataFrame) -> float | None:
+        there = clips[clips["source_size"] > 0]
+        if len(there) < 2:
+            return None
+        chosen = there.iloc[:: max(1, len(there) // CLIPS)].head(CLIPS)
+        finished: list[float] = []
+        with tempfile.TemporaryDirectory(prefix="dfer-estimate-") as folder:
+            run_isolated(
+                "dfer.faces.videos:align_in_process",
+                on_message=lambda _: finished.append(time.monotonic()),
+                clips=[(clip, root / source) for clip, source in zip(chosen["clip_id"], chosen["source"], strict=True)],
+                folder=Path(folder),
+                settings=self._pipeline.settings,
+            )
+        seconds = (finished[-1] - finished[0]) / (len(finished) - 1)
+        detection = self._pipeline.settings.detection
+        on = "cpu, 1 thread" if detection.provider == "cpu" else detection.provider
+        self.made.append(Trial(f"aligning {len(chosen)} clips of {dataset}", f"{seconds:.2g} s a clip", on))
+        return seconds
+
+
+def step_speed_in_process(
+    *, settings: StageSettings, arm: Any, threads_of_training: int, send: Callable[[Any], None]
+) -> dict[str, Any]:
+    """`dfer.training.speed.step_speed` as the work of a process; the result as plain data."""
+    from dfer.training.speed import step_speed
+
+    speed = step_speed(
+        settings.model,
+        settings.sampling,
+        settings.train,
+        arm,
+        settings.mixing,
+        threads=threads_of_training,
+        seconds=SECONDS,
+    )
+    return {**asdict(speed), "share_of_peak": speed.share_of_peak}

@@ -1,0 +1,163 @@
+"""What a run of a pipeline would do: which stages are there, which would be run, and how long that took before."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dfer.config.experiments import Training
+from dfer.config.reading import Pipeline
+from dfer.storage.remote_store import RemoteStore
+from dfer.storage.store import CacheKey, Output, Store
+from tasks.inspection.dry_run import Step, walk
+from tasks.inspection.estimate import Trial, Trials
+from tasks.running.stage import store_of, threads_per_training, trainings_at_a_time
+
+STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate")
+
+
+@dataclass
+class StageForecast:
+    """One stage: how many of its outputs are there, how many would be made, and what is known of their duration.
+
+    `seconds` is the work to do as it was measured on this machine, one piece after another; `measured_now` counts the
+    pieces of which something was tried for this forecast, since nothing like them was done before, and `unmeasured`
+    those of which nothing is known.
+    """
+
+    there: int = 0
+    to_run: int = 0
+    seconds: float = 0.0
+    measured_now: int = 0
+    unmeasured: int = 0
+
+    def add(self, found: bool, seconds: float | None, *, now: bool = False) -> None:
+        self.there += found
+        self.to_run += not found
+        if not found:
+            self.seconds += seconds or 0.0
+            self.measured_now += now
+            self.unmeasured += seconds is None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """All stages, and for every experiment how many trainings it needs and how many of them are there.
+
+    `seconds` is the whole duration, with what works side by side; `trials` is what was measured for it.
+    """
+
+    stages: Mapping[str, StageForecast]
+    trainings: Mapping[str, tuple[int, int]]
+    seconds: float
+    notes: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()
+
+
+def forecast(pipeline: Pipeline, *, measure: bool = False) -> Forecast:
+    """Look at what is there and what is not. Reads the data sets' lists; runs and writes nothing.
+
+    Args:
+        pipeline: what would be run.
+        measure: try what was never done on this machine, for some seconds each (see `tasks.inspection.estimate`).
+
+    Raises:
+        IngestError: a data set cannot be used as it is.
+    """
+    store = store_of(pipeline)
+    trials = Trials(pipeline, threads_per_training(pipeline)) if measure else None
+    measured, stages = _Measured(store), defaultdict[str, StageForecast](StageForecast)
+
+    def look(step: Step) -> Output | None:
+        if step.stage not in STAGES:
+            return None
+        found = store.find(step.cache_key) if step.cache_key is not None else None
+        there, seconds = isinstance(found, Output), measured.seconds(step)
+        now = _tried(step, trials) if trials and not there and seconds is None else None
+        stages[step.stage].add(there, seconds if now is None else now, now=now is not None)
+        return found if isinstance(found, Output) else None
+
+    walked = walk(pipeline, look)
+    side_by_side = {"align": pipeline.workers, **dict.fromkeys(("train", "evaluate"), trainings_at_a_time(pipeline))}
+    seconds = sum(stage.seconds / side_by_side.get(name, 1) for name, stage in stages.items())
+    return Forecast(
+        {name: stages[name] for name in STAGES if name in stages},
+        {name: (len(own), sum(own.values())) for name, own in walked.trainings.items()},
+        seconds,
+        walked.notes,
+        tuple(trials.made) if trials else (),
+    )
+
+
+def _tried(step: Step, trials: Trials) -> float | None:
+    """Seconds that a step would take by what is tried now; None for what is not tried."""
+    if step.stage == "align" and step.table is not None:
+        return trials.alignment(step.dataset, step.root, step.table, step.clips)
+    if step.stage == "train" and step.training is not None:
+        return trials.training(step.training, step.clips, step.tested)
+    if step.stage == "evaluate" and step.training is not None:
+        return trials.evaluation(step.training, step.clips)
+    return None
+
+
+class _Measured:
+    """What the manifests of earlier runs say about how long things took."""
+
+    def __init__(self, store: Store | RemoteStore) -> None:
+        self._manifests = {stage: list(store.manifests(stage)) for stage in STAGES if stage != "align"}
+        # there can be many shards: of their manifests only what is asked for is kept
+        rates: dict[str, list[float]] = defaultdict(list)
+        for manifest in store.manifests("align"):
+            if clips := manifest["counts"]["given"]:
+                rates[_settings_of_shard(manifest["key"])].append(manifest["seconds"] / clips)
+        self._per_aligned_clip = {settings: statistics.median(found) for settings, found in rates.items()}
+
+    def seconds(self, step: Step) -> float | None:
+        """How long a step would take; None if nothing like it was ever done here."""
+        match step.stage:
+            case "demo-data":
+                return self.demo_data(step.clips)
+            case "align":
+                return self.alignment(step.cache_key, step.clips) if step.cache_key is not None else None
+            case "train" if step.training is not None:
+                return self.training(step.training, step.clips)
+            case "evaluate" if step.training is not None:
+                return self.evaluation(step.training)
+        return 0.0
+
+    def demo_data(self, clips: int) -> float | None:
+        return self._median(self._manifests["demo-data"], clips, lambda manifest: manifest["key"]["clips"])
+
+    def alignment(self, cache_key: CacheKey, clips: int) -> float | None:
+        """By what was measured with the same settings."""
+        rate = self._per_aligned_clip.get(_settings_of_shard(cache_key.key))
+        return None if rate is None else clips * rate
+
+    def evaluation(self, training: Training) -> float | None:
+        """By what was measured for the same network, size and number of frames, whatever the number of clips."""
+        models = {m["hash"] for m in self._same_network(training)}
+        same = [m for m in self._manifests["evaluate"] if m["made_from"][0]["hash"] in models]
+        return self._median(same, 1, lambda _: 1)
+
+    def _same_network(self, training: Training) -> list[dict[str, Any]]:
+        like = (training.settings.model.model_dump(mode="json"), training.settings.sampling.model_dump(mode="json"))
+        return [m for m in self._manifests["train"] if (m["key"]["model"], m["key"]["sampling"]) == like]
+
+    def training(self, training: Training, clips: int) -> float | None:
+        """By what was measured for the same network, size and number of frames."""
+        same = self._same_network(training)
+        work = clips * training.settings.train.epochs
+        return self._median(same, work, lambda manifest: manifest["counts"]["clips"] * manifest["counts"]["epochs"])
+
+    @staticmethod
+    def _median(manifests: list[dict[str, Any]], work: float, units: Any) -> float | None:
+        rates = [manifest["seconds"] / units(manifest) for manifest in manifests if units(manifest)]
+        return work * statistics.median(rates) if rates else None
+
+
+def _settings_of_shard(key: Mapping[str, Any]) -> str:
+    return json.dumps({name: value for name, value in key.items() if name != "clips"}, sort_keys=True)

@@ -1,0 +1,115 @@
+"""How far a pipeline is: every output it asks for, and its last runs. Looks only: nothing is started or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfer.config.reading import Pipeline
+from dfer.storage.store import Output, Progress, State
+from dfer.system import logs
+from tasks.inspection.dry_run import Step, walk
+from tasks.running.run_log import FOLDER
+from tasks.running.stage import store_of
+
+_TAIL = 256 * 1024  # bytes of a log in which its end and the last lines about progress are looked for
+
+
+@dataclass(frozen=True)
+class OutputState:
+    """One output of a stage and how far it is (see `dfer.storage.store.Progress`). `why` is for people, in one line."""
+
+    stage: str
+    title: str
+    state: State
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class RunSeen:
+    """A run, as its log tells it.
+
+    Attributes:
+        began: UTC, as in the log.
+        how: 'running', 'finished', 'failed: ...', or 'interrupted' for one that ended without a word.
+        progress: of a run that is under way, how far its long stages are.
+    """
+
+    name: str
+    log: Path
+    began: str
+    how: str
+    progress: tuple[str, ...] = ()
+
+
+def outputs(pipeline: Pipeline) -> list[OutputState]:
+    """Every output that the pipeline asks for, in the order of the stages."""
+    store, seen = store_of(pipeline), list[tuple[Step, Progress]]()
+
+    def look(step: Step) -> Output | None:
+        found = store.find(step.cache_key) if step.cache_key is not None else None
+        if isinstance(found, Output):
+            seen.append((step, _too_many_failed(pipeline, step, found) or Progress("done")))
+            return found
+        waits = Progress("missing", "what it is made of is not there yet")
+        seen.append((step, store.progress(step.cache_key) if step.cache_key is not None else waits))
+        return None
+
+    broken = walk(pipeline, look, tolerant=True).broken
+    said = []
+    for step, progress in seen:
+        if step.stage == "ingest" and step.dataset in broken:
+            progress = Progress("failed", broken[step.dataset])
+        said.append(OutputState(step.stage, step.title, progress.state, _first_line(progress.why)))
+    return said
+
+
+def runs(pipeline: Pipeline, number: int) -> list[RunSeen]:
+    """The last runs of the pipeline, the newest first."""
+    found: list[RunSeen] = []
+    for path in logs.newest(pipeline.work_dir / FOLDER, logs.KEPT):
+        if len(found) == number:
+            break
+        lines = logs.read(path, last=_TAIL)
+        if not lines or not any(line.get("pipeline") == pipeline.name for line in lines[-10:]):
+            continue
+        began = _began(lines) or _began(logs.read(path)) or lines[0]
+        found.append(_run(path, str(began["time"]), lines))
+    return found
+
+
+def _began(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The line with which the run began, for the last time if it was retried."""
+    return next((line for line in reversed(lines) if line.get("event") == "began"), None)
+
+
+def _run(path: Path, began: str, lines: Sequence[dict[str, Any]]) -> RunSeen:
+    if logs.is_written(path):
+        newest = {str(line["progress"]): str(line["message"]) for line in lines if "progress" in line}
+        ended = {str(line.get("task")) for line in lines if "seconds" in line}
+        # many tasks align a data set, and its index comes after all of them
+        ended |= {title.replace("index ", "align ", 1) for title in ended}
+        going_on = [said for title, said in newest.items() if title not in ended]
+        return RunSeen(path.stem, path, began, "running", tuple(going_on))
+    events = [line for line in lines if "event" in line]
+    ended_well = bool(events) and events[-1]["event"] == "ended"
+    return RunSeen(path.stem, path, began, str(events[-1]["how"]) if ended_well else "interrupted")
+
+
+def _too_many_failed(pipeline: Pipeline, step: Step, output: Output) -> Progress | None:
+    """An index can be there and stop its pipeline all the same."""
+    if step.stage != "index":
+        return None
+    given, allowed = output.counts["given"], pipeline.settings.shards.max_failed_share
+    failed = given - output.counts["ok"]
+    if failed <= allowed * given:
+        return None
+    return Progress(
+        "failed", f"{failed} of {given} clips have no usable face, more than shards.max_failed_share allows"
+    )
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else ""

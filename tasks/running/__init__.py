@@ -1,0 +1,1 @@
+"""How stages run: caching, slots, retries, progress, logs and failures."""

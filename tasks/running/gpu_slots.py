@@ -1,0 +1,101 @@
+"""Where trainings and evaluations run side by side: on GPUs of their own, or on the processor."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from dfer.system.gpus import VISIBLE
+from dfer.system.processes import Workers
+
+
+class Places:
+    """`number` of them, on GPUs given by their names in CUDA_VISIBLE_DEVICES, or on the processor if there are none.
+
+    A GPU is shared by several only where there are more places than GPUs. Safe to use from several threads.
+
+    Attributes:
+        sharing: how many places a GPU has; 1 on the processor.
+    """
+
+    def __init__(self, number: int, gpus: Sequence[str], *, threads: int, processes: int = 1) -> None:
+        """`processes` is how many GPUs a place of usual size takes, `threads` of numerical libraries it has."""
+        self._free = number
+        self._gpus = list(gpus)
+        self.sharing = max(1, -(-number * processes // len(gpus))) if gpus else 1
+        self._used: Counter[str] = Counter()
+        self._changed = threading.Condition()
+        self._threads = threads
+        self._evaluators: dict[tuple[str, ...], Workers] = {}
+
+    def take(self, number: int) -> tuple[str, ...]:
+        """Wait for a place with so many GPUs (all that there are, if those are fewer): the least used ones."""
+        number = min(number, len(self._gpus))
+        with self._changed:
+            while self._free == 0 or len(chosen := self._least_used(number)) < number:
+                self._changed.wait()
+            self._free -= 1
+            self._used.update(chosen)
+            return chosen
+
+    def give_back(self, gpus: tuple[str, ...]) -> None:
+        with self._changed:
+            self._free += 1
+            self._used.subtract(gpus)
+            self._changed.notify_all()
+
+    def evaluators(self, gpus: tuple[str, ...]) -> Workers:
+        """Processes that are kept for evaluations on these GPUs."""
+        with self._changed:
+            if gpus not in self._evaluators:
+                self._evaluators[gpus] = Workers(self._threads, environment(gpus))
+            return self._evaluators[gpus]
+
+    def close(self) -> None:
+        """End the processes that are kept."""
+        for workers in self._evaluators.values():
+            workers.close()
+
+    def _least_used(self, number: int) -> tuple[str, ...]:
+        free = [gpu for gpu in self._gpus if self._used[gpu] < self.sharing]
+        return tuple(sorted(free, key=lambda gpu: self._used[gpu])[:number])
+
+
+class Place:
+    """A place to train or evaluate in, held as a context.
+
+    Attributes:
+        gpus: its GPUs while it is held, by their names in CUDA_VISIBLE_DEVICES; none on the processor.
+    """
+
+    def __init__(self, places: Callable[[], Places], processes: int = 1) -> None:
+        """Nothing is taken yet; `processes` of one training want a GPU each."""
+        self._of, self._processes = places, processes
+        self.gpus: tuple[str, ...] = ()
+
+    def __enter__(self) -> None:
+        self.gpus = self._of().take(self._processes)
+
+    def __exit__(self, *_: object) -> None:
+        self._of().give_back(self.gpus)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a process that works here needs in its environment, before it loads torch."""
+        return environment(self.gpus)
+
+    @property
+    def sharing(self) -> int:
+        """How many trainings share a GPU."""
+        return self._of().sharing
+
+    @property
+    def evaluators(self) -> Workers:
+        """Processes that are kept for evaluations here."""
+        return self._of().evaluators(self.gpus)
+
+
+def environment(gpus: Sequence[str]) -> dict[str, str]:
+    """On the processor the environment stays as it is: `train.device` keeps torch from a GPU."""
+    return {VISIBLE: ",".join(gpus)} if gpus else {}

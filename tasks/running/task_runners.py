@@ -1,0 +1,146 @@
+"""Where align tasks run: in threads that keep processes, in processes of their own, or on a Dask or Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any, cast
+
+from prefect import Task
+from prefect.client.orchestration import get_client
+from prefect.events.worker import EventsWorker
+from prefect.futures import PrefectConcurrentFuture, PrefectFuture
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed, State
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
+from prefect.utilities.callables import get_call_parameters
+
+from dfer.config.catalogue import load
+from dfer.config.reading import Pipeline
+from dfer.faces.index import FILE_NAME, read_index
+from dfer.storage.store import StageResult
+from dfer.system.processes import start_worker
+from tasks.running import failures, progress
+
+logger = logging.getLogger(__name__)
+
+Runner = TaskRunner[Any]
+
+# Ray would take a third of the memory for what tasks exchange, which here is some lines of text.
+_OBJECT_STORE = 128 * 2**20
+
+# Seconds that the server may take to write down what it was told.
+_WRITTEN_DOWN = 3
+
+# Read when Ray is loaded.
+_LOCAL_RAY = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its word for listening on loopback alone
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "300000",  # of its own processes, which start slowly on a busy machine
+}
+
+
+@contextmanager
+def task_runner(pipeline: Pipeline) -> Iterator[Runner | None]:
+    """The started runner that `run.task_runner` asks for; None for threads, which are the flow's own.
+
+    Its tasks have to be waited for before it is left: a cluster that was started here ends with it.
+    """
+    if pipeline.run.task_runner == "threads":
+        yield None
+        return
+    # Processes of their own would each start a server of their own, where none is named.
+    url = PREFECT_API_URL.value() or str(get_client(sync_client=True).api_url)
+    with temporary_settings({PREFECT_API_URL: url}), _runner(pipeline) as runner:
+        yield runner
+
+
+def submit_to(runner: Runner, task: Task[..., Any], *arguments: Any) -> PrefectFuture[Any]:
+    """Submit a task to a runner whose processes may end as soon as the task is done: its last word is sent before."""
+    sent = task.with_options(
+        on_completion=[*task.on_completion_hooks, send_events], on_failure=[*task.on_failure_hooks, send_events]
+    )
+    return runner.submit(sent, get_call_parameters(task.fn, arguments, {}))
+
+
+def finished(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> dict[str, list[PrefectFuture[Any]]]:
+    """Wait for the tasks of several data sets, all of them before an error of one is raised.
+
+    Returns: the same as futures that do not need the runner any more. Its own ask it again for what they know already:
+    Ray's start a new cluster for that.
+    """
+    failed: list[tuple[PrefectFuture[Any], Exception]] = []
+    for name, futures in tasks.items():
+        with progress.bar(f"align {name}", "clips aligned") as advance:
+            for part, future in enumerate(futures):
+                try:
+                    _count(f"align {name}", future.result(), advance)
+                except Exception as error:
+                    if not any(error is known for _, known in failed):  # a broken pool has one for all of its tasks
+                        failures.note(error, f"align {name} {part}")
+                    failed.append((future, error))
+    if failed:
+        _note_crashes(failed)
+        raise failed[0][1]
+    return {name: [_without_runner(future) for future in futures] for name, futures in tasks.items()}
+
+
+def _without_runner(future: PrefectFuture[Any]) -> PrefectFuture[Any]:
+    done: Future[Any] = Future()
+    done.set_result(future.state)
+    return PrefectConcurrentFuture(task_run_id=future.task_run_id, wrapped_future=done)
+
+
+def _count(title: str, shards: Sequence[StageResult], advance: Callable[[], None]) -> None:
+    """The clips of a task in the bar: those that it aligned, and those that were there. What became of those that were
+    not kept is in the run's log then as well: what a runner's processes log is in logs of its own."""
+    for made in shards:
+        if not made.executed:
+            progress.was_there(title, made.output.counts["given"])
+            continue
+        if made.output.counts["failed"]:
+            index = read_index(made.output.file(FILE_NAME))
+            for clip in index[index["status"] != "ok"].itertuples():
+                about = {"stage": "align", "output": made.output.hash, "clip_id": clip.clip_id, "reason": clip.reason}
+                logger.info("not kept: %s: %s", clip.reason, clip.detail, extra=about)
+        for _ in range(made.output.counts["given"]):
+            advance()
+
+
+def _note_crashes(failed: Sequence[tuple[PrefectFuture[Any], Exception]]) -> None:
+    """Tell the server of tasks whose processes died: they could not do so, and would be shown as running for ever."""
+    send_events()
+    time.sleep(_WRITTEN_DOWN)
+    with get_client(sync_client=True) as client:
+        for future, error in failed:
+            if future.state.is_running():
+                state: State[Any] = Crashed(message=f"Its process ended before the task did: {error}")
+                client.set_task_run_state(future.task_run_id, state, force=True)
+
+
+def send_events(*_: object) -> None:
+    """A hook of a task: what is to be said of it has left this process when it returns."""
+    EventsWorker.instance().wait_until_empty()
+
+
+def _runner(pipeline: Pipeline) -> Runner:
+    """Every task has a core to itself; what is started here listens on loopback alone."""
+    workers, cluster = pipeline.workers, pipeline.run.cluster
+    if pipeline.run.task_runner == "processes":
+        return ProcessPoolTaskRunner(max_workers=workers, initializer=start_worker)
+    if pipeline.run.task_runner == "dask":
+        dask = load("prefect_dask:DaskTaskRunner")
+        if cluster is not None:
+            return cast(Runner, dask(address=cluster))
+        local = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "memory_limit": 0}
+        return cast(Runner, dask(cluster_kwargs={**local, "host": "127.0.0.1", "dashboard_address": None}))
+    if cluster is not None:
+        return cast(Runner, load("prefect_ray:RayTaskRunner")(address=cluster))
+    for name, value in _LOCAL_RAY.items():
+        os.environ.setdefault(name, value)
+    local = {"num_cpus": workers, "object_store_memory": _OBJECT_STORE, "include_dashboard": False}
+    return cast(Runner, load("prefect_ray:RayTaskRunner")(init_kwargs=local))

@@ -1,0 +1,1 @@
+"""MLflow: what it is told, kept on disk until it is delivered."""

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
+from dfer.faces import clips as align
+from dfer.faces.clips import ClipError, Counts, align_clip, align_clips
+from dfer.faces.detector import Detections, FaceDetector
+from dfer.faces.geometry import template, transform_points
+from dfer.faces.index import read_index
+from dfer.faces.model_files import ModelFileError
+from dfer.sampling import kept_indices
+from dfer.shards import Clip, open_shard
+
+EYES_MOUTH = [0, 1, 3, 4]
+
+
+def align_one(source: Path, detector: Any, **settings: Any) -> tuple[Clip, Counts]:
+    defaults: dict[str, Any] = {
+        "tracking": TrackingSettings(),
+        "alignment": AlignmentSettings(),
+        "shards": ShardSettings(),
+        "num_segments": 8,
+    }
+    return align_clip("set/1", source, detector=detector, **(defaults | settings))
+
+
+def align_all(clips: list[tuple[str, Path]], folder: Path, **settings: Any) -> Any:
+    defaults: dict[str, Any] = {
+        "detection": DetectionSettings(),
+        "tracking": TrackingSettings(),
+        "alignment": AlignmentSettings(),
+        "shards": ShardSettings(),
+        "num_segments": 2,
+    }
+    return align_clips(clips, folder, **(defaults | settings))
+
+
+class Scripted:
+    """A detector that sees what it is told to, in the order of its looks."""
+
+    settings = DetectionSettings(search_every=1)
+    batch = 1
+
+    def __init__(self, script: list[Detections]) -> None:
+        self.script = script
+        self.looks = 0
+
+    def detect(self, frame: NDArray[np.uint8]) -> Detections:
+        self.looks += 1
+        return self.script[self.looks - 1]
+
+
+@pytest.mark.parametrize("transform", ["similarity", "affine"])
+def test_a_moving_face_stands_still_at_the_template(moved_video: Any, detector: FaceDetector, transform: str) -> None:
+    clip, counts = align_one(moved_video.path, detector, alignment=AlignmentSettings(size=112, transform=transform))
+    assert clip.frames.shape == (12, 112, 112, 3)
+    assert counts == Counts(12, 12, 12, 0, 0, 1)
+    target = template(112, AlignmentSettings().margin)
+    assert abs(clip.keypoints - target)[:, EYES_MOUTH].max() < 0.04 * 112
+    own_size = FaceDetector(DetectionSettings(input_size=96))  # no crop is enlarged
+    seen = np.stack([own_size.detect(frame[..., ::-1]).keypoints[0] for frame in clip.frames])
+    assert np.percentile(np.linalg.norm(seen - target, axis=2)[:, EYES_MOUTH], 95) < 0.04 * 112
+    # One and the same point of the portrait comes to the same place in every crop.
+    portrait = np.array([[205.0, 102], [247, 103], [203, 139], [246, 141]])
+    places = [
+        transform_points(transform_points(portrait, moved), matrix)
+        for moved, matrix in zip(moved_video.matrices, clip.matrices, strict=True)
+    ]
+    assert np.std(places, axis=0).max() < 0.015 * 112
+
+
+def test_matrices_cut_the_stored_crops_out_of_the_source(moved_video: Any, detector: FaceDetector) -> None:
+    clip, _ = align_one(moved_video.path, detector, alignment=AlignmentSettings(size=160))
+    for frame, matrix, crop in zip(moved_video.frames, clip.matrices, clip.frames, strict=True):
+        again = cv2.warpAffine(frame, matrix.astype(np.float64), (160, 160))[..., ::-1]
+        assert np.abs(again.astype(int) - crop).mean() < 4  # the video is compressed
+
+
+def test_crops_are_rgb(moved_video: Any, detector: FaceDetector) -> None:
+    clip, _ = align_one(moved_video.path, detector)
+    red, _, blue = clip.frames[:, 80:140, 80:140].mean(axis=(0, 1, 2))
+    assert red > blue + 20  # skin
+
+
+def test_only_frames_that_will_be_kept_are_looked_at(moved_video: Any, detector: FaceDetector) -> None:
+    clip, counts = align_one(moved_video.path, detector, shards=ShardSettings(frames_per_segment=1), num_segments=3)
+    assert clip.frame_indices.tolist() == kept_indices(12, 3, 1).tolist()
+    assert counts.frames_seen == 3
+
+
+def test_a_long_clip_is_decoded_twice_and_comes_out_the_same(
+    moved_video: Any, detector: FaceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, _ = align_one(moved_video.path, detector)
+    monkeypatch.setattr(align, "_HELD_BYTES", 5 * 480 * 360 * 3)
+    decoded_again, _ = align_one(moved_video.path, detector)
+    np.testing.assert_array_equal(decoded_again.frames, held.frames)
+    np.testing.assert_array_equal(decoded_again.matrices, held.matrices)
+
+
+def test_an_announced_number_that_is_wrong_is_planned_for_again(
+    moved_video: Any, detector: FaceDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Boastful(align.Video):
+        def __init__(self, source: Path) -> None:
+            super().__init__(source)
+            self.num_frames = 30
+
+    monkeypatch.setattr(align, "Video", Boastful)
+    clip, counts = align_one(moved_video.path, detector, shards=ShardSettings(frames_per_segment=1), num_segments=4)
+    assert clip.frame_indices.tolist() == kept_indices(12, 4, 1).tolist()
+    assert counts.frames_seen == 4
+
+
+def test_interpolated_and_close_up_frames_are_marked_and_counted(
+    moved_video: Any, make_detections: Callable[..., Detections]
+) -> None:
+    script = [make_detections((200 + k, 150, 90), close_up=k == 1) for k in range(12)]
+    script[4] = script[5] = make_detections()
+    script[7] = make_detections((207, 150, 90), (400, 100, 30))
+    clip, counts = align_one(moved_video.path, Scripted(script))
+    assert counts == Counts(12, 10, 12, 1, 2, 2)
+    assert np.flatnonzero(clip.interpolated).tolist() == [4, 5]
+    assert np.flatnonzero(clip.close_up).tolist() == [1]
+    assert np.flatnonzero(clip.scores == 0).tolist() == [4, 5]
+
+
+def test_a_clip_without_a_face_says_how_near_it_came(
+    moved_video: Any, make_detections: Callable[..., Detections]
+) -> None:
+    with pytest.raises(ClipError, match=r"best score 0\.20 in 12 frames.* 0\.50") as caught:
+        align_one(moved_video.path, Scripted([make_detections()] * 12))
+    assert caught.value.reason == "no_face"
+    assert caught.value.counts == Counts(frames_seen=12)
+
+
+def test_a_person_who_is_seen_too_rarely_is_not_kept(
+    moved_video: Any, make_detections: Callable[..., Detections]
+) -> None:
+    script = [make_detections((200, 150, 90))] * 5 + [make_detections()] * 7
+    with pytest.raises(ClipError, match="5 of 12 frames") as caught:
+        align_one(moved_video.path, Scripted(script))
+    assert caught.value.reason == "too_few_faces"
+    assert caught.value.counts == Counts(12, 5, 5, 0, 0, 1)
+    kept, _ = align_one(moved_video.path, Scripted(script), tracking=TrackingSettings(min_face_share=0.4))
+    assert len(kept) == 5
+
+
+def test_every_clip_has_its_row_whatever_becomes_of_it(
+    moved_video: Any,
+    video_writer: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    faceless = video_writer(tmp_path / "wall.mp4", [np.full((120, 160, 3), 128, np.uint8)] * 4)
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    text = tmp_path / "page.mp4"
+    text.write_text("<html>")
+    folder_of_frames = tmp_path / "frames"
+    folder_of_frames.mkdir()
+    for k, frame in enumerate(moved_video.frames[:4]):
+        cv2.imwrite(str(folder_of_frames / f"{k}.png"), frame)
+    cursed = tmp_path / "cursed.mp4"
+
+    class Cursed(align.Video):
+        def __init__(self, source: Path) -> None:
+            if source == cursed:
+                raise ZeroDivisionError("nobody thought of this")
+            super().__init__(source)
+
+    monkeypatch.setattr(align, "Video", Cursed)
+    clips = [
+        ("set/good", moved_video.path),
+        ("set/wall", faceless),
+        ("set/empty", empty),
+        ("set/cursed", cursed),
+        ("set/page", text),
+        ("set/missing", tmp_path / "missing.mp4"),
+        ("set/frames", folder_of_frames),
+    ]
+    rows: list[dict[str, Any]] = []
+    index = align_all(clips, tmp_path / "out", on_clip=rows.append, shards=ShardSettings(frames_per_segment=2))
+    assert index["clip_id"].tolist() == [row["clip_id"] for row in rows] == [clip_id for clip_id, _ in clips]
+    assert index["reason"].tolist() == ["", "no_face", "empty_file", "error", "not_a_video", "missing_file", ""]
+    assert index["status"].value_counts().to_dict() == {"failed": 5, "ok": 2}
+    assert index["row"].tolist() == [0, -1, -1, -1, -1, -1, 1]
+    assert index["shard"][0] == "out"
+    assert index["detail"][3] == "ZeroDivisionError: nobody thought of this"
+    assert "Traceback" in caplog.text
+    assert read_index(tmp_path / "out" / "index.parquet").equals(index)
+    shard = open_shard(tmp_path / "out")
+    assert shard.clip_ids == ["set/good", "set/frames"]
+    assert shard.metadata["alignment"]["size"] == 224
+    assert shard.metadata["detection"]["model"] == "scrfd-2.5g"
+    np.testing.assert_allclose(shard.metadata["template"], template(224, AlignmentSettings().margin), atol=1e-3)
+
+
+def test_no_clips_give_an_empty_shard_and_index(tmp_path: Path) -> None:
+    assert len(align_all([], tmp_path / "out")) == 0
+    assert len(open_shard(tmp_path / "out")) == 0
+
+
+def test_a_clip_given_twice_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="set/1"):
+        align_all([("set/1", tmp_path / "a.mp4"), ("set/1", tmp_path / "b.mp4")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_detector_that_cannot_run_stops_everything(moved_video: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError):
+        align_all(
+            [("set/1", moved_video.path)],
+            tmp_path / "out",
+            detection=DetectionSettings(model=str(tmp_path / "no.onnx")),
+        )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_that_cannot_be_written_is_no_fault_of_the_clip(
+    moved_video: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("dfer.shards.parquet.encode_jpeg", full)
+    with pytest.raises(OSError, match="no space left"):
+        align_all([("set/1", moved_video.path)], tmp_path / "out", shards=ShardSettings(frames_per_segment=1))
+    assert list((tmp_path / "out").iterdir()) == []

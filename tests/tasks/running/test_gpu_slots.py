@@ -1,0 +1,121 @@
+"""Every training has GPUs of its own; no GPU is needed to see that."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfer.config.reading import load_pipeline
+from dfer.system.gpus import visible_gpus
+from dfer.system.processes import run_isolated
+from tasks.running.gpu_slots import Place, Places
+from tasks.running.stage import Slots, threads_per_training, trainings_at_a_time
+
+CONFIG = Path(__file__).parents[3] / "pipeline_config.yaml"
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def slots(*overrides: str) -> Slots:
+    return Slots(load_pipeline("demo", CONFIG, overrides, ()))
+
+
+def test_gpus_that_were_given_to_this_process_keep_their_names(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert visible_gpus() == ["0", "1", "2", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-ab, 5,7,2")
+    assert visible_gpus() == ["GPU-ab", "5", "7", "2"]
+    # what follows a GPU that is not there is not there either
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert visible_gpus() == ["GPU-ab", "5"]
+
+
+def test_a_process_gets_the_gpus_of_its_place_in_its_environment(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2] / "support"), os.environ.get("PYTHONPATH", "")])
+    )
+    with slots("train.device=cuda", "train.processes=2") as mine:
+        first, second = mine.training(2), mine.training(2)
+        with first, second:
+            seen = [run_isolated("seen_gpus:seen", environment=place.environment) for place in (first, second)]
+            assert (first.sharing, second.sharing) == (1, 1)
+    assert seen == ["4,5", "6,7"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5,6,7"
+
+
+def test_on_the_processor_the_environment_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with slots("train.device=cpu", "run.workers=2") as mine:
+        place = mine.training()
+        with place:
+            assert (place.gpus, dict(place.environment), place.sharing) == ((), {}, 1)
+
+
+def test_a_place_waits_until_enough_gpus_are_free(four_gpus: None) -> None:
+    places = Places(4, ["0", "1", "2", "3"], threads=1)
+    three, two = Place(lambda: places, 3), Place(lambda: places, 2)
+    got = threading.Event()
+
+    def wait_for_two() -> None:
+        with two:
+            got.set()
+
+    with three:
+        waiting = threading.Thread(target=wait_for_two)
+        waiting.start()
+        assert not got.wait(0.2)
+        with Place(lambda: places):  # one is free
+            pass
+        assert not got.wait(0.2)
+    assert got.wait(10)
+    waiting.join()
+
+
+def test_gpus_are_shared_evenly_where_more_trainings_than_gpus_are_asked_for() -> None:
+    places = Places(5, ["0", "1"], threads=1)
+    held = [places.take(1) for _ in range(5)]
+    assert places.sharing == 3
+    assert sorted(gpu for (gpu,) in held) == ["0", "0", "0", "1", "1"]
+    started, taken = time.monotonic(), []
+    sixth = threading.Thread(target=lambda: taken.append(places.take(1)), daemon=True)
+    sixth.start()
+    sixth.join(0.2)
+    assert not taken
+    places.give_back(held[1])
+    sixth.join(10)
+    assert taken
+    assert time.monotonic() - started < 10
+
+
+def test_more_processes_than_gpus_get_all_there_are() -> None:
+    """The training itself says what to do about it."""
+    assert Places(1, ["0", "1"], threads=1, processes=8).take(8) == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "trainings", "threads"),
+    [
+        (["train.device=cpu", "run.workers=8"], 8, 1),
+        (["train.device=cpu", "run.workers=8", "train.processes=2"], 4, 2),
+        (["train.device=cuda", "run.workers=8"], 4, 2),
+        (["train.device=cuda", "run.workers=8", "train.processes=2"], 2, 4),
+        (["train.device=cuda", "run.workers=8", "train.batch_size=16", "train.processes=8"], 1, 8),
+        (["train.device=cuda", "run.workers=8", "run.trainings=3"], 3, 2),
+    ],
+)
+def test_trainings_at_a_time(four_gpus: None, overrides: list[str], trainings: int, threads: int) -> None:
+    pipeline = load_pipeline("demo", CONFIG, overrides, ())
+    assert (trainings_at_a_time(pipeline), threads_per_training(pipeline)) == (trainings, threads)
