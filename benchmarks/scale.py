@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,8 +220,14 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
     from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
     import tasks.align
-    from flows.midas import prepare
-    from tasks.running.stage import Slots
+    from tasks.graph import graph
+    from tasks.ingest import clips_of
+    from tasks.running.graph_run import GraphRun
+    from tasks.running.progress import Progress
+    from tasks.running.slots import Slots
+    from tasks.running.stage import RunResources
+    from tasks.tracking.deliverer import Deliverer
+    from tasks.tracking.runs import PipelineTracking, outbox_of
 
     tasks.align.ALIGNER = f"{_MODULE}:align_nothing"
 
@@ -229,12 +236,17 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
     @flow(name="scale", task_runner=runner, persist_result=False)
     def scale() -> tuple[str, dict[str, int]]:
         plan = pipeline(data, work)
+        run = GraphRun(plan)
+        nodes = graph(plan, clips=lambda dataset: clips_of(run.result(nodes["ingest"][dataset])))
+        tracking = PipelineTracking(plan, str, Deliverer(outbox_of(plan)))  # nothing is tracked before a training
         with Slots(plan) as slots:
-            prepared = prepare(plan, slots)
+            for phase in islice(nodes.phases(), 2):
+                run.run(phase, RunResources(slots, tracking, Progress()))
         context = FlowRunContext.get()
         assert context is not None and context.flow_run is not None
         return str(context.flow_run.id), {
-            stage: sum(one.executed for one in made) for stage, made in prepared.stages.items()
+            stage: sum(result.executed for result in run.results(nodes[stage].values()))
+            for stage in ("demo-data", "ingest", "align", "index")
         }
 
     idle = _memory()

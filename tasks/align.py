@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,18 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from dfer.config.catalogue import load
+from dfer.config.experiments import Faces
 from dfer.config.reading import Pipeline
 from dfer.datasets import table
 from dfer.faces import index
-from dfer.faces.model_files import detector_file
+from dfer.faces.model_files import detector_file, detector_sha256
 from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
-from tasks.ingest import root_of
-from tasks.running import progress
+from tasks.ingest import CLIPS, root_of
 from tasks.running.failures import note_stage
+from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject
 from tasks.running.retries import WHERE_IT_CAN_PASS
-from tasks.running.stage import Slots, all_shown, ensure, shown, store_of
+from tasks.running.stage import RunResources, ensure, store_of, task_result
 
 VERSION = 3
 
@@ -42,20 +43,12 @@ class TooManyFailedError(RuntimeError):
     """More clips than allowed ended up without a usable face."""
 
 
-@task(
-    name="fetch-detector",
-    task_run_name="fetch-detector",
-    cache_policy=NO_CACHE,
-    on_failure=[note_stage],
-    **WHERE_IT_CAN_PASS,
-)
-def fetch_detector(pipeline: Pipeline) -> str:
-    """Make sure that the detector's file is here; its SHA-256."""
-    return sha256(detector_file(pipeline.settings.detection.model))
+class MissingFilesError(RuntimeError):
+    """More of a data set's files are missing than allowed."""
 
 
-def parts_of(clips: int, clips_per_shard: int) -> list[range]:
-    """The rows of a clip table in runs of whole shards, one align task each: a shard a task while they are few."""
+def task_rows(clips: int, clips_per_shard: int) -> list[range]:
+    """The rows of a clip table in runs of whole shards, one align task each: a shard a task while these are few."""
     shards = -(-clips // clips_per_shard)
     rows = max(1, -(-shards // MOST_TASKS)) * clips_per_shard
     return [range(first, min(first + rows, clips)) for first in range(0, clips, rows)]
@@ -66,15 +59,20 @@ def split_into_shards(clips: pd.DataFrame, clips_per_shard: int) -> Iterator[pd.
     return (clips.iloc[start : start + clips_per_shard] for start in range(0, len(clips), clips_per_shard))
 
 
-def align_cache_key(pipeline: Pipeline, clips: pd.DataFrame, detector: str) -> CacheKey:
-    """What determines a shard. Not the ingest stage's output: another label does not move a face."""
-    settings = pipeline.settings
+def align_cache_key(faces: Faces, clips: pd.DataFrame, detector: str) -> CacheKey:
+    """What determines a shard. Not the ingest stage's output: another label does not move a face.
+
+    Args:
+        faces: the settings.
+        clips: the rows of the shard's clips.
+        detector: SHA-256 of the detector's file.
+    """
     key = {
         "detector": detector,
-        "detection": settings.detection.model_dump(mode="json", exclude={"model"}),
-        "tracking": settings.tracking.model_dump(mode="json"),
-        "alignment": settings.alignment.model_dump(mode="json"),
-        "shards": settings.shards.model_dump(
+        "detection": faces.detection.model_dump(mode="json", exclude={"model"}),
+        "tracking": faces.tracking.model_dump(mode="json"),
+        "alignment": faces.alignment.model_dump(mode="json"),
+        "shards": faces.shards.model_dump(
             mode="json", include={"format", "segments", "frames_per_segment", "jpeg_quality"}
         ),
         "clips": [list(row) for row in zip(*(clips[name].tolist() for name in SOURCE_COLUMNS), strict=True)],
@@ -87,68 +85,172 @@ def index_cache_key(dataset: str, shards: Sequence[Output]) -> CacheKey:
     return CacheKey("index", VERSION, {"dataset": dataset}, tuple(shards))
 
 
-@task(name="align", task_run_name="align {dataset} {part}", cache_policy=NO_CACHE, on_failure=[note_stage])
+def nodes(graph: Graph) -> dict[Any, Node]:
+    """One node for each detector, by its name, and one for each task, by faces and number."""
+    detectors = by_subject(dict.fromkeys(faces.detection.model for faces in graph.faces), _detector)
+    tasks = {}
+    for faces in graph.faces:
+        clips = graph.clips(faces.dataset)
+        if clips is not None:
+            refuse_missing_files(graph, faces, clips)
+            for number, rows in enumerate(task_rows(len(clips), faces.shards.clips_per_shard)):
+                tasks[faces, number] = _task(graph, faces, number, rows, detectors[faces.detection.model])
+    return {**detectors, **tasks}
+
+
+def _detector(model: str) -> Node:
+    return Node("align", "fetch-detector", fetch_detector, {"model": model}, value=lambda: detector_sha256(model))
+
+
+def _task(graph: Graph, faces: Faces, number: int, rows: range, detector: Node) -> Node:
+    title, size = graph.title(faces), faces.shards.clips_per_shard
+
+    def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
+        clips = graph.clips(faces.dataset)
+        assert clips is not None
+        if inputs["detector"] is None:
+            graph.unknown[faces.dataset] = f"the detector {faces.detection.model} is not here"
+        for shard, part in enumerate(split_into_shards(clips.iloc[rows.start : rows.stop], size), rows.start // size):
+            # the ingest stage's output need not exist: the key is made of the rows alone
+            key = align_cache_key(faces, part, inputs["detector"]) if inputs["detector"] is not None else None
+            yield ExpectedOutput("align", f"align {title} {shard}", key, faces.dataset, len(part), faces=faces)
+
+    return Node(
+        "align",
+        f"align {title} {number}",
+        align_shards,
+        {"faces": faces, "title": title, "rows": rows},
+        {"ingested": graph["ingest"][faces.dataset], "detector": detector},
+        expect,
+        needs_run=True,
+        remote=True,
+        progress=(f"align {title}", "clips aligned", len(rows)),
+    )
+
+
+def index_nodes(graph: Graph) -> dict[Faces, Node]:
+    """One node for each data set and its settings."""
+
+    def node(faces: Faces) -> Node:
+        title = graph.title(faces)
+        tasks = [node for key, node in graph["align"].items() if isinstance(key, tuple) and key[0] == faces]
+
+        def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
+            clips = graph.clips(faces.dataset)
+            shards = [shard for part in inputs["parts"] or [] for shard in part or [None]]
+            key = index_cache_key(faces.dataset, shards) if clips is not None and None not in shards else None
+            count = len(clips) if clips is not None else 0
+            yield ExpectedOutput("index", f"index {title}", key, faces.dataset, count, faces=faces)
+
+        arguments = {"faces": faces, "title": title}
+        return Node("index", f"index {title}", index_shards, arguments, {"parts": tasks}, expect)
+
+    return by_subject(graph.faces, node)
+
+
+def _needs_faces(pipeline: Pipeline) -> bool:
+    # what is only counted, as votes are, needs no faces
+    return any(experiment.trains for experiment in pipeline.experiments)
+
+
+STAGE = Stage("align", nodes, _needs_faces)
+INDEX = Stage("index", index_nodes, _needs_faces)
+
+
+def refuse_missing_files(graph: Graph, faces: Faces, clips: pd.DataFrame) -> None:
+    """Stop before any face is looked for where too many clips have no file.
+
+    Raises:
+        MissingFilesError: more clips are listed without a file than `shards.max_failed_share` allows to fail.
+    """
+    missing, allowed = int((clips["source_size"] < 0).sum()), faces.shards.max_failed_share
+    if missing > allowed * len(clips):
+        error = MissingFilesError(
+            f"{faces.dataset}: the files of {missing} of {len(clips)} clips are not there, more than the {allowed:.0%} "
+            f"that shards.max_failed_share allows. Fetch them, or have what was found listed with: "
+            f"dfer config check {graph.pipeline.name}"
+        )
+        graph.tolerate(error, faces.dataset)
+
+
+@task(
+    name="fetch-detector",
+    task_run_name="fetch-detector",
+    cache_policy=NO_CACHE,
+    on_failure=[note_stage],
+    **WHERE_IT_CAN_PASS,
+)
+def fetch_detector(pipeline: Pipeline, model: str) -> str:
+    """Make sure that the detector's file is here; its SHA-256."""
+    return sha256(detector_file(model))
+
+
+@task(name="align", cache_policy=NO_CACHE, on_failure=[note_stage])
 def align_shards(
-    pipeline: Pipeline, dataset: str, part: int, rows: range, ingested: StageResult, detector: str, slots: Slots | None
+    pipeline: Pipeline,
+    faces: Faces,
+    title: str,
+    rows: range,
+    ingested: StageResult,
+    detector: str,
+    run: RunResources | None = None,
 ) -> list[StageResult]:
     """Detect, follow and align the faces of some clips, one shard after another.
 
     Args:
-        pipeline: whose settings count.
-        dataset: its name, for the task's.
-        part: the number of the task among those of the data set.
+        pipeline: where the output goes.
+        faces: whose clips, and the settings.
+        title: of the bar that shows the progress of all tasks of these faces.
         rows: of the clip table, whole shards of it.
         ingested: the clip table.
         detector: SHA-256 of the detector's file.
-        slots: where processes that align are kept; None aligns in this very process.
+        run: where processes that align are kept; None aligns in this very process.
     """
-    clips = table.read_rows(ingested.output.file("clips.parquet"), rows, SOURCE_COLUMNS)
+    clips = table.read_rows(ingested.output.file(CLIPS), rows, SOURCE_COLUMNS)
 
     def shard(clips: pd.DataFrame) -> StageResult:
         def work(folder: Path) -> dict[str, int]:
-            root = root_of(pipeline, dataset)
+            root = root_of(pipeline, faces.dataset)
             arguments = {
                 "clips": [(name, root / at) for name, at in zip(clips["clip_id"], clips["source"], strict=True)],
                 "folder": folder,
-                "settings": pipeline.settings,
+                "settings": faces.settings,
             }
-            with progress.bar(f"align {dataset}", "clips aligned", share_of=len(clips)) as advance:
-                return _align(slots, arguments, lambda _: advance())
+            return _align(run, arguments, f"align {title}", len(clips))
 
-        made = ensure(
-            pipeline,
-            align_cache_key(pipeline, clips, detector),
-            work,
-            place=slots.aligning if slots else nullcontext,
-        )
-        if not made.executed:
-            progress.was_there(f"align {dataset}", len(clips))
-        return made
+        slot = run.slots.aligning if run else nullcontext
+        result = ensure(pipeline, align_cache_key(faces, clips, detector), work, slot=slot)
+        if run and not result.executed:
+            run.progress.cached(f"align {title}", len(clips))
+        return result
 
-    return all_shown([shard(part) for part in split_into_shards(clips, pipeline.settings.shards.clips_per_shard)])
+    return task_result([shard(part) for part in split_into_shards(clips, faces.shards.clips_per_shard)])
 
 
-def _align(slots: Slots | None, arguments: dict[str, Any], on_clip: Callable[[Any], None]) -> dict[str, int]:
-    """The shard's counts, from a kept process or from this one."""
+def _align(run: RunResources | None, arguments: dict[str, Any], bar: str, number: int) -> dict[str, int]:
+    """The shard's counts, from a process that is kept or from this one."""
     counts: dict[str, int]
-    if slots is None:
-        counts = load(ALIGNER)(send=on_clip, **arguments)
+    if run is None:
+        counts = load(ALIGNER)(send=_ignore, **arguments)
         return counts
-    with slots.aligners.one() as process:
-        counts = process.call(ALIGNER, on_message=on_clip, **arguments)
+    with run.progress.bar(bar, "clips aligned", share=number) as advance, run.slots.aligners.one() as process:
+        counts = process.call(ALIGNER, on_message=lambda _: advance(), **arguments)
     return counts
 
 
-@task(name="index", task_run_name="index {dataset}", cache_policy=NO_CACHE, on_failure=[note_stage])
-def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[StageResult]]) -> StageResult:
+def _ignore(_: str) -> None:
+    """Where several processes align, the flow's own counts the clips of a task when it ends."""
+
+
+@task(name="index", cache_policy=NO_CACHE, on_failure=[note_stage])
+def index_shards(pipeline: Pipeline, faces: Faces, title: str, parts: list[list[StageResult]]) -> StageResult:
     """One index over all shards of a data set: a row for every clip of the clip table, whatever became of it.
 
     Raises:
         TooManyFailedError: more clips failed than `shards.max_failed_share` allows.
     """
-    allowed = pipeline.settings.shards.max_failed_share
     stages = store_of(pipeline).root
-    shards = [made.output for part in parts for made in part]
+    shards = [result.output for part in parts for result in part]
 
     def work(folder: Path) -> dict[str, int]:
         from dfer import plots
@@ -168,22 +270,22 @@ def index_shards(pipeline: Pipeline, dataset: str, parts: list[list[StageResult]
             **{f"failed.{reason}": int(n) for reason, n in reasons.items() if n},
         }
 
-    made = ensure(pipeline, index_cache_key(dataset, shards), work)
-    counts = made.output.counts
-    _show(dataset, counts)
-    failed = counts["given"] - counts["ok"]
+    result = ensure(pipeline, index_cache_key(faces.dataset, shards), work)
+    counts = result.output.counts
+    _show_counts(faces.dataset, counts)
+    failed, allowed = counts["given"] - counts["ok"], faces.shards.max_failed_share
     if failed > allowed * counts["given"]:
         reasons = ", ".join(f"{n} {name.removeprefix('failed.')}" for name, n in counts.items() if "failed." in name)
         raise TooManyFailedError(
-            f"{dataset}: {failed} of {counts['given']} clips have no usable face, more than the "
+            f"{title}: {failed} of {counts['given']} clips have no usable face, more than the "
             f"{allowed:.0%} that shards.max_failed_share allows ({reasons}).\n"
-            f"Every clip is listed with its reason in {made.output.path / index.FILE_NAME}.\n"
+            f"Every clip is listed with its reason in {result.output.path / index.FILE_NAME}.\n"
             f"Mend the data set, or allow more with --set shards.max_failed_share={failed / counts['given'] + 0.01:.2f}"
         )
-    return shown(made)
+    return task_result(result)
 
 
-def _show(dataset: str, counts: dict[str, int]) -> None:
+def _show_counts(dataset: str, counts: dict[str, int]) -> None:
     lines = [f"| {name} | {number} |" for name, number in counts.items()]
     create_markdown_artifact(
         "\n".join(["| clips | |", "|---|---:|", *lines]),

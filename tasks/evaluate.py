@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,9 +17,10 @@ from dfer.faces.index import FILE_NAME
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.ingest import clips_of
 from tasks.running.failures import note_stage
-from tasks.running.stage import Slots, ensure, shown, store_of
+from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject, complete
+from tasks.running.stage import RunResources, ensure, store_of, task_result
 from tasks.tracking.outbox import TrackedRun
-from tasks.tracking.runs import PipelineTracking
+from tasks.train import count_clips
 
 VERSION = 2
 
@@ -33,27 +36,62 @@ def cache_key(evaluation: Evaluation, model: Output, ingested: Output, index: Ou
     return CacheKey("evaluate", VERSION, key, (model, ingested, index))
 
 
-@task(name="evaluate", task_run_name="evaluate {evaluation.title}", cache_policy=NO_CACHE, on_failure=[note_stage])
+def nodes(graph: Graph) -> dict[Evaluation, Node]:
+    """One node an evaluation."""
+
+    def node(evaluation: Evaluation) -> Node:
+        title, training = f"evaluate {evaluation.title}", evaluation.training
+
+        def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
+            part: Literal["across", "test"] = "across" if _whole_part(evaluation) else "test"
+            clips = count_clips(graph, evaluation.dataset, training.fold, part)
+            yield ExpectedOutput(
+                "evaluate",
+                title,
+                cache_key(evaluation, **inputs) if complete(inputs) else None,
+                evaluation.dataset,
+                graph.pipeline.demo_data.clips if clips is None else clips,
+                training=training,
+                faces=evaluation.faces,
+            )
+
+        inputs = {
+            "model": graph["train"][training],
+            "ingested": graph["ingest"][evaluation.dataset],
+            "index": graph["index"][evaluation.faces],
+        }
+        return Node("evaluate", title, evaluate_model, {"evaluation": evaluation}, inputs, expect, needs_run=True)
+
+    return by_subject(graph.evaluations, node)
+
+
+def _whole_part(evaluation: Evaluation) -> bool:
+    """Whether the data set's evaluation split is used, rather than the test part of the training's fold."""
+    return evaluation.across or evaluation.training.fold is None
+
+
+STAGE = Stage("evaluate", nodes, lambda pipeline: any(experiment.trains for experiment in pipeline.experiments))
+
+
+@task(name="evaluate", cache_policy=NO_CACHE, on_failure=[note_stage])
 def evaluate_model(
     pipeline: Pipeline,
     evaluation: Evaluation,
     model: StageResult,
     ingested: StageResult,
     index: StageResult,
-    tracking: PipelineTracking,
-    slots: Slots,
+    run: RunResources,
 ) -> StageResult:
     """Predict every clip of the test part: the fold's own, or of another data set its evaluation split."""
-
-    place = slots.training()
+    slot = run.slots.training()
 
     def work(folder: Path) -> dict[str, int]:
         clips, fold = clips_of(ingested), evaluation.training.fold
-        if evaluation.across or fold is None:
+        if _whole_part(evaluation):
             listed, part = protocol.across(clips)
         else:
             listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
-        with place.evaluators.one() as process:
+        with slot.evaluators.one() as process:
             counts: dict[str, int] = process.call(
                 "dfer.evaluation:evaluate_in_process",
                 model=model.output.path,
@@ -66,15 +104,15 @@ def evaluate_model(
                 frames=evaluation.frames,
                 weights=evaluation.weights,
                 device=evaluation.training.settings.train.device,
-                threads=slots.threads_per_training,
+                threads=run.slots.threads_per_training,
             )
-        run = tracking.run_of(model.output.path)
-        if run is not None:
-            log_evaluation(run, evaluation, folder)
+        tracked = run.tracking.run_of(model.output.path)
+        if tracked is not None:
+            log_evaluation(tracked, evaluation, folder)
         return counts
 
-    made = cache_key(evaluation, model.output, ingested.output, index.output)
-    return shown(ensure(pipeline, made, work, place=lambda: place))
+    key = cache_key(evaluation, model.output, ingested.output, index.output)
+    return task_result(ensure(pipeline, key, work, slot=lambda: slot))
 
 
 def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> None:

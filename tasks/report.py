@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +18,17 @@ from prefect.cache_policies import NO_CACHE
 
 from dfer.analysis.published import load as load_published
 from dfer.config.catalogue import network
-from dfer.config.experiments import Evaluation, Experiment, Row, Training, trainings_of
+from dfer.config.experiments import Evaluation, Experiment, Faces, Row, Training, trainings_of
 from dfer.config.reading import Pipeline
 from dfer.config.settings import StageSettings
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.storage import remote
 from dfer.storage.store import CacheKey, Output, StageResult, put_in_place
 from tasks.evaluate import log_evaluation
-from tasks.ingest import clips_of
+from tasks.ingest import REPORT, clips_of
 from tasks.running.failures import note_stage
-from tasks.running.stage import ensure, shown, store_of
+from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
+from tasks.running.stage import RunResources, ensure, store_of, task_result
 from tasks.tracking.outbox import TrackedRun
 from tasks.tracking.runs import PipelineTracking, outbox_of, versions
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from dfer.report.content import ArmResult, ReportContent
 
 VERSION = 3
+
+RESULTS = "results.csv"
 
 Runs = Mapping[Training, TrackedRun]
 
@@ -50,15 +53,39 @@ def cache_key(
     return CacheKey("report", VERSION, _key(pipeline, rows), (*scored, *indexes, *ingested))
 
 
-@task(name="report", task_run_name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
+def nodes(graph: Graph) -> dict[str, Node]:
+    """One node, for all tables and figures of the pipeline."""
+    pipeline = graph.pipeline
+    inputs = {
+        "ingested": dict(graph["ingest"]),
+        "indexes": dict(graph["index"]),
+        "trained": dict(graph["train"]),
+        "scored": dict(graph["evaluate"]),
+    }
+
+    def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
+        used = [inputs[name].values() for name in ("scored", "indexes", "ingested")]
+        # models are read through what they scored
+        known = complete({name: value for name, value in inputs.items() if name != "trained"})
+        yield ExpectedOutput(
+            "report", f"report {pipeline.name}", cache_key(pipeline, graph.rows, *used) if known else None
+        )
+
+    return {"report": Node("report", "report", write_report, {"rows": graph.rows}, inputs, expect, needs_run=True)}
+
+
+STAGE = Stage("report", nodes)
+
+
+@task(name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
 def write_report(
     pipeline: Pipeline,
-    ingested: dict[str, StageResult],
-    indexes: dict[str, StageResult],
     rows: dict[str, list[Row]],
+    ingested: dict[str, StageResult],
+    indexes: dict[Faces, StageResult],
     trained: dict[Training, StageResult],
     scored: dict[Evaluation, StageResult],
-    tracking: PipelineTracking,
+    run: RunResources,
 ) -> StageResult:
     """Tables and figures of one run of a pipeline; the same go to the parent run in MLflow."""
 
@@ -66,6 +93,7 @@ def write_report(
         from dfer import report
         from dfer.report import results
 
+        tracking = run.tracking
         parent = tracking.parent()
         runs = _runs(trained, scored, tracking)
         # their pages are in the report; if MLflow does not answer, the report has no links
@@ -73,7 +101,7 @@ def write_report(
         content = _content(pipeline, ingested, indexes, rows, trained, scored, runs, parent)
         report.write(content, folder)
         table = results.summary(results.per_run(content))
-        table.to_csv(folder / "results.csv", index=False)
+        table.to_csv(folder / RESULTS, index=False)
         results.per_run(content).to_csv(folder / "runs.csv", index=False)
         summed = results.summed_over_folds(content)
         if len(summed):
@@ -85,10 +113,10 @@ def write_report(
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}
 
-    used = [[made.output for made in group.values()] for group in (scored, indexes, ingested)]
-    made = ensure(pipeline, cache_key(pipeline, rows, *used), work)
-    _publish(pipeline, made)
-    return shown(made)
+    used = [[result.output for result in group.values()] for group in (scored, indexes, ingested)]
+    result = ensure(pipeline, cache_key(pipeline, rows, *used), work)
+    _publish(pipeline, result)
+    return task_result(result)
 
 
 def _key(pipeline: Pipeline, rows: Mapping[str, list[Row]]) -> dict[str, object]:
@@ -126,7 +154,7 @@ def _runs(
 def _content(
     pipeline: Pipeline,
     ingested: Mapping[str, StageResult],
-    indexes: Mapping[str, StageResult],
+    indexes: Mapping[Faces, StageResult],
     rows: Mapping[str, list[Row]],
     trained: Mapping[Training, StageResult],
     scored: Mapping[Evaluation, StageResult],
@@ -157,14 +185,15 @@ def _content(
         ),
         datasets=tuple(
             DatasetFacts(
-                name=name,
-                clips=clips_of(made),
-                index=read_index(indexes[name].output.path / FILE_NAME) if name in indexes else None,
-                said=(made.output.path / "report.txt").read_text(),
-                aligned=indexes[name].output.path / "aligned.jpg" if name in indexes else None,
+                name=faces.title(pipeline.settings) if faces else name,
+                clips=clips_of(result),
+                index=read_index(indexes[faces].output.path / FILE_NAME) if faces else None,
+                said=(result.output.path / REPORT).read_text(),
+                aligned=indexes[faces].output.path / "aligned.jpg" if faces else None,
                 synthetic=pipeline.datasets[name].generated,
             )
-            for name, made in ingested.items()
+            for name, result in ingested.items()
+            for faces in _faces_of(name, indexes)
         ),
         config=yaml.safe_dump(pipeline.as_dict(), sort_keys=False),
         versions={name: version or "unknown" for name, version in versions().items()},
@@ -173,6 +202,11 @@ def _content(
         num_segments=pipeline.settings.sampling.num_segments,
         links={_page_title(pipeline): parent.page} if parent.page else {},
     )
+
+
+def _faces_of(dataset: str, indexes: Iterable[Faces]) -> Sequence[Faces | None]:
+    """A data set is shown once for each way in which its faces were aligned; once if they were not."""
+    return [faces for faces in indexes if faces.dataset == dataset] or [None]
 
 
 def _page_title(pipeline: Pipeline) -> str:

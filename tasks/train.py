@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from dfer.config.catalogue import network
 from dfer.config.experiments import Training
 from dfer.config.reading import Pipeline
 from dfer.config.settings import TrainSettings
@@ -19,12 +21,13 @@ from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
 from dfer.system.processes import run_isolated
 from tasks.ingest import clips_of
-from tasks.running import progress
 from tasks.running.concurrency import training_slot
 from tasks.running.failures import note_stage
+from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject, complete
 from tasks.running.out_of_memory import in_smaller_parts
 from tasks.running.retries import WHERE_IT_CAN_PASS
-from tasks.running.stage import Slots, ensure, shown, store_of, trainings_at_a_time
+from tasks.running.slots import trainings_at_a_time
+from tasks.running.stage import RunResources, ensure, store_of, task_result
 from tasks.tracking.outbox import TrackedRun
 from tasks.tracking.runs import PipelineTracking, log_epoch, log_summary
 from tasks.tracking.system_metrics import system_metrics
@@ -60,68 +63,111 @@ def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
     return CacheKey("train", VERSION, key, (ingested, index))
 
 
-@task(
-    name="train",
-    task_run_name="train {training.title}",
-    cache_policy=NO_CACHE,
-    on_failure=[note_stage],
-    **WHERE_IT_CAN_PASS,
-)
+def nodes(graph: Graph) -> dict[Training, Node]:
+    """One node a training."""
+
+    def node(training: Training) -> Node:
+        title = f"train {training.title}"
+
+        def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
+            known = complete(inputs) and _weights_are_known(training, graph)
+            clips = count_clips(graph, training.dataset, training.fold, "train")
+            tested = count_clips(graph, training.dataset, training.fold, "test") if clips is not None else 0
+            yield ExpectedOutput(
+                "train",
+                title,
+                cache_key(training, **inputs) if known else None,
+                training.dataset,
+                graph.pipeline.demo_data.clips if clips is None else clips,
+                tested or 0,
+                training,
+                training.faces,
+            )
+
+        inputs = {"ingested": graph["ingest"][training.dataset], "index": graph["index"][training.faces]}
+        return Node("train", title, train_arm, {"training": training}, inputs, expect, needs_run=True)
+
+    return by_subject(graph.trainings, node)
+
+
+def count_clips(graph: Graph, dataset: str, fold: int | None, part: Literal["train", "test", "across"]) -> int | None:
+    """The clips of a part of a data set; None if its clip table is not known yet."""
+    clips = graph.clips(dataset)
+    if clips is None:
+        return None
+    try:
+        if part == "across":
+            return len(protocol.across(clips)[0])
+        return len(protocol.part(clips, fold=fold, part=part))
+    except ValueError as error:
+        graph.tolerate(error, dataset)
+        return 0
+
+
+def _weights_are_known(training: Training, graph: Graph) -> bool:
+    """Whether a cache key can be made: the SHA-256 of a weight file of one's own is a part of it."""
+    model = training.settings.model
+    by_name = model.pretrained is None or model.pretrained in network(model.name).pretrained
+    if by_name or Path(str(model.pretrained)).is_file():
+        return True
+    graph.unknown[training.dataset] = f"the weights {model.pretrained} of its trainings are not here"
+    return False
+
+
+STAGE = Stage("train", nodes, lambda pipeline: any(experiment.trains for experiment in pipeline.experiments))
+
+
+@task(name="train", cache_policy=NO_CACHE, on_failure=[note_stage], **WHERE_IT_CAN_PASS)
 def train_arm(
-    pipeline: Pipeline,
-    training: Training,
-    ingested: StageResult,
-    index: StageResult,
-    tracking: PipelineTracking,
-    slots: Slots,
+    pipeline: Pipeline, training: Training, ingested: StageResult, index: StageResult, run: RunResources
 ) -> StageResult:
     """Train an arm on the training part of its fold. Killed half-way, it goes on from its last checkpoint."""
+    slot = run.slots.training(training.settings.train.processes)
 
-    place = slots.training(training.settings.train.processes)
+    @contextmanager
+    def slots_here_and_on_the_server() -> Iterator[None]:
+        with slot, training_slot(training.settings.train.processes):
+            yield
 
     def work(folder: Path) -> dict[str, int]:
-        # a training that was killed goes on in the run that it was tracked in
-        run = tracking.run_of(folder)
-        if run is None:
-            run = tracking.arm_run(training)
-            run.write(folder)
-            part = "train" if training.fold is None else f"fold {training.fold} train"
-            clips, source = training_clips(training, ingested), ingested.output.path
-            run.log_dataset(clips, name=f"{training.dataset} {part}", source=source, context="training")
+        tracked = _tracked_run(run.tracking, training, ingested, folder)
         epochs = training.settings.train.epochs
         with (
-            tracking.working_on(run),
-            system_metrics(run),
-            progress.bar(f"train {training.title}", "epochs", share_of=epochs) as advance,
+            run.tracking.working_on(tracked),
+            system_metrics(tracked),
+            run.progress.bar(f"train {training.title}", "epochs", share=epochs) as advance,
         ):
+            job = Job(
+                pipeline, training, ingested, index, folder, tracked, run.slots.threads_per_training, slot.sharing
+            )
 
             def train(settings: TrainSettings) -> dict[str, int]:
                 counts: dict[str, int] = run_isolated(
                     "tasks.train:train_in_process",
-                    threads=slots.threads_per_training,
-                    environment=place.environment,
-                    on_message=lambda epoch: advance(epoch),
-                    pipeline=pipeline,
-                    training=training,
+                    threads=job.threads,
+                    environment=slot.environment,
+                    on_message=advance,
+                    job=job,
                     settings=settings,
-                    ingested=ingested,
-                    index=index,
-                    folder=folder,
-                    run=run,
-                    threads_of_training=slots.threads_per_training,
-                    on_its_gpu=place.sharing,
                 )
                 return counts
 
             return in_smaller_parts(train, training.settings.train, folder, title=training.title)
 
-    @contextmanager
-    def place_on_the_server_too() -> Iterator[None]:
-        with place, training_slot(training.settings.train.processes):
-            yield
+    key = cache_key(training, ingested.output, index.output)
+    return task_result(ensure(pipeline, key, work, resumes_from="checkpoint.pt", slot=slots_here_and_on_the_server))
 
-    made = cache_key(training, ingested.output, index.output)
-    return shown(ensure(pipeline, made, work, resumes_from="checkpoint.pt", place=place_on_the_server_too))
+
+def _tracked_run(tracking: PipelineTracking, training: Training, ingested: StageResult, folder: Path) -> TrackedRun:
+    """The run in MLflow: the one that a training which was killed left in its folder, or a new one."""
+    tracked = tracking.run_of(folder)
+    if tracked is None:
+        tracked = tracking.arm_run(training)
+        tracked.write(folder)
+        part = "train" if training.fold is None else f"fold {training.fold} train"
+        clips, source = training_clips(training, ingested), ingested.output.path
+        tracked.log_dataset(clips, name=f"{training.dataset} {part}", source=source, context="training")
+    return tracked
 
 
 def training_clips(training: Training, ingested: StageResult) -> pd.DataFrame:
@@ -130,28 +176,31 @@ def training_clips(training: Training, ingested: StageResult) -> pd.DataFrame:
     return protocol.part(clips_of(ingested), fold=training.fold, part="train", ambiguous=ambiguous)
 
 
-def train_in_process(
-    *,
-    pipeline: Pipeline,
-    training: Training,
-    settings: TrainSettings,
-    ingested: StageResult,
-    index: StageResult,
-    folder: Path,
-    run: TrackedRun,
-    threads_of_training: int,
-    on_its_gpu: int,
-    send: Callable[[int], None],
-) -> dict[str, int]:
+@dataclass(frozen=True)
+class Job:
+    """What the process of a training is told. `on_its_gpu` trainings share its GPU."""
+
+    pipeline: Pipeline
+    training: Training
+    ingested: StageResult
+    index: StageResult
+    folder: Path
+    run: TrackedRun
+    threads: int
+    on_its_gpu: int
+
+
+def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int], None]) -> dict[str, int]:
     """The training itself, tracked epoch by epoch. `settings` are its own but for the micro-batches of this try."""
     from dfer import plots
     from dfer.faces.index import FILE_NAME, read_index
     from dfer.training import remove_damaged, train
 
+    pipeline, training, folder, run = job.pipeline, job.training, job.folder, job.run
     sections = training.settings
-    clips = training_clips(training, ingested)
-    test = protocol.part(clips_of(ingested), fold=training.fold, part="test")
-    rows = read_index(index.output.path / FILE_NAME)
+    clips = training_clips(training, job.ingested)
+    test = protocol.part(clips_of(job.ingested), fold=training.fold, part="test")
+    rows = read_index(job.index.output.path / FILE_NAME)
     stages = store_of(pipeline).root
     logged = run.last_step("epoch/loss")
     picture = folder / "batch.jpg"
@@ -185,9 +234,9 @@ def train_in_process(
             "alignment": sections.alignment.model_dump(mode="json"),
             "detection": sections.detection.model_dump(mode="json"),
         },
-        threads=threads_of_training,
+        threads=job.threads,
         side_by_side=trainings_at_a_time(pipeline),
-        on_its_gpu=on_its_gpu,
+        on_its_gpu=job.on_its_gpu,
         extra={"run_id": run.id},
         on_epoch=on_epoch,
     )

@@ -90,7 +90,7 @@ def _print_plan(found: Plan, *, every: bool) -> None:
 
 def _remove(found: Plan) -> None:
     from dfer.storage.cleaning import remove, remove_locks
-    from tasks.inspection.dry_run import STAGES
+    from tasks.graph import STAGES
 
     freed, busy = 0, list[Path]()
     for removal, done in remove(found.root, found.remove):

@@ -15,7 +15,6 @@ import typer
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, duration, examples, new_table, out, shown
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
-from dfer.config.stages import Stage
 
 if TYPE_CHECKING:
     from dfer.config.reading import Pipeline
@@ -41,8 +40,12 @@ def run(
         list[str], typer.Option("--only", metavar="NAME", help="A table or figure to make; repeat for more.")
     ] = [],  # noqa: B006
     start_from: Annotated[
-        Stage | None,
-        typer.Option("--from", help="Run this stage again, and what depends on it, though its outputs are there."),
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STAGE",
+            help="Run this stage again, and what depends on it, though its outputs exist; see `dfer status`.",
+        ),
     ] = None,
     since: Annotated[
         datetime | None,
@@ -61,7 +64,9 @@ def run(
     loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
     asked = since.replace(tzinfo=UTC) if since else None
     if start_from is not None:
-        loaded = loaded.starting_from(start_from, since=asked.timestamp() if asked else time.time())
+        from tasks.graph import starting_from
+
+        loaded = starting_from(loaded, start_from, since=asked.timestamp() if asked else time.time())
     elif asked:
         raise typer.BadParameter("goes with --from", param_hint="--since")
     if plan or estimate:
@@ -74,13 +79,14 @@ def run(
     out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
     # the one place where the library reaches up: the command line is the way into the flows
     from flows.midas import midas
-    from tasks.running import progress, stage
+    from tasks.running.progress import Terminal, lines_on_stdout
+    from tasks.running.stage import on_sigterm
 
     if callable(on_interrupt := signal.getsignal(signal.SIGINT)):
-        stage.stop_now = on_interrupt
+        on_sigterm.set(on_interrupt)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_fit_for_a_terminal)
-    with progress.on_terminal() if out.is_terminal else progress.in_lines():
+    with Terminal() if out.is_terminal else lines_on_stdout():
         outcome = midas(pipeline, str(config), overrides, only, start_from, asked)
     _print_outcome(loaded, outcome)
 
@@ -107,7 +113,7 @@ def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
         now = f", {stage.measured_now} as measured now" if stage.measured_now else ""
         unmeasured = f", {stage.unmeasured} never measured here" if stage.unmeasured else ""
         lasts = f"{duration(stage.seconds)}{now}{unmeasured}" if stage.to_run else ""
-        stages.add_row(name, str(stage.there), str(stage.to_run), lasts)
+        stages.add_row(name, str(stage.exist), str(stage.to_run), lasts)
     out.print(stages)
     trainings = new_table("Trainings", "table or figure", "trainings", "there")
     for name, (needed, there) in seen.trainings.items():

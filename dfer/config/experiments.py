@@ -10,13 +10,53 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from dfer.config.settings import ArmSettings, ExperimentSettings, StageSettings
+from dfer.config.settings import (
+    AlignmentSettings,
+    ArmSettings,
+    DetectionSettings,
+    ExperimentSettings,
+    ShardSettings,
+    StageSettings,
+    TrackingSettings,
+)
 
 Frames = Literal["in order", "shuffled", "reversed", "peak"]
 Weights = Literal["chosen", "best on the test fold"]
 
 VOTE_FIGURES = ("class-distribution", "coexistence")
 """What can be shown of a data set without any model."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The aligned faces of a data set: whose clips, and by which settings faces are found, followed and aligned."""
+
+    dataset: str
+    detection: DetectionSettings
+    tracking: TrackingSettings
+    alignment: AlignmentSettings
+    shards: ShardSettings
+
+    @classmethod
+    def of(cls, dataset: str, settings: StageSettings) -> Faces:
+        return cls(dataset, settings.detection, settings.tracking, settings.alignment, settings.shards)
+
+    @property
+    def settings(self) -> StageSettings:
+        """As sections of the configuration, the others with their defaults."""
+        return StageSettings(
+            detection=self.detection, tracking=self.tracking, alignment=self.alignment, shards=self.shards
+        )
+
+    def title(self, usual: StageSettings) -> str:
+        """For people: the data set, and each setting that is not the usual one: 'dfew (alignment.transform=affine)'."""
+        differences = [
+            f"{section}.{key}={value}"
+            for section in ("detection", "tracking", "alignment", "shards")
+            for key, value in getattr(self, section)
+            if value != getattr(getattr(usual, section), key)
+        ]
+        return self.dataset + (f" ({', '.join(differences)})" if differences else "")
 
 
 @dataclass(frozen=True)
@@ -45,6 +85,10 @@ class Training:
         return self.settings.train.seed
 
     @property
+    def faces(self) -> Faces:
+        return Faces.of(self.dataset, self.settings)
+
+    @property
     def title(self) -> str:
         """For people: 'midas fold 1', 'resnet18_gru hard ferv39k seed 2'; the paper's network and seed 0 go unsaid."""
         parts = [] if self.model == "resnet18_tsm" else [self.model]
@@ -71,6 +115,11 @@ class Evaluation:
     @property
     def across(self) -> bool:
         return self.dataset != self.training.dataset
+
+    @property
+    def faces(self) -> Faces:
+        """Aligned as those that the model was trained on."""
+        return Faces.of(self.dataset, self.training.settings)
 
     @property
     def title(self) -> str:

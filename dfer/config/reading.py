@@ -29,7 +29,6 @@ from dfer.config.settings import (
     RunSettings,
     StageSettings,
 )
-from dfer.config.stages import STAGES, Stage
 from dfer.storage.remote import is_url, scratch, unreachable
 from dfer.storage.store import ForceRerun
 
@@ -119,28 +118,6 @@ class Pipeline:
         used = {name for experiment in kept for name in experiment.datasets}
         datasets = {name: dataset for name, dataset in self.datasets.items() if name in used}
         return replace(self, experiments=kept, datasets=datasets, selected=tuple(e.name for e in kept))
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages that this pipeline has, in the order in which they run."""
-        absent: set[Stage] = set()
-        if not any(dataset.generated for dataset in self.datasets.values()):
-            absent.add("demo-data")
-        if not any(experiment.trains for experiment in self.experiments):
-            absent |= {"align", "index", "train", "evaluate"}
-        return tuple(stage for stage in STAGES if stage not in absent)
-
-    def starting_from(self, stage: str, since: float) -> Pipeline:
-        """The pipeline with a stage that is run again, and so what depends on it.
-
-        Args:
-            stage: one of `stages`; ConfigError for anything else.
-            since: when that was asked for, seconds since 1970: what was made later has been made again already.
-        """
-        if stage not in self.stages:
-            message = f"{self.name} has no such stage{_suggest(stage, self.stages)}; it has {', '.join(self.stages)}"
-            raise ConfigError(Path("--from"), [Problem(None, stage, message)])
-        return replace(self, again=ForceRerun(stage, since))
 
     def as_dict(self) -> Tree:
         """Plain data, for writing down what ran."""

@@ -10,7 +10,9 @@ from dfer.config.reading import Pipeline
 from dfer.storage import cleaning
 from dfer.storage.cleaning import Key, Removal, Stored
 from dfer.storage.store import MANIFEST, Output
-from tasks.inspection.dry_run import STAGES, Step, walk
+from tasks.graph import STAGES
+from tasks.inspection.dry_run import dry_run
+from tasks.running.graph import ExpectedOutput
 from tasks.running.stage import store_of
 from tasks.tracking.registry import RegistryError, is_missing_file, registered_runs
 from tasks.tracking.runs import outbox_of
@@ -81,17 +83,20 @@ def _needed(pipelines: Sequence[Pipeline]) -> tuple[set[Key], dict[str, str]]:
     for pipeline in pipelines:
         store = store_of(pipeline)
 
-        def look(step: Step) -> Output | None:
-            if step.cache_key is None:
+        def visit(expected: ExpectedOutput) -> Output | None:
+            key = expected.cache_key
+            if key is None:
                 return None
-            needed.add((step.stage, step.cache_key.hash))
-            found = store.find(step.cache_key)  # noqa: B023 - called before the next pipeline's turn
-            if isinstance(found, Output) or step.stage == "demo-data":
-                return found if isinstance(found, Output) else None  # videos that are not whole cannot be listed
-            # what depends on it is needed as well; which it is depends on hashes alone
-            return Output(step.stage, step.cache_key.hash, "", str(store.folder(step.cache_key)))  # noqa: B023
+            needed.add((key.stage, key.hash))
+            existing = store.find(key)  # noqa: B023 - called before the next pipeline's turn
+            if isinstance(existing, Output):
+                return existing
+            if expected.stage == "demo-data":
+                return None  # the data sets in it cannot be listed
+            # what depends on it is needed as well, and its cache key is made of hashes alone
+            return Output(key.stage, key.hash, "", str(store.folder(key)))  # noqa: B023
 
-        unknown.update(walk(pipeline, look, tolerant=True).unknown)
+        unknown.update(dry_run(pipeline, visit, tolerant=True).unknown)
     return needed, unknown
 
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfer.config.experiments import Training
-from dfer.config.reading import Pipeline
+from dfer.config.experiments import Faces, Training
 from dfer.config.settings import StageSettings
 from dfer.system.processes import run_isolated
 
@@ -37,14 +36,13 @@ class Trial:
 
 
 class Trials:
-    """Measures each network, size and batch once, and each data set once; `made` is what was measured."""
+    """Measures each network, size and batch once, and each data set once; `results` is what was measured."""
 
-    def __init__(self, pipeline: Pipeline, threads: int) -> None:
-        self._pipeline = pipeline
+    def __init__(self, threads: int) -> None:
         self._threads = threads
         self._speeds: dict[str, float] = {}
-        self._rates: dict[str, float | None] = {}
-        self.made: list[Trial] = []
+        self._rates: dict[Faces, float | None] = {}
+        self.results: list[Trial] = []
 
     def training(self, training: Training, clips: int, tested: int) -> float:
         """Seconds to train on `clips` clips, and to look at `tested` clips whenever the configuration asks for it.
@@ -59,11 +57,11 @@ class Trials:
         """Seconds to predict `clips` clips once."""
         return FORWARD_SHARE * clips / self._clips_per_second(training)
 
-    def alignment(self, dataset: str, root: Path, clips: pd.DataFrame, number: int) -> float | None:
+    def alignment(self, faces: Faces, root: Path, clips: pd.DataFrame, number: int) -> float | None:
         """Seconds to align `number` clips, one after another; None if too few of the data set's files are there."""
-        if dataset not in self._rates:
-            self._rates[dataset] = self._align_some(dataset, root, clips)
-        rate = self._rates[dataset]
+        if faces not in self._rates:
+            self._rates[faces] = self._align_some(faces, root, clips)
+        rate = self._rates[faces]
         return None if rate is None else number * rate
 
     def _clips_per_second(self, training: Training) -> float:
@@ -92,14 +90,14 @@ class Trials:
             on = f"{speed['device']}, {speed['precision']}"
             if speed["device"] == "cpu":
                 on += f", {self._threads} thread{'s' * (self._threads > 1)}"
-            self.made.append(Trial(what, result, on))
+            self.results.append(Trial(what, result, on))
         return self._speeds[key]
 
-    def _align_some(self, dataset: str, root: Path, clips: pd.DataFrame) -> float | None:
-        there = clips[clips["source_size"] > 0]
-        if len(there) < 2:
+    def _align_some(self, faces: Faces, root: Path, clips: pd.DataFrame) -> float | None:
+        readable = clips[clips["source_size"] > 0]
+        if len(readable) < 2:
             return None
-        chosen = there.iloc[:: max(1, len(there) // CLIPS)].head(CLIPS)
+        chosen = readable.iloc[:: max(1, len(readable) // CLIPS)].head(CLIPS)
         finished: list[float] = []
         with tempfile.TemporaryDirectory(prefix="dfer-estimate-") as folder:
             run_isolated(
@@ -107,12 +105,12 @@ class Trials:
                 on_message=lambda _: finished.append(time.monotonic()),
                 clips=[(clip, root / source) for clip, source in zip(chosen["clip_id"], chosen["source"], strict=True)],
                 folder=Path(folder),
-                settings=self._pipeline.settings,
+                settings=faces.settings,
             )
         seconds = (finished[-1] - finished[0]) / (len(finished) - 1)
-        detection = self._pipeline.settings.detection
+        detection = faces.detection
         on = "cpu, 1 thread" if detection.provider == "cpu" else detection.provider
-        self.made.append(Trial(f"aligning {len(chosen)} clips of {dataset}", f"{seconds:.2g} s a clip", on))
+        self.results.append(Trial(f"aligning {len(chosen)} clips of {faces.dataset}", f"{seconds:.2g} s a clip", on))
         return seconds
 
 

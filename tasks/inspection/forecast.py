@@ -13,32 +13,36 @@ from dfer.config.experiments import Training
 from dfer.config.reading import Pipeline
 from dfer.storage.remote_store import RemoteStore
 from dfer.storage.store import CacheKey, Output, Store
-from tasks.inspection.dry_run import Step, walk
+from tasks.graph import STAGES
+from tasks.inspection.dry_run import dry_run
 from tasks.inspection.estimate import Trial, Trials
-from tasks.running.stage import store_of, threads_per_training, trainings_at_a_time
+from tasks.running.graph import ExpectedOutput
+from tasks.running.slots import threads_per_training, trainings_at_a_time
+from tasks.running.stage import store_of
 
-STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate")
+COUNTED = tuple(stage for stage in STAGES if stage != "report")
+"""The stages that are counted; whether there is a report says nothing about the work that is left."""
 
 
 @dataclass
 class StageForecast:
-    """One stage: how many of its outputs are there, how many would be made, and what is known of their duration.
+    """One stage: how many of its outputs exist, how many would be made, and what is known of their duration.
 
     `seconds` is the work to do as it was measured on this machine, one piece after another; `measured_now` counts the
     pieces of which something was tried for this forecast, since nothing like them was done before, and `unmeasured`
     those of which nothing is known.
     """
 
-    there: int = 0
+    exist: int = 0
     to_run: int = 0
     seconds: float = 0.0
     measured_now: int = 0
     unmeasured: int = 0
 
-    def add(self, found: bool, seconds: float | None, *, now: bool = False) -> None:
-        self.there += found
-        self.to_run += not found
-        if not found:
+    def add(self, exists: bool, seconds: float | None, *, now: bool = False) -> None:
+        self.exist += exists
+        self.to_run += not exists
+        if not exists:
             self.seconds += seconds or 0.0
             self.measured_now += now
             self.unmeasured += seconds is None
@@ -69,38 +73,43 @@ def forecast(pipeline: Pipeline, *, measure: bool = False) -> Forecast:
         IngestError: a data set cannot be used as it is.
     """
     store = store_of(pipeline)
-    trials = Trials(pipeline, threads_per_training(pipeline)) if measure else None
+    trials = Trials(threads_per_training(pipeline)) if measure else None
     measured, stages = _Measured(store), defaultdict[str, StageForecast](StageForecast)
 
-    def look(step: Step) -> Output | None:
-        if step.stage not in STAGES:
+    def visit(expected: ExpectedOutput) -> Output | None:
+        if expected.stage == "ingest" and expected.table is not None:
+            tables[expected.dataset] = expected
+        if expected.stage not in COUNTED:
             return None
-        found = store.find(step.cache_key) if step.cache_key is not None else None
-        there, seconds = isinstance(found, Output), measured.seconds(step)
-        now = _tried(step, trials) if trials and not there and seconds is None else None
-        stages[step.stage].add(there, seconds if now is None else now, now=now is not None)
-        return found if isinstance(found, Output) else None
+        existing = store.find(expected.cache_key) if expected.cache_key is not None else None
+        exists, seconds = isinstance(existing, Output), measured.seconds(expected)
+        tried = _try(expected, tables, trials) if trials and not exists and seconds is None else None
+        stages[expected.stage].add(exists, seconds if tried is None else tried, now=tried is not None)
+        return existing if isinstance(existing, Output) else None
 
-    walked = walk(pipeline, look)
+    tables: dict[str, ExpectedOutput] = {}
+    visited = dry_run(pipeline, visit)
     side_by_side = {"align": pipeline.workers, **dict.fromkeys(("train", "evaluate"), trainings_at_a_time(pipeline))}
     seconds = sum(stage.seconds / side_by_side.get(name, 1) for name, stage in stages.items())
     return Forecast(
-        {name: stages[name] for name in STAGES if name in stages},
-        {name: (len(own), sum(own.values())) for name, own in walked.trainings.items()},
+        {name: stages[name] for name in COUNTED if name in stages},
+        {name: (len(needed), sum(needed.values())) for name, needed in visited.trainings.items()},
         seconds,
-        walked.notes,
-        tuple(trials.made) if trials else (),
+        visited.notes,
+        tuple(trials.results) if trials else (),
     )
 
 
-def _tried(step: Step, trials: Trials) -> float | None:
-    """Seconds that a step would take by what is tried now; None for what is not tried."""
-    if step.stage == "align" and step.table is not None:
-        return trials.alignment(step.dataset, step.root, step.table, step.clips)
-    if step.stage == "train" and step.training is not None:
-        return trials.training(step.training, step.clips, step.tested)
-    if step.stage == "evaluate" and step.training is not None:
-        return trials.evaluation(step.training, step.clips)
+def _try(expected: ExpectedOutput, data_sets: Mapping[str, ExpectedOutput], trials: Trials) -> float | None:
+    """Seconds that an output would take by what is tried now; None for what is not tried."""
+    if expected.stage == "align" and expected.faces is not None:
+        data_set = data_sets[expected.dataset]
+        assert data_set.table is not None
+        return trials.alignment(expected.faces, data_set.root, data_set.table, expected.clips)
+    if expected.stage == "train" and expected.training is not None:
+        return trials.training(expected.training, expected.clips, expected.tested)
+    if expected.stage == "evaluate" and expected.training is not None:
+        return trials.evaluation(expected.training, expected.clips)
     return None
 
 
@@ -108,7 +117,7 @@ class _Measured:
     """What the manifests of earlier runs say about how long things took."""
 
     def __init__(self, store: Store | RemoteStore) -> None:
-        self._manifests = {stage: list(store.manifests(stage)) for stage in STAGES if stage != "align"}
+        self._manifests = {stage: list(store.manifests(stage)) for stage in COUNTED if stage != "align"}
         # there can be many shards: of their manifests only what is asked for is kept
         rates: dict[str, list[float]] = defaultdict(list)
         for manifest in store.manifests("align"):
@@ -116,17 +125,17 @@ class _Measured:
                 rates[_settings_of_shard(manifest["key"])].append(manifest["seconds"] / clips)
         self._per_aligned_clip = {settings: statistics.median(found) for settings, found in rates.items()}
 
-    def seconds(self, step: Step) -> float | None:
-        """How long a step would take; None if nothing like it was ever done here."""
-        match step.stage:
+    def seconds(self, expected: ExpectedOutput) -> float | None:
+        """How long an output would take; None if nothing like it was ever made here."""
+        match expected.stage:
             case "demo-data":
-                return self.demo_data(step.clips)
+                return self.demo_data(expected.clips)
             case "align":
-                return self.alignment(step.cache_key, step.clips) if step.cache_key is not None else None
-            case "train" if step.training is not None:
-                return self.training(step.training, step.clips)
-            case "evaluate" if step.training is not None:
-                return self.evaluation(step.training)
+                return self.alignment(expected.cache_key, expected.clips) if expected.cache_key is not None else None
+            case "train" if expected.training is not None:
+                return self.training(expected.training, expected.clips)
+            case "evaluate" if expected.training is not None:
+                return self.evaluation(expected.training)
         return 0.0
 
     def demo_data(self, clips: int) -> float | None:

@@ -10,7 +10,8 @@ from typing import Any
 from dfer.config.reading import Pipeline
 from dfer.storage.store import Output, Progress, State
 from dfer.system import logs
-from tasks.inspection.dry_run import Step, walk
+from tasks.inspection.dry_run import dry_run
+from tasks.running.graph import ExpectedOutput
 from tasks.running.run_log import FOLDER
 from tasks.running.stage import store_of
 
@@ -46,24 +47,26 @@ class RunSeen:
 
 def outputs(pipeline: Pipeline) -> list[OutputState]:
     """Every output that the pipeline asks for, in the order of the stages."""
-    store, seen = store_of(pipeline), list[tuple[Step, Progress]]()
+    store, visited = store_of(pipeline), list[tuple[ExpectedOutput, Progress]]()
 
-    def look(step: Step) -> Output | None:
-        found = store.find(step.cache_key) if step.cache_key is not None else None
-        if isinstance(found, Output):
-            seen.append((step, _too_many_failed(pipeline, step, found) or Progress("done")))
-            return found
-        waits = Progress("missing", "what it is made of is not there yet")
-        seen.append((step, store.progress(step.cache_key) if step.cache_key is not None else waits))
+    def visit(expected: ExpectedOutput) -> Output | None:
+        if expected.cache_key is None:
+            visited.append((expected, Progress("missing", "what it is made of is not there yet")))
+            return None
+        existing = store.find(expected.cache_key)
+        if isinstance(existing, Output):
+            visited.append((expected, _too_many_failed(expected, existing) or Progress("done")))
+            return existing
+        visited.append((expected, store.progress(expected.cache_key)))
         return None
 
-    broken = walk(pipeline, look, tolerant=True).broken
-    said = []
-    for step, progress in seen:
-        if step.stage == "ingest" and step.dataset in broken:
-            progress = Progress("failed", broken[step.dataset])
-        said.append(OutputState(step.stage, step.title, progress.state, _first_line(progress.why)))
-    return said
+    broken = dry_run(pipeline, visit, tolerant=True).broken
+    states = []
+    for expected, progress in visited:
+        if expected.stage == "ingest" and expected.dataset in broken:
+            progress = Progress("failed", broken[expected.dataset])
+        states.append(OutputState(expected.stage, expected.title, progress.state, _first_line(progress.why)))
+    return states
 
 
 def runs(pipeline: Pipeline, number: int) -> list[RunSeen]:
@@ -98,16 +101,16 @@ def _run(path: Path, began: str, lines: Sequence[dict[str, Any]]) -> RunSeen:
     return RunSeen(path.stem, path, began, str(events[-1]["how"]) if ended_well else "interrupted")
 
 
-def _too_many_failed(pipeline: Pipeline, step: Step, output: Output) -> Progress | None:
-    """An index can be there and stop its pipeline all the same."""
-    if step.stage != "index":
+def _too_many_failed(expected: ExpectedOutput, output: Output) -> Progress | None:
+    """An index can exist and stop its pipeline all the same."""
+    if expected.stage != "index" or expected.faces is None:
         return None
-    given, allowed = output.counts["given"], pipeline.settings.shards.max_failed_share
-    failed = given - output.counts["ok"]
-    if failed <= allowed * given:
+    clips, allowed = output.counts["given"], expected.faces.shards.max_failed_share
+    failed = clips - output.counts["ok"]
+    if failed <= allowed * clips:
         return None
     return Progress(
-        "failed", f"{failed} of {given} clips have no usable face, more than shards.max_failed_share allows"
+        "failed", f"{failed} of {clips} clips have no usable face, more than shards.max_failed_share allows"
     )
 
 

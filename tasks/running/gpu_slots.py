@@ -1,4 +1,4 @@
-"""Where trainings and evaluations run side by side: on GPUs of their own, or on the processor."""
+"""Slots for trainings and evaluations side by side: on GPUs of their own, or on the processor."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from dfer.system.gpus import VISIBLE
 from dfer.system.processes import Workers
 
 
-class Places:
-    """`number` of them, on GPUs given by their names in CUDA_VISIBLE_DEVICES, or on the processor if there are none.
+class GpuSlots:
+    """A number of slots, on GPUs by their names in CUDA_VISIBLE_DEVICES, or on the processor without GPUs.
 
-    A GPU is shared by several only where there are more places than GPUs. Safe to use from several threads.
+    A GPU is shared by several slots only where there are more slots than GPUs. Safe to use from several threads.
 
     Attributes:
-        sharing: how many places a GPU has; 1 on the processor.
+        sharing: how many slots share a GPU; 1 on the processor.
+        threads: of numerical libraries in each slot.
     """
 
     def __init__(self, number: int, gpus: Sequence[str], *, threads: int, processes: int = 1) -> None:
-        """`processes` is how many GPUs a place of usual size takes, `threads` of numerical libraries it has."""
+        """`processes` is how many GPUs a usual slot takes."""
         self._free = number
         self._gpus = list(gpus)
         self.sharing = max(1, -(-number * processes // len(gpus))) if gpus else 1
+        self.threads = threads
         self._used: Counter[str] = Counter()
         self._changed = threading.Condition()
-        self._threads = threads
         self._evaluators: dict[tuple[str, ...], Workers] = {}
 
     def take(self, number: int) -> tuple[str, ...]:
-        """Wait for a place with so many GPUs (all that there are, if those are fewer): the least used ones."""
+        """Wait for a slot with so many GPUs (all of them, if there are fewer): the least used ones."""
         number = min(number, len(self._gpus))
         with self._changed:
             while self._free == 0 or len(chosen := self._least_used(number)) < number:
@@ -40,6 +41,7 @@ class Places:
             return chosen
 
     def give_back(self, gpus: tuple[str, ...]) -> None:
+        """Free a slot with these GPUs."""
         with self._changed:
             self._free += 1
             self._used.subtract(gpus)
@@ -49,7 +51,7 @@ class Places:
         """Processes that are kept for evaluations on these GPUs."""
         with self._changed:
             if gpus not in self._evaluators:
-                self._evaluators[gpus] = Workers(self._threads, environment(gpus))
+                self._evaluators[gpus] = Workers(self.threads, environment(gpus))
             return self._evaluators[gpus]
 
     def close(self) -> None:
@@ -62,23 +64,23 @@ class Places:
         return tuple(sorted(free, key=lambda gpu: self._used[gpu])[:number])
 
 
-class Place:
-    """A place to train or evaluate in, held as a context.
+class GpuSlot:
+    """A slot to train or evaluate in, held as a context.
 
     Attributes:
         gpus: its GPUs while it is held, by their names in CUDA_VISIBLE_DEVICES; none on the processor.
     """
 
-    def __init__(self, places: Callable[[], Places], processes: int = 1) -> None:
-        """Nothing is taken yet; `processes` of one training want a GPU each."""
-        self._of, self._processes = places, processes
+    def __init__(self, slots: Callable[[], GpuSlots], processes: int = 1) -> None:
+        """Nothing is taken yet; each of the `processes` of one training wants a GPU."""
+        self._slots, self._processes = slots, processes
         self.gpus: tuple[str, ...] = ()
 
     def __enter__(self) -> None:
-        self.gpus = self._of().take(self._processes)
+        self.gpus = self._slots().take(self._processes)
 
     def __exit__(self, *_: object) -> None:
-        self._of().give_back(self.gpus)
+        self._slots().give_back(self.gpus)
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -88,14 +90,14 @@ class Place:
     @property
     def sharing(self) -> int:
         """How many trainings share a GPU."""
-        return self._of().sharing
+        return self._slots().sharing
 
     @property
     def evaluators(self) -> Workers:
         """Processes that are kept for evaluations here."""
-        return self._of().evaluators(self.gpus)
+        return self._slots().evaluators(self.gpus)
 
 
 def environment(gpus: Sequence[str]) -> dict[str, str]:
-    """On the processor the environment stays as it is: `train.device` keeps torch from a GPU."""
+    """On the processor the environment stays as it is: `train.device` keeps torch from using a GPU."""
     return {VISIBLE: ",".join(gpus)} if gpus else {}

@@ -29,7 +29,7 @@ def log_of(pipeline: Pipeline, run: str) -> Path:
 
 
 @contextmanager
-def journal(pipeline: Pipeline) -> Iterator[Path]:
+def run_log(pipeline: Pipeline) -> Iterator[Path]:
     """Log a run of a pipeline, in its flow; yields the log's path, which an error that passes gets as a note.
 
     A flow run that is tried again goes on in the same file. Meanwhile nothing is removed from the work directory.

@@ -24,7 +24,9 @@ from dfer.config.reading import Pipeline
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.storage.store import StageResult
 from dfer.system.processes import start_worker
-from tasks.running import failures, progress
+from tasks.running import failures
+from tasks.running.graph import Node
+from tasks.running.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -45,48 +47,47 @@ _LOCAL_RAY = {
 
 
 @contextmanager
-def task_runner(pipeline: Pipeline) -> Iterator[Runner | None]:
-    """The started runner that `run.task_runner` asks for; None for threads, which are the flow's own.
+def task_runner(pipeline: Pipeline) -> Iterator[Runner]:
+    """The started runner that `run.task_runner` asks for, other than the flow's own threads.
 
     Its tasks have to be waited for before it is left: a cluster that was started here ends with it.
     """
-    if pipeline.run.task_runner == "threads":
-        yield None
-        return
     # Processes of their own would each start a server of their own, where none is named.
     url = PREFECT_API_URL.value() or str(get_client(sync_client=True).api_url)
     with temporary_settings({PREFECT_API_URL: url}), _runner(pipeline) as runner:
         yield runner
 
 
-def submit_to(runner: Runner, task: Task[..., Any], *arguments: Any) -> PrefectFuture[Any]:
-    """Submit a task to a runner whose processes may end as soon as the task is done: its last word is sent before."""
+def submit_to(runner: Runner, task: Task[..., Any], arguments: dict[str, Any]) -> PrefectFuture[Any]:
+    """Submit a task to a runner whose processes may end as soon as the task is done: its events are sent before."""
     sent = task.with_options(
         on_completion=[*task.on_completion_hooks, send_events], on_failure=[*task.on_failure_hooks, send_events]
     )
-    return runner.submit(sent, get_call_parameters(task.fn, arguments, {}))
+    return runner.submit(sent, get_call_parameters(task.fn, (), arguments))
 
 
-def finished(tasks: Mapping[str, Sequence[PrefectFuture[Any]]]) -> dict[str, list[PrefectFuture[Any]]]:
-    """Wait for the tasks of several data sets, all of them before an error of one is raised.
+def finished(tasks: Mapping[Node, PrefectFuture[Any]], progress: Progress) -> dict[Node, PrefectFuture[Any]]:
+    """Wait for the tasks of a runner, all of them before an error of one is raised.
 
     Returns: the same as futures that do not need the runner any more. Its own ask it again for what they know already:
     Ray's start a new cluster for that.
     """
     failed: list[tuple[PrefectFuture[Any], Exception]] = []
-    for name, futures in tasks.items():
-        with progress.bar(f"align {name}", "clips aligned") as advance:
-            for part, future in enumerate(futures):
-                try:
-                    _count(f"align {name}", future.result(), advance)
-                except Exception as error:
-                    if not any(error is known for _, known in failed):  # a broken pool has one for all of its tasks
-                        failures.note(error, f"align {name} {part}")
-                    failed.append((future, error))
+    for node, future in tasks.items():
+        assert node.progress is not None
+        title, what, _ = node.progress
+        try:
+            shards = future.result()
+            with progress.bar(title, what) as advance:
+                _count(progress, title, shards, advance)
+        except Exception as error:
+            if not any(error is known for _, known in failed):  # a broken pool has one for all of its tasks
+                failures.note(error, node.title)
+            failed.append((future, error))
     if failed:
         _note_crashes(failed)
         raise failed[0][1]
-    return {name: [_without_runner(future) for future in futures] for name, futures in tasks.items()}
+    return {node: _without_runner(future) for node, future in tasks.items()}
 
 
 def _without_runner(future: PrefectFuture[Any]) -> PrefectFuture[Any]:
@@ -95,19 +96,19 @@ def _without_runner(future: PrefectFuture[Any]) -> PrefectFuture[Any]:
     return PrefectConcurrentFuture(task_run_id=future.task_run_id, wrapped_future=done)
 
 
-def _count(title: str, shards: Sequence[StageResult], advance: Callable[[], None]) -> None:
-    """The clips of a task in the bar: those that it aligned, and those that were there. What became of those that were
-    not kept is in the run's log then as well: what a runner's processes log is in logs of its own."""
-    for made in shards:
-        if not made.executed:
-            progress.was_there(title, made.output.counts["given"])
+def _count(progress: Progress, title: str, shards: Sequence[StageResult], advance: Callable[[], None]) -> None:
+    """Count a task's clips in the bar, and log those that were not kept: the runner's processes have other logs."""
+    for shard in shards:
+        counts = shard.output.counts
+        if not shard.executed:
+            progress.cached(title, counts["given"])
             continue
-        if made.output.counts["failed"]:
-            index = read_index(made.output.file(FILE_NAME))
+        if counts["failed"]:
+            index = read_index(shard.output.file(FILE_NAME))
             for clip in index[index["status"] != "ok"].itertuples():
-                about = {"stage": "align", "output": made.output.hash, "clip_id": clip.clip_id, "reason": clip.reason}
+                about = {"stage": "align", "output": shard.output.hash, "clip_id": clip.clip_id, "reason": clip.reason}
                 logger.info("not kept: %s: %s", clip.reason, clip.detail, extra=about)
-        for _ in range(made.output.counts["given"]):
+        for _ in range(counts["given"]):
             advance()
 
 

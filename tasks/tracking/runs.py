@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,21 @@ def outbox_of(pipeline: Pipeline) -> Outbox:
 class PipelineTracking:
     """The parent run of one run of a pipeline."""
 
-    def __init__(self, pipeline: Pipeline, fingerprint: str, deliverer: Deliverer) -> None:
+    def __init__(self, pipeline: Pipeline, fingerprint: Callable[[], str], deliverer: Deliverer) -> None:
+        """`fingerprint`, of the data, is asked for when the first run is opened."""
         self.pipeline = pipeline
         self.deliverer = deliverer
         self.outbox = deliverer.outbox
-        self._key = hashlib.sha256((fingerprint + _identity(pipeline)).encode()).hexdigest()[:16]
+        self._fingerprint = fingerprint
         self._lock = threading.Lock()
         self._parent: TrackedRun | None = None
         self._under_way: set[TrackedRun] = set()
         self._children: dict[TrackedRun, None] = {}  # in the order of their beginning
+
+    @property
+    def _key(self) -> str:
+        """The same for runs of the same pipeline on the same data."""
+        return hashlib.sha256((self._fingerprint() + _identity(self.pipeline)).encode()).hexdigest()[:16]
 
     def parent(self) -> TrackedRun:
         """The parent run: opened now, or the one that an interrupted run of the same pipeline left behind."""

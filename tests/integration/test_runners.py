@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,13 @@ def align(data: Path) -> Iterator[Callable[..., Aligned]]:
     from prefect.context import FlowRunContext
     from prefect.testing.utilities import prefect_test_harness
 
-    import flows.midas
     from dfer.config.reading import load_pipeline
-    from tasks.align import fetch_detector, index_shards
-    from tasks.ingest import ingest
-    from tasks.running.stage import Slots
+    from tasks.graph import graph
+    from tasks.ingest import clips_of
+    from tasks.running.graph_run import GraphRun
+    from tasks.running.progress import Progress
+    from tasks.running.slots import Slots
+    from tasks.running.stage import RunResources
 
     where = (f"datasets.dfew.root={data / 'dfew'}", f"datasets.afew.root={data / 'afew'}")
     runs = []
@@ -79,11 +82,15 @@ def align(data: Path) -> Iterator[Callable[..., Aligned]]:
     def aligned(overrides: list[str]) -> tuple[dict[str, list[StageResult]], dict[str, StageResult]]:
         runs.append(FlowRunContext.get().flow_run.id)
         plan = load_pipeline("dfew-fold1", CONFIG, overrides)
+        run = GraphRun(plan)
+        nodes = graph(plan, clips=lambda dataset: clips_of(run.result(nodes["ingest"][dataset])))
         with Slots(plan) as slots:
-            ingested = {name: ingest.submit(plan, name).result() for name in plan.datasets}
-            futures = flows.midas.align(plan, ingested, fetch_detector.submit(plan).result(), slots)
-            indexes = {name: index_shards.submit(plan, name, parts).result() for name, parts in futures.items()}
-        return {name: [m for part in parts for m in part.result()] for name, parts in futures.items()}, indexes
+            for phase in islice(nodes.phases(), 2):
+                run.run(phase, RunResources(slots, None, Progress()))  # nothing is tracked before a training
+        indexes = {faces.dataset: run.result(node) for faces, node in nodes["index"].items()}
+        tasks = [node for node in nodes["align"].values() if node.remote]
+        names = {node: node.arguments["faces"].dataset for node in tasks}
+        return {name: run.results(n for n in tasks if names[n] == name) for name in plan.datasets}, indexes
 
     def states() -> dict[str, str]:
         """Of the newest run's tasks, as the server has them once it knows the end of all."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dfer.config.reading import Pipeline, load_pipeline
 from dfer.storage.store import MANIFEST, Output
-from tasks.inspection.dry_run import Step, walk
+from tasks.inspection.dry_run import dry_run
+from tasks.running.graph import ExpectedOutput
 from tasks.running.stage import store_of
 from tasks.tracking.delivery import client_of
 from tasks.tracking.outbox import Delivered, TrackedRun
@@ -50,7 +51,7 @@ def make(config: Path, name: str, *overrides: str, runs: bool = False) -> dict[s
     store = store_of(pipeline)
     made: dict[str, list[Output]] = {}
 
-    def look(step: Step) -> Output | None:
+    def visit(step: ExpectedOutput) -> Output | None:
         def work(folder: Path) -> dict[str, int]:
             (folder / "data").write_text(step.title)
             if step.stage == "train":
@@ -62,7 +63,7 @@ def make(config: Path, name: str, *overrides: str, runs: bool = False) -> dict[s
         made.setdefault(step.stage, []).append(output)
         return output
 
-    walk(pipeline, look)
+    dry_run(pipeline, visit)
     return made
 
 

@@ -13,17 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import CONFIG
 
+from dfer.config.experiments import Faces
 from dfer.config.reading import Pipeline, read_config
 from dfer.datasets import IngestReport
 from dfer.datasets.table import ClipRow, from_rows
 from dfer.storage.store import Output, StageResult
 from tasks import align, ingest
-from tasks.running.stage import all_shown
+from tasks.running.stage import task_result
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> Pipeline:
     return next(pipeline for pipeline in read_config(CONFIG)[1] if pipeline.name == "dfew-fold1")
+
+
+def faces(pipeline: Pipeline) -> Faces:
+    return Faces.of("dfew", pipeline.settings)
 
 
 def table(clips: int) -> pd.DataFrame:
@@ -37,7 +42,7 @@ def table(clips: int) -> pd.DataFrame:
 @given(clips=st.integers(0, 2_000_000), size=st.integers(1, 500))
 @settings(deadline=None)
 def test_every_clip_is_in_one_task_and_no_shard_in_two(clips: int, size: int) -> None:
-    parts = align.parts_of(clips, size)
+    parts = align.task_rows(clips, size)
     assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])][: len(parts)]
     assert (parts[-1].stop if parts else 0) == clips
     assert all(part.start % size == 0 for part in parts)
@@ -49,10 +54,12 @@ def test_every_clip_is_in_one_task_and_no_shard_in_two(clips: int, size: int) ->
 
 def test_a_part_s_shards_are_those_of_the_whole_table(pipeline: Pipeline) -> None:
     clips, size = table(50), 7
-    whole = [align.align_cache_key(pipeline, shard, "detector").hash for shard in align.split_into_shards(clips, size)]
+    whole = [
+        align.align_cache_key(faces(pipeline), shard, "detector").hash for shard in align.split_into_shards(clips, size)
+    ]
     parts = [clips.iloc[rows.start : rows.stop] for rows in (range(21), range(21, 42), range(42, 50))]
     alone = [
-        align.align_cache_key(pipeline, shard[list(align.SOURCE_COLUMNS)], "detector").hash
+        align.align_cache_key(faces(pipeline), shard[list(align.SOURCE_COLUMNS)], "detector").hash
         for part in parts
         for shard in align.split_into_shards(part, size)
     ]
@@ -60,7 +67,7 @@ def test_a_part_s_shards_are_those_of_the_whole_table(pipeline: Pipeline) -> Non
 
 
 def test_a_shard_s_key_is_plain_json(pipeline: Pipeline) -> None:
-    key = align.align_cache_key(pipeline, table(2), "detector").key
+    key = align.align_cache_key(faces(pipeline), table(2), "detector").key
     assert key["clips"] == [["set/0", "a/0.mp4", 0, 10**18], ["set/1", "a/1.mp4", 1, 10**18 + 1]]
     assert json.loads(json.dumps(key)) == key
 
@@ -75,7 +82,7 @@ def test_a_table_has_the_same_digest_in_pieces(pipeline: Pipeline, clips: int, m
 
 def test_what_a_task_is_given_is_small(pipeline: Pipeline) -> None:
     ingested = StageResult(Output("ingest", "0" * 16, "1" * 32, "/work/ingest", {"clips": 10**6}), "", 0.0)
-    arguments = (pipeline, "dfew", 3, range(10**5, 2 * 10**5), ingested, "detector", None)
+    arguments = (pipeline, faces(pipeline), "dfew", range(10**5, 2 * 10**5), ingested, "detector", None)
     assert len(pickle.dumps(arguments)) < 20_000
 
 
@@ -85,7 +92,7 @@ def made(why: str, stage: str = "align") -> StageResult:
 
 def test_a_task_that_found_all_its_shards_is_cached() -> None:
     executed = [made(""), made("never run")]
-    assert all_shown(executed) is executed
-    state = all_shown([made(""), made("")])
+    assert task_result(executed) is executed
+    state = task_result([made(""), made("")])
     assert (state.name, state.message) == ("Cached", "align 01234567 and 1 more was there")
-    assert all_shown([made("")]).message == "align 01234567 was there"
+    assert task_result([made("")]).message == "align 01234567 was there"

@@ -15,7 +15,7 @@ from dfer import cli
 from dfer.config.reading import load_pipeline
 from dfer.storage.in_use import in_use
 from dfer.storage.store import Output
-from tasks.inspection.dry_run import walk
+from tasks.inspection.dry_run import dry_run
 from tasks.running.stage import store_of
 from tasks.tracking.delivery import client_of
 from tasks.tracking.registry import RegistryError, registered_runs
@@ -66,14 +66,14 @@ def whole(config, name, *overrides: str) -> bool:
     pipeline = load_pipeline(name, config, overrides)
     store, missing = store_of(pipeline), []
 
-    def look(step):
+    def visit(step):
         found = store.find(step.cache_key) if step.cache_key is not None else "no cache_key"
         if isinstance(found, str):
             missing.append((step.title, found))
             return None
         return found
 
-    walk(pipeline, look)
+    dry_run(pipeline, visit)
     return not missing
 
 

@@ -1,4 +1,4 @@
-"""The walk asks for every output that a run makes, once, in order; and says what it cannot know."""
+"""A dry run visits every output that a run makes, once, in order; and says what it cannot know."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from made_up import make, write_config
 
 from dfer.config.reading import load_pipeline, read_config
 from dfer.storage.store import Output
-from tasks.inspection.dry_run import STAGES, Step, walk
+from tasks.graph import STAGES
+from tasks.inspection.dry_run import DryRun, dry_run
+from tasks.running.graph import ExpectedOutput
 from tasks.running.stage import store_of
 
 
@@ -18,22 +20,22 @@ def config(tmp_path):
     return write_config(tmp_path)
 
 
-def steps(pipeline, answer, **how) -> tuple[list[Step], object]:
-    asked: list[Step] = []
+def visits(pipeline, answer, **how) -> tuple[list[ExpectedOutput], DryRun]:
+    visited: list[ExpectedOutput] = []
 
-    def look(step):
-        asked.append(step)
-        return answer(step)
+    def visit(expected):
+        visited.append(expected)
+        return answer(expected)
 
-    return asked, walk(pipeline, look, **how)
+    return visited, dry_run(pipeline, visit, **how)
 
 
-def found(pipeline):
+def in_store(pipeline):
     store = store_of(pipeline)
 
-    def answer(step):
-        there = store.find(step.cache_key) if step.cache_key is not None else None
-        return there if isinstance(there, Output) else None
+    def answer(expected):
+        existing = store.find(expected.cache_key) if expected.cache_key is not None else None
+        return existing if isinstance(existing, Output) else None
 
     return answer
 
@@ -41,17 +43,17 @@ def found(pipeline):
 def test_all_outputs_in_the_order_of_the_stages(config):
     make(config, "on-a")
     pipeline = load_pipeline("on-a", config)
-    asked, walked = steps(pipeline, found(pipeline))
-    numbers = {stage: sum(step.stage == stage for step in asked) for stage in STAGES}
+    visited, result = visits(pipeline, in_store(pipeline))
+    numbers = {stage: sum(expected.stage == stage for expected in visited) for stage in STAGES}
     assert numbers == {"demo-data": 0, "ingest": 2, "align": 14, "index": 2, "train": 1, "evaluate": 2, "report": 1}
-    hashes = [step.cache_key.hash for step in asked]
+    hashes = [expected.cache_key.hash for expected in visited]
     assert len(set(hashes)) == len(hashes)
     made_before: set[str] = set()
-    for step in asked:
-        assert {made.hash for made in step.cache_key.inputs} <= made_before
-        made_before.add(step.cache_key.hash)
-    assert not walked.unknown
-    assert {name: list(own.values()) for name, own in walked.trainings.items()} == {
+    for expected in visited:
+        assert {made.hash for made in expected.cache_key.inputs} <= made_before
+        made_before.add(expected.cache_key.hash)
+    assert not result.unknown
+    assert {name: list(trainings.values()) for name, trainings in result.trainings.items()} == {
         "own-test-part": [True],
         "across-to-b": [True],
         "confusion": [True],
@@ -61,28 +63,32 @@ def test_all_outputs_in_the_order_of_the_stages(config):
 def test_hashes_do_not_depend_on_whether_something_is_there(config):
     """What is needed can be told although nothing is made yet: builds do not count, only what things are made of."""
     pipeline = load_pipeline("on-a", config)
-    asked, _ = steps(pipeline, lambda step: Output(step.stage, step.cache_key.hash, "", "/nowhere"))
+    visited, _ = visits(pipeline, lambda expected: Output(expected.stage, expected.cache_key.hash, "", "/nowhere"))
     made = make(config, "on-a")
-    assert {step.cache_key.hash for step in asked} == {output.hash for outputs in made.values() for output in outputs}
+    assert {expected.cache_key.hash for expected in visited} == {
+        output.hash for outputs in made.values() for output in outputs
+    }
 
 
-def test_without_an_input_there_is_no_recipe(config):
-    asked, walked = steps(load_pipeline("on-a", config), lambda step: None)
-    without = {step.stage for step in asked if step.cache_key is None}
+def test_without_an_input_there_is_no_cache_key(config):
+    visited, result = visits(load_pipeline("on-a", config), lambda expected: None)
+    without = {expected.stage for expected in visited if expected.cache_key is None}
     assert without == {"index", "train", "evaluate", "report"}
-    assert not any(there for own in walked.trainings.values() for there in own.values())
+    assert not any(exists for trainings in result.trainings.values() for exists in trainings.values())
 
 
 def test_a_data_set_that_is_gone(config):
     shutil.rmtree(config.parent / "data" / "b")
     (pipeline, _) = read_config(config)[1]
     with pytest.raises(FileNotFoundError, match="b is not there"):
-        steps(pipeline, lambda step: None)
-    asked, walked = steps(
-        pipeline, lambda step: step.cache_key and Output(step.stage, step.cache_key.hash, "", ""), tolerant=True
+        visits(pipeline, lambda expected: None)
+    visited, result = visits(
+        pipeline,
+        lambda expected: expected.cache_key and Output(expected.stage, expected.cache_key.hash, "", ""),
+        tolerant=True,
     )
-    assert list(walked.unknown) == list(walked.broken) == ["b"]
-    known = {(step.stage, step.dataset) for step in asked if step.cache_key is not None}
+    assert list(result.unknown) == list(result.broken) == ["b"]
+    known = {(expected.stage, expected.dataset) for expected in visited if expected.cache_key is not None}
     assert known == {("ingest", "a"), ("align", "a"), ("index", "a"), ("train", "a"), ("evaluate", "a")}
 
 
@@ -91,21 +97,23 @@ def test_an_empty_folder_is_no_data_set(config):
     shutil.rmtree(config.parent / "data" / "b")
     (config.parent / "data" / "b").mkdir()
     (pipeline, _) = read_config(config)[1]
-    _, walked = steps(pipeline, lambda step: None, tolerant=True)
-    assert walked.broken["b"].startswith("ERROR")
+    _, result = visits(pipeline, lambda expected: None, tolerant=True)
+    assert result.broken["b"].startswith("ERROR")
 
 
 def test_weights_that_are_gone_leave_open_what_trainings_there_are(config):
     pipeline = read_config(config, ["model.pretrained=/nowhere/weights.pth"])[1][0]
-    asked, walked = steps(
-        pipeline, lambda step: step.cache_key and Output(step.stage, step.cache_key.hash, "", ""), tolerant=True
+    visited, result = visits(
+        pipeline,
+        lambda expected: expected.cache_key and Output(expected.stage, expected.cache_key.hash, "", ""),
+        tolerant=True,
     )
-    assert "/nowhere/weights.pth" in walked.unknown["a"]
-    assert {step.stage for step in asked if step.cache_key is not None} == {"ingest", "align", "index"}
+    assert "/nowhere/weights.pth" in result.unknown["a"]
+    assert {expected.stage for expected in visited if expected.cache_key is not None} == {"ingest", "align", "index"}
 
 
 def test_a_detector_that_is_gone_leaves_open_what_shards_there_are(config):
     pipeline = read_config(config, ["detection.model=/nowhere/mine.onnx"])[1][0]
-    asked, walked = steps(pipeline, lambda step: None, tolerant=True)
-    assert set(walked.unknown) == {"a", "b"}
-    assert all(step.cache_key is None for step in asked if step.stage == "align")
+    visited, result = visits(pipeline, lambda expected: None, tolerant=True)
+    assert set(result.unknown) == {"a", "b"}
+    assert all(expected.cache_key is None for expected in visited if expected.stage == "align")

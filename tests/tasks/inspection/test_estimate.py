@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dfer.config.experiments import evaluations_of, trainings_of
+from dfer.config.experiments import Faces, evaluations_of, trainings_of
 from dfer.config.reading import load_pipeline
 from tasks.inspection import estimate
 from tasks.inspection.estimate import CLIPS, Trials
@@ -17,6 +17,10 @@ ROOT = Path(__file__).parents[3]
 
 def pipeline(*overrides: str):
     return load_pipeline("demo", ROOT / "pipeline_config.yaml", ["train.monitor_every=10", *overrides])
+
+
+def faces(dataset: str) -> Faces:
+    return Faces.of(dataset, pipeline().settings)
 
 
 def trainings(plan) -> list:
@@ -43,7 +47,7 @@ def calls(monkeypatch) -> list[str]:
 
 def test_training_time_is_that_of_its_steps_and_looks_at_the_test_fold(calls):
     plan = pipeline("train.epochs=30")
-    trials = Trials(plan, threads=1)
+    trials = Trials(threads=1)
     # 30 epochs of 100 clips, and 3 looks at 20 clips for a third of the price
     assert trials.training(trainings(plan)[0], 100, 20) == pytest.approx((30 * 100 + 3 * 20 / 3) / 10)
     assert trials.evaluation(trainings(plan)[0], 60) == pytest.approx(2)
@@ -51,12 +55,12 @@ def test_training_time_is_that_of_its_steps_and_looks_at_the_test_fold(calls):
 
 def test_each_network_is_tried_once(calls):
     plan = pipeline()
-    trials = Trials(plan, threads=2)
+    trials = Trials(threads=2)
     for training in trainings(plan):
         trials.training(training, 100, 20)
     assert len(trainings(plan)) == 3
     assert calls == ["tasks.inspection.estimate:step_speed_in_process"]
-    (made,) = trials.made
+    (made,) = trials.results
     assert "resnet18_tsm" in made.what
     assert made.device == "cpu, float32, 2 threads"
 
@@ -66,13 +70,13 @@ def test_a_few_clips_are_aligned_once_a_data_set(calls, monkeypatch):
     monkeypatch.setattr(estimate.time, "monotonic", lambda: 2.0 * next(clock))
     clips = pd.DataFrame({"clip_id": [f"a/{n}" for n in range(50)], "source": "x.mp4", "source_size": 1})
     clips.loc[0, "source_size"] = -1
-    trials = Trials(pipeline(), threads=1)
-    assert trials.alignment("a", Path("/data"), clips, 64) == 64 * 2.0
-    assert trials.alignment("a", Path("/data"), clips, 10) == 10 * 2.0
+    trials = Trials(threads=1)
+    assert trials.alignment(faces("a"), Path("/data"), clips, 64) == 64 * 2.0
+    assert trials.alignment(faces("a"), Path("/data"), clips, 10) == 10 * 2.0
     assert calls == ["dfer.faces.videos:align_in_process"]
-    assert f"{CLIPS} clips of a" in trials.made[0].what
+    assert f"{CLIPS} clips of a" in trials.results[0].what
     # nothing can be said of a set whose files are not there
-    assert trials.alignment("b", Path("/data"), clips.assign(source_size=-1), 10) is None
+    assert trials.alignment(faces("b"), Path("/data"), clips.assign(source_size=-1), 10) is None
 
 
 def test_a_real_step_is_timed(monkeypatch):

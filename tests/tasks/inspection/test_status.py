@@ -15,7 +15,7 @@ from made_up import everything, make, write_config
 from dfer import cli
 from dfer.config.reading import load_pipeline
 from dfer.system import logs
-from tasks.inspection.dry_run import walk
+from tasks.inspection.dry_run import dry_run
 from tasks.inspection.status import outputs, runs
 from tasks.running.stage import store_of
 
@@ -68,12 +68,12 @@ def cache_keys(config) -> dict[str, object]:
     pipeline, found = load_pipeline("on-a", config), {}
     store = store_of(pipeline)
 
-    def look(step):
+    def visit(step):
         found[step.title] = step.cache_key
         there = store.find(step.cache_key) if step.cache_key is not None else ""
         return None if isinstance(there, str) else there
 
-    walk(pipeline, look)
+    dry_run(pipeline, visit)
     return found
 
 

@@ -13,8 +13,8 @@ import torch
 from dfer.config.reading import load_pipeline
 from dfer.system.gpus import visible_gpus
 from dfer.system.processes import run_isolated
-from tasks.running.gpu_slots import Place, Places
-from tasks.running.stage import Slots, threads_per_training, trainings_at_a_time
+from tasks.running.gpu_slots import GpuSlot, GpuSlots
+from tasks.running.slots import Slots, threads_per_training, trainings_at_a_time
 
 CONFIG = Path(__file__).parents[3] / "pipeline_config.yaml"
 
@@ -65,8 +65,8 @@ def test_on_the_processor_the_environment_stays_as_it_is(monkeypatch: pytest.Mon
 
 
 def test_a_place_waits_until_enough_gpus_are_free(four_gpus: None) -> None:
-    places = Places(4, ["0", "1", "2", "3"], threads=1)
-    three, two = Place(lambda: places, 3), Place(lambda: places, 2)
+    places = GpuSlots(4, ["0", "1", "2", "3"], threads=1)
+    three, two = GpuSlot(lambda: places, 3), GpuSlot(lambda: places, 2)
     got = threading.Event()
 
     def wait_for_two() -> None:
@@ -77,7 +77,7 @@ def test_a_place_waits_until_enough_gpus_are_free(four_gpus: None) -> None:
         waiting = threading.Thread(target=wait_for_two)
         waiting.start()
         assert not got.wait(0.2)
-        with Place(lambda: places):  # one is free
+        with GpuSlot(lambda: places):  # one is free
             pass
         assert not got.wait(0.2)
     assert got.wait(10)
@@ -85,7 +85,7 @@ def test_a_place_waits_until_enough_gpus_are_free(four_gpus: None) -> None:
 
 
 def test_gpus_are_shared_evenly_where_more_trainings_than_gpus_are_asked_for() -> None:
-    places = Places(5, ["0", "1"], threads=1)
+    places = GpuSlots(5, ["0", "1"], threads=1)
     held = [places.take(1) for _ in range(5)]
     assert places.sharing == 3
     assert sorted(gpu for (gpu,) in held) == ["0", "0", "0", "1", "1"]
@@ -102,7 +102,7 @@ def test_gpus_are_shared_evenly_where_more_trainings_than_gpus_are_asked_for() -
 
 def test_more_processes_than_gpus_get_all_there_are() -> None:
     """The training itself says what to do about it."""
-    assert Places(1, ["0", "1"], threads=1, processes=8).take(8) == ("0", "1")
+    assert GpuSlots(1, ["0", "1"], threads=1, processes=8).take(8) == ("0", "1")
 
 
 @pytest.mark.parametrize(

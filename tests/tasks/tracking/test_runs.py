@@ -35,7 +35,7 @@ def track(plan, monkeypatch):
     monkeypatch.setattr(Deliverer, "start", lambda self: None)
 
     def track(plan=plan, fingerprint="same clips") -> PipelineTracking:
-        return PipelineTracking(plan, fingerprint, Deliverer(outbox_of(plan)))
+        return PipelineTracking(plan, lambda: fingerprint, Deliverer(outbox_of(plan)))
 
     return track
 

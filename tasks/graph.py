@@ -1,0 +1,54 @@
+"""The stages of the pipelines, in the order in which they run. A stage that is added is one more name in `PHASES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from dfer.config.reading import ConfigError, Pipeline, Problem, _suggest
+from dfer.storage.store import ForceRerun
+from tasks import align, demo_data, evaluate, ingest, report, train
+from tasks.running.graph import Graph
+
+PHASES = (
+    (demo_data.STAGE, ingest.STAGE),  # draw the demo data and read the data sets,
+    (align.STAGE, align.INDEX),  # find, follow and align the faces,
+    (train.STAGE, evaluate.STAGE),  # train the arms, evaluate them at home and across,
+    (report.STAGE,),  # and compare them in tables and pictures
+)
+"""Stages of a phase run side by side, as far as their inputs allow; the next phase waits for all of them."""
+
+STAGES = tuple(stage.name for phase in PHASES for stage in phase)
+"""The stages' names, as `--from` takes them."""
+
+
+def graph(
+    pipeline: Pipeline,
+    clips: Callable[[str], pd.DataFrame | None],
+    tolerate: Callable[[Exception, str], None] | None = None,
+) -> Graph:
+    """The nodes of a pipeline; see `Graph` for the arguments."""
+    return Graph(pipeline, PHASES, clips, tolerate)
+
+
+def stages_of(pipeline: Pipeline) -> tuple[str, ...]:
+    """The stages that this pipeline has."""
+    return tuple(stage.name for phase in PHASES for stage in phase if stage.belongs_to(pipeline))
+
+
+def starting_from(pipeline: Pipeline, stage: str, since: float) -> Pipeline:
+    """The pipeline with a stage that is run again, and so what depends on it.
+
+    Args:
+        pipeline: what is run.
+        stage: one of `stages_of(pipeline)`; ConfigError for anything else.
+        since: when that was asked for, seconds since 1970: what was made later has been made again already.
+    """
+    known = stages_of(pipeline)
+    if stage not in known:
+        message = f"{pipeline.name} has no such stage{_suggest(stage, known)}; it has {', '.join(known)}"
+        raise ConfigError(Path("--from"), [Problem(None, stage, message)])
+    return replace(pipeline, again=ForceRerun(stage, since))

@@ -1,0 +1,80 @@
+"""How much runs side by side on this machine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dfer.config.reading import Pipeline
+from dfer.system.gpus import visible_gpus
+from dfer.system.processes import Workers
+from tasks.running.gpu_slots import GpuSlot, GpuSlots
+
+
+def trainings_at_a_time(pipeline: Pipeline) -> int:
+    """One a GPU, or one a core without GPUs, unless the configuration says otherwise. A training of several processes
+    takes as many GPUs or cores."""
+    room = len(_gpus(pipeline)) or pipeline.workers
+    return pipeline.run.trainings or max(1, room // pipeline.settings.train.processes)
+
+
+def threads_per_training(pipeline: Pipeline) -> int:
+    """The cores, shared between the trainings that run at a time, unless the configuration says otherwise."""
+    return pipeline.settings.train.threads or max(1, pipeline.workers // trainings_at_a_time(pipeline))
+
+
+class Slots:
+    """Slots for the work of one run, which tasks wait for.
+
+    They wait here rather than in Prefect's pool, whose threads also hold tasks that wait for other tasks. To be closed
+    in the end, with the processes that are kept for shards and evaluations.
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._lock = threading.Lock()
+        self._aligning = threading.Semaphore(pipeline.workers)
+        self.aligners = Workers()
+        self._training: GpuSlots | None = None
+
+    @contextmanager
+    def aligning(self) -> Iterator[None]:
+        """Hold a slot to align faces in."""
+        with self._aligning:
+            yield
+
+    def training(self, processes: int = 1) -> GpuSlot:
+        """A slot to train or evaluate in, for so many processes of one training. It is not taken yet."""
+        return GpuSlot(lambda: self._gpu_slots, processes)
+
+    @property
+    def threads_per_training(self) -> int:
+        return self._gpu_slots.threads
+
+    @property
+    def _gpu_slots(self) -> GpuSlots:
+        # made for the first training that has something to do: asking for GPUs loads torch, which takes seconds
+        with self._lock:
+            if self._training is None:
+                self.aligners.close()  # faces come before trainings, which can use the memory of these processes
+                self._training = GpuSlots(
+                    trainings_at_a_time(self._pipeline),
+                    _gpus(self._pipeline),
+                    threads=threads_per_training(self._pipeline),
+                    processes=self._pipeline.settings.train.processes,
+                )
+            return self._training
+
+    def __enter__(self) -> Slots:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.aligners.close()
+        if self._training is not None:
+            self._training.close()
+
+
+def _gpus(pipeline: Pipeline) -> list[str]:
+    """The GPUs that trainings may use, see `visible_gpus`; none for training on the CPU."""
+    return [] if pipeline.settings.train.device == "cpu" else visible_gpus()
