@@ -43,6 +43,9 @@ class ExpectedOutput:
     table: pd.DataFrame | None = field(default=None, compare=False)
 
 
+Expect = Callable[[Inputs], Iterable[ExpectedOutput]]
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """A task of a pipeline and what it reads.
@@ -62,7 +65,7 @@ class Node:
     task: Task[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Node | list[Node] | dict[Any, Node]] = field(default_factory=dict)
-    expect: Callable[[Inputs], Iterable[ExpectedOutput]] = lambda inputs: ()
+    expect: Expect = lambda inputs: ()
     value: Callable[[], Any] | None = None
     needs_run: bool = False
     remote: bool = False
@@ -181,6 +184,15 @@ def complete(inputs: Inputs) -> bool:
         return all(map(exists, value)) if isinstance(value, list) else value is not None
 
     return all(map(exists, inputs.values()))
+
+
+def one_output(stage: str, title: str, cache_key: Callable[..., CacheKey], dataset: str = "") -> Expect:
+    """For `Node.expect`: one output, whose cache key is made of the inputs alone, by their names."""
+
+    def expect(inputs: Inputs) -> Iterable[ExpectedOutput]:
+        return [ExpectedOutput(stage, title, cache_key(**inputs) if complete(inputs) else None, dataset)]
+
+    return expect
 
 
 def by_subject(subjects: Iterable[Hashable], node: Callable[[Any], Node]) -> dict[Any, Node]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny import CONFIG, TINY
+from tiny import CONFIG, EXAMPLES, TINY
 
 from dfer.config.reading import load_pipeline
 from dfer.datasets import load_clips
@@ -18,7 +18,6 @@ from dfer.labels import EMOTIONS
 
 pytestmark = pytest.mark.timeout(600)
 
-EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SMALL = [value for value in TINY if not value.startswith("pipelines.")]
 
 
@@ -90,3 +89,17 @@ pipelines: {{ravdess: {{description: Mine, dataset: ravdess, folds: [1], arms: [
     assert (counts["given"], outcome.stages["evaluate"][0].output.counts["listed"]) == (28, 14)
     assert sys.modules["own_dataset"].RULES["left_out"][0] == "note"
     assert "Actor_01/01-01-02-01-01-01-01.mp4" in (outcome.stages["ingest"][0].output.path / "report.txt").read_text()
+
+
+def test_a_stage_of_ones_own(run_demo, on_path, monkeypatch):
+    from tasks import graph
+
+    own_stage = importlib.import_module("own_stage")
+    *phases, last = graph.PHASES
+    monkeypatch.setattr(graph, "PHASES", (*phases, (own_stage.STAGE,), last))
+    monkeypatch.setattr(graph, "STAGES", (*graph.STAGES[:-1], "count", "report"))
+    made, cached = run_demo().stages["count"], run_demo().stages["count"]
+    assert [result.executed for result in made + cached] == [True, True, False, False]
+    counts = pd.read_csv(made[0].output.path / "counts.csv")
+    assert counts["label"].tolist() == counts["label"].unique().tolist()
+    assert set(counts["label"]) == set(range(len(EMOTIONS)))
