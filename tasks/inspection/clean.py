@@ -14,7 +14,8 @@ from tasks.graph import STAGES
 from tasks.inspection.dry_run import dry_run
 from tasks.running.graph import ExpectedOutput
 from tasks.running.stage import store_of
-from tasks.tracking.registry import RegistryError, is_missing_file, registered_runs
+from tasks.tracking.client import is_missing_file
+from tasks.tracking.registry import RegistryError, registered_runs
 from tasks.tracking.runs import outbox_of
 
 

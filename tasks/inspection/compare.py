@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 
 from dfer.analysis import ambiguity, calibration, statistics
 from dfer.analysis.statistics import Comparison
 from dfer.config.reading import Pipeline
 from dfer.evaluation import read_predictions
 from dfer.faces.videos import InputError
-from tasks.tracking import delivery  # noqa: F401 - sets what MLflow may do before it is used
-from tasks.tracking.registry import is_missing_file
+from tasks.tracking.client import client_of, is_missing_file
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ def find(names: Sequence[str], pipelines: Sequence[Pipeline], dataset: str | Non
         InputError: a name stands for nothing, or its runs were not evaluated on the data set.
     """
     by_name = {pipeline.name: pipeline for pipeline in pipelines}
-    found = {name: _runs(name, by_name, dataset) for name in names}
-    wanted = dataset or next(iter(found.values()))[1][0].data.tags["dfer.dataset"]
+    named = {name: _runs(name, by_name, dataset) for name in names}
+    wanted = dataset or next(iter(named.values()))[1][0].data.tags["dfer.dataset"]
     return [
-        Compared(name, len(runs), _predictions(name, client, runs, wanted)) for name, (client, runs) in found.items()
+        Compared(name, len(runs), _predictions(name, client, runs, wanted)) for name, (client, runs) in named.items()
     ]
 
 
@@ -78,23 +79,32 @@ def pairs(compared: Sequence[Compared]) -> list[tuple[Compared, Compared, Compar
 
 
 def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tuple[MlflowClient, list[Run]]:
-    if "/" not in name:
-        for uri in dict.fromkeys(pipeline.tracking_uri for pipeline in pipelines.values()):
-            if is_missing_file(uri):
-                continue  # asking would create it
-            client = MlflowClient(uri)
-            try:
-                return client, [client.get_run(name)]
-            except MlflowException:
-                continue
-        raise InputError(f"{name}: no run has this id; give an id, PIPELINE/ARM, or PIPELINE/NETWORK/ARM")
+    """The runs that a name stands for, and the client of the server that has them."""
+    return _runs_of_arm(name, pipelines, dataset) if "/" in name else _run_by_id(name, pipelines)
+
+
+def _run_by_id(id: str, pipelines: dict[str, Pipeline]) -> tuple[MlflowClient, list[Run]]:
+    for uri in dict.fromkeys(pipeline.tracking_uri for pipeline in pipelines.values()):
+        if is_missing_file(uri):
+            continue  # a client would create it
+        client = client_of(uri)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return client, [client.get_run(id)]
+        except MlflowException:
+            continue
+    raise InputError(f"{id}: no run has this id; give an id, PIPELINE/ARM, or PIPELINE/NETWORK/ARM")
+
+
+def _runs_of_arm(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tuple[MlflowClient, list[Run]]:
     pipeline, *network, arm = name.split("/")
     if pipeline not in pipelines:
         raise InputError(f"{name}: no pipeline {pipeline!r}; there are {', '.join(pipelines)}")
     uri = pipelines[pipeline].tracking_uri
     if is_missing_file(uri):
         raise InputError(f"{name}: nothing was tracked in {uri} yet; run it with: dfer run {pipeline}")
-    client = MlflowClient(uri)
+    client = client_of(uri)
     experiment = client.get_experiment_by_name(pipeline)
     model = network[0] if network else pipelines[pipeline].settings.model.name
     tags = f"tags.`dfer.kind` = 'arm' and tags.`dfer.arm` = '{arm}' and tags.`dfer.model` = '{model}'"
@@ -102,8 +112,8 @@ def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tup
     if not runs:
         every = client.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'") if experiment else []
         known = sorted({f"{run.data.tags['dfer.model']}/{run.data.tags['dfer.arm']}" for run in every})
-        there = f"there are {', '.join(known)}" if known else f"run it with: dfer run {pipeline}"
-        raise InputError(f"{name}: no finished run of {model} with the arm {arm}; {there}")
+        hint = f"there are {', '.join(known)}" if known else f"run it with: dfer run {pipeline}"
+        raise InputError(f"{name}: no finished run of {model} with the arm {arm}; {hint}")
     trained_on = {run.data.tags["dfer.dataset"] for run in runs}
     home = dataset if dataset in trained_on else pipelines[pipeline].dataset
     runs = [run for run in runs if run.data.tags["dfer.dataset"] == home or home not in trained_on]
@@ -117,6 +127,8 @@ def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tup
 
 
 def _predictions(name: str, client: MlflowClient, runs: Sequence[Run], dataset: str) -> pd.DataFrame:
+    from mlflow.exceptions import MlflowException
+
     tables = []
     for run in runs:
         tags = run.data.tags
@@ -124,9 +136,9 @@ def _predictions(name: str, client: MlflowClient, runs: Sequence[Run], dataset: 
             try:
                 path = client.download_artifacts(run.info.run_id, f"evaluation/{dataset}/predictions.parquet", folder)
             except (MlflowException, OSError):
-                there = ", ".join(Path(item.path).name for item in client.list_artifacts(run.info.run_id, "evaluation"))
+                known = ", ".join(Path(item.path).name for item in client.list_artifacts(run.info.run_id, "evaluation"))
                 raise InputError(
-                    f"{name}: run {run.info.run_id} was not evaluated on {dataset}; it was on {there or 'nothing'}"
+                    f"{name}: run {run.info.run_id} was not evaluated on {dataset}; it was on {known or 'nothing'}"
                 ) from None
             table = read_predictions(Path(path))
         fold = None if tags["dfer.fold"] == "None" else int(tags["dfer.fold"])

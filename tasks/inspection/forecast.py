@@ -13,15 +13,11 @@ from dfer.config.experiments import Training
 from dfer.config.reading import Pipeline
 from dfer.storage.remote_store import RemoteStore
 from dfer.storage.store import CacheKey, Output, Store
-from tasks.graph import STAGES
 from tasks.inspection.dry_run import dry_run
 from tasks.inspection.estimate import Trial, Trials
 from tasks.running.graph import ExpectedOutput
 from tasks.running.slots import threads_per_training, trainings_at_a_time
 from tasks.running.stage import store_of
-
-COUNTED = tuple(stage for stage in STAGES if stage != "report")
-"""The stages that are counted; whether there is a report says nothing about the work that is left."""
 
 
 @dataclass
@@ -79,7 +75,7 @@ def forecast(pipeline: Pipeline, *, measure: bool = False) -> Forecast:
     def visit(expected: ExpectedOutput) -> Output | None:
         if expected.stage == "ingest" and expected.table is not None:
             tables[expected.dataset] = expected
-        if expected.stage not in COUNTED:
+        if expected.stage == "report":  # whether there is one says nothing about the work that is left
             return None
         existing = store.find(expected.cache_key) if expected.cache_key is not None else None
         exists, seconds = isinstance(existing, Output), measured.seconds(expected)
@@ -92,7 +88,7 @@ def forecast(pipeline: Pipeline, *, measure: bool = False) -> Forecast:
     side_by_side = {"align": pipeline.workers, **dict.fromkeys(("train", "evaluate"), trainings_at_a_time(pipeline))}
     seconds = sum(stage.seconds / side_by_side.get(name, 1) for name, stage in stages.items())
     return Forecast(
-        {name: stages[name] for name in COUNTED if name in stages},
+        dict(stages),
         {name: (len(needed), sum(needed.values())) for name, needed in visited.trainings.items()},
         seconds,
         visited.notes,
@@ -117,7 +113,7 @@ class _Measured:
     """What the manifests of earlier runs say about how long things took."""
 
     def __init__(self, store: Store | RemoteStore) -> None:
-        self._manifests = {stage: list(store.manifests(stage)) for stage in COUNTED if stage != "align"}
+        self._manifests = {stage: list(store.manifests(stage)) for stage in ("demo-data", "train", "evaluate")}
         # there can be many shards: of their manifests only what is asked for is kept
         rates: dict[str, list[float]] = defaultdict(list)
         for manifest in store.manifests("align"):

@@ -29,7 +29,7 @@ class OutputState:
 
 
 @dataclass(frozen=True)
-class RunSeen:
+class RunState:
     """A run, as its log tells it.
 
     Attributes:
@@ -69,18 +69,18 @@ def outputs(pipeline: Pipeline) -> list[OutputState]:
     return states
 
 
-def runs(pipeline: Pipeline, number: int) -> list[RunSeen]:
+def runs(pipeline: Pipeline, number: int) -> list[RunState]:
     """The last runs of the pipeline, the newest first."""
-    found: list[RunSeen] = []
+    states: list[RunState] = []
     for path in logs.newest(pipeline.work_dir / FOLDER, logs.KEPT):
-        if len(found) == number:
+        if len(states) == number:
             break
         lines = logs.read(path, last=_TAIL)
         if not lines or not any(line.get("pipeline") == pipeline.name for line in lines[-10:]):
             continue
         began = _began(lines) or _began(logs.read(path)) or lines[0]
-        found.append(_run(path, str(began["time"]), lines))
-    return found
+        states.append(_run(path, str(began["time"]), lines))
+    return states
 
 
 def _began(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
@@ -88,17 +88,17 @@ def _began(lines: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return next((line for line in reversed(lines) if line.get("event") == "began"), None)
 
 
-def _run(path: Path, began: str, lines: Sequence[dict[str, Any]]) -> RunSeen:
+def _run(path: Path, began: str, lines: Sequence[dict[str, Any]]) -> RunState:
     if logs.is_written(path):
         newest = {str(line["progress"]): str(line["message"]) for line in lines if "progress" in line}
         ended = {str(line.get("task")) for line in lines if "seconds" in line}
         # many tasks align a data set, and its index comes after all of them
         ended |= {title.replace("index ", "align ", 1) for title in ended}
-        going_on = [said for title, said in newest.items() if title not in ended]
-        return RunSeen(path.stem, path, began, "running", tuple(going_on))
+        going_on = [line for title, line in newest.items() if title not in ended]
+        return RunState(path.stem, path, began, "running", tuple(going_on))
     events = [line for line in lines if "event" in line]
     ended_well = bool(events) and events[-1]["event"] == "ended"
-    return RunSeen(path.stem, path, began, str(events[-1]["how"]) if ended_well else "interrupted")
+    return RunState(path.stem, path, began, str(events[-1]["how"]) if ended_well else "interrupted")
 
 
 def _too_many_failed(expected: ExpectedOutput, output: Output) -> Progress | None:

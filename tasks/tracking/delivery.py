@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import warnings
 from collections import Counter
@@ -17,31 +16,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks.tracking.client import client_of, configure
 from tasks.tracking.outbox import Delivered, Operation, Outbox, TrackedRun
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-# Before MLflow is imported, which takes seconds: no call home from a research machine, what it says of its database's
-# migrations helps nobody here, and a server that is away is tried again by us rather than for minutes by each call.
-for _name, _value in {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # which fails where nobody reads it any more
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
-}.items():
-    os.environ.setdefault(_name, _value)
-logging.getLogger("alembic").setLevel(logging.WARNING)
-
 logger = logging.getLogger(__name__)
 
-# What MLflow says of a request that it will never take.
+# MLflow's codes for a request that it will never take.
 _NEVER = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 
-# Whose other errors may pass: a full disk on the server's side, a store or a database that is away.
+# Other errors of these packages may pass: a full disk on the server's side, a store or a database that is away.
 _THEIRS = {"mlflow", "botocore", "sqlalchemy", "urllib3"}
 
 # How often an operation is tried that fails by itself, such as a network that cannot be exported.
@@ -74,6 +60,7 @@ class Delivery:
     """Sends what is in an outbox. One at a time may do so: see `tasks.tracking.deliverer`."""
 
     def __init__(self, outbox: Outbox, connect: Callable[[str], MlflowClient] | None = None) -> None:
+        configure()
         self._outbox = outbox
         self._connect = connect or client_of
         self._clients: dict[str, MlflowClient] = {}
@@ -95,69 +82,69 @@ class Delivery:
                 except Exception as error:
                     logger.debug("%s of %s: %s", run.id, uri, error, exc_info=True)
                     if self._answers(uri):
-                        report.stuck[run.id] = said(error)
+                        report.stuck[run.id] = first_line(error)
                         self._failures[run.id, run.delivered.offset] += 1
                     else:
-                        report.away[uri] = said(error)
+                        report.away[uri] = first_line(error)
         return report
 
     def _create(self, run: TrackedRun, report: Report) -> Delivered:
         """The run in MLflow, and before it the one that it is a child of."""
-        there = run.delivered
-        if there.offset:
-            return there
+        delivered = run.delivered
+        if delivered.offset:
+            return delivered
         end, operation = next(run.operations())
         parent = self._outbox.run(operation["parent"]) if operation["parent"] else None
         above = self._create(parent, report).run_id if parent is not None else None
-        run.note_delivered(replace(there, trying=0))
+        run.note_delivered(replace(delivered, trying=0))
         client = self._client(operation["uri"])
         experiment = _experiment(client, operation["experiment"], operation["location"])
-        run_id = _find_run(client, experiment, run.id) if there.trying == 0 else None
+        run_id = _find_run(client, experiment, run.id) if delivered.trying == 0 else None
         if run_id is None:
             tags = {"mlflow.runName": operation["name"], "dfer.id": run.id, **operation["tags"]}
             if above is not None:
                 tags["mlflow.parentRunId"] = above
             run_id = client.create_run(experiment, start_time=operation["at"], tags=tags).info.run_id
-        there = Delivered(offset=end, run_id=run_id, experiment_id=experiment)
-        run.note_delivered(there)
+        delivered = Delivered(offset=end, run_id=run_id, experiment_id=experiment)
+        run.note_delivered(delivered)
         report.delivered[run.id] += 1
-        return there
+        return delivered
 
     def _deliver(self, run: TrackedRun, report: Report) -> None:
-        there = self._create(run, report)
+        delivered = self._create(run, report)
         client = self._client(run.created["uri"])
-        for end, operation in run.operations(there.offset):
-            in_doubt = there.trying == there.offset
-            run.note_delivered(replace(there, trying=there.offset))
+        for end, operation in run.operations(delivered.offset):
+            in_doubt = delivered.trying == delivered.offset
+            run.note_delivered(replace(delivered, trying=delivered.offset))
             try:
-                self._send(client, run, there, operation, in_doubt, report)
+                self._send(client, run, delivered, operation, in_doubt, report)
             except Exception as error:
                 for_good = getattr(error, "error_code", None) in _NEVER
-                again = _may_pass(error) or self._failures[run.id, there.offset] + 1 < _TRIES
+                again = _may_pass(error) or self._failures[run.id, delivered.offset] + 1 < _TRIES
                 if again and not for_good:
                     raise
-                there = replace(there, refused=there.refused + 1)
+                delivered = replace(delivered, refused=delivered.refused + 1)
                 _note_refusal(run, operation, error)
                 report.refused[run.id] += 1
                 operation = {**operation, "kept": ""}  # what was refused stays
             else:
                 report.delivered[run.id] += 1
-            there = replace(there, offset=end, trying=-1)
-            run.note_delivered(there)
+            delivered = replace(delivered, offset=end, trying=-1)
+            run.note_delivered(delivered)
             if operation.get("kept"):
                 shutil.rmtree(run.folder / "kept" / operation["kept"], ignore_errors=True)
-        self._done[run.id] = there.offset
+        self._done[run.id] = delivered.offset
 
     def _send(
         self,
         client: MlflowClient,
         run: TrackedRun,
-        there: Delivered,
+        delivered: Delivered,
         operation: Operation,
         in_doubt: bool,
         report: Report,
     ) -> None:
-        run_id = there.run_id
+        run_id = delivered.run_id
         kept = run.folder / "kept" / operation.get("kept", "")
         match operation["do"]:
             case "metrics":
@@ -173,7 +160,7 @@ class Delivery:
             case "model":
                 from tasks.tracking.logged_model import log_model
 
-                log_model(kept, client, run_id, there.experiment_id, in_doubt=in_doubt)
+                log_model(kept, client, run_id, delivered.experiment_id, in_doubt=in_doubt)
             case "copied":
                 earlier = self._outbox.run(operation["run"])
                 if earlier is not None:
@@ -199,16 +186,7 @@ class Delivery:
         return True
 
 
-def client_of(uri: str) -> MlflowClient:
-    """MLflow's client of a server or database. An embedded database gets its folder."""
-    from mlflow.tracking import MlflowClient
-
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(uri)
-
-
-def said(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of an error, short enough for a line of a log."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
@@ -220,20 +198,20 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         # the kind decides which of its two faces MLflow's page shows: that of trained models
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(client.create_experiment(name, artifact_location=location, tags=kind))
-    if found.lifecycle_stage == "deleted":
+    if experiment.lifecycle_stage == "deleted":
         logger.warning("the experiment %s was deleted in MLflow, and is restored: it has runs to be tracked", name)
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _find_run(client: MlflowClient, experiment: str, id: str) -> str | None:
-    found = client.search_runs([experiment], f"tags.`dfer.id` = '{id}'", max_results=1)
-    return str(found[0].info.run_id) if found else None
+    runs = client.search_runs([experiment], f"tags.`dfer.id` = '{id}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def _send_metrics(client: MlflowClient, run_id: str, operation: Operation, in_doubt: bool) -> None:
@@ -242,12 +220,12 @@ def _send_metrics(client: MlflowClient, run_id: str, operation: Operation, in_do
     step, at = operation["step"], operation["at"]
     metrics = [Metric(name, value, at, step) for name, value in operation["values"].items()]
     if in_doubt:
-        there = {
+        arrived = {
             name
             for name in operation["values"]
             if any((m.step, m.timestamp) == (step, at) for m in client.get_metric_history(run_id, name))
         }
-        metrics = [metric for metric in metrics if metric.key not in there]
+        metrics = [metric for metric in metrics if metric.key not in arrived]
     if metrics:
         client.log_batch(run_id, metrics=metrics)
 

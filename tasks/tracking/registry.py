@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.tracking.delivery import client_of
+from tasks.tracking.client import client_of, is_missing_file
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -18,26 +16,18 @@ class RegistryError(RuntimeError):
     """MLflow cannot be asked which models are registered."""
 
 
-def is_missing_file(uri: str) -> bool:
-    """Whether a tracking address is a database file that is not there."""
-    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists()
-
-
 def registered_runs(uri: str) -> dict[str, str]:
     """The run that each registered model came from -> 'NAME version 3', for all versions of all models.
 
     A run is given by its id in MLflow, and by its name in the outbox (`TrackedRun.id`) where it has one.
 
-    A database file that is not there has no models; whether it has ever been there is for the caller to know.
+    A database file that does not exist has no models; whether it ever existed is for the caller to know.
 
     Raises:
         RegistryError: the server or database cannot be asked.
     """
     if is_missing_file(uri):
         return {}  # asking would create it
-    # a server that is down is found out in seconds instead of minutes
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     try:
         client = client_of(uri)
         return {

@@ -26,14 +26,13 @@ from filelock import FileLock
 from dfer.config.experiments import Training
 from dfer.config.reading import Pipeline
 from dfer.system.processes import EndingError, ProcessDiedError
+from tasks.tracking.client import SQLITE
 from tasks.tracking.deliverer import Deliverer
 from tasks.tracking.outbox import Outbox, Status, TrackedRun
 
 logger = logging.getLogger("dfer.mlflow")
 
 PACKAGES = ("torch", "torchvision", "insightface", "onnxruntime", "opencv-python", "numpy", "prefect", "mlflow", "dfer")
-
-_SQLITE = "sqlite:///"
 
 
 def outbox_of(pipeline: Pipeline) -> Outbox:
@@ -92,14 +91,14 @@ class PipelineTracking:
         return run
 
     def run_of(self, folder: Path) -> TrackedRun | None:
-        """The child run of this pipeline run that is noted in a stage's folder, if there is one."""
+        """The child run of this pipeline run that a note in a stage's folder names; None without such a note."""
         run = self.outbox.noted(folder)
         return run if run is not None and self._is_child(run) else None
 
     def page(self) -> str:
         """Where MLflow shows the trainings of this run side by side, as far as it has them; empty before the first."""
-        there = [run for run in tuple(self._children) if run.page]
-        return there[0].page_beside(there[1:]) if len(there) > 1 else there[0].page if there else ""
+        shown = [run for run in tuple(self._children) if run.page]
+        return shown[0].page_beside(shown[1:]) if len(shown) > 1 else shown[0].page if shown else ""
 
     @contextlib.contextmanager
     def working_on(self, run: TrackedRun) -> Iterator[None]:
@@ -185,8 +184,8 @@ class PipelineTracking:
 
     def _open(self, id: str, name: str, parent: str | None, tags: Mapping[str, str]) -> TrackedRun:
         uri, location = self.pipeline.tracking_uri, None
-        if uri.startswith(_SQLITE):
-            folder, url, pipeline = Path(uri.removeprefix(_SQLITE)).parent, self.pipeline.work_url, self.pipeline.name
+        if uri.startswith(SQLITE):
+            folder, url, pipeline = Path(uri.removeprefix(SQLITE)).parent, self.pipeline.work_url, self.pipeline.name
             location = f"{url}/mlflow/artifacts/{pipeline}" if url else (folder / "artifacts" / pipeline).as_uri()
         return self.outbox.create(
             id, uri=uri, experiment=self.pipeline.name, location=location, name=name, parent=parent, tags=tags
@@ -220,7 +219,7 @@ def log_epoch(run: TrackedRun, row: Mapping[str, Any]) -> None:
 
 
 def log_summary(run: TrackedRun, summary: Mapping[str, Any]) -> None:
-    """What a training's history says of the best epoch on the test fold."""
+    """Metrics of the best epoch on the test fold, from a training's history."""
     if best := summary["best_on_test_fold"]:
         run.log_once({f"best_on_test_fold/{name}": best[key] for name, key in (("WAR", "war"), ("UAR", "uar"))})
 

@@ -1,4 +1,4 @@
-"""What the machine does while a model is trained: its use of processors, memory, disk, network and GPUs."""
+"""The use of processors, memory, disk, network and GPUs while a model is trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.tracking import delivery  # noqa: F401 - sets what MLflow may do before it is imported
+from tasks.tracking.client import configure
 from tasks.tracking.outbox import TrackedRun
 
 logger = logging.getLogger("dfer.mlflow")
@@ -31,7 +31,7 @@ def system_metrics(run: TrackedRun) -> Iterator[None]:
 
 def _log(run: TrackedRun, over: threading.Event) -> None:
     if over.wait(_EVERY):
-        return  # nothing was loaded for a training that is over at once
+        return  # a training that is over at once loads nothing
     measures = _measures()
     step = run.last_step("system/cpu_utilization_percentage") + 1
     while True:
@@ -51,6 +51,7 @@ def _log(run: TrackedRun, over: threading.Event) -> None:
 
 
 def _measures() -> list[Any]:
+    configure()
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor

@@ -10,7 +10,7 @@ from dfer.storage.store import MANIFEST, Output
 from tasks.inspection.dry_run import dry_run
 from tasks.running.graph import ExpectedOutput
 from tasks.running.stage import store_of
-from tasks.tracking.delivery import client_of
+from tasks.tracking.client import client_of
 from tasks.tracking.outbox import Delivered, TrackedRun
 from tasks.tracking.runs import outbox_of
 

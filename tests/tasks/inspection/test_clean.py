@@ -17,7 +17,7 @@ from dfer.storage.in_use import in_use
 from dfer.storage.store import Output
 from tasks.inspection.dry_run import dry_run
 from tasks.running.stage import store_of
-from tasks.tracking.delivery import client_of
+from tasks.tracking.client import client_of
 from tasks.tracking.registry import RegistryError, registered_runs
 from tasks.tracking.runs import outbox_of
 
