@@ -77,17 +77,17 @@ def midas(
 ) -> Outcome:
     """Detect and align faces, sample frames into shards, train the arms, evaluate them at home and across.
 
-    A stage whose output is there is not run again.
+    A stage whose output exists is not run again.
 
     Args:
         pipeline: a pipeline of the configuration file.
         config: path of the configuration file.
         overrides: KEY.PATH=VALUE pairs that win over the file, for example train.epochs=2.
         only: the tables and figures to make, for example table-5; all of the pipeline's if none is named.
-        start_from: a stage to run again, with what depends on it, though its outputs are there; what is missing before
-            it is made first.
-        since: with `start_from`: what was made after this time has been made again already; the flow run's own
-            beginning if it is not given.
+        start_from: a stage to run again, with what depends on it, though its outputs exist; what is missing before it
+            is made first.
+        since: with `start_from`: what was made after this time has been made again already; by default, when the flow
+            run was created.
     """
     plan = load_pipeline(pipeline, Path(config), overrides, only)
     if plan.work_url:

@@ -79,8 +79,8 @@ def set_up(client: SyncPrefectClient, trainings: int) -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
     client.upsert_global_concurrency_limit_by_name(TRAINING, trainings)
     for wanted in automations():
-        if found := client.read_automations_by_name(wanted.name):
-            client.update_automation(found[0].id, wanted)
+        if existing := client.read_automations_by_name(wanted.name):
+            client.update_automation(existing[0].id, wanted)
         else:
             client.create_automation(wanted)
 

@@ -166,8 +166,8 @@ def refuse_missing_files(graph: Graph, faces: Faces, clips: pd.DataFrame) -> Non
     missing, allowed = int((clips["source_size"] < 0).sum()), faces.shards.max_failed_share
     if missing > allowed * len(clips):
         error = MissingFilesError(
-            f"{faces.dataset}: the files of {missing} of {len(clips)} clips are not there, more than the {allowed:.0%} "
-            f"that shards.max_failed_share allows. Fetch them, or have what was found listed with: "
+            f"{faces.dataset}: the files of {missing} of {len(clips)} clips are missing, more than the {allowed:.0%} "
+            f"that shards.max_failed_share allows. Fetch them, or list the findings with: "
             f"dfer config check {graph.pipeline.name}"
         )
         graph.tolerate(error, faces.dataset)

@@ -78,7 +78,7 @@ def nodes(graph: Graph) -> dict[str, Node]:
         def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
             settings, made_from = graph.pipeline.datasets[dataset], inputs.get("demo_data")
             if not generated and not settings.root.is_dir():
-                raise FileNotFoundError(f"{settings.root} is not there")
+                raise FileNotFoundError(f"{settings.root} does not exist")
             root, clips, report = read(graph.pipeline, dataset, made_from)
             if report.fatal:
                 raise datasets.IngestError(report)

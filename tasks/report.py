@@ -144,9 +144,9 @@ def _runs(
         if run is None:
             run = tracking.copy_of(tracking.outbox.noted(folder), training, folder)
             # also what this pipeline run was the first to evaluate the earlier model on
-            for evaluation, made in scored.items():
+            for evaluation, result in scored.items():
                 if evaluation.training == training:
-                    log_evaluation(run, evaluation, made.output.path)
+                    log_evaluation(run, evaluation, result.output.path)
         runs[training] = run
     return runs
 
@@ -165,7 +165,7 @@ def _content(
 
     published = load_published(pipeline.published)
     histories = {
-        training: json.loads((made.output.path / "history.json").read_text()) for training, made in trained.items()
+        training: json.loads((result.output.path / "history.json").read_text()) for training, result in trained.items()
     }
     return ReportContent(
         pipeline=pipeline.name,
@@ -253,36 +253,40 @@ def _arm(
 
 
 def _reduced(pipeline: Pipeline, ingested: Mapping[str, StageResult]) -> str:
-    """How this falls short of the paper's own experiments (section 4.3); empty if it does not."""
+    """How this falls short of the paper's experiments (section 4.3); empty if it does not."""
     settings, paper = pipeline.settings, StageSettings()
-    said = []
+    differences = []
     if any(dataset.generated for dataset in pipeline.datasets.values()):
-        said.append(", ".join(f"{made.output.counts['clips']} clips of {name}" for name, made in ingested.items()))
+        differences.append(
+            ", ".join(f"{result.output.counts['clips']} clips of {name}" for name, result in ingested.items())
+        )
     if len(pipeline.folds) < 5:
-        said.append(f"{len(pipeline.folds)} of 5 folds")
+        differences.append(f"{len(pipeline.folds)} of 5 folds")
     if settings.train.epochs < paper.train.epochs:
-        said.append(f"{settings.train.epochs} epochs instead of {paper.train.epochs}")
+        differences.append(f"{settings.train.epochs} epochs instead of {paper.train.epochs}")
     if (settings.train.optimizer, settings.train.schedule) != (paper.train.optimizer, paper.train.schedule):
-        said.append(f"{settings.train.optimizer} and {settings.train.schedule} instead of SGD and cosine")
+        differences.append(f"{settings.train.optimizer} and {settings.train.schedule} instead of SGD and cosine")
     for name, of_network in {m: s for e in pipeline.experiments for m, s in e.settings.items()}.items():
-        said += _reduced_network(name, of_network)
+        differences += _reduced_network(name, of_network)
     uses_groups = any(arm.clips != "all" for experiment in pipeline.experiments for arm in experiment.arms.values())
     if uses_groups and settings.groups.clear_above != paper.groups.clear_above:
-        said.append(f"clear expressions above {settings.groups.clear_above:g} instead of {paper.groups.clear_above:g}")
-    return "; ".join(said)
+        differences.append(
+            f"clear expressions above {settings.groups.clear_above:g} instead of {paper.groups.clear_above:g}"
+        )
+    return "; ".join(differences)
 
 
 def _reduced_network(name: str, settings: StageSettings) -> list[str]:
-    own, said = network(name), []
+    usual, differences = network(name), []
     if settings.model.width < 1:
-        said.append(f"{settings.model.width:g} of its width")
-    if settings.sampling.num_segments < own.num_segments:
-        said.append(f"{settings.sampling.num_segments} frames instead of {own.num_segments}")
-    if settings.model.input_size < own.input_size:
-        said.append(f"{settings.model.input_size} pixels instead of {own.input_size}")
+        differences.append(f"{settings.model.width:g} of its width")
+    if settings.sampling.num_segments < usual.num_segments:
+        differences.append(f"{settings.sampling.num_segments} frames instead of {usual.num_segments}")
+    if settings.model.input_size < usual.input_size:
+        differences.append(f"{settings.model.input_size} pixels instead of {usual.input_size}")
     if settings.model.pretrained is None:
-        said.append("not pretrained")
-    return [f"{name} with {', '.join(said)}"] if said else []
+        differences.append("not pretrained")
+    return [f"{name} with {', '.join(differences)}"] if differences else []
 
 
 def failures(counts: dict[str, int]) -> str:
@@ -297,25 +301,25 @@ def public_name(pipeline: Pipeline) -> str:
 
 
 def copy_report(report: Path, public: Path) -> None:
-    """A report under another name, which is there whole or as it was before."""
+    """Copy a report to another name, where it replaces an earlier one in one step."""
     unfinished = public.with_name(f".{public.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(report, unfinished, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
     put_in_place(unfinished, public)
 
 
-def _publish(pipeline: Pipeline, made: StageResult) -> None:
+def _publish(pipeline: Pipeline, result: StageResult) -> None:
     """The latest report under a name that a person finds, and in Prefect."""
-    # also a report that was there already: another one of this name may have been asked for since
+    # also where the report existed: since then, one with other tables may have taken this name
     public = pipeline.work_dir / "reports" / public_name(pipeline)
     public.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(public.with_name(f".{public.name}.lock")):  # another run of the pipeline may do the same
-        copy_report(made.output.path, public)
+        copy_report(result.output.path, public)
         if pipeline.work_url:
             remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
-    create_markdown_artifact((made.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
+    create_markdown_artifact((result.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
     page = (public / "report.html").resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")
-    run = outbox_of(pipeline).noted(made.output.path)
+    run = outbox_of(pipeline).noted(result.output.path)
     if run is not None and run.page:
         create_link_artifact(run.page, link_text="the runs in MLflow", key=f"mlflow-{pipeline.name}")

@@ -58,8 +58,8 @@ def plan(pipelines: Sequence[Pipeline]) -> Plan:
     root = store_of(pipelines[0]).root
     if not isinstance(root, Path):
         raise RemoteWorkError(
-            f"{root}: only a work directory on this machine is cleaned: it cannot be seen what others are "
-            "making in an object store. Let its life-cycle rules expire what is old, or remove stages there by hand."
+            f"{root}: only a work directory on this machine can be cleaned, since it is not known what other machines "
+            "are making in an object store. Let its life-cycle rules expire what is old, or remove stages by hand."
         )
     outputs = cleaning.stored(root, STAGES)
     needed, unknown = _needed(pipelines)
@@ -78,7 +78,7 @@ def plan(pipelines: Sequence[Pipeline]) -> Plan:
 
 
 def _needed(pipelines: Sequence[Pipeline]) -> tuple[set[Key], dict[str, str]]:
-    """What the pipelines would read or make, whether it is there or not; and the data sets that could not be read."""
+    """What the pipelines would read or make, whether it exists or not; and the data sets that could not be read."""
     needed: set[Key] = set()
     unknown: dict[str, str] = {}
     for pipeline in pipelines:

@@ -1,4 +1,4 @@
-"""What was never done on this machine, tried for a few seconds: the training's own step, and clips of the data sets."""
+"""Trying for a few seconds what never ran on this machine: training steps, and aligning some clips."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Trials:
         return FORWARD_SHARE * clips / self._clips_per_second(training)
 
     def alignment(self, faces: Faces, root: Path, clips: pd.DataFrame, number: int) -> float | None:
-        """Seconds to align `number` clips, one after another; None if too few of the data set's files are there."""
+        """Seconds to align `number` clips, one after another; None if too few of the data set's files exist."""
         if faces not in self._rates:
             self._rates[faces] = self._align_some(faces, root, clips)
         rate = self._rates[faces]

@@ -1,4 +1,4 @@
-"""What a run of a pipeline would do: which stages are there, which would be run, and how long that took before."""
+"""What a run of a pipeline would do: which outputs exist, which would be made, and how long that took before."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StageForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """All stages, and for every experiment how many trainings it needs and how many of them are there.
+    """All stages, and for every experiment how many trainings it needs and how many of them exist.
 
     `seconds` is the whole duration, with what works side by side; `trials` is what was measured for it.
     """
@@ -59,7 +59,7 @@ class Forecast:
 
 
 def forecast(pipeline: Pipeline, *, measure: bool = False) -> Forecast:
-    """Look at what is there and what is not. Reads the data sets' lists; runs and writes nothing.
+    """Count what exists and what is missing. Reads the data sets' lists; runs and writes nothing.
 
     Args:
         pipeline: what would be run.
@@ -119,7 +119,7 @@ class _Measured:
         for manifest in store.manifests("align"):
             if clips := manifest["counts"]["given"]:
                 rates[_settings_of_shard(manifest["key"])].append(manifest["seconds"] / clips)
-        self._per_aligned_clip = {settings: statistics.median(found) for settings, found in rates.items()}
+        self._per_aligned_clip = {settings: statistics.median(measured) for settings, measured in rates.items()}
 
     def seconds(self, expected: ExpectedOutput) -> float | None:
         """How long an output would take; None if nothing like it was ever made here."""

@@ -42,7 +42,7 @@ PATIENCE = 120.0
 def training_slot(number: int = 1) -> Iterator[None]:
     """Wait for a slot and hold it meanwhile; nothing where the server has no such limit.
 
-    A training of several processes takes that number of slots, all at once, or all that there are.
+    A training of several processes takes that number of slots at once, or all if there are fewer.
     """
     lease = _wait_for_slot(number)
     if lease is None:
@@ -62,15 +62,15 @@ def training_slot(number: int = 1) -> Iterator[None]:
 
 def _wait_for_slot(number: int) -> UUID | None:
     """The lease of a slot, as soon as one is free; None without a limit, or without a server that answers."""
-    said, silent_since = False, None
+    reported, silent_since = False, None
     with get_client(sync_client=True) as client:
         while True:
             try:
                 return _ask(client, number)
             except _FullError:
-                if not said:
+                if not reported:
                     logger.warning("waiting for a place to train in: all of the server's limit %s are taken", NAME)
-                said, silent_since = True, None
+                reported, silent_since = True, None
             except httpx.HTTPError as error:
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > PATIENCE:
@@ -109,7 +109,7 @@ class _FullError(Exception):
 
 
 def _ask(client: SyncPrefectClient, number: int) -> UUID | None:
-    """The lease of so many slots, or of all if there are fewer; None where there is no such limit."""
+    """The lease of so many slots, or of all if there are fewer; None where the server has no such limit."""
     try:
         limit = client.read_global_concurrency_limit_by_name(NAME).limit
         if limit == 0:  # somebody holds all trainings back

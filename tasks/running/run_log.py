@@ -51,5 +51,5 @@ def run_log(pipeline: Pipeline) -> Iterator[Path]:
 
 def _end(pipeline: Pipeline, how: str, began: float) -> None:
     seconds = round(time.monotonic() - began, 1)
-    said = {"event": "ended", "how": how, "seconds": seconds}
-    logger.info("%s: run %s after %.0f s", pipeline.name, how, seconds, extra=said)
+    fields = {"event": "ended", "how": how, "seconds": seconds}
+    logger.info("%s: run %s after %.0f s", pipeline.name, how, seconds, extra=fields)

@@ -52,7 +52,7 @@ def task_runner(pipeline: Pipeline) -> Iterator[Runner]:
 
     Its tasks have to be waited for before it is left: a cluster that was started here ends with it.
     """
-    # Processes of their own would each start a server of their own, where none is named.
+    # Without this, each process would start a server for itself where no server is configured.
     url = PREFECT_API_URL.value() or str(get_client(sync_client=True).api_url)
     with temporary_settings({PREFECT_API_URL: url}), _runner(pipeline) as runner:
         yield runner
@@ -69,8 +69,8 @@ def submit_to(runner: Runner, task: Task[..., Any], arguments: dict[str, Any]) -
 def finished(tasks: Mapping[Node, PrefectFuture[Any]], progress: Progress) -> dict[Node, PrefectFuture[Any]]:
     """Wait for the tasks of a runner, all of them before an error of one is raised.
 
-    Returns: the same as futures that do not need the runner any more. Its own ask it again for what they know already:
-    Ray's start a new cluster for that.
+    Returns: the same as futures that do not need the runner any more. The runner's would ask it again for a state
+    that is known already; Ray's start a new cluster for that.
     """
     failed: list[tuple[PrefectFuture[Any], Exception]] = []
     for node, future in tasks.items():
@@ -124,7 +124,7 @@ def _note_crashes(failed: Sequence[tuple[PrefectFuture[Any], Exception]]) -> Non
 
 
 def send_events(*_: object) -> None:
-    """A hook of a task: what is to be said of it has left this process when it returns."""
+    """Hook of a task: its events have left this process when this returns."""
     EventsWorker.instance().wait_until_empty()
 
 

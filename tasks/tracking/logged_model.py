@@ -38,7 +38,7 @@ class Recogniser(nn.Module):
 def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: str, *, in_doubt: bool = False) -> None:
     """Log the model in a folder (`dfer.models.saved`) to a run, with its signature and class names.
 
-    With `in_doubt` it may be there already, whole or in part: what is whole stays, what is not is completed.
+    With `in_doubt` it may have been logged before, whole or in part: a whole one stays, another is completed.
     """
     begun, in_run = _begun(client, run_id, experiment_id) if in_doubt else (None, False)
     if begun is not None and begun.status == LoggedModelStatus.READY:

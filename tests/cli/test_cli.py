@@ -106,7 +106,7 @@ def test_a_set_whose_videos_are_missing_cannot_run(monkeypatch, capsys, tmp_path
     assert "more files are missing (7442) than shards.max_failed_share allows" in text.replace("\n", " ")
     status, text = dfer(monkeypatch, capsys, "run", "crema-d", "--plan", *where)
     assert status == 1
-    assert "the files of 7442 of 7442 clips are not there" in text
+    assert "the files of 7442 of 7442 clips are missing" in text
     # what is only counted needs no videos
     status, text = dfer(monkeypatch, capsys, "run", "crema-d", "--plan", "--only", "figure-5", *where)
     assert status == 0

@@ -80,7 +80,7 @@ def test_without_an_input_there_is_no_cache_key(config):
 def test_a_data_set_that_is_gone(config):
     shutil.rmtree(config.parent / "data" / "b")
     (pipeline, _) = read_config(config)[1]
-    with pytest.raises(FileNotFoundError, match="b is not there"):
+    with pytest.raises(FileNotFoundError, match="b does not exist"):
         visits(pipeline, lambda expected: None)
     visited, result = visits(
         pipeline,
