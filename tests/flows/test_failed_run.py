@@ -14,8 +14,9 @@ def test_a_failed_stage_is_named_with_the_command_to_go_on(run_demo, tmp_path):
     notes = raised.value.__notes__
     assert "stage: align demo-dfew 0" in notes
     others = [note.split(":")[1].strip() for note in notes if note.startswith("also failed")]
-    assert others
-    assert others == [f"align demo-dfew {part}" for part in range(1, 1 + len(others))]
+    # of both data sets; the index was not begun, and its missing inputs are no failure of its own
+    assert others == [*(f"align demo-dfew {part}" for part in range(1, len(others))), "align demo-afew 0"]
+    assert len(others) > 1
     (command,) = (line.strip() for note in notes if note.startswith("To go on") for line in note.splitlines()[1:])
     assert command.startswith("dfer run demo --config ")
     assert command.endswith(f"--set work_dir={tmp_path / 'work'} --set detection.model={detector}")

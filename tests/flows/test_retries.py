@@ -112,7 +112,7 @@ def fetch(work: Path) -> object:
 
     @flow
     def fetching() -> str:
-        return fetch_detector(pipeline)
+        return fetch_detector(pipeline, pipeline.settings.detection.model)
 
     return fetching()
 
