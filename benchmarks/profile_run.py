@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfer.storage.file_names import HISTORY
+
 ORDER = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
 CLIPS = {"align": "given", "index": "given", "ingest": "clips", "evaluate": "scored"}
 """What a manifest's counts call the clips."""
@@ -103,7 +105,7 @@ def _training(folder: Path, manifests: list[Mapping[str, Any]], seconds: float) 
     epochs = [
         epoch
         for manifest in manifests
-        for epoch in json.loads((folder / manifest["hash"] / "history.json").read_text())["epochs"]
+        for epoch in json.loads((folder / manifest["hash"] / HISTORY).read_text())["epochs"]
     ]
     clips = sum(_clips("train", manifest) for manifest in manifests)
     waiting = sum(epoch.get("data_seconds", 0.0) for epoch in epochs)

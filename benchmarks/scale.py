@@ -33,7 +33,7 @@ from benchmarks.measure import Variant, Work, alone
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dfer.config.reading import Pipeline
+    from dfer.config.pipeline import Pipeline
     from dfer.config.settings import StageSettings
     from dfer.datasets import IngestReport
 

@@ -20,6 +20,7 @@ from scipy.special import softmax
 from dfer import metrics
 from dfer.config.experiments import Frames, Weights
 from dfer.labels import EMOTIONS, soft_labels
+from dfer.storage.file_names import CONFUSION, METRICS, PREDICTIONS
 from dfer.storage.files import replacing
 from dfer.storage.remote import Location
 
@@ -136,10 +137,10 @@ def evaluate_in_process(
     predictions = predict(
         model, clips, read_index(index), root, frames=frames, weights=weights, device=device, threads=threads
     )
-    write_predictions(predictions, folder / "predictions.parquet")
+    write_predictions(predictions, folder / PREDICTIONS)
     scores = {"part": part, **score(predictions, num_listed=len(clips))}
-    (folder / "metrics.json").write_text(json.dumps(scores, indent=1))
-    plots.confusion(scores["confusion_matrix"], folder / "confusion.png", title=f"{title} ({part})")
+    (folder / METRICS).write_text(json.dumps(scores, indent=1))
+    plots.confusion(scores["confusion_matrix"], folder / CONFUSION, title=f"{title} ({part})")
     return {"listed": len(clips), "scored": len(predictions)}
 
 

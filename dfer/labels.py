@@ -20,13 +20,17 @@ _SPELLINGS = {
     "disgust": ("disgusted", "dis"),
     "fear": ("fearful", "fea"),
 }
-_INDEX = {spelling: place for place, name in enumerate(EMOTIONS) for spelling in (name, *_SPELLINGS[name])}
+_INDEX = {spelling: index for index, name in enumerate(EMOTIONS) for spelling in (name, *_SPELLINGS[name])}
 
 
 def emotion_index(name: str) -> int:
-    """Index (0..6) in `EMOTIONS` of an emotion in any of the data sets' spellings; case and outer blanks do not matter.
+    """The index in `EMOTIONS` of an emotion.
 
-    Raises ValueError, naming the known spellings, for anything else.
+    Args:
+        name: in any of the data sets' spellings; case and outer blanks do not matter.
+
+    Raises:
+        ValueError: unknown spelling.
     """
     try:
         return _INDEX[name.strip().casefold()]
@@ -37,8 +41,14 @@ def emotion_index(name: str) -> int:
 def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:
     """Soft labels q_i = (1/S) sum_s v_i^(s) of the paper's section 3.2: each clip's votes over its number of votes.
 
-    `votes`: [N,7], counts in the order of `EMOTIONS`. Returns float64[N,7], rows in [0, 1] that sum to 1.
-    Raises ValueError for another shape, for a clip without votes, and for negative or non-finite counts.
+    Args:
+        votes: [N,7], counts in the order of `EMOTIONS`.
+
+    Returns:
+        float64[N,7], values in [0, 1], rows that sum to 1.
+
+    Raises:
+        ValueError: another shape, a clip without votes, negative or non-finite counts.
     """
     try:
         counts = np.asarray(votes, dtype=np.float64)
@@ -62,8 +72,15 @@ def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:
 def hard_labels(labels: ArrayLike, num_classes: int) -> NDArray[np.float64]:
     """One-hot rows of single labels.
 
-    `labels`: integers [N] in 0..num_classes-1. Returns float64[N,num_classes].
-    Raises ValueError for another shape, for missing or non-integer labels, and for labels out of range.
+    Args:
+        labels: integers [N] in 0..num_classes-1.
+        num_classes: K.
+
+    Returns:
+        float64[N,K].
+
+    Raises:
+        ValueError: another shape, missing or non-integer labels, labels out of range.
     """
     indices = np.asarray(labels)
     if indices.ndim != 1 or (indices.size and not np.issubdtype(indices.dtype, np.integer)):
@@ -78,6 +95,6 @@ def hard_labels(labels: ArrayLike, num_classes: int) -> NDArray[np.float64]:
 
 
 def majority(votes: Sequence[int]) -> int | None:
-    """Index of the emotion with the most of one clip's votes; None when several share the first place."""
+    """The index of the emotion with most of a clip's votes; None if several have as many."""
     top = max(votes)
     return votes.index(top) if votes.count(top) == 1 else None

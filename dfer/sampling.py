@@ -11,13 +11,21 @@ from numpy.typing import NDArray
 def segment_indices(
     num_frames: int, num_segments: int, *, train: bool, generator: np.random.Generator | None = None
 ) -> NDArray[np.int64]:
-    """One frame of each of `num_segments` equal segments: a random one if `train`, else the one at the centre.
+    """One frame of each of T equal segments.
 
-    A segment is num_frames / num_segments frames long, which need not be a whole number.
+    A segment is num_frames / T frames long, which need not be a whole number.
 
-    Returns: int64[num_segments], non-decreasing, each in [0, num_frames); a clip with fewer frames than segments
-    repeats frames in order.
-    Raises: ValueError if a number is below 1, or if `train` is asked for without a generator.
+    Args:
+        num_frames: of the clip.
+        num_segments: T.
+        train: a random frame of each segment; otherwise the one at its centre.
+        generator: for `train`.
+
+    Returns:
+        int64[T], non-decreasing, in [0, num_frames). A clip with fewer frames than segments repeats frames in order.
+
+    Raises:
+        ValueError: a number below 1, or `train` without a generator.
     """
     if num_frames < 1 or num_segments < 1:
         raise ValueError(f"expected at least 1 frame and 1 segment, found {num_frames} frames, {num_segments} segments")
@@ -29,12 +37,20 @@ def segment_indices(
 
 
 def kept_indices(num_frames: int, num_segments: int, per_segment: int | Literal["all"]) -> NDArray[np.int64]:
-    """The frames of a clip worth keeping: `per_segment` evenly spread ones of every segment, or all.
+    """The frames of a clip to keep: some evenly spread ones of every segment, or all.
 
     With per_segment=1 and a clip of at least `num_segments` frames these are exactly the frames of the evaluation.
 
-    Returns: int64[N], strictly increasing, each in [0, num_frames), N <= num_segments * per_segment.
-    Raises: ValueError if a number is below 1.
+    Args:
+        num_frames: of the clip.
+        num_segments: T.
+        per_segment: frames of each segment, or all.
+
+    Returns:
+        int64[N], strictly increasing, in [0, num_frames), N <= T * per_segment.
+
+    Raises:
+        ValueError: a number below 1.
     """
     if per_segment == "all":
         if num_frames < 1:

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from dfer.config.catalogue import load
 from dfer.config.experiments import Faces
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.datasets import table
 from dfer.faces import index
 from dfer.faces.model_files import detector_file, detector_sha256

@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.storage.store import CacheKey, StageResult
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Node, Stage

@@ -11,9 +11,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from dfer.config.experiments import Evaluation
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.datasets import protocol
 from dfer.faces.index import FILE_NAME
+from dfer.storage.file_names import CONFUSION, METRICS, PREDICTIONS
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.ingest import clips_of
 from tasks.running.failures import note_stage
@@ -117,16 +118,16 @@ def evaluate_model(
 
 def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> None:
     """Put an evaluation's numbers and files into the run of the model that was evaluated."""
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = json.loads((folder / METRICS).read_text())
     shown = {"war": "WAR", "uar": "UAR", "nll": "NLL", "ece": "ECE"}
     numbers = {shown.get(name, name): value for name, value in metrics.items() if isinstance(value, int | float)}
     recalls = {
         f"recall_{emotion}": value for emotion, value in metrics["per_class_recall"].items() if value is not None
     }
     run.log_once({f"{evaluation.short}/{name}": value for name, value in {**numbers, **recalls}.items()})
-    files = [folder / name for name in ("metrics.json", "predictions.parquet", "confusion.png")]
+    files = [folder / name for name in (METRICS, PREDICTIONS, CONFUSION)]
     run.log_files(files, f"evaluation/{evaluation.short}")
     from dfer.evaluation import read_predictions
 
-    predictions = read_predictions(folder / "predictions.parquet")
+    predictions = read_predictions(folder / PREDICTIONS)
     run.log_dataset(predictions, name=evaluation.short, source=folder, context="evaluation")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfer.config.reading import ConfigError, Pipeline, Problem, _suggest
+from dfer.config.pipeline import Pipeline
+from dfer.config.problems import ConfigError, Problem, did_you_mean
 from dfer.storage.store import ForceRerun
 from tasks import align, demo_data, evaluate, ingest, report, train
 from tasks.running.graph import Graph
@@ -49,6 +50,6 @@ def starting_from(pipeline: Pipeline, stage: str, since: float) -> Pipeline:
     """
     known = stages_of(pipeline)
     if stage not in known:
-        message = f"{pipeline.name} has no such stage{_suggest(stage, known)}; it has {', '.join(known)}"
+        message = f"{pipeline.name} has no such stage{did_you_mean(stage, known)}; it has {', '.join(known)}"
         raise ConfigError(Path("--from"), [Problem(None, stage, message)])
-    return replace(pipeline, again=ForceRerun(stage, since))
+    return replace(pipeline, force_rerun=ForceRerun(stage, since))

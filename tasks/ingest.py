@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from dfer import datasets
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.datasets import table
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks import demo_data

@@ -16,14 +16,15 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dfer.analysis.published import load as load_published
 from dfer.config.catalogue import network
 from dfer.config.experiments import Evaluation, Experiment, Faces, Row, Training, trainings_of
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
+from dfer.config.published import load as load_published
 from dfer.config.settings import StageSettings
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.storage import remote
-from dfer.storage.store import CacheKey, Output, StageResult, put_in_place
+from dfer.storage.file_names import HISTORY, METRICS, PREDICTIONS, REPORT_PAGE, REPORT_TEXT, TRACKED_RUN
+from dfer.storage.store import MANIFEST, CacheKey, Output, StageResult, put_in_place
 from tasks.evaluate import log_evaluation
 from tasks.ingest import REPORT, clips_of
 from tasks.running.failures import note_stage
@@ -127,7 +128,7 @@ def _key(pipeline: Pipeline, rows: Mapping[str, list[Row]]) -> dict[str, object]
         for name, table in rows.items()
     }
     asked = {
-        e.name: {**e.given.model_dump(mode="json", exclude={"settings"}), "protocol": e.protocol}
+        e.name: {**e.entry.model_dump(mode="json", exclude={"settings"}), "protocol": e.protocol}
         for e in pipeline.experiments
     }
     return {"pipeline": pipeline.name, "rows": lines, "experiments": asked, "published": published}
@@ -165,7 +166,7 @@ def _content(
 
     published = load_published(pipeline.published)
     histories = {
-        training: json.loads((result.output.path / "history.json").read_text()) for training, result in trained.items()
+        training: json.loads((result.output.path / HISTORY).read_text()) for training, result in trained.items()
     }
     return ReportContent(
         pipeline=pipeline.name,
@@ -174,12 +175,12 @@ def _content(
         experiments=tuple(
             ExperimentResult(
                 name=experiment.name,
-                title=experiment.given.title,
-                note=experiment.given.note,
-                show=experiment.given.show,
+                title=experiment.entry.title,
+                note=experiment.entry.note,
+                show=experiment.entry.show,
                 dataset=experiment.dataset,
                 rows=tuple(_arm(experiment, row, scored, histories, runs) for row in rows[experiment.name]),
-                published=published.get(experiment.given.published or ""),
+                published=published.get(experiment.entry.published or ""),
             )
             for experiment in pipeline.experiments
         ),
@@ -230,8 +231,8 @@ def _arm(
             FoldRun(
                 fold=evaluation.training.fold,
                 seed=evaluation.training.seed,
-                metrics=json.loads((folder / "metrics.json").read_text()),
-                predictions=read_predictions(folder / "predictions.parquet"),
+                metrics=json.loads((folder / METRICS).read_text()),
+                predictions=read_predictions(folder / PREDICTIONS),
                 url=runs[evaluation.training].page,
                 history=history["epochs"],
                 training=history["summary"],
@@ -304,7 +305,7 @@ def copy_report(report: Path, public: Path) -> None:
     """Copy a report to another name, where it replaces an earlier one in one step."""
     unfinished = public.with_name(f".{public.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
-    shutil.copytree(report, unfinished, ignore=shutil.ignore_patterns("manifest.json", "tracking.json"))
+    shutil.copytree(report, unfinished, ignore=shutil.ignore_patterns(MANIFEST, TRACKED_RUN))
     put_in_place(unfinished, public)
 
 
@@ -317,8 +318,8 @@ def _publish(pipeline: Pipeline, result: StageResult) -> None:
         copy_report(result.output.path, public)
         if pipeline.work_url:
             remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
-    create_markdown_artifact((result.output.path / "report.md").read_text(), key=f"report-{pipeline.name}")
-    page = (public / "report.html").resolve().as_uri()
+    create_markdown_artifact((result.output.path / REPORT_TEXT).read_text(), key=f"report-{pipeline.name}")
+    page = (public / REPORT_PAGE).resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")
     run = outbox_of(pipeline).noted(result.output.path)
     if run is not None and run.page:

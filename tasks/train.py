@@ -14,9 +14,10 @@ from prefect.cache_policies import NO_CACHE
 
 from dfer.config.catalogue import network
 from dfer.config.experiments import Training
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.config.settings import TrainSettings
 from dfer.datasets import protocol
+from dfer.storage.file_names import CARD, CHECKPOINT, HISTORY, WEIGHTS
 from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
 from dfer.system.processes import run_isolated
@@ -155,7 +156,7 @@ def train_arm(
             return in_smaller_parts(train, training.settings.train, folder, title=training.title)
 
     key = cache_key(training, ingested.output, index.output)
-    return task_result(ensure(pipeline, key, work, resumes_from="checkpoint.pt", slot=slots_here_and_on_the_server))
+    return task_result(ensure(pipeline, key, work, resumes_from=CHECKPOINT, slot=slots_here_and_on_the_server))
 
 
 def _tracked_run(tracking: PipelineTracking, training: Training, ingested: StageResult, folder: Path) -> TrackedRun:
@@ -243,6 +244,6 @@ def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int],
     log_summary(run, result.summary)
     figure = folder / "learning_curves.png"
     plots.learning_curves(result.history, figure, title=training.title)
-    run.log_files([figure, folder / "history.json", folder / "model.json", folder / "model.safetensors"])
+    run.log_files([figure, folder / HISTORY, folder / CARD, folder / WEIGHTS])
     run.log_model(folder)
     return {"clips": result.summary["clips"]["training"], "epochs": len(result.history)}

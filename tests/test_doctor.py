@@ -1,4 +1,4 @@
-"""What is wrong with an installation is found and said with what to do; what is in order is left in peace."""
+"""What is wrong with an installation is named with what to do; the rest is "ok"."""
 
 from __future__ import annotations
 
@@ -33,49 +33,56 @@ NEEDS = {
 
 @pytest.fixture
 def packages(monkeypatch):
-    """The findings about packages, of an installation with other versions than a good one's."""
+    """The results for packages, with other versions than a good installation has."""
 
-    def requires(name):
-        return NEEDS.get(name, [])
+    def check(**others):
+        installed = {**INSTALLED, **{name.replace("_", "-"): version for name, version in others.items()}}
 
-    def findings(**others):
-        there = {**INSTALLED, **{name.replace("_", "-"): version for name, version in others.items()}}
-        return list(doctor.versions(there.get))
+        def version(name):
+            if installed.get(name) is None:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return installed[name]
 
-    monkeypatch.setattr(importlib.metadata, "requires", requires)
-    return findings
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        return list(doctor.packages())
+
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: NEEDS.get(name, []))
+    return check
 
 
 def test_versions_that_fit_are_one_line(packages):
-    (found,) = packages()
-    assert found.level == "ok"
+    (result,) = packages()
+    assert result.level == "ok"
 
 
 @pytest.mark.parametrize(
-    ("others", "said", "do"),
+    ("others", "message", "advice"),
     [
-        ({"fastapi": "0.151.2"}, "fastapi 0.151.2; dfer needs fastapi<0.151,>=0.139", "pip install 'fastapi"),
-        ({"fastapi": None}, "fastapi is not installed", "pip install 'fastapi"),
-        ({"torch": "2.15.0"}, "torchvision 0.29.0 was not built for torch 2.15.0", "pip install torch torchvision"),
+        (
+            {"fastapi": "0.151.2"},
+            "dfer needs fastapi<0.151,>=0.139; fastapi 0.151.2 is installed",
+            "pip install 'fastapi",
+        ),
+        ({"fastapi": None}, "dfer needs fastapi<0.151,>=0.139; it is not installed", "pip install 'fastapi"),
         ({"torch": "2.13.0"}, "torchvision needs torch>=2.14; torch 2.13.0 is installed", "pip install 'torch"),
         ({"onnxruntime_gpu": "1.30"}, "onnxruntime and onnxruntime-gpu overwrite each other", "pip uninstall -y onnx"),
         ({"opencv_python_headless": "5.0"}, "opencv-python and opencv-python-headless overwrite", "pip uninstall -y"),
     ],
 )
-def test_versions_that_break_each_other(packages, others, said, do):
-    found = [one for one in packages(**others) if one.level == "problem"]
-    assert any(said in one.said and one.do.startswith(do) for one in found), found
+def test_versions_that_break_each_other(packages, others, message, advice):
+    problems = [one for one in packages(**others) if one.level == "problem"]
+    assert any(message in one.message and one.advice.startswith(advice) for one in problems), problems
 
 
 def test_another_package_may_stand_in(packages):
-    (found,) = packages(onnxruntime=None, onnxruntime_gpu="1.30")
-    assert found.level == "ok"
+    (result,) = packages(onnxruntime=None, onnxruntime_gpu="1.30")
+    assert result.level == "ok"
 
 
 def test_a_package_that_is_not_installed_has_no_requirements_to_compare(monkeypatch):
     monkeypatch.setattr(doctor, "PACKAGE", "no-such-package-anywhere")
-    (found,) = doctor.versions()
-    assert found.level == "warning"
+    (result,) = doctor.packages()
+    assert result.level == "warning"
 
 
 def test_this_installation_has_a_cpu_provider_and_no_cuda_one(monkeypatch):
@@ -83,14 +90,14 @@ def test_this_installation_has_a_cpu_provider_and_no_cuda_one(monkeypatch):
     import onnxruntime
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    found = doctor.provider("cuda")
-    assert found.level == "problem"
-    assert "there are cpu" in found.said
-    assert "onnxruntime-gpu" in found.do
+    result = doctor.provider("cuda")
+    assert result.level == "problem"
+    assert "there are cpu" in result.message
+    assert "onnxruntime-gpu" in result.advice
 
 
 @pytest.mark.parametrize(
-    ("gpus", "usable", "devices", "level", "said"),
+    ("gpus", "usable", "devices", "level", "message"),
     [
         (0, False, {"auto"}, "ok", "CPU"),
         (0, False, {"cuda"}, "problem", "there is no GPU"),
@@ -99,41 +106,41 @@ def test_this_installation_has_a_cpu_provider_and_no_cuda_one(monkeypatch):
         (1, True, {"cuda"}, "ok", "a big one"),
     ],
 )
-def test_gpus_asked_for_against_those_that_are_there(monkeypatch, gpus, usable, devices, level, said):
+def test_gpus_asked_for_against_those_that_are_there(monkeypatch, gpus, usable, devices, level, message):
     import torch
 
     monkeypatch.setattr(doctor, "_gpus", lambda: ("550", gpus))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "a big one")
-    (found,) = doctor.accelerator(devices)
-    assert found.level == level
-    assert said in found.said
-    assert bool(found.do) == (level != "ok")
+    result = doctor.accelerator(devices)
+    assert result.level == level
+    assert message in result.message
+    assert bool(result.advice) == (level != "ok")
 
 
 def test_the_detector_is_checked_and_not_fetched(monkeypatch, tmp_path):
     monkeypatch.setenv("DFER_CACHE", str(tmp_path))
-    assert "fetched at the first use" in doctor.detector("scrfd-2.5g").said
+    assert "fetched at the first use" in doctor.detector("scrfd-2.5g").message
     (tmp_path / "scrfd-2.5g.onnx").write_bytes(b"something else")
-    found = doctor.detector("scrfd-2.5g")
-    assert found.level == "problem"
-    assert str(tmp_path) in found.do
+    result = doctor.detector("scrfd-2.5g")
+    assert result.level == "problem"
+    assert str(tmp_path) in result.advice
     assert doctor.detector(str(tmp_path / "mine.onnx")).level == "problem"
     (tmp_path / "mine.onnx").write_bytes(b"mine")
-    assert hashlib.sha256(b"mine").hexdigest()[:16] in doctor.detector(str(tmp_path / "mine.onnx")).said
+    assert hashlib.sha256(b"mine").hexdigest()[:16] in doctor.detector(str(tmp_path / "mine.onnx")).message
 
 
 def test_weights_are_checked_and_not_fetched(monkeypatch, tmp_path):
     import torch
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert "fetches it at the first use" in doctor.weights("resnet18_tsm", "imagenet").said
+    assert "fetches it at the first use" in doctor.weights("resnet18_tsm", "imagenet").message
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"a download that broke off")
-    found = doctor.weights("resnet18_tsm", "imagenet")
-    assert found.level == "problem"
-    assert "resnet18-f37072fd.pth" in found.do
+    result = doctor.weights("resnet18_tsm", "imagenet")
+    assert result.level == "problem"
+    assert "resnet18-f37072fd.pth" in result.advice
     assert doctor.weights("resnet18_tsm", str(tmp_path / "none.pth")).level == "problem"
     assert doctor.weights("resnet18_tsm", None).level == "ok"
 
@@ -141,9 +148,9 @@ def test_weights_are_checked_and_not_fetched(monkeypatch, tmp_path):
 def test_a_work_directory_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").touch()
     assert doctor.writable(tmp_path / "not" / "yet").level == "ok"
-    found = doctor.writable(tmp_path / "file" / "work")
-    assert found.level == "problem"
-    assert "is no folder" in found.said
+    result = doctor.writable(tmp_path / "file" / "work")
+    assert result.level == "problem"
+    assert "is no folder" in result.message
     assert not (tmp_path / "not").exists()
 
 
@@ -161,7 +168,7 @@ def test_disk_space(monkeypatch, tmp_path, free, level):
 def test_shared_memory_for_what_reading_processes_pass(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20))
     settings = StageSettings.model_validate({"train": {"loader_workers": 4, "batch_size": 8}})
-    needed = doctor._in_flight(settings)
+    needed = doctor._bytes_in_flight(settings)
     assert needed == 2 * 4 * 8 * 8 * 224 * 224 * 3
     assert doctor.shared_memory(needed, tmp_path).level == "problem"
     assert doctor.shared_memory(10**6, tmp_path).level == "ok"
@@ -197,16 +204,16 @@ def serving(status: int, answers: dict[str, object], login: str = "(nowhere)") -
 def test_servers():
     here = importlib.metadata.version("prefect")
     with serving(200, {"/api/health": True, "/api/admin/version": here, "/health": "OK"}) as address:
-        found = doctor.prefect(f"http://{address}/api")
-        assert (found.level, here in found.said) == ("ok", True)
+        result = doctor.prefect(f"http://{address}/api")
+        assert (result.level, here in result.message) == ("ok", True)
         assert doctor.mlflow(f"http://{address}").level == "ok"
         assert doctor.mlflow(f"http://{address}/elsewhere").level == "problem"
     with serving(200, {"/api/health": True, "/api/admin/version": "2.20.1"}) as address:
-        found = doctor.prefect(f"http://{address}/api")
-        assert (found.level, found.do) == ("warning", "pip install prefect==2.20.1, or update the server")
-    found = doctor.prefect(f"http://{address}/api")
-    assert found.level == "problem"
-    assert "prefect server start" in found.do
+        result = doctor.prefect(f"http://{address}/api")
+        assert (result.level, result.advice) == ("warning", "pip install prefect==2.20.1, or update the server")
+    result = doctor.prefect(f"http://{address}/api")
+    assert result.level == "problem"
+    assert "prefect server start" in result.advice
 
 
 def test_a_prefect_server_with_a_log_in(monkeypatch):
@@ -214,19 +221,18 @@ def test_a_prefect_server_with_a_log_in(monkeypatch):
     monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
     here = importlib.metadata.version("prefect")
     with serving(200, {"/api/health": True, "/api/admin/version": here}, login="/api/admin") as address:
-        found = doctor.prefect(f"http://{address}/api")
-        assert found.level == "warning"
-        assert "PREFECT_API_AUTH_STRING" in found.do
+        result = doctor.prefect(f"http://{address}/api")
+        assert result.level == "warning"
+        assert "PREFECT_API_AUTH_STRING" in result.advice
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", "anna:s3cret")
         assert doctor.prefect(f"http://{address}/api").level == "ok"
 
 
 def test_a_server_that_wants_a_password_and_none_is_shown():
     with serving(401, {"/health": None}) as address:
-        found = doctor.mlflow(f"http://anna:s3cret@{address}")
-    assert found.level in ("warning", "problem")
-    assert "s3cret" not in found.said + found.do
-    assert doctor.without_password("http://anna:s3cret@host:5000/x") == "http://host:5000/x"
+        result = doctor.mlflow(f"http://anna:s3cret@{address}")
+    assert result.level in ("warning", "problem")
+    assert "s3cret" not in result.message + result.advice
 
 
 def test_the_database_of_mlflow_is_checked_and_not_made(tmp_path):
@@ -237,13 +243,13 @@ def test_the_database_of_mlflow_is_checked_and_not_made(tmp_path):
         database.execute("create table runs (name text)")
         database.executemany("insert into runs values (?)", [(f"run {number}" * 50,) for number in range(200)])
     database.close()
-    assert "is whole" in doctor.mlflow(f"sqlite:///{path}").said
+    assert "is whole" in doctor.mlflow(f"sqlite:///{path}").message
     content = bytearray(path.read_bytes())
     content[4096:12288] = b"\xff" * 8192
     path.write_bytes(content)
-    found = doctor.mlflow(f"sqlite:///{path}")
-    assert found.level == "problem"
-    assert "put back a copy" in found.do
+    result = doctor.mlflow(f"sqlite:///{path}")
+    assert result.level == "problem"
+    assert "put back a copy" in result.advice
 
 
 def test_prefects_server_is_found_as_prefect_finds_it(monkeypatch, tmp_path):
@@ -263,7 +269,7 @@ def test_prefects_server_is_found_as_prefect_finds_it(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("pipeline", [[], ["dfew-full"]])
 def test_an_object_store_that_does_not_answer(monkeypatch, capsys, pipeline):
-    monkeypatch.setattr("dfer.config.reading.unreachable", lambda url: f"{url}: nobody there")
+    monkeypatch.setattr("dfer.config.checks.unreachable", lambda url: f"{url}: nobody there")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # boto3 is an extra
     monkeypatch.setattr(sys, "argv", ["dfer", "doctor", *pipeline, "--set", "work_dir=s3://faces/dfer"])
     with pytest.raises(SystemExit) as end:

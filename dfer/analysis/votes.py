@@ -17,6 +17,7 @@ from dfer.analysis.arm_table import vote_counts, voted
 from dfer.labels import EMOTIONS, soft_labels
 from dfer.storage.files import write_atomically
 
+PAGE = "votes.md"
 NO_LABEL = "no single label"
 CLEAR_ABOVE = 0.9
 """A clip is clear if its largest soft label is above this (section 5.5)."""
@@ -140,7 +141,7 @@ def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
         "groups": grouped.to_dict("index"),
     }
     write_atomically(folder / "votes.json", (json.dumps(found, indent=2) + "\n").encode())
-    write_atomically(folder / "votes.md", _markdown(found).encode())
+    write_atomically(folder / PAGE, _markdown(found).encode())
     return found
 
 

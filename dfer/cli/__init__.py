@@ -1,4 +1,4 @@
-"""The command `dfer`. Libraries are loaded by the command that needs them: `--help` and mistakes answer at once."""
+"""The command `dfer`. Each command loads the libraries that it needs, so that `--help` and mistakes answer at once."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services, watch  # noqa: F401 - each adds its commands
 from dfer.cli.app import app
 from dfer.cli.common import err
-from dfer.config.reading import ConfigError
+from dfer.config.problems import ConfigError, InputError
 
 
-def _said(error: BaseException) -> Iterable[str]:
+def _lines(error: BaseException) -> Iterator[str]:
     """The error and its notes, without tracebacks."""
     yield str(error) if str(error).strip("'\"").count(" ") else f"{type(error).__name__}: {error}"
     yield from (note for note in getattr(error, "__notes__", ()) if "Traceback" not in note)
 
 
 def _interrupted(number: int, _: object) -> None:
-    """Ctrl-C or SIGTERM: stop now. What waits for answers, of a server that was stopped as well, would take minutes."""
+    """Stop at once on Ctrl-C or SIGTERM: servers may have been stopped as well, and waiting for them takes minutes."""
     import psutil
 
     if "tasks.tracking.runs" in sys.modules:
@@ -37,8 +37,8 @@ def _interrupted(number: int, _: object) -> None:
 
 
 def main() -> Any:
-    """Entry point. Mistakes in what was asked for end with status 2, failures of the work with 1."""
-    # Prefect has a handler of its own for SIGTERM while a flow runs, and then sends it again
+    """Entry point. Wrong configurations and arguments end with status 2, failures of the work with 1."""
+    # Prefect handles SIGTERM itself while a flow runs, and then sends it again
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return app()
@@ -48,9 +48,9 @@ def main() -> Any:
     except Exception as error:
         if os.environ.get("DFER_DEBUG"):
             raise
-        for line in _said(error):
+        for line in _lines(error):
             err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
-        if type(error).__name__ == "InputError":
+        if isinstance(error, InputError):
             sys.exit(2)
         err.print("(DFER_DEBUG=1 shows where this came from)", style="dim")
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The command `dfer` and its groups; the commands themselves are in the modules beside this one."""
+"""The command `dfer` and its groups; the other modules of this folder add the commands."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dfer.cli.common import Config, Overrides, examples, out
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline, read_config
 
 if TYPE_CHECKING:
-    from dfer.config.reading import Pipeline
+    from dfer.config.pipeline import Pipeline
 
 
 @config_app.command(
@@ -23,16 +23,18 @@ def config_check(
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Say everything that is wrong with the configuration, with lines. Nothing is started, fetched or written."""
-    if pipeline is not None:
-        _check_data(load_pipeline(pipeline, config, overrides))
-        out.print(f"{config}: {pipeline} can run")
+    if pipeline is None:
+        _, pipelines = read_config(config, overrides)
+        names = ", ".join(one.name for one in pipelines)
+        out.print(f"{config}: no problems; pipelines {names}. Data sets: `dfer config check PIPELINE`")
         return
-    names = [pipeline.name for pipeline in read_config(config, overrides)[1]]
-    out.print(f"{config}: no problems; pipelines {', '.join(names)}. Data sets: `dfer config check PIPELINE`")
+    if _has_fatal_problems(load_pipeline(pipeline, config, overrides)):
+        raise typer.Exit(1)
+    out.print(f"{config}: {pipeline} can run")
 
 
-def _check_data(pipeline: Pipeline) -> None:
-    """What the ingest stage will say of the pipeline's data sets. Raises Exit if one of them cannot be used."""
+def _has_fatal_problems(pipeline: Pipeline) -> bool:
+    """Print what the ingest stage will report of the pipeline's data sets; whether one of them cannot be used."""
     from dfer.datasets import inspect
 
     fatal, allowed = False, pipeline.settings.shards.max_failed_share
@@ -46,5 +48,4 @@ def _check_data(pipeline: Pipeline) -> None:
                     f"ERROR more files are missing ({missing}) than shards.max_failed_share allows ({allowed:.0%})"
                 )
                 fatal = True
-    if fatal:
-        raise typer.Exit(1)
+    return fatal

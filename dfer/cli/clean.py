@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
+from dfer.cli.common import Config, Overrides, examples, new_table, out, relative
+from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config
 from dfer.system.units import size
 
@@ -28,10 +30,9 @@ def clean(
 ) -> None:
     """Remove stage outputs that no pipeline needs as it is configured now, and what killed runs left behind.
 
-    What a registered model came from stays, and so does what it cannot be known of. MLflow's runs are left alone.
+    What registered models were made from stays, and what may still be needed. MLflow's runs are left alone.
     """
     _, pipelines = read_config(config, overrides)
-    from dfer.faces.videos import InputError
     from dfer.storage.cleaning import in_training
     from dfer.storage.in_use import InUseError, alone, occupied
     from tasks.inspection.clean import plan
@@ -43,69 +44,68 @@ def clean(
             f"What is kept of it on this machine is only a copy: {work_dir} can be deleted while no run is under way."
         )
     if not (work_dir / "stages").is_dir():
-        out.print(f"{shown(work_dir)} holds no stage outputs: nothing to remove")
+        out.print(f"{relative(work_dir)} holds no stage outputs: nothing to remove")
         return
     if yes:
         with alone(work_dir):
             if jobs := in_training(work_dir / "stages"):
                 raise InUseError(f"{jobs[0]} is being trained: try again when that has ended")
-            found = plan(pipelines)
-            _print_plan(found, every=every)
-            _remove(found)
+            removals = plan(pipelines)
+            _print_plan(removals, every=every)
+            _remove(removals)
         return
-    found = plan(pipelines)
-    _print_plan(found, every=every)
-    if not found.remove:
+    removals = plan(pipelines)
+    _print_plan(removals, every=every)
+    if not removals.remove:
         out.print("Nothing to remove.")
         return
     command = ["dfer", "clean", "--yes", *(word for value in overrides for word in ("--set", value))]
     command += ["--config", str(config)] if config != DEFAULT_CONFIG else []
-    out.print(
-        f"Nothing was removed. To remove {size(found.num_bytes)}: {shlex.join(command)}", markup=False, soft_wrap=True
-    )
+    message = f"Nothing was removed. To remove {size(removals.num_bytes)}: {shlex.join(command)}"
+    out.print(message, markup=False, soft_wrap=True)
     if occupied(work_dir) or in_training(work_dir / "stages"):
         out.print("A run is under way here; that command will refuse until it has ended.")
 
 
-def _print_plan(found: Plan, *, every: bool) -> None:
-    if found.remove:
+def _print_plan(plan: Plan, *, every: bool) -> None:
+    if plan.remove:
         table = new_table("To remove", "stage", "what", "size", "why")
         if every:
-            for one in found.remove:
-                table.add_row(one.stage, str(shown(one.path)), size(one.num_bytes), one.why)
+            for removal in plan.remove:
+                table.add_row(removal.stage, str(relative(removal.path)), size(removal.num_bytes), removal.why)
         else:
-            for (stage, why), group in _grouped(found.remove).items():
-                table.add_row(stage, _folders(len(group)), size(sum(one.num_bytes for one in group)), why)
+            for (stage, why), group in _grouped(plan.remove).items():
+                table.add_row(stage, _folders(len(group)), size(sum(removal.num_bytes for removal in group)), why)
         out.print(table)
-    if found.stays:
+    if plan.stays:
         table = new_table("Stays, though no pipeline needs it", "what", "size", "for")
-        for reason, outputs in found.stays.items():
-            what = "\n".join(str(shown(one.path)) for one in outputs) if every else _by_stage(outputs)
-            table.add_row(what, size(sum(one.num_bytes for one in outputs)), reason.splitlines()[0])
+        for reason, outputs in plan.stays.items():
+            what = "\n".join(str(relative(output.path)) for output in outputs) if every else _by_stage(outputs)
+            table.add_row(what, size(sum(output.num_bytes for output in outputs)), reason.splitlines()[0])
         out.print(table)
-    for name, why in found.unknown.items():
-        said = f"{name} could not be looked through, and what was made of it stays: {why.splitlines()[0]}"
-        out.print(said, style="dim", markup=False, highlight=False, soft_wrap=True)
+    for name, why in plan.unknown.items():
+        message = f"{name} could not be looked through, and what was made of it stays: {why.splitlines()[0]}"
+        out.print(message, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def _remove(found: Plan) -> None:
+def _remove(plan: Plan) -> None:
     from dfer.storage.cleaning import remove, remove_locks
     from tasks.graph import STAGES
 
     freed, busy = 0, list[Path]()
-    for removal, done in remove(found.root, found.remove):
+    for removal, done in remove(plan.root, plan.remove):
         freed += removal.num_bytes if done else 0
         busy += [] if done else [removal.path]
-    remove_locks(found.root, STAGES)
-    out.print(f"Removed {_folders(len(found.remove) - len(busy))}, {size(freed)}.")
+    remove_locks(plan.root, STAGES)
+    out.print(f"Removed {_folders(len(plan.remove) - len(busy))}, {size(freed)}.")
     for path in busy:
-        out.print(f"Stays, since somebody works on it: {shown(path)}", markup=False, soft_wrap=True)
+        out.print(f"Stays, since a run works on it: {relative(path)}", markup=False, soft_wrap=True)
 
 
 def _grouped(removals: Iterable[Removal]) -> dict[tuple[str, str], list[Removal]]:
     groups: dict[tuple[str, str], list[Removal]] = {}
-    for one in removals:
-        groups.setdefault((one.stage, one.why), []).append(one)
+    for removal in removals:
+        groups.setdefault((removal.stage, removal.why), []).append(removal)
     return groups
 
 
@@ -114,7 +114,5 @@ def _folders(number: int) -> str:
 
 
 def _by_stage(outputs: Iterable[Stored]) -> str:
-    numbers: dict[str, int] = {}
-    for one in outputs:
-        numbers[one.stage] = numbers.get(one.stage, 0) + 1
+    numbers = Counter(output.stage for output in outputs)
     return ", ".join(f"{number} {stage}" for stage, number in numbers.items())

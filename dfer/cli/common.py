@@ -20,30 +20,24 @@ Overrides = Annotated[
 ]
 
 
+_NUMERIC = {"run", "cached", "seconds", "frames", "with a face", "clips", "kept", "WAR %", "UAR %"}
+
+
 def examples(*lines: str) -> str:
+    """The examples below a command's help."""
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
 def new_table(title: str, *columns: str) -> Table:
+    """A table without lines; columns of numbers are aligned to the right."""
     table = Table(
         title=title or None, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
     )
     for column in columns:
-        numeric = column in (
-            "run",
-            "was there",
-            "seconds",
-            "given",
-            "kept",
-            "WAR %",
-            "UAR %",
-            "looked at",
-            "with a face",
-        )
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _NUMERIC else "left", overflow="fold")
     return table
 
 
-def shown(path: Path) -> Path:
+def relative(path: Path) -> Path:
     """The path as a person in this folder would type it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

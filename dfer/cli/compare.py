@@ -1,4 +1,4 @@
-"""`dfer compare` and `dfer analyse votes`: what numbers say."""
+"""`dfer compare` and `dfer analyse votes`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from dfer.cli.app import analyse_app, app
 from dfer.cli.common import Config, Overrides, examples, new_table, out
+from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config
 
 
@@ -27,26 +28,24 @@ def compare(
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Say which differences between runs are real: paired bootstrap over clips, McNemar's test, calibration."""
-    from dfer.faces.videos import InputError
-
     if len(set(runs)) < 2:
         raise InputError(f"two different runs or more are compared, found {', '.join(runs)}")
-    _, known = read_config(config, overrides)
+    _, pipelines = read_config(config, overrides)
     from dfer.analysis import statistics
     from dfer.labels import EMOTIONS
     from tasks.inspection.compare import find, pairs
 
-    compared = find(runs, known, dataset)
+    compared = find(runs, pipelines, dataset)
     scores = new_table("Scores, with 95 % intervals", "arm or run", "trainings", "WAR %", "UAR %")
-    trust = new_table("\nProbabilities", "arm or run", "ECE", "Brier", "NLL", "to voters", "AURC")
-    for one in compared:
-        draws, numbers = statistics.bootstrap(one.predictions), one.scores()
-        scores.add_row(one.name, str(one.runs), *(_with_interval(draws.interval(metric)) for metric in ("war", "uar")))
-        measured = [numbers[name] for name in ("ece", "brier", "nll", "js_divergence", "aurc")]
-        trust.add_row(one.name, *("no votes" if value is None else f"{value:.3f}" for value in measured))
-    out.print(scores, trust)
+    probabilities = new_table("\nProbabilities", "arm or run", "ECE", "Brier", "NLL", "to voters", "AURC")
+    for arm in compared:
+        draws, metrics = statistics.bootstrap(arm.predictions), arm.scores()
+        scores.add_row(arm.name, str(arm.runs), *(_with_interval(draws.interval(metric)) for metric in ("war", "uar")))
+        values = [metrics[name] for name in ("ece", "brier", "nll", "js_divergence", "aurc")]
+        probabilities.add_row(arm.name, *("no votes" if value is None else f"{value:.3f}" for value in values))
+    out.print(scores, probabilities)
     for first, second, comparison, corrected in pairs(compared):
-        only = comparison.mcnemar
+        mcnemar = comparison.mcnemar
         out.print(f"\n[bold]{second.name}[/bold] against {first.name}, on {comparison.clips} clips", soft_wrap=True)
         for metric in ("war", "uar"):
             sentence = statistics.in_words(
@@ -56,8 +55,8 @@ def compare(
         by_emotion = (_recall_in_words(emotion, comparison.differences[emotion]) for emotion in EMOTIONS)
         out.print(f"  recalls: {', '.join(filter(None, by_emotion))}", markup=False, highlight=False, soft_wrap=True)
         out.print(
-            f"  only {second.name} is right about {only.only_b} clips, only {first.name} about {only.only_a} "
-            f"(McNemar's test, p = {only.p_value:.2g})",
+            f"  only {second.name} is right about {mcnemar.only_b} clips, only {first.name} about {mcnemar.only_a} "
+            f"(McNemar's test, p = {mcnemar.p_value:.2g})",
             soft_wrap=True,
         )
 
@@ -85,24 +84,22 @@ def analyse_votes(
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Show what annotators said: which emotions are voted for together, how far they agree. No video is read."""
-    from dfer.faces.videos import InputError
-
+    """Show how annotators voted: which emotions together, and how far they agree. No video is read."""
     file, _ = read_config(config, overrides)
     if dataset not in file.datasets:
         raise InputError(f"no data set {dataset!r} under datasets in {config}; there are {', '.join(file.datasets)}")
     settings = file.datasets[dataset]
     if settings.generated:
         raise InputError(f"{dataset} is made by the pipelines; its votes are in their reports")
-    from dfer.analysis.votes import analyse
+    from dfer.analysis.votes import PAGE, analyse
     from dfer.datasets import load_clips
 
     clips = load_clips(
         settings.layout, config.resolve().parent / settings.root, dataset=dataset, source=settings.source
     )
     try:
-        said = analyse(clips, folder, title=dataset)
+        summary = analyse(clips, folder, title=dataset)
     except OSError as error:
         raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
-    out.print((folder / "votes.md").read_text(), markup=False, highlight=False, soft_wrap=True)
-    out.print(f"{said['clips']} clips; the pictures are in {folder}")
+    out.print((folder / PAGE).read_text(), markup=False, highlight=False, soft_wrap=True)
+    out.print(f"{summary['clips']} clips; the pictures are in {folder}")

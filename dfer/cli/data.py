@@ -1,4 +1,4 @@
-"""Videos, demo data, and what there is: `dfer align`, `demo-data`, `datasets`, `pipelines`, `models`."""
+"""`dfer align`, `demo-data`, `datasets`, `pipelines` and `models`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, err, examples, new_table, out
+from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config, stage_settings
 from dfer.config.settings import StageSettings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dfer.config.reading import Pipeline
+    from dfer.config.pipeline import Pipeline
 
 
 @app.command(
@@ -33,7 +34,7 @@ def align(
     ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Detect, follow and align the face of any videos, and say what was kept and what was not."""
+    """Detect, follow and align the faces of any videos, and say which were kept and why others were not."""
     if config is None:
         settings = stage_settings(overrides)
     else:
@@ -43,11 +44,11 @@ def align(
 
     from dfer.faces.videos import align_videos, find_videos
 
-    found = find_videos(videos)
+    by_name = find_videos(videos)
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("aligning", total=len(found))
-        workers = min(os.cpu_count() or 1, len(found))
-        index = align_videos(found, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
+        task = bar.add_task("aligning", total=len(by_name))
+        workers = min(os.cpu_count() or 1, len(by_name))
+        index = align_videos(by_name, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
     _print_index(index, folder)
     if not (index["status"] == "ok").any():
         raise typer.Exit(1)
@@ -56,14 +57,13 @@ def align(
 def _print_index(index: pd.DataFrame, folder: Path) -> None:
     kept = index["status"] == "ok"
     rows = index if len(index) <= 50 else index[~kept].head(50)
-    shown = new_table(
-        "" if len(rows) == len(index) else "Not kept", "clip", "looked at", "with a face", "kept", "", "why not"
-    )
+    title = "" if len(rows) == len(index) else "Not kept"
+    table = new_table(title, "clip", "frames", "with a face", "kept", "", "why not")
     for row in rows.to_dict(orient="records"):
         why = f"{row['reason']}: {row['detail']}" if row["reason"] else ""
-        numbers = [str(row[name]) for name in ("frames_seen", "frames_with_face", "frames_kept")]
-        shown.add_row(row["clip_id"], *numbers, row["status"], why)
-    out.print(shown)
+        counts = [str(row[name]) for name in ("frames_seen", "frames_with_face", "frames_kept")]
+        table.add_row(row["clip_id"], *counts, row["status"], why)
+    out.print(table)
     out.print(f"{kept.sum()} of {len(index)} clips kept, in {folder}; every clip is listed in {folder}/index.parquet")
 
 
@@ -79,7 +79,6 @@ def demo_data(
     from rich.progress import Progress
 
     from dfer.demo import generate
-    from dfer.faces.videos import InputError
 
     if folder.is_file() or (folder.is_dir() and any(path.name != ".partial" for path in folder.iterdir())):
         raise InputError(f"{folder} is {'a file' if folder.is_file() else 'not empty'}: choose another --out")
@@ -88,35 +87,36 @@ def demo_data(
         summary = generate(
             folder, clips=clips, seed=seed, on_clip=lambda done, total: bar.update(task, completed=done, total=total)
         )
-    shown = new_table("", "data set", "clips", "odd ones", "where")
+    table = new_table("", "data set", "clips", "odd ones", "where")
     for name, number in summary.clips.items():
         odd = sum(name in Path(path).parts for path in summary.odd)
-        shown.add_row(name, str(number), str(odd), str(folder / name))
-    out.print(shown)
+        table.add_row(name, str(number), str(odd), str(folder / name))
+    out.print(table)
     out.print(f"Look at {folder / 'contact_sheet.jpg'}; all of this is synthetic, see {folder / 'README.txt'}")
 
 
 @app.command()
 def datasets(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
-    """The data sets of the configuration, and whether they are there."""
+    """The data sets of the configuration, and whether their folders exist."""
     file, _ = read_config(config, overrides)
-    shown = new_table("", "data set", "layout", "where", "there")
+    table = new_table("", "data set", "layout", "where", "exists")
     for name, dataset in file.datasets.items():
         where = "made by the pipeline (synthetic)" if dataset.generated else str(dataset.root)
-        there = "when needed" if dataset.generated else "yes" if dataset.root.is_dir() else "no"
-        shown.add_row(name, dataset.layout, where, there)
-    out.print(shown)
+        exists = "when needed" if dataset.generated else "yes" if dataset.root.is_dir() else "no"
+        table.add_row(name, dataset.layout, where, exists)
+    out.print(table)
 
 
 @app.command()
 def pipelines(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
     """The pipelines of the configuration."""
-    for pipeline in read_config(config, overrides)[1]:
+    _, resolved = read_config(config, overrides)
+    for pipeline in resolved:
         out.print(f"[bold]{pipeline.name}[/bold]  {pipeline.description}")
         out.print(f"    {', '.join(pipeline.datasets)}; {_folds(pipeline)}", style="dim", soft_wrap=True)
         for experiment in pipeline.experiments:
-            shown = f": {', '.join(experiment.arms)}" if experiment.trains else ""
-            out.print(f"    {experiment.name}  {experiment.given.title}{shown}", style="dim", soft_wrap=True)
+            arms = f": {', '.join(experiment.arms)}" if experiment.trains else ""
+            out.print(f"    {experiment.name}  {experiment.entry.title}{arms}", style="dim", soft_wrap=True)
 
 
 def _folds(pipeline: Pipeline) -> str:

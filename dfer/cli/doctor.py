@@ -10,11 +10,13 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, examples, new_table, out
-from dfer.config.reading import DEFAULT_CONFIG, ConfigError, missing_paths, read_config
+from dfer.config.checks import missing_resources
+from dfer.config.problems import ConfigError
+from dfer.config.reading import DEFAULT_CONFIG, pipeline_named, read_config
 
 if TYPE_CHECKING:
-    from dfer.config.reading import Pipeline
-    from dfer.doctor import Finding
+    from dfer.config.settings import StageSettings
+    from dfer.doctor import CheckResult
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "red"}
 
@@ -31,46 +33,35 @@ def doctor(
     """
     from rich.markup import escape
 
-    findings = list(_findings(pipeline, config, overrides))
+    results = list(_check(pipeline, config, overrides))
     table = new_table("", "", "what", "found")
-    for one in findings:
-        todo = f"\n[bold]{escape(one.do)}[/bold]" if one.do else ""
-        table.add_row(f"[{_STYLES[one.level]}]{one.level}[/]", one.subject, escape(one.said) + todo)
+    for result in results:
+        advice = f"\n[bold]{escape(result.advice)}[/bold]" if result.advice else ""
+        table.add_row(f"[{_STYLES[result.level]}]{result.level}[/]", result.subject, escape(result.message) + advice)
     out.print(table)
-    problems = sum(one.level == "problem" for one in findings)
+    problems = sum(result.level == "problem" for result in results)
     out.print(f"{problems} problem{'s' if problems != 1 else ''}" if problems else "No problems.")
     if problems:
         raise typer.Exit(1)
 
 
-def _findings(name: str | None, config: Path, overrides: list[str]) -> Iterator[Finding]:
-    """A configuration that cannot be read is a finding; what does not depend on it is checked all the same."""
-    from dfer.doctor import Finding, examine, versions
+def _check(name: str | None, config: Path, overrides: list[str]) -> Iterator[CheckResult]:
+    """An unusable configuration is a problem like others; what does not depend on it is still checked."""
+    from dfer import doctor
 
     try:
         file, pipelines = read_config(config, overrides)
-        chosen = _named(name, pipelines, config) if name is not None else None
+        pipeline = pipelines[0] if name is None else pipeline_named(name, pipelines, config)
     except ConfigError as error:
-        yield from versions()
-        yield Finding("problem", "configuration", str(error), "dfer config check")
+        yield from doctor.packages()
+        yield doctor.problem("configuration", str(error), "dfer config check")
         return
-    yield Finding("ok", "configuration", f"{config}: {', '.join(one.name for one in pipelines)}")
-    missing = missing_paths(chosen or pipelines[0], config, overrides)
-    # where everything is written is the same for all pipelines
-    for problem in missing if chosen else [one for one in missing if one.key == "work_dir"]:
-        yield Finding("problem", problem.key, problem.message, f"correct it in {config}, or give it with --set")
-    if chosen is None:
-        yield from examine([file], pipelines[0].work_dir, pipelines[0].tracking_uri)
-        return
-    settings = [s for experiment in chosen.experiments for s in experiment.settings.values()] or [chosen.settings]
-    yield from examine(settings, chosen.work_dir, chosen.tracking_uri)
-
-
-def _named(name: str, pipelines: list[Pipeline], config: Path) -> Pipeline:
-    from dfer.config.reading import Problem
-
-    for pipeline in pipelines:
-        if pipeline.name == name:
-            return pipeline
-    known = ", ".join(pipeline.name for pipeline in pipelines)
-    raise ConfigError(config, [Problem(None, f"pipelines.{name}", f"no such pipeline; there are {known}")])
+    yield doctor.ok("configuration", f"{config}: {', '.join(one.name for one in pipelines)}")
+    for missing in missing_resources(pipeline, config, overrides):
+        if name is not None or missing.key == "work_dir":  # which all pipelines share
+            advice = f"correct it in {config}, or give it with --set"
+            yield doctor.problem(missing.key, missing.message, advice)
+    settings: list[StageSettings] = [file]
+    if name is not None:
+        settings = [s for e in pipeline.experiments for s in e.settings.values()] or [pipeline.settings]
+    yield from doctor.check_all(settings, pipeline.work_dir, pipeline.tracking_uri)

@@ -1,4 +1,4 @@
-"""`dfer mlflow deliver`: what MLflow has not been told yet."""
+"""`dfer mlflow deliver`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ def _group() -> None:
 
 @mlflow_app.command("deliver", epilog=examples("dfer mlflow deliver", "dfer mlflow deliver --set work_dir=/data/work"))
 def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
-    """Send MLflow what it could not be told during a run. Status 1 if something is left."""
+    """Send MLflow what it could not be sent during a run. Ends with status 1 if something is left."""
     from filelock import FileLock, Timeout
 
     from tasks.tracking.deliverer import LOCK
     from tasks.tracking.delivery import Delivery, Report
     from tasks.tracking.runs import outbox_of
 
-    outboxes = {box.root: box for box in map(outbox_of, read_config(config, overrides)[1])}
+    _, pipelines = read_config(config, overrides)
+    outboxes = {outbox.root: outbox for outbox in map(outbox_of, pipelines)}
     left = 0
     for root, outbox in outboxes.items():
         outbox.close_abandoned()
@@ -44,11 +45,11 @@ def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:
             continue
         table = new_table("Delivered to MLflow", "run", "delivered", "refused", "page")
         for run in waiting:
-            numbers = str(report.delivered[run.id]), str(report.refused[run.id])
-            table.add_row(run.created["name"], *numbers, run.page)
+            counts = str(report.delivered[run.id]), str(report.refused[run.id])
+            table.add_row(run.created["name"], *counts, run.page)
         out.print(table)
-        for who, why in (report.away | report.stuck).items():
-            err.print(f"{who}: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
+        for uri, why in (report.away | report.stuck).items():
+            err.print(f"{uri}: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
         left += len(outbox.pending())
     if left:
         err.print(f"{left} runs wait; they are kept, and the next run of a pipeline delivers them as well")

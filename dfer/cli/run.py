@@ -1,4 +1,4 @@
-"""`dfer run`: a pipeline here and now."""
+"""`dfer run`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, duration, examples, new_table, out, shown
+from dfer.cli.common import Config, Overrides, duration, examples, new_table, out, relative
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
+from dfer.storage.file_names import REPORT_PAGE
 
 if TYPE_CHECKING:
-    from dfer.config.reading import Pipeline
+    from dfer.config.pipeline import Pipeline
     from flows.midas import Outcome
 
 
@@ -44,40 +45,39 @@ def run(
         typer.Option(
             "--from",
             metavar="STAGE",
-            help="Run this stage again, and what depends on it, though its outputs exist; see `dfer status`.",
+            help="Run this stage again, and what depends on it, although its outputs exist; see `dfer status`.",
         ),
     ] = None,
     since: Annotated[
         datetime | None,
         typer.Option(
             formats=["%Y-%m-%dT%H:%M:%SZ"],
-            help="With --from: what was made after this time (UTC) has been made again already. The command that a "
-            "run prints when it fails has it.",
+            help="With --from: outputs made after this time (UTC) are not made again. The command that a failed run "
+            "prints includes it.",
         ),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be run and how long it took before.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be run, and how long it took before.")] = False,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="As --plan, and try for some seconds what never ran here.")
+        bool, typer.Option("--estimate", help="As --plan, and measure for some seconds what never ran here.")
     ] = False,
 ) -> None:
-    """Run a pipeline here and now. What is made already is not made again; interrupted, the same command goes on."""
+    """Run a pipeline here and now. Outputs that exist are not made again; interrupted, the same command goes on."""
     loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
-    asked = since.replace(tzinfo=UTC) if since else None
+    since = since.replace(tzinfo=UTC) if since else None
     if start_from is not None:
         from tasks.graph import starting_from
 
-        loaded = starting_from(loaded, start_from, since=asked.timestamp() if asked else time.time())
-    elif asked:
+        loaded = starting_from(loaded, start_from, since=since.timestamp() if since else time.time())
+    elif since:
         raise typer.BadParameter("goes with --from", param_hint="--since")
     if plan or estimate:
         _print_forecast(loaded, measure=estimate)
         return
-    # Prefect would show a failing task with its traceback as well as what is said below
+    # Prefect would print the traceback of a failed task as well as the message below
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if os.environ.get("DFER_DEBUG") else "CRITICAL")
-    # and its server that is stopped with the flow would speak of being stopped
+    # and its server, which stops with the flow, would report that
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
     out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
-    # the one place where the library reaches up: the command line is the way into the flows
     from flows.midas import midas
     from tasks.running.progress import Terminal, lines_on_stdout
     from tasks.running.stage import on_sigterm
@@ -87,12 +87,12 @@ def run(
     for handler in logging.getLogger().handlers:
         handler.addFilter(_fit_for_a_terminal)
     with Terminal() if out.is_terminal else lines_on_stdout():
-        outcome = midas(pipeline, str(config), overrides, only, start_from, asked)
+        outcome = midas(pipeline, str(config), overrides, only, start_from, since)
     _print_outcome(loaded, outcome)
 
 
 def _fit_for_a_terminal(record: logging.LogRecord) -> bool:
-    """Warnings. Details and tracebacks are in the log, and what stops the run is said in the end."""
+    """Warnings only: details and tracebacks are in the log, and an error that stops the run is printed in the end."""
     traceback = record.exc_info or record.exc_text
     return record.levelno >= logging.WARNING and not (traceback and not os.environ.get("DFER_DEBUG"))
 
@@ -101,54 +101,54 @@ def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
     from tasks.inspection.forecast import forecast
 
     if measure:
-        out.print("Trying what never ran here, some seconds each ...")
-    seen = forecast(pipeline, measure=measure)
-    if seen.trials:
-        tried = new_table("Measured now", "what", "how fast", "on")
-        for trial in seen.trials:
-            tried.add_row(trial.what, trial.result, trial.device)
-        out.print(tried)
-    stages = new_table("Stages", "stage", "there", "to run", "one after another")
-    for name, stage in seen.stages.items():
+        out.print("Measuring what never ran here, some seconds each ...")
+    result = forecast(pipeline, measure=measure)
+    if result.trials:
+        trials = new_table("Measured now", "what", "how fast", "on")
+        for trial in result.trials:
+            trials.add_row(trial.what, trial.result, trial.device)
+        out.print(trials)
+    stages = new_table("Stages", "stage", "cached", "to run", "one after another")
+    for name, stage in result.stages.items():
         now = f", {stage.measured_now} as measured now" if stage.measured_now else ""
         unmeasured = f", {stage.unmeasured} never measured here" if stage.unmeasured else ""
-        lasts = f"{duration(stage.seconds)}{now}{unmeasured}" if stage.to_run else ""
-        stages.add_row(name, str(stage.exist), str(stage.to_run), lasts)
+        seconds = f"{duration(stage.seconds)}{now}{unmeasured}" if stage.to_run else ""
+        stages.add_row(name, str(stage.exist), str(stage.to_run), seconds)
     out.print(stages)
-    trainings = new_table("Trainings", "table or figure", "trainings", "there")
-    for name, (needed, there) in seen.trainings.items():
-        trainings.add_row(name, str(needed), str(there))
+    trainings = new_table("Trainings", "table or figure", "trainings", "cached")
+    for name, (needed, cached) in result.trainings.items():
+        trainings.add_row(name, str(needed), str(cached))
     out.print(trainings)
-    for note in seen.notes:
+    for note in result.notes:
         out.print(note)
-    if pipeline.again is not None and pipeline.again.stage == "report":
+    if pipeline.force_rerun is not None and pipeline.force_rerun.stage == "report":
         out.print("The report would be made again.")
-    if unknown := sum(stage.unmeasured for stage in seen.stages.values()):
-        said = f"at least {duration(seen.seconds)}, and {unknown} tasks the like of which was never measured here"
-    elif any(stage.measured_now for stage in seen.stages.values()):
-        said = f"about {duration(seen.seconds)}, as measured here before and now"
+    if unknown := sum(stage.unmeasured for stage in result.stages.values()):
+        total = f"at least {duration(result.seconds)}, and {unknown} tasks the like of which was never measured here"
+    elif any(stage.measured_now for stage in result.stages.values()):
+        total = f"about {duration(result.seconds)}, as measured here before and now"
     else:
-        said = f"about {duration(seen.seconds)}, as measured here before"
-    out.print(f"{pipeline.name}: {said}. Nothing was run.", soft_wrap=True)
+        total = f"about {duration(result.seconds)}, as measured here before"
+    out.print(f"{pipeline.name}: {total}. Nothing was run.", soft_wrap=True)
 
 
 def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     import pandas as pd
 
     from dfer.report.results import SYNTHETIC, as_text
-    from tasks.report import failures, public_name
+    from tasks.report import RESULTS, failures, public_name
     from tasks.tracking.runs import outbox_of
 
-    stages = new_table("Stages", "stage", "run", "was there", "seconds", "why")
-    for stage, made in outcome.stages.items():
-        if made:
-            executed = [m for m in made if m.executed]
-            whys = list(dict.fromkeys(m.why for m in executed))
-            seconds = f"{sum(m.seconds for m in executed):.1f}" if executed else ""
-            stages.add_row(stage, str(len(executed)), str(len(made) - len(executed)), seconds, _few(whys))
+    stages = new_table("Stages", "stage", "run", "cached", "seconds", "why")
+    for stage, results in outcome.stages.items():
+        if results:
+            executed = [result for result in results if result.executed]
+            reasons = list(dict.fromkeys(result.why for result in executed))
+            seconds = f"{sum(result.seconds for result in executed):.1f}" if executed else ""
+            stages.add_row(stage, str(len(executed)), str(len(results) - len(executed)), seconds, _first(reasons))
     out.print(stages)
 
-    clips = new_table("Clips", "data set", "given", "kept", "not kept")
+    clips = new_table("Clips", "data set", "clips", "kept", "not kept")
     for name, index in outcome.indexes.items():
         counts = index.output.counts
         clips.add_row(name, str(counts["given"]), str(counts["ok"]), failures(counts))
@@ -156,31 +156,31 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
 
     scores = new_table("Scores", "table", "arm", "evaluated on", "WAR %", "UAR %", "clips scored")
     report = outcome.report.output.path
-    before = ""
-    for name, *cells in as_text(pd.read_csv(report / "results.csv")):
-        scores.add_row(name if name != before else "", *cells)
-        before = name
+    above = ""
+    for name, *cells in as_text(pd.read_csv(report / RESULTS)):
+        scores.add_row(name if name != above else "", *cells)
+        above = name
     out.print(scores)
     if any(dataset.generated for dataset in pipeline.datasets.values()):
         out.print(f"[yellow]{SYNTHETIC}[/yellow]")
 
     work = report.parents[2]
-    public = shown(work / "reports" / public_name(pipeline))
+    public = relative(work / "reports" / public_name(pipeline))
     out.print("\n[bold]Where to look next[/bold]")
-    out.print(f"  the whole report     {public}/report.html", soft_wrap=True)
+    out.print(f"  the whole report     {public / REPORT_PAGE}", soft_wrap=True)
     out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
     run = outbox_of(pipeline).noted(report)
     if run is not None and run.page:
         ui = "make ui, then " if work == Path.cwd() / "work" else f"make ui WORK={work}, then "
-        of_server = run.created["uri"].startswith("http")
-        out.print(f"  runs in MLflow       {'' if of_server else ui}{run.page}", soft_wrap=True)
+        has_server = run.created["uri"].startswith("http")
+        out.print(f"  runs in MLflow       {'' if has_server else ui}{run.page}", soft_wrap=True)
     if pipeline.work_url:
         out.print(f"  all of it            {pipeline.work_url}", soft_wrap=True)
     for name, index in outcome.indexes.items():
-        out.print(f"  fate of every clip   {name}: {shown(index.output.path)}/index.parquet", soft_wrap=True)
-    out.print(f"  log of this run      {shown(outcome.log)}", soft_wrap=True)
+        out.print(f"  fate of every clip   {name}: {relative(index.output.path)}/index.parquet", soft_wrap=True)
+    out.print(f"  log of this run      {relative(outcome.log)}", soft_wrap=True)
 
 
-def _few(reasons: list[str]) -> str:
+def _first(reasons: list[str]) -> str:
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return reasons[0] + more if reasons else ""

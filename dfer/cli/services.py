@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from dfer.cli.app import services_app
-from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
-from dfer.config.reading import DEFAULT_CONFIG, ConfigError, Problem, read_config
+from dfer.cli.common import Config, Overrides, examples, new_table, out, relative
+from dfer.config.problems import ConfigError, Problem
+from dfer.config.reading import DEFAULT_CONFIG, read_config
 from dfer.storage.remote import is_url
 
 if TYPE_CHECKING:
@@ -24,11 +25,10 @@ def up(
     """Start PostgreSQL, Prefect's server, MLflow's server and the workers: whatever of them does not run."""
     from dfer.services import stack
 
-    given = _stack(config, overrides)
-    found = stack.up(given, lambda line: out.print(f"  {line}", markup=False, highlight=False))
-    _print(given, found)
+    services = _stack(config, overrides)
+    _print(services, stack.up(services, lambda line: out.print(f"  {line}", markup=False, highlight=False)))
     out.print("\nIn each terminal from which you run or deploy something:")
-    out.print(f"  source {shown(given.folder.client)}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"  source {relative(services.folder.client)}", markup=False, highlight=False, soft_wrap=True)
     out.print("  prefect deployment run midas/demo")
 
 
@@ -40,10 +40,10 @@ def status(
     """Say of each service whether it runs and answers. Ends with status 0 if all do, otherwise with 1."""
     from dfer.services import stack
 
-    given = _stack(config, overrides)
-    found = stack.status(given)
-    _print(given, found)
-    if any(service.state != "running" for service in found):
+    services = _stack(config, overrides)
+    states = stack.status(services)
+    _print(services, states)
+    if any(service.state != "running" for service in states):
         raise typer.Exit(1)
 
 
@@ -70,12 +70,12 @@ def _stack(config: Config, overrides: Overrides) -> Stack:
     return Stack(home, home / folder, file.services, training_places(file.run.trainings, file.train.processes))
 
 
-def _print(given: Stack, found: list[Status]) -> None:
+def _print(services: Stack, states: list[Status]) -> None:
     from dfer.services.processes import local_time
 
-    logs = shown(given.folder.log("x").parent)
+    logs = relative(services.folder.log("x").parent)
     table = new_table(f"Services (logs in {logs})", "service", "state", "since", "address", "pid", "log")
-    for service in found:
+    for service in states:
         since = local_time(service.since) if service.pid else ""
         table.add_row(service.name, service.state, since, service.address, str(service.pid or ""), service.log.name)
     out.print(table)

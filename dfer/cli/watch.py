@@ -1,4 +1,4 @@
-"""`dfer status`: how far a pipeline is."""
+"""`dfer status`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, examples, new_table, out, shown
+from dfer.cli.common import Config, Overrides, examples, new_table, out, relative
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
 
 if TYPE_CHECKING:
@@ -35,40 +35,38 @@ def status(
     loaded = load_pipeline(pipeline, config, overrides, only)
     from tasks.inspection.status import outputs, runs
 
-    found = outputs(loaded)
+    states = outputs(loaded)
     if every:
         table = new_table("Outputs", "stage", "output", "state", "why")
-        for one in found:
-            table.add_row(one.stage, one.title, one.state, one.why)
+        for output in states:
+            table.add_row(output.stage, output.title, output.state, output.why)
     else:
         table = new_table("Stages", "stage", *_STATES, "why")
-        for stage in dict.fromkeys(one.stage for one in found):
-            own = [one for one in found if one.stage == stage]
-            counts = Counter(one.state for one in own)
-            table.add_row(stage, *(str(counts[state] or "") for state in _STATES), _reasons(own))
+        for stage in dict.fromkeys(output.stage for output in states):
+            of_stage = [output for output in states if output.stage == stage]
+            counts = Counter(output.state for output in of_stage)
+            table.add_row(stage, *(str(counts[state] or "") for state in _STATES), _reasons(of_stage))
     out.print(table)
     last = runs(loaded, 5)
     if last:
-        seen = new_table("\nLast runs", "name", "began (UTC)", "how it ended")
+        table = new_table("\nLast runs", "name", "began (UTC)", "how it ended")
         for run in last:
-            seen.add_row(run.name, run.began[:19].replace("T", " "), run.how)
-        out.print(seen)
+            table.add_row(run.name, run.began[:19].replace("T", " "), run.how)
+        out.print(table)
         for line in last[0].progress:
             out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-        out.print(f"Log of the last run: {shown(last[0].log)}", markup=False, highlight=False, soft_wrap=True)
-    if any(one.state == "failed" for one in found):
+        out.print(f"Log of the last run: {relative(last[0].log)}", markup=False, highlight=False, soft_wrap=True)
+    if any(output.state == "failed" for output in states):
         raise typer.Exit(1)
 
 
 def _reasons(outputs: list[OutputState]) -> str:
-    """Why outputs are not done: what needs a person first, each reason once."""
-    worst = sorted((one for one in outputs if one.state != "done"), key=lambda one: _URGENT.index(one.state))
-    said = list(dict.fromkeys(one.why if len(outputs) == 1 else f"{one.title}: {one.why}" for one in worst))
-    plain = {one.why for one in worst}
-    if len(plain) == 1 and len(said) > 1:
-        return plain.pop()
-    more = f" (and {len(said) - 2} more; --all lists them)" if len(said) > 2 else ""
-    return "; ".join(said[:2]) + more
-
-
-_URGENT = ("failed", "running", "interrupted", "stale", "missing")
+    """Why outputs are not done: failures first, each reason once."""
+    urgency = ("failed", "running", "interrupted", "stale", "missing")
+    worst = sorted((output for output in outputs if output.state in urgency), key=lambda o: urgency.index(o.state))
+    reasons = {output.why for output in worst}
+    lines = list(dict.fromkeys(f"{output.title}: {output.why}" for output in worst))
+    if len(outputs) == 1 or (len(reasons) == 1 and len(lines) > 1):
+        return "; ".join(reasons)
+    more = f" (and {len(lines) - 2} more; --all lists them)" if len(lines) > 2 else ""
+    return "; ".join(lines[:2]) + more

@@ -1,7 +1,7 @@
-"""What there is to choose from by name: networks and data set layouts.
+"""The names of networks and data set layouts.
 
-Light on purpose: the configuration is checked against these names without loading what stands behind them. What is not
-listed here can be named as `module:attribute`, so that a network or an adapter of one's own needs no change here.
+The configuration is checked against these names without loading the modules that they stand for. A network or adapter
+that is not listed here can be named as `module:attribute`.
 """
 
 from __future__ import annotations
@@ -73,9 +73,10 @@ LAYOUTS: dict[str, str] = {
 
 
 def network(name: str) -> Network:
-    """The network of that name; one that is named `module:attribute` sees 8 frames of 224 pixels unless told otherwise.
+    """The network of that name; one that is named `module:attribute` sees 8 frames of 224 pixels by default.
 
-    Raises ValueError for a name that is neither.
+    Raises:
+        ValueError: the name is neither.
     """
     if name in NETWORKS:
         return NETWORKS[name]
@@ -85,9 +86,10 @@ def network(name: str) -> Network:
 
 
 def load(reference: str) -> Any:
-    """What stands behind `module:attribute`.
+    """The attribute that `module:attribute` names.
 
-    Raises ValueError when there is no such module or attribute; what goes wrong inside the module is not caught.
+    Raises:
+        ValueError: there is no such module or attribute. Errors inside the module are not caught.
     """
     module_name, _, attribute = reference.partition(":")
     try:

@@ -1,7 +1,6 @@
 """What has to be trained and evaluated for a table or a figure.
 
-A training is known by what it is made of, not by the experiment that asks for it: two tables that show the same arm
-share it.
+Trainings are equal if their settings are, whichever experiment needs them: two tables with the same arm share them.
 """
 
 from __future__ import annotations
@@ -15,16 +14,20 @@ from dfer.config.settings import (
     ArmSettings,
     DetectionSettings,
     ExperimentSettings,
+    Protocol,
     ShardSettings,
     StageSettings,
     TrackingSettings,
 )
 
 Frames = Literal["in order", "shuffled", "reversed", "peak"]
+"""The order in which a model gets a clip's frames; "peak": one frame T times, that of which the model is surest."""
+
 Weights = Literal["chosen", "best on the test fold"]
+"""Of the epoch that the training chose, or of the best one on the test fold."""
 
 VOTE_FIGURES = ("class-distribution", "coexistence")
-"""What can be shown of a data set without any model."""
+"""Figures of a data set that need no model."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,14 @@ class Faces:
 
 @dataclass(frozen=True)
 class Training:
-    """One arm on the training part of one fold.
+    """One arm, trained on the training part of one fold.
 
     Attributes:
-        fold: None for a data set with splits instead of folds.
+        dataset: the data set's name.
+        fold: the fold that is left out; None for a data set with splits instead of folds.
         arm: without `alpha` and `ambiguous`, which are in `settings.mixing` and `settings.train`.
-        settings: of this training: its network, its frames and size, its seed.
-        arm_name: as in the configuration; the same arm may have two names.
+        settings: with the network, its frames and input size, and the seed of this training.
+        arm_name: as in the configuration, where the same arm may have two names.
     """
 
     dataset: str
@@ -90,7 +94,7 @@ class Training:
 
     @property
     def title(self) -> str:
-        """For people: 'midas fold 1', 'resnet18_gru hard ferv39k seed 2'; the paper's network and seed 0 go unsaid."""
+        """For people: 'midas fold 1', 'resnet18_gru hard ferv39k seed 2'; without the paper's network and seed 0."""
         parts = [] if self.model == "resnet18_tsm" else [self.model]
         parts += [self.arm_name, self.dataset if self.fold is None else f"fold {self.fold}"]
         return " ".join(parts + ([f"seed {self.seed}"] if self.seed else []))
@@ -98,13 +102,13 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trained model on clips that it was not trained on.
+    """A trained model, evaluated on clips that it was not trained on.
 
     Attributes:
-        dataset: the training's own, of which the test part of its fold is taken, or another one.
-        frames: the order in which the model is shown a clip's frames; "peak" is one frame all the time, the one that
-            the model is surest of.
-        weights: of the epoch that the training chose, or of the best one on the test fold.
+        training: the training that makes the model.
+        dataset: another data set, or the same one, of which the test part of the fold is used.
+        frames: the order of a clip's frames.
+        weights: the epoch of the model.
     """
 
     training: Training
@@ -129,15 +133,23 @@ class Evaluation:
 
     @property
     def short(self) -> str:
-        """The prefix of its metrics in MLflow: the data set, and what is out of the ordinary."""
-        odd = [self.frames.replace(" ", "-")] if self.frames != "in order" else []
-        odd += ["best-on-test-fold"] if self.weights != "chosen" else []
-        return "_".join([self.dataset, *odd])
+        """The prefix of its metrics in MLflow: the data set, and what is unusual about frames and weights."""
+        parts = [self.dataset]
+        parts += [self.frames.replace(" ", "-")] if self.frames != "in order" else []
+        parts += ["best-on-test-fold"] if self.weights != "chosen" else []
+        return "_".join(parts)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: a network and an arm, on all folds and with all seeds."""
+    """A line of a table: a network and an arm, on all folds and with all seeds.
+
+    Attributes:
+        model: name of the network.
+        arm: name of the arm.
+        frames: the order of a clip's frames.
+        evaluations: for every seed, one per fold.
+    """
 
     model: str
     arm: str
@@ -150,37 +162,44 @@ class Experiment:
     """A table or a figure of a pipeline, with all names looked up.
 
     Attributes:
+        entry: its entry in the configuration.
+        dataset: the data set that is trained on.
+        evaluate_on: the data set that is evaluated on.
+        arms: name -> arm.
         settings: network -> the settings of its trainings.
+        folds: the folds to leave out, if the data set has folds.
+        seeds: the seeds of the trainings.
         protocol: the epoch that counts.
     """
 
     name: str
-    given: ExperimentSettings
+    entry: ExperimentSettings
     dataset: str
     evaluate_on: str
     arms: Mapping[str, ArmSettings]
     settings: Mapping[str, StageSettings]
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
-    protocol: Literal["last", "validation", "paper"]
+    protocol: Protocol
 
     @property
     def trains(self) -> bool:
-        return self.given.show not in VOTE_FIGURES
+        return self.entry.show not in VOTE_FIGURES
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """The data sets whose clips it needs."""
+        """The data sets whose clips are needed."""
         return tuple(dict.fromkeys((self.dataset, self.evaluate_on)))
 
     def rows(self, *, has_folds: bool) -> list[Row]:
         """The table's lines, network by network.
 
-        `has_folds`: whether the data set is divided into folds; one with splits is trained on once for every seed.
+        Args:
+            has_folds: whether the data set has folds. With splits instead, there is one training per seed.
         """
         if not self.trains:
             return []
-        orders: tuple[Frames, ...] = get_args(Frames) if self.given.show == "temporal" else ("in order",)
+        orders: tuple[Frames, ...] = get_args(Frames) if self.entry.show == "temporal" else ("in order",)
         weights: Weights = "best on the test fold" if self.protocol == "paper" else "chosen"
         return [
             Row(
@@ -199,25 +218,22 @@ class Experiment:
         ]
 
     def _training(self, model: str, arm: str, fold: int | None, seed: int) -> Training:
-        base, chosen = self.settings[model], self.arms[arm]
-        train: dict[str, object] = {"seed": seed, "ambiguous": chosen.ambiguous or base.train.ambiguous}
-        if self.protocol == "validation":
-            train["selection"] = "validation"
-        elif self.protocol == "last":
-            train["selection"] = "last"
+        base, settings_of_arm = self.settings[model], self.arms[arm]
+        train: dict[str, object] = {"seed": seed, "ambiguous": settings_of_arm.ambiguous or base.train.ambiguous}
+        if self.protocol != "paper":
+            train["selection"] = self.protocol
         settings = base.model_copy(
             update={
                 "train": base.train.model_copy(update=train),
-                "mixing": base.mixing.model_copy(update={"alpha": chosen.alpha or base.mixing.alpha}),
+                "mixing": base.mixing.model_copy(update={"alpha": settings_of_arm.alpha or base.mixing.alpha}),
             }
         )
-        return Training(
-            self.dataset, fold, chosen.model_copy(update={"alpha": None, "ambiguous": None}), settings, arm_name=arm
-        )
+        without_settings = settings_of_arm.model_copy(update={"alpha": None, "ambiguous": None})
+        return Training(self.dataset, fold, without_settings, settings, arm_name=arm)
 
 
 def evaluations_of(rows: Iterable[Row]) -> list[Evaluation]:
-    """Every evaluation once, in the order in which they are first asked for."""
+    """Every evaluation once, in the order of the rows."""
     return list(dict.fromkeys(evaluation for row in rows for evaluation in row.evaluations))
 
 

@@ -1,12 +1,11 @@
 """The settings of every stage as typed, frozen models.
 
-Each section of `pipeline_config.yaml` is one model here, and each stage is given just its own section, so that what
-determines a stage's output is what it can see. Defaults are the paper's (section 4.3) where the paper gives a value.
+Each section of `pipeline_config.yaml` is one model here. A stage gets only the sections that determine its output.
+Defaults are the paper's (section 4.3) where the paper gives a value.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from dfer.config.catalogue import LAYOUTS, NETWORKS
+from dfer.config.problems import did_you_mean
 
 NO_PASSWORD = "give it by the environment's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
 
@@ -23,13 +23,17 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
+Show = Literal["scores", "per-class", "confusion", "class-distribution", "coexistence", "temporal"]
+"""What a table or figure shows."""
+
+Protocol = Literal["last", "validation", "paper"]
+"""The epoch that counts: the last, the best on an inner part of the training folds, or the best on the test fold."""
+
 
 def _one_of(known: Iterable[str]) -> AfterValidator:
     def check(name: str) -> str:
         if name not in known and ":" not in name:
-            close = difflib.get_close_matches(name, list(known), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"expected {', '.join(known)}, or your own as module:attribute{hint}")
+            raise ValueError(f"expected {', '.join(known)}, or your own as module:attribute{did_you_mean(name, known)}")
         return name
 
     return AfterValidator(check)
@@ -41,13 +45,13 @@ def _size(pixels: int) -> int:
     return pixels
 
 
-def _work_dir(place: str) -> str:
-    _, is_url, path = place.partition("://")
+def _work_dir(folder: str) -> str:
+    _, is_url, path = folder.partition("://")
     if is_url and "@" in path.split("/")[0]:
         raise ValueError("credentials do not belong here: give them in the environment (AWS_ACCESS_KEY_ID, ...)")
     if is_url and (not path.strip("/") or ".." in path.split("/")):
         raise ValueError("expected the URL of a folder, such as s3://bucket/prefix")
-    return place.rstrip("/") if is_url else place
+    return folder.rstrip("/") if is_url else folder
 
 
 NetworkName = Annotated[str, _one_of(NETWORKS)]
@@ -66,7 +70,7 @@ class DetectionSettings(Section):
     model: str = Field(
         "scrfd-2.5g", description="'scrfd-2.5g', an InsightFace pack ('buffalo_l'), or a path to a .onnx"
     )
-    provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; one that is absent is an error")
+    provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; an error if it is absent")
     input_size: int = Field(
         640, ge=64, multiple_of=32, description="the longest side of a frame in which key points are measured, pixels"
     )
@@ -82,23 +86,23 @@ class DetectionSettings(Section):
         6, ge=1, description="source frames from one measurement of a large face at input_size to the next"
     )
     threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
-    close_up_fallback: bool = Field(True, description="look again in a padded picture where no face was found")
+    close_up_fallback: bool = Field(True, description="search again in a padded frame where no face was found")
 
 
 class TrackingSettings(Section):
     """One person per clip, followed over time."""
 
     max_gap: int = Field(12, ge=0, description="longest run of source frames bridged by interpolated key points")
-    min_face_share: Share = Field(0.5, description="share of the frames looked at that must end up with a face")
+    min_face_share: Share = Field(0.5, description="lowest share of the searched frames that have a face")
 
 
 class AlignmentSettings(Section):
     """Five key points to a template (section 4.2)."""
 
     size: int = Field(224, ge=16, description="side of the aligned crop, pixels")
-    margin: float = Field(0.3, ge=0.0, le=2.0, description="room around the tight face template, share of its side")
+    margin: float = Field(0.3, ge=0.0, le=2.0, description="margin around the tight face template, share of its side")
     transform: Literal["similarity", "affine"] = Field(
-        "affine", description="affine also evens out the proportions of faces, similarity keeps them"
+        "affine", description="affine also evens out the proportions of faces; similarity keeps them"
     )
 
 
@@ -106,13 +110,14 @@ class ShardSettings(Section):
     """How aligned clips are stored."""
 
     format: Literal["parquet", "npz"] = "parquet"
-    segments: int = Field(8, ge=1, description="equal parts of a clip, of each of which frames are kept")
+    segments: int = Field(8, ge=1, description="equal parts of a clip; frames are kept from each")
     frames_per_segment: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        "all", description="frames kept of each segment, or all; with 2 or more, random sampling in segments survives"
+        "all",
+        description="frames kept of each segment, or all; training draws from these",
     )
     jpeg_quality: int = Field(95, ge=1, le=100)
     clips_per_shard: Count = 64
-    max_failed_share: Share = Field(0.2, description="more clips than this without a usable face stop the pipeline")
+    max_failed_share: Share = Field(0.2, description="a larger share of clips without a usable face stops the pipeline")
 
 
 class SamplingSettings(Section):
@@ -122,7 +127,7 @@ class SamplingSettings(Section):
 
 
 class MixingSettings(Section):
-    """Equations 1 to 3."""
+    """The mixing of two clips (equations 1 to 3)."""
 
     alpha: Positive = Field(0.4, description="lambda ~ Beta(alpha, alpha)")
 
@@ -131,7 +136,7 @@ class ModelSettings(Section):
     """The network."""
 
     name: NetworkName = "resnet18_tsm"
-    width: float = Field(1.0, gt=0.0, le=1.0, description="channels as a share of torchvision's; 1.0 is exactly it")
+    width: float = Field(1.0, gt=0.0, le=1.0, description="number of channels relative to torchvision's network")
     pretrained: str | None = Field(
         "imagenet", description="'imagenet', for r3d_18 'kinetics400', a torchvision weight file, or null"
     )
@@ -142,7 +147,7 @@ class ModelSettings(Section):
 
 
 class AugmentSettings(Section):
-    """One draw per clip, the same for all its frames."""
+    """Random crop and mirroring, drawn once per clip."""
 
     min_scale: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         0.8, description="smallest crop side, share of the frame"
@@ -168,28 +173,29 @@ class TrainSettings(Section):
         "last", description="the epoch that is reported: the last, or the best on an inner part of the training folds"
     )
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    monitor_every: int = Field(1, ge=0, description="epochs between looks at the test fold (0: never); never selects")
+    monitor_every: int = Field(1, ge=0, description="epochs between tests on the test fold (0: none); never selects")
     checkpoint_every: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="'auto': bfloat16 on a GPU that computes in it, with TF32 beside it; otherwise float32"
+        "auto", description="'auto': bfloat16 with TF32 on a GPU that supports it, otherwise float32"
     )
     channels_last: bool = Field(True, description="the memory layout that convolutions are fastest in")
     processes: Count = Field(
-        1, description="processes that do one training together, each on a GPU of its own with a share of every batch"
+        1, description="processes that run one training together, each on its own GPU with a share of every batch"
     )
     micro_batches: Count = Field(
-        1, description="parts that a batch is computed in, for little memory; doubled whenever a GPU's runs out"
+        1, description="parts in which a batch is computed, to save memory; doubled when a GPU runs out of memory"
     )
     threads: int = Field(0, ge=0, description="CPU threads of one training; 0 shares the cores between trainings")
     loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
     cache: Literal["auto", "none", "host", "device"] = Field(
-        "auto", description="where decoded frames are kept: RAM (host), the GPU's memory (device); 'auto': what fits"
+        "auto",
+        description="where decoded frames are kept: RAM (host), GPU memory (device); 'auto': where they fit",
     )
 
     @model_validator(mode="after")
-    def _shares_fit(self) -> TrainSettings:
+    def _batch_can_be_divided(self) -> TrainSettings:
         if self.processes > 1 and self.batch_size % self.processes:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be divided between {self.processes} processes: set "
@@ -213,9 +219,9 @@ class GroupSettings(Section):
     """The clear and the mixed expression group (section 5.5)."""
 
     clear_above: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.9, description="clear is a clip of whose votes more than this share go to one emotion"
+        0.9, description="a clip is clear if more than this share of its votes is for one emotion"
     )
-    size: Count | None = Field(None, description="clips of either group; null: as many as there are clear ones")
+    size: Count | None = Field(None, description="clips of each group; null: the number of clear clips")
 
 
 class ArmSettings(Section):
@@ -224,14 +230,14 @@ class ArmSettings(Section):
     labels: Literal["hard", "soft"]
     mixing: Literal["none", "midas"] = "none"
     normalize: Literal["none", "softmax"] = "none"
-    alpha: Positive | None = Field(None, description="for this arm in place of mixing.alpha")
-    ratio: Literal["clip", "batch"] = Field("clip", description="lambda is drawn for every clip, or once a batch")
-    votes: Count | None = Field(None, description="so many votes of each clip, drawn by chance, make its soft label")
+    alpha: Positive | None = Field(None, description="for this arm instead of mixing.alpha")
+    ratio: Literal["clip", "batch"] = Field("clip", description="lambda is drawn per clip or per batch")
+    votes: Count | None = Field(None, description="votes drawn from each clip for its soft label; null: all")
     clips: Literal["all", "clear", "mixed"] = Field("all", description="all training clips, or a group (section 5.5)")
-    ambiguous: Literal["exclude", "train"] | None = Field(None, description="for this arm in place of train.ambiguous")
+    ambiguous: Literal["exclude", "train"] | None = Field(None, description="for this arm instead of train.ambiguous")
 
     @model_validator(mode="after")
-    def _fits_together(self) -> ArmSettings:
+    def _is_consistent(self) -> ArmSettings:
         if self.votes is not None and self.labels == "hard":
             raise ValueError("votes: so many votes make a soft label, but this arm has labels: hard")
         if self.mixing == "none" and (self.alpha is not None or self.ratio == "batch"):
@@ -253,6 +259,10 @@ class StageSettings(Section):
     train: TrainSettings = TrainSettings()
 
 
+TRAINING_SECTIONS = ("sampling", "mixing", "model", "groups", "train")
+"""The sections that may differ between the experiments and networks of one pipeline: faces are aligned once for all."""
+
+
 class DemoDataSettings(Section):
     """The synthetic data sets that `dfer demo-data` writes."""
 
@@ -263,32 +273,34 @@ class DemoDataSettings(Section):
 
 
 class DatasetSettings(Section):
-    """Where a data set lies and how it is laid out."""
+    """A data set: its folder and its layout."""
 
     layout: LayoutName
-    root: Path = Field(description="the data set's own folder; of a generated one, the part of the demo data")
-    source: str | None = Field(None, description="which kind of the set's files to read; null: the raw videos")
+    root: Path = Field(description="the data set's folder; of a generated one, its part of the demo data")
+    source: str | None = Field(None, description="the kind of files to read; null: the raw videos")
     generated: bool = Field(False, description="synthetic: made by the pipeline itself")
 
 
 class MLflowSettings(Section):
+    """Where MLflow's runs go."""
+
     tracking_uri: str | None = Field(
         None, description="null: the server of MLFLOW_TRACKING_URI, else a database under the work directory"
     )
 
     @model_validator(mode="after")
     def _holds_no_password(self) -> MLflowSettings:
-        # checked here and not at the value itself: what is wrong with a value is said with the value
+        # not a check of the value itself: messages about a value repeat the value
         if self.tracking_uri is not None and urlsplit(self.tracking_uri).password:
             raise ValueError(f"tracking_uri holds a password; {NO_PASSWORD}")
         return self
 
 
 class RunSettings(Section):
-    """How much runs side by side on this machine."""
+    """How much runs at a time on this machine."""
 
-    workers: int = Field(0, ge=0, description="single-threaded processes; 0: one a core")
-    trainings: int = Field(0, ge=0, description="trainings at a time; 0: one a GPU, or one a core without")
+    workers: int = Field(0, ge=0, description="single-threaded processes; 0: one per core")
+    trainings: int = Field(0, ge=0, description="trainings at a time; 0: one per GPU, or one per core without a GPU")
     task_runner: Literal["threads", "processes", "dask", "ray"] = Field(
         "threads", description="what runs the align tasks; dask and ray need the extra of that name"
     )
@@ -297,23 +309,23 @@ class RunSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _cluster_of_a_runner(self) -> RunSettings:
+    def _cluster_has_a_runner(self) -> RunSettings:
         if self.cluster is not None and self.task_runner not in ("dask", "ray"):
             raise ValueError(f"cluster is for task_runner: dask or ray, but it is {self.task_runner}")
         return self
 
 
 class ServicesSettings(Section):
-    """What `dfer services up` starts; all of it listens on loopback."""
+    """What `dfer services up` starts; everything listens on the loopback interface."""
 
     prefect_port: Port = 4200
     mlflow_port: Port = 5000
-    postgres_port: Port = Field(5433, description="not 5432: a distribution's own server listens there")
-    workers: int = Field(1, ge=1, description="worker processes, each of which takes any number of runs")
-    folder: Path | None = Field(None, description="of their data and logs; null: `services` in a local work directory")
+    postgres_port: Port = Field(5433, description="not 5432, where a server of the system itself listens")
+    workers: int = Field(1, ge=1, description="worker processes, each of which runs any number of flows")
+    folder: Path | None = Field(None, description="for their data and logs; null: `services` in a local work directory")
 
     @model_validator(mode="after")
-    def _ports_of_their_own(self) -> ServicesSettings:
+    def _ports_differ(self) -> ServicesSettings:
         ports = (self.prefect_port, self.mlflow_port, self.postgres_port)
         if len(set(ports)) < len(ports):
             raise ValueError(f"prefect_port, mlflow_port and postgres_port must differ, but are {ports}")
@@ -325,35 +337,33 @@ Overlay = dict[str, dict[str, Any]]
 
 
 class ExperimentSettings(Section):
-    """A table or a figure: whose clips, which arms and networks, and what of them is shown."""
+    """A table or a figure: which data set, arms and networks, and what it shows of them."""
 
     title: str
-    note: str = Field("", description="what a reader should know right where the numbers are")
-    show: Literal["scores", "per-class", "confusion", "class-distribution", "coexistence", "temporal"] = "scores"
+    note: str = Field("", description="a remark printed with the numbers")
+    show: Show = "scores"
     dataset: str | None = Field(None, description="null: the pipeline's")
-    evaluate_on: str | None = Field(None, description="another data set; null: the own test part")
+    evaluate_on: str | None = Field(None, description="another data set; null: the test part of the same one")
     arms: Names | None = Field(None, description="null: the pipeline's")
     models: Annotated[list[NetworkName], Field(min_length=1)] | None = Field(None, description="null: model.name")
-    protocol: Literal["last", "validation", "paper"] | None = Field(
-        None, description="the epoch that counts; null: train.selection; paper: the best one on the test fold"
-    )
+    protocol: Protocol | None = Field(None, description="the epoch that counts; null: train.selection")
     published: str | None = Field(None, description="the published table to print beside it")
     settings: Overlay = Field({}, description="laid over the pipeline's")
 
 
 class PipelineSettings(Section):
-    """Arms trained on the folds of one data set and evaluated there and across; or a list of such experiments."""
+    """Arms that are trained on the folds of one data set and evaluated on it and on others, or tables and figures."""
 
     description: str
     dataset: str
     folds: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([], description="of the trainings; none: train.seed")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([], description="seeds of the trainings; none: train.seed")
     cross_datasets: list[str] = []
     arms: Names
     experiments: dict[str, ExperimentSettings | None] = Field(
-        {}, description="tables and figures, null leaves one out; none: the arms on the folds and across"
+        {}, description="tables and figures, null leaves one out; none: the arms on all folds and on cross_datasets"
     )
-    stand_ins: dict[str, str] = Field({}, description="data set that an experiment names -> the one to take instead")
+    stand_ins: dict[str, str] = Field({}, description="data set that an experiment names -> the one to use instead")
     settings: Overlay = Field({}, description="laid over the sections above")
     networks: dict[str, Overlay] = Field({}, description="laid over the settings for one network")
 
@@ -369,7 +379,7 @@ class ConfigFile(StageSettings):
     services: ServicesSettings = ServicesSettings()
     demo_data: DemoDataSettings = DemoDataSettings()
     datasets: dict[str, DatasetSettings]
-    networks: dict[str, Overlay] = Field({}, description="what differs for one network, by its name")
-    published: list[Path] = Field([], description="files with published results of your own choice")
+    networks: dict[str, Overlay] = Field({}, description="settings that differ for one network, by its name")
+    published: list[Path] = Field([], description="more files with published results")
     arms: dict[str, ArmSettings]
     pipelines: dict[str, PipelineSettings]

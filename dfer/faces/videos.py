@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
 from dfer.faces.clips import align_clips
 from dfer.faces.detector import FaceDetector
@@ -21,10 +22,6 @@ from dfer.system.natural_order import natural_key
 from dfer.system.processes import run_isolated
 
 SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
-
-
-class InputError(Exception):
-    """What was asked for cannot be started on: nothing has been written."""
 
 
 def find_videos(paths: Sequence[Path]) -> dict[str, Path]:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from dfer.config.experiments import Weights
 from dfer.models import build
+from dfer.storage.file_names import CARD, WEIGHTS
 from dfer.storage.files import write_atomically
 
-WEIGHTS, CARD = "model.safetensors", "model.json"
 BEST_ON_TEST_FOLD = "best_on_test_fold.safetensors"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfer.storage.file_names import REPORT_PAGE, REPORT_TEXT
+
 if TYPE_CHECKING:
     from dfer.report.content import ReportContent
 
@@ -33,5 +35,5 @@ def write(content: ReportContent, folder: Path) -> None:
             (folder / "tables" / f"{table.name}.{suffix}").write_text(text(table), encoding="utf-8")
     for chart in page.charts:
         figures.as_png(chart.figure, folder / "figures" / f"{chart.name}.png")
-    (folder / "report.md").write_text(markdown.report(page), encoding="utf-8")
-    (folder / "report.html").write_text(html.render(page), encoding="utf-8")
+    (folder / REPORT_TEXT).write_text(markdown.report(page), encoding="utf-8")
+    (folder / REPORT_PAGE).write_text(html.render(page), encoding="utf-8")

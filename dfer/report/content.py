@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 
-from dfer.analysis.published import PublishedTable
+from dfer.config.experiments import Frames
+from dfer.config.published import PublishedTable
+from dfer.config.settings import Protocol, Show
 from dfer.storage.remote import Location
-
-Show = Literal["scores", "per-class", "confusion", "class-distribution", "coexistence", "temporal"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class ArmResult:
     trained_on: str
     evaluated_on: str
     part: str
-    protocol: Literal["last", "validation", "paper"]
-    frames: Literal["in order", "shuffled", "reversed", "peak"]
+    protocol: Protocol
+    frames: Frames
     runs: tuple[FoldRun, ...]
     url: str
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dfer.analysis.published import PublishedRow, PublishedTable
 from dfer.analysis.statistics import Interval
+from dfer.config.published import PublishedRow, PublishedTable
 from dfer.labels import EMOTIONS
 from dfer.report.content import ArmResult
 from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair

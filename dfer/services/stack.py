@@ -21,7 +21,7 @@ from dfer.services.processes import Started, end, last_lines, left_behind, start
 from dfer.services.servers import Service
 from dfer.services.state import Folder, passwords, read_state, write_state
 from dfer.storage.files import write_atomically
-from dfer.system.gpus import visible_gpus
+from dfer.system.gpus import trainings_at_a_time, visible_gpus
 
 SECONDS_TO_ANSWER = 600  # the first start of a server makes its tables; a busy machine takes minutes for it
 Say = Callable[[str], None]
@@ -69,8 +69,8 @@ class Status:
 
 
 def training_places(trainings: int, processes: int) -> int:
-    """The size of the named limit: as the configuration says, else one a GPU, else one."""
-    return trainings * processes or len(visible_gpus()) or 1
+    """The size of the named limit: as the configuration says, else one per GPU, else for one training."""
+    return processes * trainings_at_a_time(trainings, processes, len(visible_gpus()))
 
 
 def up(stack: Stack, say: Say) -> list[Status]:

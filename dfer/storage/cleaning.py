@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dfer.storage.file_names import CHECKPOINT
 from dfer.storage.store import MANIFEST, locked
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def leftovers(root: Path, stages: Iterable[str], resumable: Set[Key], *, resumes
         for path in sorted((root / stage).glob(".*.partial")):
             name = path.name[1:].removesuffix(".partial")
             trained = (path / "job" / "result.json").exists()  # by several machines, and not taken over yet
-            goes_on = (stage, name) in resumable or (resumes_unknown and (path / "checkpoint.pt").exists()) or trained
+            goes_on = (stage, name) in resumable or (resumes_unknown and (path / CHECKPOINT).exists()) or trained
             if not goes_on and _age(path) > LEFT_ALONE_FOR and not locked(_lock_file(root, stage, name)):
                 found.append(Removal(stage, path, _size(path), "begun more than a day ago, nobody works on it"))
     return found

@@ -7,6 +7,17 @@ import os
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
+def trainings_at_a_time(configured: int, processes: int, places: int) -> int:
+    """How many trainings run side by side.
+
+    Args:
+        configured: `run.trainings`; 0 for as many as fit.
+        processes: of one training, each of which takes a place.
+        places: GPUs, or what else the trainings share.
+    """
+    return configured or max(1, places // processes)
+
+
 def visible_gpus() -> list[str]:
     """One name a GPU, to be handed to a child process in CUDA_VISIBLE_DEVICES; empty without GPUs.
 

@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
+from dfer.storage.file_names import CHECKPOINT
 from dfer.storage.files import replacing
-
-CHECKPOINT = "checkpoint.pt"
 
 _log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from dfer.config.settings import (
 )
 from dfer.labels import EMOTIONS
 from dfer.models.saved import save_model
+from dfer.storage.file_names import HISTORY
 from dfer.storage.files import remove_unfinished, write_atomically
 from dfer.storage.remote import Location
 from dfer.system.memory import keep_freed_memory
@@ -37,8 +38,6 @@ from dfer.training.plan import Plan, divide, fingerprint
 from dfer.training.run import Row, Run
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 from dfer.training.world import ALONE, World
-
-HISTORY = "history.json"
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.storage import cleaning
 from dfer.storage.cleaning import Key, Removal, Stored
 from dfer.storage.store import MANIFEST, Output

@@ -13,9 +13,9 @@ import pandas as pd
 
 from dfer.analysis import ambiguity, calibration, statistics
 from dfer.analysis.statistics import Comparison
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
+from dfer.config.problems import InputError
 from dfer.evaluation import read_predictions
-from dfer.faces.videos import InputError
 from tasks.tracking.client import client_of, is_missing_file
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from dfer.config.experiments import Training, evaluations_of, trainings_of
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.datasets import IngestError
 from dfer.storage.store import Output
 from tasks.graph import graph

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfer.config.experiments import Training
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.storage.remote_store import RemoteStore
 from dfer.storage.store import CacheKey, Output, Store
 from tasks.inspection.dry_run import dry_run

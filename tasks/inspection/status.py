@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.storage.store import Output, Progress, State
 from dfer.system import logs
 from tasks.inspection.dry_run import dry_run

@@ -24,12 +24,14 @@ from prefect.exceptions import MissingResult, UnfinishedRun
 from prefect.logging.loggers import flow_run_logger
 from prefect.states import State
 
-from dfer.config.reading import DEFAULT_CONFIG, ConfigError, read_config
+from dfer.config.problems import ConfigError
+from dfer.config.reading import DEFAULT_CONFIG, read_config
+from dfer.system.passwords import mask_passwords
+from tasks.running import run_log
 
 _STAGE = "stage: "
 # errors name clips as "clip DATASET/NAME"
 _CLIP = re.compile(r"\bclip ([^\s/]+/[^\s,;:]+)")
-_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
 _NOT_DONE = [StateType.FAILED, StateType.CRASHED, StateType.CANCELLED, StateType.RUNNING]
 
 
@@ -56,7 +58,7 @@ def say_how_to_go_on(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> N
                 task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_NOT_DONE))),
             )
         ]
-        said = without_passwords(explained(state, error, stages, log_of(flow_run), ways))
+        said = mask_passwords(explained(state, error, stages, log_of(flow_run), ways))
         flow_run_logger(flow_run, flow).error("%s", said)
         client.create_artifact(
             ArtifactCreate(
@@ -111,11 +113,6 @@ def clip_of(error: BaseException | None) -> str | None:
     return found.group(1) if found else None
 
 
-def without_passwords(text: str) -> str:
-    """The text, without the passwords of addresses in it."""
-    return _PASSWORD.sub(r"\1:***@", text)
-
-
 def _error(state: State) -> BaseException | None:
     """The error that a state stands for, in the process in which it was raised; None elsewhere."""
     try:
@@ -147,6 +144,5 @@ def log_of(run: FlowRun) -> str:
     except ConfigError:
         return kept
     name = run.parameters.get("pipeline", "demo")
-    work = next((pipeline.work_dir for pipeline in pipelines if pipeline.name == name), None)
-    own = work and work / "logs" / f"{run.name}.jsonl"
-    return f"`{own}`, {kept}" if own and own.is_file() else kept
+    paths = [run_log.log_of(pipeline, run.name) for pipeline in pipelines if pipeline.name == name]
+    return ", ".join([*(f"`{path}`" for path in paths if path.is_file()), kept])

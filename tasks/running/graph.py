@@ -12,7 +12,7 @@ import pandas as pd
 from prefect import Task
 
 from dfer.config.experiments import Evaluation, Experiment, Faces, Row, Training, evaluations_of, trainings_of
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.storage.store import CacheKey
 
 Inputs = Mapping[str, Any]

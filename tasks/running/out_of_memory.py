@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dfer.config.settings import TrainSettings
+from dfer.storage.file_names import HISTORY
 from dfer.system import processes
 
 # below `dfer`, whose messages appear in Prefect's page
@@ -70,7 +71,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _parts_before(folder: Path) -> int:
     """What an earlier try, maybe of an earlier run, had come to when it wrote its last checkpoint."""
     try:
-        history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+        history = json.loads((folder / HISTORY).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return 1
     return int(history["summary"].get("micro_batches", 1))

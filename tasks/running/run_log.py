@@ -13,7 +13,7 @@ from pathlib import Path
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.storage.in_use import in_use
 from dfer.system import logs
 

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
+from dfer.system import gpus
 from dfer.system.gpus import visible_gpus
 from dfer.system.processes import Workers
 from tasks.running.gpu_slots import GpuSlot, GpuSlots
@@ -15,8 +16,8 @@ from tasks.running.gpu_slots import GpuSlot, GpuSlots
 def trainings_at_a_time(pipeline: Pipeline) -> int:
     """One a GPU, or one a core without GPUs, unless the configuration says otherwise. A training of several processes
     takes as many GPUs or cores."""
-    room = len(_gpus(pipeline)) or pipeline.workers
-    return pipeline.run.trainings or max(1, room // pipeline.settings.train.processes)
+    places = len(_gpus(pipeline)) or pipeline.workers
+    return gpus.trainings_at_a_time(pipeline.run.trainings, pipeline.settings.train.processes, places)
 
 
 def threads_per_training(pipeline: Pipeline) -> int:

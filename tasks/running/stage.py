@@ -14,7 +14,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import task_run
 from prefect.states import Completed
 
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.storage.remote_store import RemoteStore
 from dfer.storage.store import CacheKey, Output, StageResult, Store
 from dfer.system import logs, processes
@@ -42,8 +42,8 @@ class RunResources:
 def store_of(pipeline: Pipeline) -> Store | RemoteStore:
     """The pipeline's outputs. Those of a stage that is to be run again count as missing."""
     if pipeline.work_url:
-        return RemoteStore(f"{pipeline.work_url}/stages", pipeline.again)
-    return Store(pipeline.work_dir / "stages", pipeline.again)
+        return RemoteStore(f"{pipeline.work_url}/stages", pipeline.force_rerun)
+    return Store(pipeline.work_dir / "stages", pipeline.force_rerun)
 
 
 def ensure(

@@ -20,7 +20,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from prefect.utilities.callables import get_call_parameters
 
 from dfer.config.catalogue import load
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.storage.store import StageResult
 from dfer.system.processes import start_worker

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
 import socket
 import time
@@ -30,7 +29,9 @@ from urllib.parse import quote
 import psutil
 from filelock import FileLock
 
+from dfer.storage.file_names import CARD, TRACKED_RUN, WEIGHTS
 from dfer.storage.files import write_atomically
+from dfer.system.passwords import mask_passwords
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,9 +42,8 @@ Operation = dict[str, Any]
 PAGE = "DFER_MLFLOW_PAGE"
 """Environment variable: where a browser finds MLflow's server, if not at the address that programs use."""
 
-MODEL_FILES = ("model.json", "model.safetensors")
+MODEL_FILES = (CARD, WEIGHTS)
 _PARAMS_AT_A_TIME = 100  # MLflow takes no more in one call
-_USER_AND_PASSWORD = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class TrackedRun:
         self._append({"do": "metrics", "step": step, "values": numbers, "at": _now()})
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        named = [(name, without_passwords(str(value))) for name, value in params.items()]
+        named = [(name, mask_passwords(str(value))) for name, value in params.items()]
         for first in range(0, len(named), _PARAMS_AT_A_TIME):
             self._append({"do": "params", "values": dict(named[first : first + _PARAMS_AT_A_TIME])})
 
@@ -177,7 +177,7 @@ class TrackedRun:
     def log_text(self, text: str, name: str) -> None:
         """A text as the artifact `name`."""
         with self._keeping("files", to=None) as kept:
-            (kept / name).write_text(without_passwords(text), encoding="utf-8")
+            (kept / name).write_text(mask_passwords(text), encoding="utf-8")
 
     def log_dataset(self, clips: pd.DataFrame, *, name: str, source: Path, context: str) -> None:
         """Which clips were used, where they came from, and what for."""
@@ -211,7 +211,7 @@ class TrackedRun:
 
     def write(self, folder: Path) -> None:
         """Note the run in a stage's folder."""
-        write_atomically(folder / "tracking.json", json.dumps({"run": self.id}).encode())
+        write_atomically(folder / TRACKED_RUN, json.dumps({"run": self.id}).encode())
 
     @property
     def _operations(self) -> Path:
@@ -287,7 +287,7 @@ class Outbox:
             "location": location,
             "name": name,
             "parent": parent,
-            "tags": {tag: without_passwords(value) for tag, value in tags.items()},
+            "tags": {tag: mask_passwords(value) for tag, value in tags.items()},
             "at": _now(),
         }
         hidden._append(operation)
@@ -306,7 +306,7 @@ class Outbox:
     def noted(self, folder: Path) -> TrackedRun | None:
         """The run that was noted in a stage's folder, if there is a note and the run is known here."""
         try:
-            return self.run(json.loads((folder / "tracking.json").read_text())["run"])
+            return self.run(json.loads((folder / TRACKED_RUN).read_text())["run"])
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -323,11 +323,6 @@ class Outbox:
                     if run.status == "RUNNING":
                         run.close("KILLED")
                     marker.unlink()
-
-
-def without_passwords(text: str) -> str:
-    """The text with the user and password of addresses left out."""
-    return _USER_AND_PASSWORD.sub("***", text)
 
 
 def _end_of_last_line(file: Any) -> int:

@@ -24,7 +24,8 @@ import yaml
 from filelock import FileLock
 
 from dfer.config.experiments import Training
-from dfer.config.reading import Pipeline
+from dfer.config.pipeline import Pipeline
+from dfer.storage.file_names import HISTORY
 from dfer.system.processes import EndingError, ProcessDiedError
 from tasks.tracking.client import SQLITE
 from tasks.tracking.deliverer import Deliverer
@@ -124,12 +125,10 @@ class PipelineTracking:
         values and the curves, without the model."""
         copy = self.arm_run(training)
         self._children[copy] = None
-        history = json.loads((folder / "history.json").read_text())
+        history = json.loads((folder / HISTORY).read_text())
         log_epoch(copy, history["epochs"][-1])
         log_summary(copy, history["summary"])
-        copy.log_files(
-            [folder / n for n in ("learning_curves.png", "batch.jpg", "history.json") if (folder / n).exists()]
-        )
+        copy.log_files([folder / n for n in ("learning_curves.png", "batch.jpg", HISTORY) if (folder / n).exists()])
         if earlier is not None:
             copy.copied_from(earlier)
         copy.close()

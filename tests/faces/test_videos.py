@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from dfer import shards
+from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
 from dfer.faces.detector import FaceDetector
 from dfer.faces.index import read_index
 from dfer.faces.model_files import ModelFileError
-from dfer.faces.videos import InputError, align_videos, find_videos
+from dfer.faces.videos import align_videos, find_videos
 
 SMALL = StageSettings.model_validate({"alignment": {"size": 64}, "shards": {"frames_per_segment": 1, "segments": 3}})
 

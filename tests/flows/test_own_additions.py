@@ -52,7 +52,7 @@ def test_a_network_of_ones_own(run_demo, on_path):
 
 
 def test_a_network_that_cannot_be_found_is_said_before_anything_runs(tmp_path):
-    from dfer.config.reading import ConfigError
+    from dfer.config.problems import ConfigError
 
     with pytest.raises(ConfigError, match="there is no module 'nowhere'"):
         load_pipeline("demo", CONFIG, ["model.name=nowhere:Net", "model.pretrained=null", f"work_dir={tmp_path}"])

@@ -14,9 +14,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 from tiny import CONFIG, TINY
 
+from dfer.config.problems import InputError
 from dfer.config.reading import load_pipeline
 from dfer.evaluation import read_predictions
-from dfer.faces.videos import InputError
 
 pytestmark = pytest.mark.timeout(600)
 

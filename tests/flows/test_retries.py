@@ -12,7 +12,8 @@ import torchvision
 from prefect import flow, task
 
 from dfer.config.catalogue import network
-from dfer.config.reading import ConfigError, Problem, load_pipeline
+from dfer.config.problems import ConfigError, Problem
+from dfer.config.reading import load_pipeline
 from dfer.datasets import IngestError, IngestReport
 from dfer.faces import model_files
 from dfer.models import weights

@@ -10,7 +10,8 @@ from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
 from tiny import TINY
 
-from dfer.config.reading import ConfigError, load_pipeline
+from dfer.config.problems import ConfigError
+from dfer.config.reading import load_pipeline
 from dfer.storage.store import ForceRerun
 from tasks.graph import STAGES, stages_of, starting_from
 
@@ -96,7 +97,7 @@ def test_a_stage_that_is_not_there_is_an_error_that_lists_those_that_are(tmp_pat
 def test_the_request_is_not_part_of_what_ran():
     pipeline = load_pipeline("demo", CONFIG)
     again = starting_from(pipeline, "train", since=7.0)
-    assert again.again == ForceRerun("train", 7.0)
+    assert again.force_rerun == ForceRerun("train", 7.0)
     assert again.as_dict() == pipeline.as_dict()
 
 

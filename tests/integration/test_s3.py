@@ -25,7 +25,8 @@ import pandas as pd
 import pytest
 from tiny import CONFIG, TINY
 
-from dfer.config.reading import ConfigError, load_pipeline
+from dfer.config.problems import ConfigError
+from dfer.config.reading import load_pipeline
 from dfer.evaluation import read_predictions
 from dfer.faces.model_files import BUNDLED_MODEL, detector_file
 from dfer.shards import open_shard

@@ -12,7 +12,7 @@ import pytest
 from report_factory import NASTY, aligned, arm, content, facts, toy_data
 
 from dfer import metrics, report
-from dfer.analysis.published import load
+from dfer.config.published import load
 from dfer.labels import EMOTIONS
 from dfer.report import latex, markdown
 from dfer.report.content import ExperimentResult

@@ -7,7 +7,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from dfer.config.reading import ConfigError, load_pipeline
+from dfer.config.problems import ConfigError
+from dfer.config.reading import load_pipeline
 from dfer.storage import remote
 from dfer.storage.remote import RemoteError
 from dfer.storage.store import Store

@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
-from dfer.config.reading import Pipeline, load_pipeline
+from dfer.config.pipeline import Pipeline
+from dfer.config.reading import load_pipeline
 from dfer.storage.store import MANIFEST, Output
 from tasks.inspection.dry_run import dry_run
 from tasks.running.graph import ExpectedOutput

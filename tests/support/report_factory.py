@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from toy_set import ToySet, make_toy_set
 
-from dfer.analysis.published import load
+from dfer.config.published import load
 from dfer.evaluation import score
 from dfer.labels import EMOTIONS
 from dfer.plots import aligned_faces

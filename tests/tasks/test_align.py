@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tiny import CONFIG
 
 from dfer.config.experiments import Faces
-from dfer.config.reading import Pipeline, read_config
+from dfer.config.pipeline import Pipeline
+from dfer.config.reading import read_config
 from dfer.datasets import IngestReport
 from dfer.datasets.table import ClipRow, from_rows
 from dfer.storage.store import Output, StageResult

@@ -9,7 +9,9 @@ import pytest
 from made_up import make, write_config
 from tiny import CONFIG, EXAMPLES
 
-from dfer.config.reading import ConfigError, Pipeline, load_pipeline, read_config
+from dfer.config.pipeline import Pipeline
+from dfer.config.problems import ConfigError
+from dfer.config.reading import load_pipeline, read_config
 from dfer.storage.store import Output
 from tasks import graph
 from tasks.inspection.dry_run import dry_run

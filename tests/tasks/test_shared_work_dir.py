@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from dfer.config.reading import Pipeline, load_pipeline
+from dfer.config.pipeline import Pipeline
+from dfer.config.reading import load_pipeline
 from dfer.datasets.report import IngestReport
 from tasks import ingest
 

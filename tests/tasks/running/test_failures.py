@@ -9,14 +9,17 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import write_config
 from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.states import Cancelled, Cancelling, Crashed, Failed
 from typer.testing import CliRunner
 
+from dfer.config.reading import load_pipeline
 from dfer.shards import ShardError
 from dfer.storage.store import ForceRerun
 from tasks.demo_data import make_demo_data
-from tasks.running.failures import clip_of, command, explained, log_of, note_stage, ways_on, without_passwords
+from tasks.running import run_log
+from tasks.running.failures import clip_of, command, explained, log_of, note_stage, ways_on
 
 PARAMETERS = {"pipeline": "demo", "config": "pipeline_config.yaml", "overrides": [], "only": [], "start_from": None}
 
@@ -60,7 +63,7 @@ def test_what_was_made_again_is_not_made_again_by_the_command_of_the_failed_run(
     (said,) = ways_on(run)
     assert said == "dfer run demo --from train --since 2026-11-22T15:57:13Z"
     seen = []
-    monkeypatch.setattr("dfer.cli.run._print_forecast", lambda loaded, measure: seen.append(loaded.again))
+    monkeypatch.setattr("dfer.cli.run._print_forecast", lambda loaded, measure: seen.append(loaded.force_rerun))
     assert CliRunner().invoke(app, [*shlex.split(said)[1:], "--plan"]).exit_code == 0
     assert seen == [ForceRerun("train", int(created.timestamp()))]
     # and so does the one after that
@@ -78,6 +81,16 @@ def test_the_log_is_asked_for_by_what_prefect_takes():
     """Its `logs` knows ids alone, where `retry` knows names."""
     run = FlowRun(name="amber-mole", flow_id=uuid4(), parameters={**PARAMETERS, "config": "nowhere.yaml"})
     assert log_of(run) == f"`prefect flow-run logs {run.id}`"
+
+
+def test_the_log_of_a_run_whose_name_is_no_file_name(tmp_path):
+    config = write_config(tmp_path)
+    log = run_log.log_of(load_pipeline("on-a", config), "a run: of mine")
+    log.parent.mkdir(parents=True)
+    log.touch()
+    parameters = {"pipeline": "on-a", "config": str(config)}
+    run = FlowRun(name="a run: of mine", flow_id=uuid4(), parameters=parameters)
+    assert log_of(run) == f"`{log}`, `prefect flow-run logs {run.id}`"
 
 
 def test_only_a_deployment_has_a_retry():
@@ -116,12 +129,6 @@ def test_a_run_that_was_killed_has_no_error_to_show():
     said = explained(Crashed(message="Flow run process exited with status -9"), None, ["align dfew 3"], "x", ["y"])
     assert "**Crashed**: Flow run process exited with status -9\n" in said
     assert "clip" not in said
-
-
-def test_passwords_of_addresses_are_not_said():
-    said = "cannot reach postgresql://dfer:s3cr3t@127.0.0.1:5433/mlflow or http://u:pa:ss@host/x"
-    assert without_passwords(said) == "cannot reach postgresql://dfer:***@127.0.0.1:5433/mlflow or http://u:***@host/x"
-    assert without_passwords("http://127.0.0.1:4200/api and a@b") == "http://127.0.0.1:4200/api and a@b"
 
 
 @pytest.mark.parametrize("state", [Cancelling(), Cancelled(), Crashed(), Failed()], ids=lambda state: state.name)

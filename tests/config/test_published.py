@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dfer.analysis.published import COLUMNS, PublishedTable, load
+from dfer.config.published import COLUMNS, PublishedTable, load
 
 TRANSCRIPTION = Path(__file__).with_name("transcription")
 NAMES = [f"table-{number}" for number in range(1, 8)]

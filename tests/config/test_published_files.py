@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dfer.analysis.published import load
 from dfer.config.catalogue import NETWORKS
+from dfer.config.published import load
 
 ROW = "{method: M, label: Hard, citation: Somebody 2026, values: {uar: 50, war: 60.5}}"
 TABLE = """

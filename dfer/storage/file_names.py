@@ -1,0 +1,10 @@
+"""The files in stage outputs that other modules read than the one that writes them."""
+
+CHECKPOINT = "checkpoint.pt"
+HISTORY = "history.json"
+WEIGHTS, CARD = "model.safetensors", "model.json"
+PREDICTIONS = "predictions.parquet"
+METRICS = "metrics.json"
+CONFUSION = "confusion.png"
+REPORT_TEXT, REPORT_PAGE = "report.md", "report.html"
+TRACKED_RUN = "tracking.json"

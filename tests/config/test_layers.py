@@ -1,0 +1,37 @@
+"""What lies over what: sections, networks, pipelines, experiments, --set."""
+
+from __future__ import annotations
+
+from config_texts import TWO, VALID, pipelines
+
+from dfer.config.reading import read_config
+
+
+def test_a_pipeline_lays_its_settings_over_the_sections(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(VALID)
+    (pipeline,) = read_config(path)[1]
+    assert pipeline.settings.train.epochs == 3
+    assert pipeline.settings.sampling.num_segments == 8
+
+
+def test_the_command_line_wins_over_file_and_pipeline(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(VALID)
+    (pipeline,) = read_config(path, ["train.epochs=2", "mixing.alpha=0.1", "pipelines.one.folds=[2, 3]"])[1]
+    assert pipeline.settings.train.epochs == 2
+    assert pipeline.settings.mixing.alpha == 0.1
+    assert pipeline.folds == (2, 3)
+
+
+def test_every_network_gets_its_own_frames_size_and_weights(tmp_path):
+    second = pipelines(tmp_path)["less"].experiments[1]
+    seen = {
+        name: (s.sampling.num_segments, s.model.input_size, s.model.pretrained) for name, s in second.settings.items()
+    }
+    assert seen == {"r3d_18": (16, 112, "kinetics400"), "resnet18_tsm": (8, 224, "imagenet")}
+
+
+def test_the_command_line_wins_over_a_network_s_own_settings(tmp_path):
+    second = pipelines(tmp_path, TWO, "model.input_size=32", "model.pretrained=null")["less"].experiments[1]
+    assert {(s.model.input_size, s.model.pretrained) for s in second.settings.values()} == {(32, None)}

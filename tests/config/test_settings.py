@@ -1,0 +1,27 @@
+"""The settings, their defaults and what does not fit together."""
+
+from __future__ import annotations
+
+from config_texts import SHIPPED, VALID, problems
+
+from dfer.config.reading import read_config
+
+
+def test_the_paper_s_values_are_the_defaults_for_real_data():
+    settings = next(p for p in read_config(SHIPPED)[1] if p.name == "dfew-full").settings
+    train = settings.train
+    assert (settings.mixing.alpha, settings.sampling.num_segments, settings.alignment.size) == (0.4, 8, 224)
+    assert (train.epochs, train.batch_size, train.optimizer, train.learning_rate) == (450, 8, "sgd", 0.02)
+    assert (train.momentum, train.schedule, settings.model.dropout) == (0.9, "cosine", 0.5)
+    assert (settings.model.name, settings.model.pretrained) == ("resnet18_tsm", "imagenet")
+
+
+def test_a_cluster_is_for_runners_that_have_one(tmp_path):
+    found = problems(tmp_path, VALID, "run.cluster=tcp://127.0.0.1:8786")
+    assert [(key, message) for _, key, message in found] == [
+        ("run", "cluster is for task_runner: dask or ray, but it is threads")
+    ]
+    path = tmp_path / "c.yaml"
+    path.write_text(VALID)
+    (pipeline,) = read_config(path, ["run.task_runner=dask", "run.cluster=tcp://127.0.0.1:8786"])[1]
+    assert pipeline.run.cluster == "tcp://127.0.0.1:8786"
