@@ -82,7 +82,7 @@ def test_the_forecast_is_what_happens(before, paper, plan):
         assert expected[stage] == happened[stage]
     after = forecast(plan)
     assert {stage.to_run for stage in after.stages.values()} == {0}
-    assert {name: stage.there for name, stage in after.stages.items()} == {
+    assert {name: stage.exist for name, stage in after.stages.items()} == {
         name: len(made) for name, made in paper.stages.items() if made and name != "report"
     }
     assert after.trainings == {"table-4": (2, 2), "temporal": (1, 1), "test-fold": (2, 2)}
