@@ -189,7 +189,7 @@ def _content(
                 name=faces.title(pipeline.settings) if faces else name,
                 clips=clips_of(result),
                 index=read_index(indexes[faces].output.path / FILE_NAME) if faces else None,
-                said=(result.output.path / REPORT).read_text(),
+                ingest_report=(result.output.path / REPORT).read_text(),
                 aligned=indexes[faces].output.path / "aligned.jpg" if faces else None,
                 synthetic=pipeline.datasets[name].generated,
             )

@@ -17,7 +17,7 @@ from dfer.storage.remote import Location
 
 @dataclass(frozen=True)
 class FoldRun:
-    """One trained model and what came of it on one set of clips.
+    """One trained model and its results on one set of clips.
 
     Attributes:
         fold: the fold it was tested on; for a cross-dataset evaluation, the fold that its training left out; None for a
@@ -68,6 +68,10 @@ class ArmResult:
         return f"{self.model}/{self.arm}"
 
     @property
+    def in_order(self) -> bool:
+        return self.frames == "in order"
+
+    @property
     def predictions(self) -> pd.DataFrame:
         """The prediction tables of all runs, with the columns `fold` (Int64) and `seed` (int64)."""
         tables = [run.predictions.assign(fold=run.fold, seed=run.seed) for run in self.runs]
@@ -81,7 +85,7 @@ class ExperimentResult:
     Attributes:
         name: as in the configuration, for example "table-2".
         title: for people.
-        note: what is to be said right at it; may be empty.
+        note: shown right above it; may be empty.
         show: what kind of table or figure it is.
         dataset: the data set whose clips it is about.
         rows: empty for a figure about votes.
@@ -103,8 +107,8 @@ class DatasetFacts:
 
     Attributes:
         clips: the clip table.
-        index: the align index; None where no face was looked for (a figure about votes).
-        said: the report of the ingest, plain text.
+        index: the align index; None where no faces were aligned (a figure about votes).
+        ingest_report: what the ingest reported, plain text.
         aligned: a picture of aligned faces; None if there is none.
         synthetic: made by the pipeline itself.
     """
@@ -112,7 +116,7 @@ class DatasetFacts:
     name: str
     clips: pd.DataFrame
     index: pd.DataFrame | None
-    said: str
+    ingest_report: str
     aligned: Path | None
     synthetic: bool
 
@@ -140,7 +144,3 @@ class ReportContent:
     created: str
     num_segments: int = 8  # frames of a clip that are shown
     links: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def synthetic(self) -> bool:
-        return any(dataset.synthetic for dataset in self.datasets)

@@ -8,16 +8,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dfer.labels import EMOTIONS
-from dfer.report import figures, tables
+from dfer.report import figures
+from dfer.report.names import flag_note, full_name
 from dfer.report.numbers import HardClip
 from dfer.report.page import Chart, Page
+from dfer.report.results import SYNTHETIC
 
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
 
 def render(page: Page) -> str:
-    """The page as HTML. Raises ValueError for a sheet of faces that is neither JPEG nor PNG, OSError if it is gone."""
-    content = page.content
+    """The page as HTML.
+
+    Raises:
+        ValueError: a sheet of faces is neither JPEG nor PNG.
+        OSError, dfer.shards.ShardError: a picture or a clip cannot be read.
+    """
+    content, numbers = page.content, page.numbers
     environment = Environment(
         loader=PackageLoader("dfer.report"),
         autoescape=True,
@@ -34,14 +41,13 @@ def render(page: Page) -> str:
     return environment.get_template("report.html.j2").render(
         page=page,
         content=content,
+        numbers=numbers,
         emotions=EMOTIONS,
-        synthetic=tables.SYNTHETIC,
-        synthetic_sets={facts.name for facts in content.datasets if facts.synthetic},
-        flagged=tables.flagged(page.arms),
+        synthetic=SYNTHETIC,
+        flag_note=flag_note(numbers.arms),
         strip=strip,
         picture=picture,
-        full_name=tables.full_name,
-        where=tables.where,
+        full_name=full_name,
     )
 
 

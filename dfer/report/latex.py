@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from dfer.report.tables import Cell, Line, Table
+from dfer.report.table import Cell, Line, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

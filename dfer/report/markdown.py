@@ -7,7 +7,8 @@ import io
 import re
 
 from dfer.report.page import Page
-from dfer.report.tables import SYNTHETIC, Cell, Table, shortened
+from dfer.report.results import SYNTHETIC
+from dfer.report.table import Cell, Table, shortened
 
 # What Markdown gives a meaning where it stands: an underscore inside a word has none, nor has an interval's bracket.
 _SPECIAL = re.compile(r"[\\`*<>|~]|(?<!\w)_|_(?!\w)|\](?=[(\[])|^\[(?=[^\]]*\]:)|^#|^[+-](?= )|&(?=#?\w+;)")
@@ -64,7 +65,7 @@ def report(page: Page) -> str:
     """The short report: what was found in words, then the tables of scores."""
     content = page.content
     parts = [f"# {escaped(content.pipeline)}", escaped(content.description)]
-    if content.synthetic:
+    if page.numbers.synthetic:
         parts.append(f"> **{SYNTHETIC}**")
     if content.reduced:
         parts.append(f"Reduced: {escaped(content.reduced)}")

@@ -63,6 +63,11 @@ class ArmNumbers:
     def chosen_on_test(self) -> bool:
         return self.result.protocol == "paper"
 
+    @property
+    def is_audit(self) -> bool:
+        """With frames in another order or an epoch chosen on the test fold: no other way to use the same model."""
+        return self.chosen_on_test or not self.result.in_order
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -120,7 +125,7 @@ class DatasetNumbers:
 
 @dataclass(frozen=True)
 class HardClip:
-    """A clip that an arm found hard.
+    """A clip that is hard for an arm.
 
     Attributes:
         nll: negative log-likelihood of the label in nats, the mean over the arm's runs that predicted the clip.
@@ -153,9 +158,33 @@ class ReportNumbers:
     datasets: tuple[DatasetNumbers, ...]
     hardest: tuple[HardClips, ...]
 
+    @property
+    def main_arms(self) -> tuple[ArmNumbers, ...]:
+        """Those that are no audits."""
+        return tuple(arm for arm in self.arms if not arm.is_audit)
+
+    @property
+    def trained_arms(self) -> tuple[ArmNumbers, ...]:
+        """Every training once: models that were tested on several sets are shown where they have the most runs."""
+        by_runs = sorted(self.arms, key=lambda arm: len(arm.result.runs))
+        most = {(arm.result.name, arm.result.trained_on, arm.result.protocol): id(arm) for arm in by_runs}
+        return tuple(arm for arm in self.arms if id(arm) in most.values())
+
+    @property
+    def synthetic_sets(self) -> set[str]:
+        return {dataset.facts.name for dataset in self.datasets if dataset.facts.synthetic}
+
+    @property
+    def synthetic(self) -> bool:
+        return bool(self.synthetic_sets)
+
 
 def compute(content: ReportContent) -> ReportNumbers:
-    """All numbers of a report. Raises ValueError where two rows of an experiment disagree about a clip's label."""
+    """All numbers of a report.
+
+    Raises:
+        ValueError: two rows of an experiment disagree about a clip's label.
+    """
     arms: dict[tuple[object, ...], ArmNumbers] = {}
     compared: Compared = {}
     experiments = []
@@ -229,7 +258,7 @@ def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: C
     """
     chosen = []
     for one, other in combinations(arms, 2):
-        first, second = (other, one) if other.result.frames == "in order" != one.result.frames else (one, other)
+        first, second = (other, one) if other.result.in_order and not one.result.in_order else (one, other)
         if not _share_clips(first, second) or (experiment.show == "temporal" and not _audits(first, second)):
             continue
         key = (id(first), id(second))
@@ -238,7 +267,7 @@ def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: C
         chosen.append((first, second, compared[key]))
     corrected = statistics.holm([comparison.p_values[name] for *_, comparison in chosen for name in HEADLINES])
     by_pair = zip(chosen, corrected[0::2], corrected[1::2], strict=True)
-    pairs = [Pair(first, second, found, {"war": war, "uar": uar}) for (first, second, found), war, uar in by_pair]
+    pairs = [Pair(*pair, {"war": war, "uar": uar}) for pair, war, uar in by_pair]
     return tuple(sorted(pairs, key=lambda pair: pair.strength))
 
 
@@ -256,7 +285,7 @@ def _share_clips(first: ArmNumbers, second: ArmNumbers) -> bool:
 def _audits(first: ArmNumbers, second: ArmNumbers) -> bool:
     """Whether the second is the first one's model with its frames in another order."""
     models = [(arm.result.name, arm.result.trained_on, arm.result.protocol) for arm in (first, second)]
-    return models[0] == models[1] and first.result.frames == "in order" != second.result.frames
+    return models[0] == models[1] and first.result.in_order and not second.result.in_order
 
 
 def _dataset_numbers(facts: DatasetFacts) -> DatasetNumbers:
@@ -279,18 +308,11 @@ def _dataset_numbers(facts: DatasetFacts) -> DatasetNumbers:
 def _left_out(failed: pd.DataFrame) -> tuple[LeftOut, ...]:
     if failed.empty:
         return ()
-    return tuple(
-        LeftOut(
-            reason,
-            count,
-            tuple(
-                failed.loc[failed["reason"] == reason, ["clip_id", "detail"]]
-                .head(EXAMPLES)
-                .itertuples(index=False, name=None)
-            ),
-        )
-        for reason, count in Counter(failed["reason"]).most_common()
-    )
+    left_out = []
+    for reason, clips in Counter(failed["reason"]).most_common():
+        examples = failed.loc[failed["reason"] == reason, ["clip_id", "detail"]].head(EXAMPLES)
+        left_out.append(LeftOut(reason, clips, tuple(examples.itertuples(index=False, name=None))))
+    return tuple(left_out)
 
 
 def _hardest(experiments: Sequence[ExperimentNumbers], datasets: Sequence[DatasetFacts]) -> tuple[HardClips, ...]:
@@ -304,14 +326,14 @@ def _hardest(experiments: Sequence[ExperimentNumbers], datasets: Sequence[Datase
 
 
 def _main_arm(dataset: str, experiments: Sequence[ExperimentNumbers]) -> ArmNumbers | None:
-    """The arm that most experiments show, with frames in order; of several, the one with the best UAR."""
-    shown = Counter(
-        id(arm)
+    """The arm that most experiments show; of several, the one with the best UAR."""
+    candidates = [
+        arm
         for experiment in experiments
         for arm in experiment.arms
-        if arm.result.evaluated_on == dataset and arm.result.frames == "in order" and not arm.chosen_on_test
-    )
-    arms = {id(arm): arm for experiment in experiments for arm in experiment.arms if id(arm) in shown}
+        if arm.result.evaluated_on == dataset and not arm.is_audit
+    ]
+    shown, arms = Counter(map(id, candidates)), {id(arm): arm for arm in candidates}
     best = max(shown, key=lambda key: (shown[key], arms[key].intervals["uar"].estimate), default=None)
     return None if best is None else arms[best]
 

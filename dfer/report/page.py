@@ -1,23 +1,27 @@
-"""What stands where in the report: tables, charts and words in their order, before any of it is rendered."""
+"""What the report holds and in which order: tables, charts and words, before any of it is rendered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
 from dfer.labels import EMOTIONS
+from dfer.plots import ARM_COLOURS
 from dfer.report import figures, tables
 from dfer.report.content import ReportContent
-from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, HardClips, Pair, ReportNumbers
-from dfer.report.tables import Table, file_name, percent
+from dfer.report.names import file_name, flag, full_name, short_names, versus, where
+from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, Pair, ReportNumbers
+from dfer.report.table import MINUS, Table, percent
 
 BRIEF = 3  # sentences an experiment at the top of the page
-PER_CHART = len(figures.ARM_COLOURS)
+PER_CHART = len(ARM_COLOURS)
 
 
 @dataclass(frozen=True)
@@ -42,33 +46,33 @@ class HeatMap:
 
 
 @dataclass(frozen=True)
-class Words:
+class Claim:
     """A difference in words; `verdict` is "better", "worse", or empty where it could be chance."""
 
     text: str
-    verdict: str
+    verdict: Literal["better", "worse", ""]
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Which two arms, and what is said about each of their scores."""
+    """Two arms by name, and a claim about each of their scores."""
 
     arms: str
-    words: tuple[Words, ...]
+    claims: tuple[Claim, ...]
 
     def __str__(self) -> str:
-        return f"{self.arms}: {'; '.join(words.text for words in self.words)}"
+        return f"{self.arms}: {'; '.join(claim.text for claim in self.claims)}"
 
 
 @dataclass(frozen=True)
 class ExperimentPart:
-    """A section.
+    """The section of an experiment.
 
     Attributes:
         sentences: its strongest differences in words.
-        brief: those of them that no section before it has said.
-        table: None for a figure about votes.
-        comparisons, recalls: None for fewer than two arms.
+        brief: those of them that no section before it has.
+        table: its scores; None for a figure about votes.
+        differences: tables of its pairs of arms; empty for fewer than two arms.
     """
 
     numbers: ExperimentNumbers
@@ -78,8 +82,28 @@ class ExperimentPart:
     table: Table | None
     charts: tuple[Chart, ...]
     heat_maps: tuple[HeatMap, ...]
-    comparisons: Table | None
-    recalls: Table | None
+    differences: tuple[Table, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section about the arms of all experiments.
+
+    Attributes:
+        anchor: its id in the page.
+        entry: what the contents call it.
+        text: shown below the title; may be empty.
+        folded: more charts, which the page folds under the heading `folded_under`.
+    """
+
+    anchor: str
+    title: str
+    entry: str
+    tables: tuple[Table, ...]
+    charts: tuple[Chart, ...] = ()
+    text: str = ""
+    folded: tuple[Chart, ...] = ()
+    folded_under: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,29 +111,18 @@ class Page:
     """The whole report."""
 
     content: ReportContent
-    arms: tuple[ArmNumbers, ...]
+    numbers: ReportNumbers
     experiments: tuple[ExperimentPart, ...]
-    calibration: Table | None
-    reliability: tuple[Chart, ...]
-    ambiguity: tuple[Table, ...]
-    ambiguity_charts: tuple[Chart, ...]
-    learning: tuple[Chart, ...]
-    trainings: Table | None
-    hardest: tuple[HardClips, ...]
-    datasets: tuple[DatasetNumbers, ...]
+    sections: tuple[Section, ...]
 
     @property
     def tables(self) -> Iterator[Table]:
         """Every table."""
         for experiment in self.experiments:
-            yield from (
-                table for table in (experiment.table, experiment.comparisons, experiment.recalls) if table is not None
-            )
-        if self.calibration:
-            yield self.calibration
-        yield from self.ambiguity
-        if self.trainings:
-            yield self.trainings
+            yield from (experiment.table,) if experiment.table else ()
+            yield from experiment.differences
+        for section in self.sections:
+            yield from section.tables
 
     @property
     def charts(self) -> Iterator[Chart]:
@@ -117,154 +130,160 @@ class Page:
         for experiment in self.experiments:
             yield from experiment.charts
             yield from (heat_map.chart for heat_map in experiment.heat_maps)
-        yield from (*self.reliability, *self.ambiguity_charts, *self.learning)
+        for section in self.sections:
+            yield from (*section.folded, *section.charts)
 
 
 def assemble(content: ReportContent, numbers: ReportNumbers) -> Page:
     """The report's parts in their order."""
-    # other orders of frames and epochs chosen on the test fold are audits of the same model, not other ways to use it
-    arms = [arm for arm in numbers.arms if arm.result.frames == "in order" and not arm.chosen_on_test]
-    sets = list(dict.fromkeys(arm.result.evaluated_on for arm in arms))
-    by_set = {name: [arm for arm in arms if arm.result.evaluated_on == name] for name in sets}
-    synthetic = {facts.name for facts in content.datasets if facts.synthetic}
-    # models that were tested on several sets are shown where they have the most runs
-    by_runs = sorted(numbers.arms, key=lambda arm: len(arm.result.runs))
-    most = {(arm.result.name, arm.result.trained_on, arm.result.protocol): arm for arm in by_runs}
-    trained = [arm for arm in numbers.arms if any(arm is other for other in most.values())]
-    said: set[tuple[int, int]] = set()
+    in_words: set[tuple[int, int]] = set()
+    sections = [section(numbers) for section in SECTIONS]
     return Page(
-        content=content,
-        arms=numbers.arms,
-        experiments=tuple(_experiment(experiment, numbers, said) for experiment in numbers.experiments),
-        calibration=tables.calibration(arms, synthetic=content.synthetic) if arms else None,
-        reliability=tuple(_reliability(arm, place) for place, arm in enumerate(arms, 1)),
-        ambiguity=tuple(
-            tables.by_ambiguity(given, synthetic=name in synthetic)
-            for name, given in by_set.items()
-            if any(arm.voters for arm in given)
-        ),
-        ambiguity_charts=tuple(_ambiguity_charts(numbers, arms)),
-        learning=tuple(
-            _learning(arm, place) for place, arm in enumerate(trained, 1) if any(run.history for run in arm.result.runs)
-        ),
-        trainings=tables.trainings(trained, synthetic=content.synthetic) if trained else None,
-        hardest=numbers.hardest,
-        datasets=numbers.datasets,
+        content,
+        numbers,
+        tuple(_experiment(experiment, numbers, in_words) for experiment in numbers.experiments),
+        tuple(section for section in sections if section.tables or section.charts),
     )
 
 
-def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, said: set[tuple[int, int]]) -> ExperimentPart:
-    """A section; `said` holds the pairs of arms that the sections before it have put into words, and gets its own."""
+def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, in_words: set[tuple[int, int]]) -> ExperimentPart:
+    """The section; `in_words` holds the pairs of arms in the sentences of all sections so far, and gets its own."""
     result, arms = numbers.result, numbers.arms
     name = file_name(result.name)
-    table = None
-    if result.show == "temporal":
-        table = tables.temporal(numbers)
-    elif result.show in ("scores", "per-class", "confusion"):
-        table = tables.scores(numbers)
     charts: list[Chart] = []
     heat_maps: list[HeatMap] = []
     if arms:
         charts += _score_charts(name, arms)
-    if arms and result.show != "temporal":
-        shorts = tables.short_names(arms)
-        heat_maps += [
-            _confusion(name, place, arm, short) for place, (arm, short) in enumerate(zip(arms, shorts, strict=True), 1)
-        ]
-    about = [dataset for dataset in report.datasets if dataset.facts.name == result.dataset]
-    if result.show == "class-distribution":
-        charts += [_class_distribution(name, dataset) for dataset in about]
-    if result.show == "coexistence":
-        heat_maps += [found for dataset in about if (found := _coexistence(name, dataset))]
-    strongest = numbers.pairs[:BRIEF]
-    new = [pair for pair in strongest if (id(pair.first), id(pair.second)) not in said]
-    said.update((id(pair.first), id(pair.second)) for pair in strongest)
+        if result.show != "temporal":
+            named = zip(arms, short_names(arms), strict=True)
+            heat_maps += [_confusion(f"{name}-confusion-{place}", *arm) for place, arm in enumerate(named, 1)]
+    for dataset in report.datasets:
+        if dataset.facts.name == result.dataset and result.show == "class-distribution":
+            charts.append(_class_distribution(name, dataset))
+        if dataset.facts.name == result.dataset and result.show == "coexistence" and dataset.coexistence is not None:
+            heat_maps.append(_coexistence(name, dataset.facts.name, dataset.coexistence))
+    strongest = {(id(pair.first), id(pair.second)): in_brief(pair, numbers) for pair in numbers.pairs[:BRIEF]}
+    brief = tuple(sentence for pair, sentence in strongest.items() if pair not in in_words)
+    in_words.update(strongest)
     return ExperimentPart(
         numbers=numbers,
         anchor=name,
-        sentences=tuple(in_brief(pair, numbers) for pair in strongest),
-        brief=tuple(in_brief(pair, numbers) for pair in new),
-        table=table,
+        sentences=tuple(strongest.values()),
+        brief=brief,
+        table=OF_SHOW[result.show](numbers) if result.show in OF_SHOW else None,
         charts=tuple(charts),
         heat_maps=tuple(heat_maps),
-        comparisons=tables.comparisons(numbers) if numbers.pairs else None,
-        recalls=tables.recall_differences(numbers) if numbers.pairs else None,
+        differences=tuple(table(numbers) for table in OF_PAIRS if numbers.pairs),
     )
 
 
 def in_brief(pair: Pair, experiment: ExperimentNumbers) -> Sentence:
     """A pair in words: "midas against hard", "+1.9 WAR [0.7, 3.1]: real at 95 %", and the same for UAR."""
-    words = []
+    claims = []
     for name in HEADLINES:
         difference, corrected = pair.comparison.differences[name], pair.corrected[name]
-        said = in_words(difference, name.upper(), corrected_p=corrected).replace("-", tables.MINUS)
+        text = in_words(difference, name.upper(), corrected_p=corrected).replace("-", MINUS)
         real = not difference.low <= 0 <= difference.high and corrected <= 1 - LEVEL
-        words.append(Words(said, ("better" if difference.estimate > 0 else "worse") if real else ""))
-    return Sentence(tables.versus(pair, experiment), tuple(words))
+        claims.append(Claim(text, ("better" if difference.estimate > 0 else "worse") if real else ""))
+    return Sentence(versus(pair, experiment), tuple(claims))
 
 
-def _score_charts(name: str, arms: Sequence[ArmNumbers]) -> list[Chart]:
-    shorts = tables.short_names(arms)
-    said = "; ".join(
+def _parts(arms: Sequence[ArmNumbers]) -> list[tuple[Sequence[ArmNumbers], list[str]]]:
+    """The arms and their short names, no more at once than a chart has colours."""
+    names = short_names(arms)
+    slices = [slice(start, start + PER_CHART) for start in range(0, len(arms), PER_CHART)]
+    return [(arms[part], names[part]) for part in slices]
+
+
+def _score_charts(name: str, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
+    shorts = short_names(arms)
+    alt = "; ".join(
         f"{short}: WAR {percent(arm.intervals['war'].estimate)}, UAR {percent(arm.intervals['uar'].estimate)}"
         for short, arm in zip(shorts, arms, strict=True)
     )
-    charts = [Chart(f"{name}-scores", "WAR and UAR with 95 % intervals", said, figures.intervals(arms, shorts))]
-    parts = range(0, len(arms), PER_CHART)
-    for number, start in enumerate(parts, 1):
-        some, names = arms[start : start + PER_CHART], shorts[start : start + PER_CHART]
+    yield Chart(f"{name}-scores", "WAR and UAR with 95 % intervals", alt, figures.intervals(arms, shorts))
+    parts = _parts(arms)
+    for number, (some, names) in enumerate(parts, 1):
         caption = "Recall of each class" + (f" ({number} of {len(parts)})" if len(parts) > 1 else "")
         alt = "; ".join(
             f"{short}: " + ", ".join(f"{emotion} {percent(arm.intervals[emotion].estimate)}" for emotion in EMOTIONS)
             for short, arm in zip(names, some, strict=True)
         )
-        charts.append(Chart(f"{name}-per-class-{number}", caption, alt, figures.per_class(some, names)))
-    return charts
+        yield Chart(f"{name}-per-class-{number}", caption, alt, figures.per_class(some, names))
 
 
-def _confusion(name: str, place: int, arm: ArmNumbers, short: str) -> HeatMap:
-    clips = arm.confusion.sum(axis=1)
+def _confusion(name: str, arm: ArmNumbers, short: str) -> HeatMap:
     caption = f"Confusion of {short}, % of the row"
-    chart = Chart(f"{name}-confusion-{place}", caption, caption, figures.confusion(arm.confusion))
-    rows = tuple(f"{emotion} ({count})" for emotion, count in zip(EMOTIONS, clips.tolist(), strict=True))
-    return HeatMap(caption, "true ↓ predicted →", rows, figures.row_shares(arm.confusion), chart)
+    clips = zip(EMOTIONS, arm.confusion.sum(axis=1).tolist(), strict=True)
+    return HeatMap(
+        caption,
+        "true ↓ predicted →",
+        tuple(f"{emotion} ({count})" for emotion, count in clips),
+        figures.row_shares(arm.confusion),
+        Chart(name, caption, caption, figures.confusion(arm.confusion)),
+    )
 
 
-def _coexistence(name: str, dataset: DatasetNumbers) -> HeatMap | None:
-    if dataset.coexistence is None:
-        return None
-    caption = f"{dataset.facts.name}: mean share of the votes, %, of the clips of each class"
-    chart = Chart(f"{name}-coexistence", caption, caption, figures.coexistence(dataset.coexistence))
-    shares = dataset.coexistence.to_numpy("float64")
-    return HeatMap(caption, "label ↓ voted →", EMOTIONS, shares, chart)
+def _coexistence(name: str, dataset: str, shares: pd.DataFrame) -> HeatMap:
+    caption = f"{dataset}: mean share of the votes, %, of the clips of each class"
+    chart = Chart(f"{name}-coexistence", caption, caption, figures.coexistence(shares))
+    return HeatMap(caption, "label ↓ voted →", EMOTIONS, shares.to_numpy("float64"), chart)
 
 
 def _class_distribution(name: str, dataset: DatasetNumbers) -> Chart:
-    """Clips of each class of a data set."""
     alt = ", ".join(f"{emotion} {count}" for emotion, count in dataset.distribution.items())
     caption = f"{dataset.facts.name}: clips by their single label"
     return Chart(f"{name}-class-distribution", caption, alt, figures.class_distribution(dataset))
 
 
-def _reliability(arm: ArmNumbers, place: int) -> Chart:
-    name = tables.full_name(arm)
-    caption = f"{name}, {tables.where(arm.result)}: ECE {arm.calibration['ece']:.3f}"
-    return Chart(
-        f"reliability-{place:02d}-{file_name(name)}", caption, f"Reliability of {caption}", figures.reliability(arm)
+def _calibration(numbers: ReportNumbers) -> Section:
+    return Section(
+        "section-calibration",
+        "Calibration and agreement with the voters",
+        "Calibration and agreement",
+        (tables.calibration(numbers),) if numbers.main_arms else (),
+        folded=tuple(_reliability(arm, place) for place, arm in enumerate(numbers.main_arms, 1)),
+        folded_under="Reliability diagrams",
     )
 
 
-def _ambiguity_charts(report: ReportNumbers, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
-    """Two charts a table: of its arms that are among `arms`, unless a table before it has shown all of them."""
+def _reliability(arm: ArmNumbers, place: int) -> Chart:
+    name = full_name(arm)
+    caption = f"{name}, {where(arm.result)}: ECE {arm.calibration['ece']:.3f}"
+    file = f"reliability-{place:02d}-{file_name(name)}"
+    return Chart(file, caption, f"Reliability of {caption}", figures.reliability(arm))
+
+
+def _ambiguity(numbers: ReportNumbers) -> Section:
+    by_set: dict[str, list[ArmNumbers]] = {}
+    for arm in numbers.main_arms:
+        by_set.setdefault(arm.result.evaluated_on, []).append(arm)
+    return Section(
+        "section-ambiguity",
+        "Ambiguity and abstaining",
+        "Ambiguity and abstaining",
+        tuple(
+            tables.by_ambiguity(name, arms, synthetic=name in numbers.synthetic_sets)
+            for name, arms in by_set.items()
+            if any(arm.voters for arm in arms)
+        ),
+        tuple(_ambiguity_charts(numbers)),
+        "A model that knows when people disagree can leave those clips to them: its risk falls when it answers only "
+        "where it is most certain.",
+    )
+
+
+def _ambiguity_charts(numbers: ReportNumbers) -> Iterator[Chart]:
+    """Two charts an experiment: of its arms that are no audits, unless one before it shows all of them."""
     shown: list[set[int]] = []
-    for experiment in report.experiments:
-        given = [arm for arm in experiment.arms if any(arm is other for other in arms)]
-        if not given or any({id(arm) for arm in given} <= before for before in shown):
+    for experiment in numbers.experiments:
+        arms = [arm for arm in experiment.arms if not arm.is_audit]
+        identities = set(map(id, arms))
+        if not arms or any(identities <= before for before in shown):
             continue
-        shown.append({id(arm) for arm in given})
-        title, shorts = experiment.result.title, tables.short_names(given)
-        for number, start in enumerate(range(0, len(given), PER_CHART), 1):
-            some, names = given[start : start + PER_CHART], shorts[start : start + PER_CHART]
+        shown.append(identities)
+        title = experiment.result.title
+        for number, (some, names) in enumerate(_parts(arms), 1):
             part = f"{file_name(experiment.result.name)}-{number}"
             alt = "AURC: " + ", ".join(f"{name} {arm.aurc:.3f}" for name, arm in zip(names, some, strict=True))
             figure = figures.risk_coverage(some, names)
@@ -276,10 +295,39 @@ def _ambiguity_charts(report: ReportNumbers, arms: Sequence[ArmNumbers]) -> Iter
                 yield Chart(f"ambiguity-{part}", caption, f"{caption}; the numbers are in the table", figure)
 
 
-def _learning(arm: ArmNumbers, place: int) -> Chart:
+def _trainings(numbers: ReportNumbers) -> Section:
+    arms = [arm for arm in enumerate(numbers.trained_arms, 1) if any(run.history for run in arm[1].result.runs)]
+    return Section(
+        "section-training",
+        "Trainings",
+        "Trainings and learning curves",
+        (tables.trainings(numbers),) if numbers.arms else (),
+        tuple(_learning(*arm) for arm in arms),
+        "One line a run. The dotted line is chance; nothing is chosen on the test fold unless the name says so (†)."
+        if arms
+        else "",
+    )
+
+
+def _learning(place: int, arm: ArmNumbers) -> Chart:
     result = arm.result
-    flag = tables.CHOSEN_ON_TEST if arm.chosen_on_test else ""
-    caption = f"{result.name}{flag} on {result.trained_on}, {len(result.runs)} run{'s' if len(result.runs) > 1 else ''}"
+    runs = f"{len(result.runs)} run{'s' if len(result.runs) > 1 else ''}"
+    caption = f"{result.name}{flag(arm)} on {result.trained_on}, {runs}"
     last = [run.history[-1]["loss"] for run in result.runs if run.history]
     alt = f"{caption}; last losses: {', '.join(f'{loss:.2f}' for loss in last)}"
     return Chart(f"learning-{place:02d}-{file_name(result.name)}", caption, alt, figures.learning_curves(arm))
+
+
+OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
+    "scores": tables.scores,
+    "per-class": tables.scores,
+    "confusion": tables.scores,
+    "temporal": tables.temporal,
+}
+"""The table of an experiment, by what the experiment shows; a figure about votes has none."""
+
+OF_PAIRS: Sequence[Callable[[ExperimentNumbers], Table]] = (tables.comparisons, tables.recall_differences)
+"""The tables below an experiment of two arms or more."""
+
+SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (_calibration, _ambiguity, _trainings)
+"""The sections after the experiments; one without tables and charts is left out."""

@@ -1,133 +1,29 @@
-"""The report's tables as plain data: made once, then rendered as HTML, Markdown, LaTeX and CSV."""
+"""The report's tables: each is a list of columns, and a column is a heading and what it shows of an arm or a pair."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from dfer.analysis.statistics import Interval
-from dfer.config.published import PublishedRow, PublishedTable
+from dfer.config.published import PublishedRow
 from dfer.labels import EMOTIONS
-from dfer.report.content import ArmResult
-from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair
+from dfer.report import table
+from dfer.report.names import (
+    file_name,
+    flag,
+    flag_note,
+    full_name,
+    other_frames,
+    protocol_notes,
+    versus,
+    where,
+)
+from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair, ReportNumbers
 from dfer.report.results import SYNTHETIC
+from dfer.report.table import DASH, EMPTY, NO_CLIPS, Cell, Column, Link, Table, difference, p_value, percent
 
-CHOSEN_ON_TEST = "†"
-MINUS = "\N{MINUS SIGN}"
-CHOSEN_ON_TEST_NOTE = "best epoch chosen on the test fold: too good"
-CHOSEN_BY_VALIDATION = "Epoch by validation: the best UAR on an inner part of the training folds."
-VALIDATION_NOTE = "(val): validation part; the labels of the test part are not public."
 SYNTHETIC_PUBLISHED = "The published rows are about real clips and must never be compared with the synthetic ones."
-
-
-@dataclass(frozen=True)
-class Link:
-    text: str
-    url: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What stands in one place of a table.
-
-    Attributes:
-        text: to be read first.
-        small: lines to be read second, such as an interval.
-        url: where the number comes from; empty if nowhere.
-        links: more pages, each under its own text.
-        value, low, high: the number and its interval, unrounded; None where the cell holds no number.
-        best: largest of the own rows in its column.
-    """
-
-    text: str
-    small: tuple[str, ...] = ()
-    url: str = ""
-    links: tuple[Link, ...] = ()
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row; `kind` tells own results from published ones."""
-
-    cells: tuple[Cell, ...]
-    kind: Literal["own", "published"] = "own"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        name: file name without suffix.
-        title: its caption.
-        columns: headings.
-        text_columns: how many of the first columns hold words; the others hold numbers.
-        lines: rows, the own ones first.
-        published_from: source of the published rows; empty without any.
-        warnings: to be said above it, since they change what it means.
-        notes: to be said below it.
-    """
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    text_columns: int
-    lines: tuple[Line, ...]
-    published_from: str = ""
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-def file_name(text: str) -> str:
-    """`text` as part of a file name or an anchor."""
-    return re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
-
-
-def shortened(table: Table) -> Table:
-    """The table for a terminal: methods, WAR and UAR with their intervals; no recalls, links and runs."""
-    kept = [
-        place
-        for place, name in enumerate(table.columns)
-        if place < table.text_columns or name.startswith(("WAR", "UAR"))
-    ]
-
-    def short(line: Line) -> Line:
-        cells = [replace(line.cells[place], small=line.cells[place].small[:1], url="") for place in kept]
-        if line.kind == "published":
-            cells[0] = replace(cells[0], small=line.cells[0].small)
-        return replace(line, cells=tuple(cells))
-
-    notes = tuple(note for note in table.notes if not note.startswith("Published"))
-    return replace(
-        table, columns=tuple(table.columns[place] for place in kept), lines=tuple(map(short, table.lines)), notes=notes
-    )
-
-
-def percent(share: float) -> str:
-    """'57.4'; a dash for nan."""
-    return "–" if math.isnan(share) else f"{100 * share:.1f}"
-
-
-def points(share: float) -> str:
-    """A difference in percentage points: '+1.9', with a minus sign where there is one."""
-    if math.isnan(share):
-        return "–"
-    text = f"{100 * share:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
-
-
-def p_value(value: float, *, at_most: bool = False) -> str:
-    """'< 0.001' or three decimals, with '≤' where no more than that is known."""
-    if math.isnan(value):
-        return "–"
-    return "< 0.001" if value < 0.001 else f"≤ {value:.3f}" if at_most and value < 1 else f"{value:.3f}"
 
 
 def scores(experiment: ExperimentNumbers) -> Table:
@@ -135,163 +31,158 @@ def scores(experiment: ExperimentNumbers) -> Table:
 
     A number is the mean over folds and seeds, with the 95 % interval of the bootstrap over clips.
     """
-    recalls = EMOTIONS if experiment.result.show == "per-class" else ()
-    metrics = (*recalls, "uar", "war")
-    published = experiment.result.published
+    arms, published = experiment.arms, experiment.result.published
     beside = {} if published is None or experiment.synthetic else {row.row: row for row in published.rows}
-    own = _with_best([_own_line(arm, metrics, beside) for arm in experiment.arms], range(2, 2 + len(metrics)))
-    warnings = [SYNTHETIC] if experiment.synthetic and own else []
-    if published and experiment.synthetic:
-        warnings.append(SYNTHETIC_PUBLISHED)
-    notes = (
-        "In percent: mean over folds and seeds; 95 % intervals, of a bootstrap over clips for UAR and WAR, Wilson's "
-        "for the classes; ± is a standard deviation.",
-        *_protocol_notes(experiment.arms),
-    )
-    rows = published.rows if published else ()
-    headings = tuple({"uar": "UAR", "war": "WAR"}.get(name, name) for name in metrics)
-    about_runs = ("clips scored", "runs") if own else ()
-    return Table(
-        name=file_name(experiment.result.name),
-        title=experiment.result.title,
-        columns=("method", "labels", *headings, *about_runs),
-        text_columns=2,
-        lines=(*own, *(_published_line(row, metrics, empty=len(about_runs)) for row in rows)),
-        published_from=f"{published.source}; {published.dataset}, {published.protocol}" if published else "",
-        warnings=tuple(warnings),
-        notes=(notes if own else ()) + (_published_notes(published) if published else ()),
-    )
 
+    def score(metric: str) -> Column[ArmNumbers]:
+        def ours(arm: ArmNumbers) -> Cell:
+            cell, theirs = _score(arm, metric), beside.get(arm.result.name)
+            if theirs is None or metric not in theirs.values:
+                return cell
+            return replace(cell, small=(*cell.small, f"published {theirs.values[metric]:.2f}"))
 
-def comparisons(experiment: ExperimentNumbers) -> Table:
-    """All pairs of the experiment's arms, the strongest difference first."""
-    lines = []
-    for pair in experiment.pairs:
-        comparison = pair.comparison
-        lines.append(
-            Line(
-                (
-                    Cell(versus(pair, experiment)),
-                    *(_difference(comparison.differences[name]) for name in HEADLINES),
-                    *(
-                        Cell(
-                            p_value(pair.corrected[name], at_most=comparison.at_floor(name)), value=pair.corrected[name]
-                        )
-                        for name in HEADLINES
-                    ),
-                    Cell(
-                        p_value(comparison.mcnemar.p_value),
-                        small=(f"{comparison.mcnemar.only_b} : {comparison.mcnemar.only_a}",),
-                        value=comparison.mcnemar.p_value,
-                    ),
-                    Cell(str(comparison.clips), value=comparison.clips),
-                )
-            )
-        )
-    return Table(
-        name=f"{file_name(experiment.result.name)}-comparisons",
-        title=f"{experiment.result.title}: differences",
-        columns=("arms", "WAR", "UAR", "p of WAR", "p of UAR", "McNemar's p", "clips"),
-        text_columns=1,
-        lines=tuple(lines),
-        warnings=(SYNTHETIC,) if experiment.synthetic else (),
-        notes=(
-            "Percentage points with 95 % intervals, paired bootstrap over clips. p of WAR and UAR: of the same "
-            f"bootstrap, after Holm's correction over all {2 * len(experiment.pairs)} of this table. McNemar's p is "
-            "not corrected; below it: clips that only the first arm of the two got right, and only the second.",
-            *_protocol_notes(experiment.arms),
-        ),
-    )
+        def theirs(row: PublishedRow) -> Cell:
+            value = row.values.get(metric)
+            return DASH if value is None else Cell(f"{value:.2f}", value=value / 100)
 
+        return Column(metric.upper() if metric in HEADLINES else metric, ours, theirs, mark_best=True)
 
-def recall_differences(experiment: ExperimentNumbers) -> Table:
-    """The same pairs, class by class."""
-    return Table(
-        name=f"{file_name(experiment.result.name)}-recall-differences",
-        title=f"{experiment.result.title}: differences of the recall of each class",
-        columns=("arms", *EMOTIONS),
-        text_columns=1,
-        lines=tuple(
-            Line(
-                (
-                    Cell(versus(pair, experiment)),
-                    *(_difference(pair.comparison.differences[emotion]) for emotion in EMOTIONS),
-                )
-            )
-            for pair in experiment.pairs
-        ),
-        warnings=(SYNTHETIC,) if experiment.synthetic else (),
-        notes=(
-            "Percentage points with 95 % intervals of the paired bootstrap over clips, not corrected for being many. "
-            "An interval of no width means that no resample differs: both arms are all right or all wrong.",
-            *_protocol_notes(experiment.arms),
-        ),
+    columns = [
+        Column("method", _network, lambda row: Cell(row.method, small=(row.citation,)), text=True),
+        Column("labels", lambda arm: Cell(arm.result.arm + other_frames(arm)), lambda row: Cell(row.label), text=True),
+        *map(score, EMOTIONS if experiment.result.show == "per-class" else ()),
+        score("uar"),
+        score("war"),
+    ]
+    notes: list[str] = []
+    if arms:
+        columns += [Column("clips scored", _clips_scored), Column("runs", lambda arm: Cell("", links=_runs(arm)))]
+        notes = [
+            "In percent: mean over folds and seeds; 95 % intervals, of a bootstrap over clips for UAR and WAR, "
+            "Wilson's for the classes; ± is a standard deviation.",
+            *protocol_notes(arms),
+        ]
+    warnings = _synthetic(experiment.synthetic and bool(arms))
+    if published:
+        warnings += _synthetic(experiment.synthetic, SYNTHETIC_PUBLISHED)
+        remarks = [published.note, *(f"{row.method}, {row.label}: {row.note}" for row in published.rows if row.note)]
+        notes += [f"Published: {remark}" for remark in remarks if remark]
+    result = experiment.result
+    return table.build(
+        file_name(result.name), result.title, columns, arms, published=published, warnings=warnings, notes=notes
     )
 
 
 def temporal(experiment: ExperimentNumbers) -> Table:
     """Every order of frames at test time, with its difference to frames in order."""
     pairs = {id(pair.second): pair for pair in experiment.pairs}
-    lines = []
-    for arm in experiment.arms:
-        pair = pairs.get(id(arm))
-        differences = [_difference(pair.comparison.differences[name]) if pair else Cell("") for name in HEADLINES]
-        war, uar = (_score(arm, name) for name in HEADLINES)
-        model = Cell(f"{arm.result.name}{_flag(arm)}", small=(where(arm.result),))
-        lines.append(Line((model, Cell(arm.result.frames), war, differences[0], uar, differences[1])))
-    return Table(
-        name=file_name(experiment.result.name),
-        title=experiment.result.title,
-        columns=("method", "frames", "WAR", "WAR: difference", "UAR", "UAR: difference"),
-        text_columns=2,
-        lines=tuple(lines),
-        warnings=(SYNTHETIC,) if experiment.synthetic else (),
+
+    def change(metric: str) -> Callable[[ArmNumbers], Cell]:
+        return lambda arm: _difference(metric)(pairs[id(arm)]) if id(arm) in pairs else EMPTY
+
+    return table.build(
+        file_name(experiment.result.name),
+        experiment.result.title,
+        [
+            Column("method", lambda arm: Cell(arm.result.name + flag(arm), small=(where(arm.result),)), text=True),
+            Column("frames", lambda arm: Cell(arm.result.frames), text=True),
+            Column("WAR", lambda arm: _score(arm, "war")),
+            Column("WAR: difference", change("war")),
+            Column("UAR", lambda arm: _score(arm, "uar")),
+            Column("UAR: difference", change("uar")),
+        ],
+        experiment.arms,
+        warnings=_synthetic(experiment.synthetic),
         notes=(
             "Frames of the test clips in order, shuffled, reversed, or the peak frame repeated. A score that does not "
             "fall needs no time. In percent with 95 % intervals; differences are to frames in order.",
-            *_protocol_notes(experiment.arms),
+            *protocol_notes(experiment.arms),
         ),
     )
 
 
-def calibration(arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
-    """How far the probabilities can be trusted, and how far they are from the voters."""
-    lines = []
-    for arm in arms:
-        numbers, voters = arm.calibration, arm.voters
-        lines.append(
-            Line(
-                (
-                    _name(arm),
-                    *(_plain(numbers[name], arm) for name in ("ece", "brier", "nll")),
-                    _plain(arm.aurc, arm),
-                    *(
-                        _plain(voters.against[name] if voters else None, arm)
-                        for name in ("model_js", "human_js", "human_exceeds_model", "model_accuracy", "human_accuracy")
-                    ),
-                    _plain(voters.entropy_correlation[0] if voters else None, arm),
-                )
-            )
+def comparisons(experiment: ExperimentNumbers) -> Table:
+    """All pairs of the experiment's arms, the strongest difference first."""
+
+    def p_of(metric: str) -> Callable[[Pair], Cell]:
+        return lambda pair: Cell(
+            p_value(pair.corrected[metric], at_most=pair.comparison.at_floor(metric)), value=pair.corrected[metric]
         )
-    return Table(
-        name="calibration",
-        title="Calibration and agreement with the voters",
-        columns=(
-            "arm",
-            "ECE",
-            "Brier",
-            "NLL",
-            "AURC",
-            "JS to voters",
-            "JS among voters",
-            "voters disagree more",
-            "accuracy, model",
-            "accuracy, one voter",
-            "entropy, rank corr.",
+
+    def mcnemar(pair: Pair) -> Cell:
+        test = pair.comparison.mcnemar
+        return Cell(p_value(test.p_value), small=(f"{test.only_b} : {test.only_a}",), value=test.p_value)
+
+    return table.build(
+        f"{file_name(experiment.result.name)}-comparisons",
+        f"{experiment.result.title}: differences",
+        [
+            Column("arms", lambda pair: Cell(versus(pair, experiment)), text=True),
+            Column("WAR", _difference("war")),
+            Column("UAR", _difference("uar")),
+            Column("p of WAR", p_of("war")),
+            Column("p of UAR", p_of("uar")),
+            Column("McNemar's p", mcnemar),
+            Column("clips", lambda pair: table.count(pair.comparison.clips)),
+        ],
+        experiment.pairs,
+        warnings=_synthetic(experiment.synthetic),
+        notes=(
+            "Percentage points with 95 % intervals, paired bootstrap over clips. p of WAR and UAR: of the same "
+            f"bootstrap, after Holm's correction over all {2 * len(experiment.pairs)} of this table. McNemar's p is "
+            "not corrected; below it: clips that only the first arm of the two got right, and only the second.",
+            *protocol_notes(experiment.arms),
         ),
-        text_columns=1,
-        lines=tuple(lines),
-        warnings=(SYNTHETIC,) if synthetic else (),
+    )
+
+
+def recall_differences(experiment: ExperimentNumbers) -> Table:
+    """The same pairs, class by class."""
+    return table.build(
+        f"{file_name(experiment.result.name)}-recall-differences",
+        f"{experiment.result.title}: differences of the recall of each class",
+        [
+            Column("arms", lambda pair: Cell(versus(pair, experiment)), text=True),
+            *(Column(emotion, _difference(emotion)) for emotion in EMOTIONS),
+        ],
+        experiment.pairs,
+        warnings=_synthetic(experiment.synthetic),
+        notes=(
+            "Percentage points with 95 % intervals of the paired bootstrap over clips, not corrected for being many. "
+            "An interval of no width means that no resample differs: both arms are all right or all wrong.",
+            *protocol_notes(experiment.arms),
+        ),
+        folded_under="Differences by emotion",
+    )
+
+
+def calibration(numbers: ReportNumbers) -> Table:
+    """How far the probabilities can be trusted, and how far they are from the voters."""
+
+    def of_model(heading: str, name: str) -> Column[ArmNumbers]:
+        return _number(heading, lambda arm: arm.calibration[name])
+
+    def of_voters(heading: str, name: str) -> Column[ArmNumbers]:
+        return _number(heading, lambda arm: arm.voters.against[name] if arm.voters else None)
+
+    return table.build(
+        "calibration",
+        "Calibration and agreement with the voters",
+        [
+            Column("arm", _arm, text=True),
+            of_model("ECE", "ece"),
+            of_model("Brier", "brier"),
+            of_model("NLL", "nll"),
+            _number("AURC", lambda arm: arm.aurc),
+            of_voters("JS to voters", "model_js"),
+            of_voters("JS among voters", "human_js"),
+            of_voters("voters disagree more", "human_exceeds_model"),
+            of_voters("accuracy, model", "model_accuracy"),
+            of_voters("accuracy, one voter", "human_accuracy"),
+            _number("entropy, rank corr.", lambda arm: arm.voters.entropy_correlation[0] if arm.voters else None),
+        ],
+        numbers.main_arms,
+        warnings=_synthetic(numbers.synthetic),
         notes=(
             "ECE (15 bins), Brier, NLL (nats), AURC (area under the risk-coverage curve): lower is better. JS: "
             "Jensen-Shannon divergence in nats. JS among voters: between two random halves of a clip's votes, which "
@@ -301,191 +192,111 @@ def calibration(arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
             "entropy with the voters'.",
             "Arms whose targets are normalised by softmax, as MIDAS's are, learn nearly flat probabilities: their ECE, "
             "Brier, NLL and JS are large by construction.",
-            *_protocol_notes(arms),
+            *protocol_notes(numbers.main_arms),
         ),
     )
 
 
-def by_ambiguity(arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
-    """WAR of every arm by how much the voters of a clip disagree; all arms are over the same data set."""
-    voted = [(arm, arm.voters.bins) for arm in arms if arm.voters is not None]
-    widest = max((bins for _, bins in voted), key=len)
-    lines = [
-        Line(
-            (
-                _name(arm),
-                *(
-                    Cell(percent(row.war), small=(f"UAR {percent(row.uar)}",), url=_url(arm), value=row.war)
-                    for row in bins.itertuples()
-                ),
-                *(Cell("–") for _ in range(len(widest) - len(bins))),
-            )
-        )
-        for arm, bins in voted
-    ]
-    dataset = arms[0].result.evaluated_on
-    headings = [f"{_range(row.low, row.high)} ({row.clips} clips)" for row in widest.itertuples()]
-    return Table(
-        name=f"ambiguity-{file_name(dataset)}",
-        title=f"WAR by the voters' disagreement, {dataset}",
-        columns=("arm", *headings),
-        text_columns=1,
-        lines=tuple(lines),
-        warnings=(SYNTHETIC,) if synthetic else (),
-        notes=("Columns: entropy of a clip's votes in nats, 0 = all agree. In percent.", *_protocol_notes(arms)),
+def by_ambiguity(dataset: str, arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
+    """WAR of every arm by how much the voters of a clip disagree; the arms are tested on `dataset`, some with votes."""
+    bins = {id(arm): list(arm.voters.bins.itertuples()) for arm in arms if arm.voters}
+
+    def war(place: int) -> Callable[[ArmNumbers], Cell]:
+        def cell(arm: ArmNumbers) -> Cell:
+            if place >= len(bins[id(arm)]):
+                return DASH
+            scores = bins[id(arm)][place]
+            return Cell(percent(scores.war), small=(f"UAR {percent(scores.uar)}",), url=_url(arm), value=scores.war)
+
+        return cell
+
+    def heading(low: float, high: float, clips: int) -> str:
+        return f"{' to '.join(dict.fromkeys((f'{low:.2f}', f'{high:.2f}')))} ({clips} clips)"
+
+    return table.build(
+        f"ambiguity-{file_name(dataset)}",
+        f"WAR by the voters' disagreement, {dataset}",
+        [
+            Column("arm", _arm, text=True),
+            *(
+                Column(heading(widest.low, widest.high, widest.clips), war(place))
+                for place, widest in enumerate(max(bins.values(), key=lambda rows: len(rows)))
+            ),
+        ],
+        [arm for arm in arms if arm.voters],
+        warnings=_synthetic(synthetic),
+        notes=("Columns: entropy of a clip's votes in nats, 0 = all agree. In percent.", *protocol_notes(arms)),
     )
 
 
-def _range(low: float, high: float) -> str:
-    ends = [f"{end:.2f}" for end in (low, high)]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
-
-
-def short_names(arms: Sequence[ArmNumbers]) -> list[str]:
-    """Each arm by what tells it apart from the others, "midas" where all have the same network; † for its protocol."""
-    words = {
-        "model": "{}",
-        "arm": "{}",
-        "frames": "{}",
-        "trained_on": "from {}",
-        "evaluated_on": "on {}",
-        "part": "({})",
-    }
-    telling = [name for name in words if len({getattr(arm.result, name) for arm in arms}) > 1] or ["model", "arm"]
-    return [" ".join(words[name].format(getattr(arm.result, name)) for name in telling) + _flag(arm) for arm in arms]
-
-
-def trainings(arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
+def trainings(numbers: ReportNumbers) -> Table:
     """How many clips every arm was trained on, and how many were left out for which reason."""
-    lines = []
-    for arm in arms:
-        summaries = [run.training for run in arm.result.runs]
-        clips = [summary["clips"]["training"] for summary in summaries if "clips" in summary]
-        left_out: dict[str, list[int]] = {}
-        for summary in summaries:
-            for reason, count in summary.get("left_out", {}).items():
-                left_out.setdefault(reason, []).append(count)
-        said = [f"{reason}: {_from_to(counts)}" for reason, counts in left_out.items() if any(counts)]
-        lines.append(
-            Line(
-                (
-                    Cell(f"{arm.result.name}{_flag(arm)}", small=(f"on {arm.result.trained_on}",)),
-                    Cell(", ".join(said) or "nothing"),
-                    Cell(str(len(summaries)), value=len(summaries)),
-                    Cell(_from_to(clips) if clips else "–"),
-                )
-            )
-        )
-    return Table(
-        name="trainings",
-        title="Clips of the trainings",
-        columns=("arm", "left out", "runs", "clips"),
-        text_columns=2,
-        lines=tuple(lines),
-        warnings=(SYNTHETIC,) if synthetic else (),
-        notes=tuple(note for note in ("Numbers of clips; a range where the runs differ.", flagged(arms)) if note),
+
+    def arm_on_set(arm: ArmNumbers) -> Cell:
+        return Cell(arm.result.name + flag(arm), small=(f"on {arm.result.trained_on}",))
+
+    def left_out(arm: ArmNumbers) -> Cell:
+        counts: dict[str, list[int]] = {}
+        for run in arm.result.runs:
+            for reason, number in run.training.get("left_out", {}).items():
+                counts.setdefault(reason, []).append(number)
+        reasons = [f"{reason}: {_from_to(numbers)}" for reason, numbers in counts.items() if any(numbers)]
+        return Cell(", ".join(reasons) or "nothing")
+
+    def clips(arm: ArmNumbers) -> Cell:
+        counts = [run.training["clips"]["training"] for run in arm.result.runs if "clips" in run.training]
+        return Cell(_from_to(counts)) if counts else DASH
+
+    return table.build(
+        "trainings",
+        "Clips of the trainings",
+        [
+            Column("arm", arm_on_set, text=True),
+            Column("left out", left_out, text=True),
+            Column("runs", lambda arm: table.count(len(arm.result.runs))),
+            Column("clips", clips),
+        ],
+        numbers.trained_arms,
+        warnings=_synthetic(numbers.synthetic),
+        notes=filter(None, ("Numbers of clips; a range where the runs differ.", flag_note(numbers.trained_arms))),
     )
 
 
-def _from_to(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+def _synthetic(synthetic: bool, warning: str = SYNTHETIC) -> tuple[str, ...]:
+    return (warning,) if synthetic else ()
 
 
-def versus(pair: Pair, experiment: ExperimentNumbers) -> str:
-    """'midas against hard'."""
-    names = {id(arm): name for arm, name in zip(experiment.arms, short_names(experiment.arms), strict=True)}
-    return f"{names[id(pair.second)]} against {names[id(pair.first)]}"
-
-
-def full_name(arm: ArmNumbers) -> str:
-    """The arm with everything that tells it apart: order of frames if not the right one, flag of the protocol."""
-    frames = "" if arm.result.frames == "in order" else f", frames {arm.result.frames}"
-    return f"{arm.result.name}{frames}{_flag(arm)}"
-
-
-def _flag(arm: ArmNumbers) -> str:
-    return CHOSEN_ON_TEST if arm.chosen_on_test else ""
-
-
-def where(result: ArmResult) -> str:
-    """'dfew → afew (val)': trained on, tested on, which part, and how the epoch was chosen if it is not the last."""
-    epoch = ", epoch by validation" if result.protocol == "validation" else ""
-    return f"{result.trained_on} → {result.evaluated_on} ({result.part}{epoch})"
-
-
-def spread_in_words(arm: ArmNumbers, metric: str) -> tuple[str, ...]:
-    """'± 1.2 over 5 folds' and '± 0.4 over 3 seeds', as far as there is more than one."""
-    spread = arm.spread.loc[metric]
-    return tuple(
-        f"± {percent(spread[f'sd_{of}'])} over {int(spread[of])} {of}" for of in ("folds", "seeds") if spread[of] > 1
-    )
-
-
-def _own_line(arm: ArmNumbers, metrics: Sequence[str], published: Mapping[str | None, PublishedRow]) -> Line:
-    frames = "" if arm.result.frames == "in order" else f", frames {arm.result.frames}"
-    same = published.get(arm.result.name)
-    numbers = [_score(arm, name) for name in metrics]
-    if same is not None:
-        numbers = [
-            replace(cell, small=(*cell.small, f"published {same.values[name]:.2f}")) if name in same.values else cell
-            for name, cell in zip(metrics, numbers, strict=True)
-        ]
-    return Line(
-        (
-            Cell(f"{arm.result.model}{_flag(arm)}", small=(where(arm.result),)),
-            Cell(f"{arm.result.arm}{frames}"),
-            *numbers,
-            Cell(f"{arm.scored} of {arm.listed}", small=(f"{percent(arm.scored / arm.listed)} %",)),
-            Cell("", links=_runs(arm.result)),
-        )
-    )
-
-
-def _published_line(row: PublishedRow, metrics: Sequence[str], *, empty: int) -> Line:
-    numbers = (
-        Cell(f"{row.values[name]:.2f}", value=row.values[name] / 100) if name in row.values else Cell("–")
-        for name in metrics
-    )
-    words = (Cell(row.method, small=(row.citation,)), Cell(row.label))
-    return Line((*words, *numbers, *(Cell("") for _ in range(empty))), "published")
-
-
-def _published_notes(table: PublishedTable) -> tuple[str, ...]:
-    notes = [table.note, *(f"{row.method}, {row.label}: {row.note}" for row in table.rows if row.note)]
-    return tuple(f"Published: {note}" for note in notes if note)
-
-
-def _runs(result: ArmResult) -> tuple[Link, ...]:
-    """Every run by its fold and seed; a link without a URL is to be shown as words."""
-    seeds = {run.seed for run in result.runs}
-    named = []
-    for run in result.runs:
-        words = [f"fold {run.fold}"] if run.fold is not None else []
-        if len(seeds) > 1 or not words:
-            words.append(f"seed {run.seed}")
-        best = run.training.get("best_on_test_fold")
-        if result.protocol == "paper" and best:
-            words.append(f"epoch {best['epoch']}")
-        named.append(Link(", ".join(words), run.url))
-    return tuple(named)
-
-
-def _name(arm: ArmNumbers) -> Cell:
+def _arm(arm: ArmNumbers) -> Cell:
     return Cell(full_name(arm), small=(where(arm.result),), url=_url(arm))
+
+
+def _network(arm: ArmNumbers) -> Cell:
+    return Cell(arm.result.model + flag(arm), small=(where(arm.result),))
+
+
+def _clips_scored(arm: ArmNumbers) -> Cell:
+    return Cell(f"{arm.scored} of {arm.listed}", small=(f"{percent(arm.scored / arm.listed)} %",))
+
+
+def _number(heading: str, value: Callable[[ArmNumbers], float | None]) -> Column[ArmNumbers]:
+    return Column(heading, lambda arm: table.number(value(arm), url=_url(arm)))
+
+
+def _difference(metric: str) -> Callable[[Pair], Cell]:
+    return lambda pair: difference(pair.comparison.differences[metric])
 
 
 def _score(arm: ArmNumbers, metric: str) -> Cell:
     interval = arm.intervals[metric]
     if math.isnan(interval.estimate):
-        return Cell("–", small=("no clips",))
+        return NO_CLIPS
     if metric in HEADLINES:
-        shown, spread = f"[{percent(interval.low)}, {percent(interval.high)}]", spread_in_words(arm, metric)
+        small = [f"[{percent(interval.low)}, {percent(interval.high)}]", *_spread(arm, metric)]
     else:  # of a tenth of the clips and as much wider: no decimals, so that seven of them fit beside each other
-        shown, spread = f"[{100 * interval.low:.0f}, {100 * interval.high:.0f}]", ()
+        small = [f"[{100 * interval.low:.0f}, {100 * interval.high:.0f}]"]
     return Cell(
         percent(interval.estimate),
-        small=(shown, *spread),
+        small=tuple(small),
         url=_url(arm),
         value=interval.estimate,
         low=interval.low,
@@ -493,16 +304,27 @@ def _score(arm: ArmNumbers, metric: str) -> Cell:
     )
 
 
-def _difference(interval: Interval) -> Cell:
-    if math.isnan(interval.estimate):
-        return Cell("–", small=("no clips",))
-    return Cell(
-        points(interval.estimate),
-        small=(f"[{points(interval.low)}, {points(interval.high)}]",),
-        value=interval.estimate,
-        low=interval.low,
-        high=interval.high,
-    )
+def _spread(arm: ArmNumbers, metric: str) -> list[str]:
+    """'± 1.2 over 5 folds' and '± 0.4 over 3 seeds', as far as there is more than one."""
+    spread = arm.spread.loc[metric]
+    several = [of for of in ("folds", "seeds") if spread[of] > 1]
+    return [f"± {percent(spread[f'sd_{of}'])} over {int(spread[of])} {of}" for of in several]
+
+
+def _runs(arm: ArmNumbers) -> tuple[Link, ...]:
+    """Every run by its fold and seed; a link without a URL is shown as words."""
+    result = arm.result
+    seeds = {run.seed for run in result.runs}
+    links = []
+    for run in result.runs:
+        words = [f"fold {run.fold}"] if run.fold is not None else []
+        if len(seeds) > 1 or not words:
+            words.append(f"seed {run.seed}")
+        best = run.training.get("best_on_test_fold")
+        if arm.chosen_on_test and best:
+            words.append(f"epoch {best['epoch']}")
+        links.append(Link(", ".join(words), run.url))
+    return tuple(links)
 
 
 def _url(arm: ArmNumbers) -> str:
@@ -510,38 +332,5 @@ def _url(arm: ArmNumbers) -> str:
     return arm.result.url or (arm.result.runs[0].url if len(arm.result.runs) == 1 else "")
 
 
-def _plain(number: float | None, arm: ArmNumbers) -> Cell:
-    if number is None or math.isnan(number):
-        return Cell("–")
-    return Cell(f"{number:.3f}".replace("-", MINUS), url=_url(arm), value=number)
-
-
-def _with_best(lines: Sequence[Line], columns: range) -> tuple[Line, ...]:
-    """The largest number of each column marked, ties all; where all are the same none is the best of anything."""
-    if len(lines) < 2:
-        return tuple(lines)
-    largest = {}
-    for column in columns:
-        values = [value for line in lines if (value := line.cells[column].value) is not None]
-        largest[column] = max(values) if len(set(values)) > 1 else None
-    return tuple(
-        replace(
-            line,
-            cells=tuple(
-                replace(cell, best=True) if cell.value is not None and cell.value == largest.get(place) else cell
-                for place, cell in enumerate(line.cells)
-            ),
-        )
-        for line in lines
-    )
-
-
-def flagged(arms: Sequence[ArmNumbers]) -> str:
-    """What the † means, empty where no arm has it."""
-    return f"{CHOSEN_ON_TEST} {CHOSEN_ON_TEST_NOTE}." if any(arm.chosen_on_test for arm in arms) else ""
-
-
-def _protocol_notes(arms: Sequence[ArmNumbers]) -> tuple[str, ...]:
-    validation = VALIDATION_NOTE if any(arm.result.part == "val" for arm in arms) else ""
-    chosen = CHOSEN_BY_VALIDATION if any(arm.result.protocol == "validation" for arm in arms) else ""
-    return tuple(note for note in (flagged(arms), chosen, validation) if note)
+def _from_to(counts: Sequence[int]) -> str:
+    return " to ".join(dict.fromkeys((f"{min(counts):,}", f"{max(counts):,}")))
