@@ -17,11 +17,10 @@ from rich.table import Table
 from benchmarks.growth import Curve
 from benchmarks.machine import Machine
 from benchmarks.rows import NOT_ESTABLISHED, Row, without_nan
-from dfer.plots import ACCENT, INK, QUIET
+from dfer.plots import ACCENT, GREEN, INK, QUIET, RED, bare, save
 
 SCHEMA_VERSION = 1
 RESULTS = "results.json"
-_GOOD, _BAD = "#3a8f6b", "#c2544d"
 
 
 @dataclass(frozen=True)
@@ -337,7 +336,7 @@ def _draw_ratios(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(9, 0.7 + 0.42 * len(shown)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(reversed(shown)):
-        colour = {True: _GOOD, False: _BAD, None: ACCENT}[row.met]
+        colour = {True: GREEN, False: RED, None: ACCENT}[row.met]
         axes.barh(place, row.ratio, color=colour, height=0.6)
         low, high = row.ratio_range
         axes.plot([low, high], [place, place], color=INK, linewidth=1)
@@ -355,9 +354,8 @@ def _draw_ratios(rows: Sequence[Row], path: Path) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.axvline(1, color=QUIET, linewidth=0.8, linestyle=":")
     axes.set_xlabel("times as fast as the practice (line: range over rounds; bar across: target)", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    figure.savefig(path, dpi=140, facecolor="white")
+    bare(axes)
+    save(figure, path)
 
 
 def _shortened(text: str, width: int = 62) -> str:
@@ -384,6 +382,5 @@ def _draw_curve(curve: Curve, path: Path) -> None:
     memory.set_title(f"memory, MiB, exponent {round(curve.memory_slope, 2) + 0.0:.2f}", fontsize=10, loc="left")
     for axes in (time, memory):
         axes.set_xlabel(curve.x, fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    figure.savefig(path, dpi=140, facecolor="white")
+        bare(axes)
+    save(figure, path)

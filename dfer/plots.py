@@ -1,8 +1,11 @@
-"""Every picture. Figures are drawn without pyplot, so that stages in threads do not share a canvas."""
+"""Pictures of data sets, trainings and evaluations, and the colours and parts that all pictures share.
+
+Figures are drawn without pyplot, so that stages in threads do not share a canvas.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from dfer.config.settings import ArmSettings, StageSettings
@@ -21,7 +26,9 @@ from dfer.storage.remote import Location, below
 Image = npt.NDArray[np.uint8]
 
 INK, QUIET, ACCENT = "#1f2933", "#9aa5b1", "#2f6db3"
-ARM_COLOURS = ("#9aa5b1", "#e3a008", "#2f6db3", "#7c5cbf", "#3a8f6b", "#c2544d")
+AMBER, PURPLE, GREEN, RED = "#e3a008", "#7c5cbf", "#3a8f6b", "#c2544d"
+ARM_COLOURS = (QUIET, AMBER, ACCENT, PURPLE, GREEN, RED)
+TILE = 96  # pixels, side of a frame in a strip of frames
 
 
 def class_distribution(counts: Mapping[str, Sequence[int]], path: Path) -> None:
@@ -36,60 +43,91 @@ def class_distribution(counts: Mapping[str, Sequence[int]], path: Path) -> None:
         axes.bar_label(bars, color=INK, fontsize=8)
         axes.set_title(f"{dataset}: {sum(numbers)} clips with a single label", fontsize=10, loc="left")
         axes.tick_params(axis="x", rotation=35, labelsize=8)
-        _bare(axes)
+        bare(axes)
         axes.set_yticks([])
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion(matrix: Sequence[Sequence[int]] | npt.ArrayLike, path: Path, *, title: str) -> None:
     """Confusion matrix int[K, K], rows = true class, coloured by the share of the row (the paper's Fig. 6)."""
     counts = np.asarray(matrix)
-    clips = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, clips, out=np.zeros(counts.shape), where=clips > 0)
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*counts.shape):
-        if clips[row, 0]:
-            colour = "white" if share[row, column] > 0.55 else INK
-            text = f"{100 * share[row, column]:.0f}" if counts[row, column] else "·"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    labels = [f"{emotion} ({n})" for emotion, n in zip(EMOTIONS, clips[:, 0], strict=True)]
-    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right", fontsize=8)
-    axes.set_yticks(range(len(EMOTIONS)), labels, fontsize=8)
+    rows = [f"{emotion} ({clips})" for emotion, clips in zip(EMOTIONS, counts.sum(axis=1), strict=True)]
+    heat_map(axes, row_shares(counts), lambda share: f"{100 * share:.0f}" if share else "·", rows=rows, text_size=8)
     axes.set_xlabel("predicted, % of the row", fontsize=9)
     axes.set_ylabel("true (clips)", fontsize=9)
     axes.set_title(title, fontsize=10, loc="left")
+    save(figure, path)
+
+
+def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Each row over its sum, float64; nan for a row without clips."""
+    clips = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, clips, out=np.full(counts.shape, np.nan), where=clips > 0)
+
+
+def heat_map(
+    axes: Axes,
+    shares: npt.NDArray[np.float64],
+    text: Callable[[float], str],
+    *,
+    rows: Sequence[str] = EMOTIONS,
+    norm: Normalize | None = None,
+    dark: float = 0.55,
+    text_size: float = 10,
+    label_size: float = 8,
+) -> None:
+    """Draw shares float64[7, 7] with the emotions as columns; nan is left blank.
+
+    Args:
+        axes: where to draw.
+        shares: in [0, 1].
+        text: writes a share.
+        rows: names of the rows.
+        norm: from shares to colours; linear if None.
+        dark: shares above it are written in white.
+        text_size, label_size: points, of the shares and of the names.
+    """
+    axes.imshow(shares, cmap="Blues", norm=norm or Normalize(0, 1))
+    for (row, column), share in np.ndenumerate(shares):
+        if np.isfinite(share):
+            colour = "white" if share > dark else INK
+            axes.text(column, row, text(share), ha="center", va="center", color=colour, fontsize=text_size)
+    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right", fontsize=label_size)
+    axes.set_yticks(range(len(rows)), rows, fontsize=label_size)
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    _save(figure, path)
+    axes.spines[:].set_visible(False)
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
-    """Loss, and WAR and UAR on the test fold where they were looked at, over the epochs."""
+    """Loss, and WAR and UAR on the test fold where they were computed, over the epochs."""
     frame = pd.DataFrame(list(history)).set_index("epoch")
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     loss, recall = figure.subplots(1, 2)
     loss.plot(frame.index, frame["loss"], color=ACCENT)
     loss.set_title(f"{title}: training loss", fontsize=10, loc="left")
-    curves = {
-        "train accuracy": ("train_accuracy", QUIET),
-        "WAR, test fold": ("monitor_war", "#e3a008"),
-        "UAR, test fold": ("monitor_uar", ACCENT),
-    }
-    for name, (column, colour) in curves.items():
-        if column in frame and frame[column].notna().any():
-            values = frame[column].dropna()
-            recall.plot(values.index, values, color=colour, label=name)
+    for name, column, colour in (
+        ("train accuracy", "train_accuracy", QUIET),
+        ("WAR, test fold", "monitor_war", AMBER),
+        ("UAR, test fold", "monitor_uar", ACCENT),
+    ):
+        curve(recall, frame, column, color=colour, label=name)
     recall.set_ylim(0, 1)
     recall.axhline(1 / len(EMOTIONS), color=QUIET, linewidth=0.8, linestyle=":")
     recall.set_title("share of clips right (dotted: chance)", fontsize=10, loc="left")
     recall.legend(frameon=False, fontsize=8)
     for axes in (loss, recall):
         axes.set_xlabel("epoch", fontsize=9)
-        _bare(axes)
-    _save(figure, path)
+        bare(axes)
+    save(figure, path)
+
+
+def curve(axes: Axes, history: pd.DataFrame, column: str, *, scale: float = 1, **style: Any) -> None:
+    """Draw a column of a history (indexed by epoch), if it holds numbers; epochs without one are left out."""
+    if column in history and history[column].notna().any():
+        values = history[column].dropna().astype(float)
+        axes.plot(values.index, scale * values, **style)
 
 
 def aligned_faces(index: pd.DataFrame, root: Location, path: Path, *, clips: int = 16, frames: int = 8) -> None:
@@ -111,7 +149,7 @@ def aligned_faces(index: pd.DataFrame, root: Location, path: Path, *, clips: int
             if interpolated:
                 cv2.rectangle(tile, (0, 0), (tile.shape[1] - 1, tile.shape[0] - 1), (240, 190, 0), 3)
         rows.append(_captioned(np.hstack(tiles), [place.clip_id]))
-    _write_sheet(rows or [_captioned(np.full((96, 96 * frames, 3), 255, np.uint8), ["no clip was kept"])], path)
+    _write_sheet(rows or [_captioned(np.full((TILE, TILE * frames, 3), 255, np.uint8), ["no clip was kept"])], path)
 
 
 def training_clips(
@@ -176,9 +214,9 @@ def _in_words(target: Any) -> str:
     return ", ".join(f"{EMOTIONS[k]} {float(target[k]):.2f}" for k in order if float(target[k]) >= 0.05)
 
 
-def _tile(frame: Image, size: int = 96) -> Image:
-    interpolation = cv2.INTER_AREA if frame.shape[0] > size else cv2.INTER_CUBIC
-    return np.ascontiguousarray(cv2.resize(frame, (size, size), interpolation=interpolation))
+def _tile(frame: Image) -> Image:
+    interpolation = cv2.INTER_AREA if frame.shape[0] > TILE else cv2.INTER_CUBIC
+    return np.ascontiguousarray(cv2.resize(frame, (TILE, TILE), interpolation=interpolation))
 
 
 def _captioned(row: Image, lines: Sequence[str]) -> Image:
@@ -194,10 +232,12 @@ def _write_sheet(rows: Sequence[Image], path: Path) -> None:
     write_jpeg(path, np.asarray(cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), np.uint8), quality=90)
 
 
-def _bare(axes: Any) -> None:
+def bare(axes: Axes) -> None:
+    """Take away the frame's top and right, and write the numbers of the axes small."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as PNG."""
     figure.savefig(path, dpi=140, facecolor="white")

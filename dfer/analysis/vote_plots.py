@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from dfer.labels import EMOTIONS
-from dfer.plots import ACCENT, INK, QUIET
+from dfer.plots import ACCENT, INK, QUIET, bare, heat_map, save
 
 _BIN = 0.2  # nats
 
@@ -25,26 +24,22 @@ def coexistence(shares: pd.DataFrame, clips: Mapping[str, int], path: Path, *, t
     """
     figure = Figure(figsize=(5.4, 5), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
-    for row, column in np.ndindex(*shares.shape):
-        share = shares.iat[row, column]
-        if not np.isnan(share):
-            colour = "white" if share > 0.35 else INK
-            axes.text(column, row, f"{100 * share:.1f}", ha="center", va="center", color=colour, fontsize=8.5)
-    for row in np.flatnonzero(shares.isna().all(axis=1)):
+    rows = [f"{name} ({clips[name]})" for name in EMOTIONS]
+    root = PowerNorm(0.5, vmin=0, vmax=1)
+    numbers = shares.to_numpy("float64")
+    heat_map(
+        axes, numbers, lambda share: f"{100 * share:.1f}", rows=rows, norm=root, dark=0.35, text_size=8.5, label_size=9
+    )
+    for row in np.flatnonzero(np.isnan(numbers).all(axis=1)):
         axes.text(3, int(row), "no clip has this label", ha="center", va="center", color=QUIET, fontsize=8.5)
-    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right", fontsize=9)
-    axes.set_yticks(range(len(EMOTIONS)), [f"{name} ({clips[name]})" for name in EMOTIONS], fontsize=9)
     axes.set_xlabel("mean share of the votes, %", fontsize=9)
     axes.set_ylabel("single label (clips)", fontsize=9)
     axes.set_title(f"{title}: emotions seen together", fontsize=10, loc="left")
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def entropy(values: npt.ArrayLike, path: Path, *, title: str) -> None:
-    """Histogram of vote entropies (nats); the clips that all annotators agree on are a bar of their own at 0."""
+    """Histogram of vote entropies (nats); the clips that all annotators agree on are a separate bar at 0."""
     entropies = np.asarray(values, dtype=np.float64)
     figure = Figure(figsize=(6.4, 3), layout="constrained")
     axes = figure.subplots()
@@ -70,8 +65,8 @@ def entropy(values: npt.ArrayLike, path: Path, *, title: str) -> None:
     axes.set_xlabel("entropy of a clip's votes, nats", fontsize=9)
     axes.set_ylabel("clips", fontsize=9)
     axes.set_title(f"{title}: how much the annotators disagree ({len(entropies)} clips)", fontsize=10, loc="left")
-    _bare(axes)
-    _save(figure, path)
+    bare(axes)
+    save(figure, path)
 
 
 def groups(counts: pd.DataFrame, path: Path, *, title: str, threshold: float) -> None:
@@ -91,15 +86,6 @@ def groups(counts: pd.DataFrame, path: Path, *, title: str, threshold: float) ->
     axes.set_xticks([])
     axes.set_title(f"{title}: clear and other clips", fontsize=10, loc="left")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    _bare(axes)
+    bare(axes)
     axes.spines["bottom"].set_visible(False)
-    _save(figure, path)
-
-
-def _bare(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=140, facecolor="white")
+    save(figure, path)

@@ -7,18 +7,18 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from dfer.labels import EMOTIONS
-from dfer.plots import ACCENT, ARM_COLOURS, INK, QUIET
+from dfer.plots import ACCENT, AMBER, ARM_COLOURS, INK, QUIET, RED, TILE, bare, curve, heat_map, row_shares
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers
 from dfer.sampling import segment_indices
 from dfer.shards import open_shard
@@ -29,7 +29,6 @@ WIDTH = 3.7  # inches; at the page's scale as wide as a phone
 SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 DPI = 200
 CURVE_POINTS = 300  # more cannot be seen
-TILE = 96  # pixels, side of a frame in a strip
 
 
 def as_svg(figure: Figure) -> str:
@@ -48,7 +47,7 @@ def as_png(figure: Figure, path: Path) -> None:
 
 
 def data_uri(content: bytes | str, kind: str) -> str:
-    """`content` as an address that needs no network; `kind` is a media type such as image/jpeg."""
+    """`content` as a URL that holds it; `kind` is a media type such as image/jpeg."""
     raw = content.encode() if isinstance(content, str) else content
     return f"data:{kind};base64,{base64.b64encode(raw).decode('ascii')}"
 
@@ -114,19 +113,19 @@ def reliability(arm: ArmNumbers) -> Figure:
     """Accuracy by confidence; the diagonal is a model that knows how often it is right, bars below show the clips."""
     figure = Figure(figsize=(2.6, 2.9))
     margins = {"left": 0.23, "right": 0.96, "bottom": 0.14, "top": 0.97, "hspace": 0.12}
-    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1), gridspec_kw=margins)
+    axes, clips = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1), gridspec_kw=margins)
     bins = arm.reliability
     used = bins[bins["clips"] > 0]
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
-    axes.vlines(used["confidence"], used["confidence"], used["accuracy"], color="#c2544d", alpha=0.5, linewidth=2)
+    axes.vlines(used["confidence"], used["confidence"], used["accuracy"], color=RED, alpha=0.5, linewidth=2)
     axes.plot(used["confidence"], used["accuracy"], "o-", color=ACCENT, markersize=3.5, linewidth=1.2)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_ylabel("accuracy", fontsize=8)
-    below.bar(bins["low"], bins["clips"], bins["high"] - bins["low"], align="edge", color=QUIET)
-    below.set_xlabel("confidence", fontsize=8)
-    below.set_ylabel("clips", fontsize=8)
-    for panel in (axes, below):
+    clips.bar(bins["low"], bins["clips"], bins["high"] - bins["low"], align="edge", color=QUIET)
+    clips.set_xlabel("confidence", fontsize=8)
+    clips.set_ylabel("clips", fontsize=8)
+    for panel in (axes, clips):
         _bare(panel)
     return figure
 
@@ -136,10 +135,10 @@ def risk_coverage(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
     figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
     axes = figure.subplots()
     for place, (arm, name) in enumerate(zip(arms, names, strict=True)):
-        curve = arm.risk_coverage
-        curve = curve.iloc[np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))]
+        risks = arm.risk_coverage
+        risks = risks.iloc[np.unique(np.linspace(0, len(risks) - 1, CURVE_POINTS).round().astype(int))]
         label = f"{name} ({arm.aurc:.2f})"
-        axes.plot(100 * curve["coverage"], 100 * curve["risk"], color=_colour(place), label=label)
+        axes.plot(100 * risks["coverage"], 100 * risks["risk"], color=_colour(place), label=label)
     axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("answered, % of the clips", fontsize=8)
@@ -150,7 +149,7 @@ def risk_coverage(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
 
 
 def by_ambiguity(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
-    """WAR by the entropy of the votes; arms without votes are not given."""
+    """WAR by the entropy of the votes, of arms that have votes."""
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     axes = figure.subplots()
     for place, (arm, name) in enumerate(zip(arms, names, strict=True)):
@@ -166,21 +165,19 @@ def by_ambiguity(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
 
 
 def learning_curves(arm: ArmNumbers) -> Figure:
-    """Loss, and the shares right where they were looked at, over the epochs; a thin line a run."""
+    """Loss, and the shares right where they were computed, over the epochs; a thin line a run."""
     figure = Figure(figsize=(WIDTH, 2.2), layout="constrained")
     loss, right = figure.subplots(1, 2)
-    curves = {
-        "training": ("train_accuracy", QUIET),
-        "inner validation, UAR": ("validation_uar", "#e3a008"),
-        "test fold, UAR": ("monitor_uar", ACCENT),
-    }
+    curves = (
+        ("training", "train_accuracy", QUIET),
+        ("inner validation, UAR", "validation_uar", AMBER),
+        ("test fold, UAR", "monitor_uar", ACCENT),
+    )
     for run in arm.result.runs:
         history = pd.DataFrame(run.history).set_index("epoch")
         loss.plot(history.index, history["loss"], color=INK, linewidth=1, alpha=0.7)
-        for name, (column, colour) in curves.items():
-            if column in history and history[column].notna().any():
-                values = history[column].dropna()
-                right.plot(values.index, 100 * values.astype(float), color=colour, linewidth=1.1, label=name)
+        for name, column, colour in curves:
+            curve(right, history, column, scale=100, color=colour, linewidth=1.1, label=name)
     loss.set_title("loss", fontsize=8.5, loc="left")
     loss.set_ylim(0, 1.08 * max(loss.dataLim.ymax, 0.1))
     right.set_title("right, %", fontsize=8.5, loc="left")
@@ -222,17 +219,14 @@ def confusion(counts: npt.NDArray[np.int64]) -> Figure:
     return _heat_map(row_shares(counts), "predicted, % of the row", "true")
 
 
-def row_shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Each row over its sum, float64; nan for a row without clips."""
-    clips = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, clips, out=np.full(counts.shape, np.nan), where=clips > 0)
-
-
 def frames_of_clip(root: Location, shard: str, row: int, num_segments: int) -> bytes:
-    """The frames that the network sees, side by side, as JPEG. Raises what `open_shard` and `Shard.read` raise."""
-    opened = open_shard(below(root, shard))
-    seen = segment_indices(opened.num_frames(row), num_segments, train=False)
-    frames = opened.read(row, seen).frames
+    """The frames that the network sees, side by side, as JPEG.
+
+    Raises:
+        OSError, dfer.shards.ShardError: the clip cannot be read.
+    """
+    clips = open_shard(below(root, shard))
+    frames = clips.read(row, segment_indices(clips.num_frames(row), num_segments, train=False)).frames
     tiles = [cv2.resize(frame, (TILE, TILE), interpolation=cv2.INTER_AREA) for frame in frames]
     return encode_jpeg(np.asarray(cv2.cvtColor(np.hstack(tiles), cv2.COLOR_RGB2BGR), np.uint8), quality=85)
 
@@ -240,23 +234,13 @@ def frames_of_clip(root: Location, shard: str, row: int, num_segments: int) -> b
 def _heat_map(shares: npt.NDArray[np.float64], across: str, down: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.6))
     axes = figure.subplots(gridspec_kw={"left": 0.2, "right": 0.99, "bottom": 0.2, "top": 0.99})
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*shares.shape):
-        if np.isfinite(shares[row, column]):
-            colour = "white" if shares[row, column] > 0.55 else INK
-            axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right")
-    axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
+    heat_map(axes, shares, lambda share: f"{100 * share:.0f}")
     axes.set_xlabel(across, fontsize=8)
     axes.set_ylabel(down, fontsize=8)
-    _bare(axes)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
     return figure
 
 
-def _legend_on_top(figure: Figure, axes: Any) -> None:
+def _legend_on_top(figure: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     long = max(map(len, labels), default=0) > 22
     figure.legend(
@@ -268,7 +252,7 @@ def _colour(place: int) -> str:
     return ARM_COLOURS[place % len(ARM_COLOURS)]
 
 
-def _bare(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
+def _bare(axes: Axes) -> None:
+    bare(axes)
     axes.spines[["bottom", "left"]].set_color(QUIET)
-    axes.tick_params(labelsize=8, color=QUIET)
+    axes.tick_params(color=QUIET)

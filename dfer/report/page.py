@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
 from dfer.labels import EMOTIONS
-from dfer.plots import ARM_COLOURS
+from dfer.plots import ARM_COLOURS, row_shares
 from dfer.report import figures, tables
 from dfer.report.content import ReportContent
 from dfer.report.names import file_name, flag, full_name, short_names, versus, where
@@ -219,7 +219,7 @@ def _confusion(name: str, arm: ArmNumbers, short: str) -> HeatMap:
         caption,
         "true ↓ predicted →",
         tuple(f"{emotion} ({count})" for emotion, count in clips),
-        figures.row_shares(arm.confusion),
+        row_shares(arm.confusion),
         Chart(name, caption, caption, figures.confusion(arm.confusion)),
     )
 
