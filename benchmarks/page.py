@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,21 @@ from dfer.plots import ACCENT, GREEN, INK, QUIET, RED, bare, save
 
 SCHEMA_VERSION = 1
 RESULTS = "results.json"
+ROW_COLUMNS = (
+    *("what", "ours", "practice", "headline", "target", "met", "floor"),
+    *("memory, ours / practice", "since the last page"),
+)
+CURVE_COLUMNS = ("what", "over", "points", "time", "exponent", "linear is", "memory", "its exponent")
 
 
 @dataclass(frozen=True)
 class Results:
     """One run of the benchmark: when (UTC, ISO 8601) and at which commit, and what was measured.
 
-    notes: sections that were left out, and why. seconds: how long each section took.
+    Attributes:
+        notes: sections that were left out, and why.
+        seconds: how long each section took.
+        settings: those that differ from the default.
     """
 
     when: str
@@ -41,119 +51,91 @@ class Results:
 
     @property
     def failed(self) -> list[str]:
-        """What could not be measured."""
+        """Rows and curves that could not be measured."""
         rows = [f"{row.section}, {row.name}: {row.error}" for row in self.rows if row.error]
         return rows + [f"{curve.name} over {curve.x}: {curve.error}" for curve in self.curves if curve.error]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        clean: dict[str, Any] = without_nan(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "when": self.when,
-                "commit": self.commit,
-                "machine": asdict(self.machine),
-                "rows": [row.as_dict() for row in self.rows],
-                "curves": [
-                    asdict(curve) | {"slope": curve.slope, "memory_slope": curve.memory_slope} for curve in self.curves
-                ],
-                "notes": list(self.notes),
-                "seconds": dict(self.seconds),
-                "settings": list(self.settings),
-            }
+        curves = [asdict(curve) | {"slope": curve.slope, "memory_slope": curve.memory_slope} for curve in self.curves]
+        rows = [row.as_dict() for row in self.rows]
+        content: dict[str, Any] = without_nan(
+            {"schema_version": SCHEMA_VERSION} | asdict(self) | {"rows": rows, "curves": curves}
         )
-        return clean
+        return content
 
 
 def write(results: Results, root: Path) -> Path:
-    """Write the page into a folder of its own below `root`; returns the folder.
+    """Write the page into a new folder below `root`; returns the folder.
 
-    Raises: FileExistsError if there is a page of the same day and commit.
+    Raises:
+        FileExistsError: a page of the same day and commit exists.
     """
     before = previous(root, results.when, results.machine)
-    folder = folder_of(root, results.when, results.commit)
+    folder = root / f"{results.when[:10]}-{results.commit}"
     folder.mkdir(parents=True)
-    _draw_ratios(results.rows, folder / "ratios.png")
-    pictures = ["ratios.png"] if (folder / "ratios.png").exists() else []
-    for number, curve in enumerate(results.curves):
+    figures = {"ratios.png": _ratios(ratios)} if (ratios := [row for row in results.rows if _is_ratio(row)]) else {}
+    for number, curve in enumerate(results.curves, 1):
         if len(curve.points) > 1:
-            name = f"growth-{number + 1}.png"
-            _draw_curve(curve, folder / name)
-            pictures.append(name)
-    (folder / "README.md").write_text(markdown(results, before, pictures), encoding="utf-8")
+            figures[f"growth-{number}.png"] = _growth(curve)
+    for name, figure in figures.items():
+        save(figure, folder / name)
+    (folder / "README.md").write_text(markdown(results, before, list(figures)), encoding="utf-8")
     text = json.dumps(results.as_dict(), indent=1, allow_nan=False)
     (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
     return folder
 
 
-def folder_of(root: Path, when: str, commit: str) -> Path:
-    """Where the page of a run goes."""
-    return root / f"{when[:10]}-{commit}"
-
-
 def previous(root: Path, when: str, machine: Machine) -> dict[str, Any] | None:
-    """The results of the last page before `when` that were measured on such a machine, None without one.
-
-    Pages of another schema are passed over.
-    """
+    """The results of the last page before `when`, of the same schema and measured on such a machine; None without."""
     alike = {"processor": machine.processor, "cores": machine.cores, "gpu": machine.gpu}
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in root.glob(f"*/{RESULTS}")]
+    pages = [json.loads(path.read_text(encoding="utf-8")) for path in root.glob(f"*/{RESULTS}")]
     earlier = [
-        one
-        for one in found
-        if one["schema_version"] == SCHEMA_VERSION and one["when"] < when and alike.items() <= one["machine"].items()
+        page
+        for page in pages
+        if page["schema_version"] == SCHEMA_VERSION and page["when"] < when and alike.items() <= page["machine"].items()
     ]
-    return max(earlier, key=lambda one: one["when"], default=None)
+    return max(earlier, key=lambda page: page["when"], default=None)
 
 
 def change(row: Row, before: Mapping[str, Any] | None) -> str:
-    """How a row's time compares with the same row of an earlier page, in words; "" where there is none."""
+    """How a row's time compares with the same row of an earlier page, in words; empty without such a page."""
     if before is None:
         return ""
-    same = [one for one in before["rows"] if (one["section"], one["name"]) == (row.section, row.name)]
-    if not same or same[0]["ours"]["median"] is None or row.error:
-        return "new" if not same else ""
-    factor = same[0]["ours"]["median"] / row.ours.median
+    same = next((old for old in before["rows"] if (old["section"], old["name"]) == (row.section, row.name)), None)
+    if same is None:
+        return "new"
+    if same["ours"]["median"] is None or row.error:
+        return ""
+    factor = same["ours"]["median"] / row.ours.median
     if 1 / NOT_ESTABLISHED < factor < NOT_ESTABLISHED:
         return "not established"
     return f"{factor:.2f}x faster" if factor > 1 else f"{1 / factor:.2f}x slower"
 
 
 def verdict(row: Row) -> str:
-    """What became of the target, in words."""
+    """Whether the target is met, in words; empty without a target."""
     if row.error:
         return f"failed: {row.error}"
     if row.target is None:
         return ""
-    if row.met:
-        return "met"
-    return f"missed by {row.shortfall:.2f}x"
+    return "met" if row.met else f"missed by {row.shortfall:.2f}x"
 
 
 def headline(row: Row) -> str:
-    """The row's figure in its own terms."""
+    """The row's figure in the terms of its measure."""
     if row.error or not math.isfinite(row.value):
         return "–"
-    texts = {
-        "ratio": f"{row.value:.2f}x",
-        "seconds": duration(row.value),
-        "floor": f"{row.value:.2f} floors",
-        "share": f"{row.value:.2%}",
-    }
-    return texts[row.measure]
+    terms = {"ratio": "{:.2f}x".format, "floor": "{:.2f} floors".format, "share": "{:.2%}".format, "seconds": duration}
+    return terms[row.measure](row.value)
 
 
 def target(row: Row) -> str:
     """The row's target in the same terms."""
     if row.target is None:
         return ""
-    texts = {
-        "ratio": f"≥ {row.target:g}x",
-        "seconds": f"≤ {duration(row.target)}",
-        "floor": f"≤ {row.target:g} floors",
-        "share": f"≤ {row.target:.0%}",
-    }
-    return texts[row.measure]
+    terms = {"ratio": "≥ {:g}x", "floor": "≤ {:g} floors", "share": "≤ {:.0%}", "seconds": f"≤ {duration(row.target)}"}
+    return terms[row.measure].format(row.target)
 
 
 def duration(seconds: float) -> str:
@@ -167,11 +149,9 @@ def duration(seconds: float) -> str:
 
 def spread(seconds: Sequence[float]) -> str:
     """Median with smallest and largest."""
-    middle = sorted(seconds)
-    if not middle:
+    if not seconds:
         return "–"
-    median = (middle[(len(middle) - 1) // 2] + middle[len(middle) // 2]) / 2
-    return f"{duration(median)} [{duration(middle[0])}–{duration(middle[-1])}]"
+    return f"{duration(statistics.median(seconds))} [{duration(min(seconds))}–{duration(max(seconds))}]"
 
 
 def markdown(results: Results, before: Mapping[str, Any] | None, pictures: Sequence[str]) -> str:
@@ -206,25 +186,9 @@ def markdown(results: Results, before: Mapping[str, Any] | None, pictures: Seque
     for section in dict.fromkeys(row.section for row in results.rows):
         rows = [row for row in results.rows if row.section == section]
         lines += [f"## {section}", ""]
-        columns = [
-            "what",
-            "ours",
-            "practice",
-            "headline",
-            "target",
-            "met",
-            "floor",
-            "memory, ours / practice",
-            "since the last page",
-        ]
-        lines += [_line(columns), _line(["---"] * len(columns))]
-        lines += [_line(_cells(row, before)) for row in rows]
-        lines += ["", *_notes(rows), ""]
+        lines += [*_table(ROW_COLUMNS, [_cells(row, before) for row in rows]), "", *_notes(rows), ""]
     if results.curves:
-        lines += ["## growth", ""]
-        columns = ["what", "over", "points", "time", "exponent", "linear is", "memory", "its exponent"]
-        lines += [_line(columns), _line(["---"] * len(columns))]
-        lines += [_line(_curve_cells(curve)) for curve in results.curves]
+        lines += ["## growth", "", *_table(CURVE_COLUMNS, map(_curve_cells, results.curves))]
         lines += ["", *(f"- {curve.name} over {curve.x}: {curve.how}." for curve in results.curves), ""]
         lines += [f"![Growth]({name})" for name in pictures if name.startswith("growth")]
         lines.append("")
@@ -256,7 +220,7 @@ def _cells(row: Row, before: Mapping[str, Any] | None) -> list[str]:
 
 
 def _notes(rows: Sequence[Row]) -> list[str]:
-    """How the rows were measured, once where several were in the same way."""
+    """How the rows were measured, each way once."""
     notes = []
     for how in dict.fromkeys(row.how for row in rows if row.how):
         notes.append(f"- {how[0].upper()}{how[1:]}.")
@@ -289,35 +253,26 @@ def _memory(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in (columns, ["---"] * len(columns), *rows))
+    return [f"| {' | '.join(cells)} |" for cells in escaped]
 
 
 def show(results: Results, before: Mapping[str, Any] | None, console: Console) -> None:
     """The table on the terminal."""
-    table = Table(title="Benchmark", title_justify="left")
-    for name in ("section", "what", "ours", "practice", "", "target", "", "over floor", "before"):
-        table.add_column(name, overflow="fold")
+    table = _rich_table("Benchmark", ("section", "what", "ours", "practice", "", "target", "", "over floor", "before"))
     for row in results.rows:
         over = f"{row.over_floor:.2f}x" if row.floor and not row.error else ""
         colour = {True: "green", False: "red", None: "default"}[row.met if not row.error else False]
         theirs = spread(row.theirs.seconds) if row.theirs else ""
-        cells = [
-            row.section,
-            row.name,
-            f"{spread(row.ours.seconds)} per {row.unit}",
-            theirs,
-            headline(row),
-            target(row),
-        ]
+        ours = f"{spread(row.ours.seconds)} per {row.unit}"
+        cells = (row.section, row.name, ours, theirs, headline(row), target(row))
         table.add_row(*map(_plain, cells), f"[{colour}]{_plain(verdict(row))}[/]", over, change(row, before))
     console.print(table)
     for note in _notes(results.rows):
         console.print(note, markup=False, highlight=False)
     if results.curves:
-        growth = Table(title="Growth", title_justify="left")
-        for name in ("what", "over", "points", "time", "exponent", "linear is", "memory", "its exponent"):
-            growth.add_column(name, overflow="fold")
+        growth = _rich_table("Growth", CURVE_COLUMNS)
         for curve in results.curves:
             growth.add_row(*map(_plain, _curve_cells(curve)))
         console.print(growth)
@@ -325,14 +280,22 @@ def show(results: Results, before: Mapping[str, Any] | None, console: Console) -
         console.print(line, markup=False)
 
 
+def _rich_table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def _draw_ratios(rows: Sequence[Row], path: Path) -> None:
-    shown = [row for row in rows if row.measure == "ratio" and math.isfinite(row.ratio)]
-    if not shown:
-        return
+def _is_ratio(row: Row) -> bool:
+    return row.measure == "ratio" and math.isfinite(row.ratio)
+
+
+def _ratios(shown: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(9, 0.7 + 0.42 * len(shown)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(reversed(shown)):
@@ -355,20 +318,15 @@ def _draw_ratios(rows: Sequence[Row], path: Path) -> None:
     axes.axvline(1, color=QUIET, linewidth=0.8, linestyle=":")
     axes.set_xlabel("times as fast as the practice (line: range over rounds; bar across: target)", fontsize=9)
     bare(axes)
-    save(figure, path)
+    return figure
 
 
 def _shortened(text: str, width: int = 62) -> str:
-    words = text.split()
-    lines = [""]
-    for word in words:
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines[:2]) + (" …" if len(lines) > 2 else "")
 
 
-def _draw_curve(curve: Curve, path: Path) -> None:
+def _growth(curve: Curve) -> Figure:
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     time, memory = figure.subplots(1, 2)
     time.loglog(curve.points, curve.seconds, "o-", color=ACCENT)
@@ -383,4 +341,4 @@ def _draw_curve(curve: Curve, path: Path) -> None:
     for axes in (time, memory):
         axes.set_xlabel(curve.x, fontsize=9)
         bare(axes)
-    save(figure, path)
+    return figure

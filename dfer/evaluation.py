@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,8 +16,9 @@ import pyarrow.parquet as pq
 from scipy.special import softmax
 
 from dfer import metrics
+from dfer.analysis import arm_table, calibration
 from dfer.config.experiments import Frames, Weights
-from dfer.labels import EMOTIONS, soft_labels
+from dfer.labels import EMOTIONS
 from dfer.storage.file_names import CONFUSION, METRICS, PREDICTIONS
 from dfer.storage.files import replacing
 from dfer.storage.remote import Location
@@ -40,8 +39,6 @@ SCHEMA = pa.schema(
 )
 """The prediction table; everything is in the order of `dfer.labels.EMOTIONS`, whatever the model's own order."""
 
-ECE_BINS = 15
-
 
 def predict(
     model: Path | tuple[nn.Module, Mapping[str, Any]],
@@ -56,7 +53,7 @@ def predict(
     threads: int = 0,
     workers: int = 0,
 ) -> pd.DataFrame:
-    """The prediction table: one row for every clip given that has aligned faces, in the order given.
+    """The prediction table: one row for every clip that has aligned faces, in the order of `clips`.
 
     The frames are those at the segments' centres, whole, resized and normalised as the model's card says.
 
@@ -80,7 +77,7 @@ def predict(
         SavedModelError: the folder holds no usable model.
         ValueError: the card's classes are not ours, a clip is listed twice, or no clip has aligned faces.
     """
-    # what only reads and scores tables, as the report does, needs none of these
+    # reading and scoring tables, as the report does, needs none of these
     from dfer.models.frame_order import logits_of
     from dfer.models.saved import load_model
     from dfer.training.data import ClipSource, evaluation_loader
@@ -145,27 +142,36 @@ def evaluate_in_process(
 
 
 def class_order(classes: Sequence[str]) -> list[int]:
-    """Where each of our classes stands in a model's own order, matched by name.
+    """The place of each of our classes in a model's order, matched by name.
 
-    Raises ValueError when a class is missing, foreign or there twice.
+    Raises:
+        ValueError: a class is missing, unknown or listed twice.
     """
     if sorted(classes) != sorted(EMOTIONS):
-        missing, foreign = set(EMOTIONS) - set(classes), set(classes) - set(EMOTIONS)
+        missing, unknown = set(EMOTIONS) - set(classes), set(classes) - set(EMOTIONS)
         raise ValueError(
             f"the model's classes are {', '.join(classes)}; expected each of {', '.join(EMOTIONS)} once, in any order "
-            f"(missing: {', '.join(sorted(missing)) or 'none'}; unknown: {', '.join(sorted(foreign)) or 'none'})"
+            f"(missing: {', '.join(sorted(missing)) or 'none'}; unknown: {', '.join(sorted(unknown)) or 'none'})"
         )
     return [list(classes).index(name) for name in EMOTIONS]
 
 
 def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
-    """Write a prediction table as Parquet. Raises ValueError when its columns or types are not those of `SCHEMA`."""
+    """Write a prediction table as Parquet.
+
+    Raises:
+        ValueError: its columns or types are not those of `SCHEMA`.
+    """
     with replacing(path) as temporary:
         pq.write_table(_checked(predictions), temporary)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a prediction table. Raises ValueError when the file is none."""
+    """Read a prediction table.
+
+    Raises:
+        ValueError: the file does not hold one.
+    """
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -183,38 +189,30 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
         num_listed: the clips that the protocol lists, with and without aligned faces.
 
     Returns:
-        Of the clips with a single label: `war`, `uar`, `per_class_recall` (by class name), `nll`, `brier`, `ece` (15
-        bins), `confusion_matrix` (rows = true class), `clips_per_class`, and `classes_without_clips`, which `uar`
-        leaves out. Of the clips with votes: `js_divergence` to the voters (mean, nats; None without votes). And
-        `num_listed`, `num_predicted`, `num_scored`, `coverage` = predicted / listed; a clip that is listed and was not
-        predicted counts nowhere else.
+        Of the clips with a single label: `war`, `uar`, `per_class_recall` (by class name), `nll`, `brier` and `ece`
+        (see `dfer.analysis.calibration.summary`), `confusion_matrix` (rows = true class), `clips_per_class`, and
+        `classes_without_clips`, which `uar` leaves out. Of the clips with votes: `js_divergence` to the voters (mean,
+        nats; None without votes). And `num_listed`, `num_predicted`, `num_scored`, `coverage` = predicted / listed; a
+        clip that is listed and was not predicted counts nowhere else.
 
     Raises:
         ValueError: no clip has a label, or more clips are predicted than listed.
     """
     if len(predictions) > num_listed:
         raise ValueError(f"{len(predictions)} clips are predicted, but only {num_listed} listed")
-    scored = predictions[predictions["label"].notna()]
-    if scored.empty:
-        raise ValueError(
-            f"none of the {len(predictions)} predicted clips has a single label: there is nothing to score"
-        )
-    labels, predicted = scored["label"].to_numpy("int64"), scored["prediction"].to_numpy("int64")
-    probabilities = _matrix(scored["probabilities"])
+    scored = arm_table.labelled(predictions)
+    labels, predicted = arm_table.labels(scored), scored["prediction"].to_numpy("int64")
+    calibrated = calibration.summary(predictions)
     confusion = metrics.confusion_matrix(labels, predicted, len(EMOTIONS))
     recall = metrics.per_class_recall(labels, predicted, len(EMOTIONS))
     clips_per_class = dict(zip(EMOTIONS, confusion.sum(axis=1).tolist(), strict=True))
-    voted = predictions[predictions["votes"].notna()]
     return {
         "war": metrics.war(labels, predicted),
         "uar": metrics.uar(labels, predicted, len(EMOTIONS)),
         "per_class_recall": {
             name: None if math.isnan(value) else value for name, value in zip(EMOTIONS, recall.tolist(), strict=True)
         },
-        "nll": metrics.nll(probabilities, labels),
-        "brier": metrics.brier(probabilities, labels),
-        "ece": metrics.ece(probabilities, labels, bins=ECE_BINS),
-        "js_divergence": _distance_to_voters(voted) if len(voted) else None,
+        **{name: calibrated[name] for name in ("nll", "brier", "ece", "js_divergence")},
         "confusion_matrix": confusion.tolist(),
         "coverage": len(predictions) / num_listed,
         "num_listed": num_listed,
@@ -223,15 +221,6 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
         "clips_per_class": clips_per_class,
         "classes_without_clips": [name for name, clips in clips_per_class.items() if clips == 0],
     }
-
-
-def _distance_to_voters(voted: pd.DataFrame) -> float:
-    divergence = metrics.js_divergence(_matrix(voted["probabilities"]), soft_labels(voted["votes"].tolist()))
-    return float(divergence.mean())
-
-
-def _matrix(rows: pd.Series) -> npt.NDArray[np.float64]:
-    return np.stack(rows.to_list())
 
 
 def _checked(predictions: pd.DataFrame) -> pa.Table:

@@ -197,7 +197,7 @@ def test_clips_without_a_single_label_count_for_the_voters_alone() -> None:
 
 
 def test_scores_of_nothing_and_of_too_much_are_errors() -> None:
-    with pytest.raises(ValueError, match="none of the 1 predicted clips"):
+    with pytest.raises(ValueError, match="none of the 1 predictions is of a clip"):
         score(predictions([(None, [1] * 7, 0)]), num_listed=1)
     with pytest.raises(ValueError, match="2 clips are predicted, but only 1 listed"):
         score(predictions([(0, None, 0), (0, None, 0)]), num_listed=1)

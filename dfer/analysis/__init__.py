@@ -1,1 +1,1 @@
-"""What predictions and votes say: statistics, calibration, ambiguity, and what others have published."""
+"""Statistics, calibration and ambiguity of predictions and votes, and published results."""

@@ -1,6 +1,6 @@
-"""How a model does where people disagree, and how it does beside them.
+"""How well a model does where people disagree, and how it compares with them.
 
-Votes of one clip are a sample of what annotators see in it. Everything here takes the rows of an arm table that have
+Votes of one clip are a sample of what annotators see in it. Everything here uses the rows of an arm table that have
 votes; all runs are taken together, every prediction counting once.
 """
 
@@ -22,22 +22,26 @@ Array = npt.NDArray[np.float64]
 def vote_entropy(votes: npt.ArrayLike) -> Array:
     """Entropy of each clip's votes, float64[N] in [0, ln 7] nats; 0 = all annotators agree.
 
-    `votes`: counts [N, 7]. Raises ValueError for a clip without votes.
+    Args:
+        votes: counts [N, 7].
+
+    Raises:
+        ValueError: a clip has no votes.
     """
-    # Rounded, so that equal entropies are equal numbers: 2+8 and 8+2 votes, but also 4+3+3 and 6+2+1+1.
+    # rounded, so that equal entropies are equal numbers: 2+8 and 8+2 votes, but also 4+3+3 and 6+2+1+1.
     return np.round(entr(soft_labels(votes)).sum(axis=1), 12)
 
 
 def by_ambiguity(table: pd.DataFrame, bins: int = 4) -> pd.DataFrame:
     """WAR and UAR of an arm table by how much the annotators disagree.
 
-    The bins are quantiles of the vote entropy, so that each has about as many clips; clips with the same entropy are
-    never parted, so the clips that all agree on are a bin of their own where they are many, and there may be fewer bins
-    than asked for.
+    The bins are quantiles of the vote entropy, so that each has about as many clips. Clips with the same entropy stay
+    together, so many clips that all agree on make a separate bin, and there may be fewer than `bins`.
 
     Returns:
         One row a bin, the least ambiguous first: `low`, `high`, `entropy` (the least, greatest and mean vote entropy,
-        nats), `clips` (distinct ones), `war` and `uar` over the predictions of its clips that have a single label too.
+        nats), `clips` (distinct ones), `war` and `uar` over the predictions of its clips. Clips without a single label
+        are left out.
 
     Raises:
         ValueError: no clip has both votes and a single label, or fewer than one bin.
@@ -50,27 +54,30 @@ def by_ambiguity(table: pd.DataFrame, bins: int = 4) -> pd.DataFrame:
     bin_of_row = np.searchsorted(inner, entropy, side="left")
     clip_ids = rows["clip_id"].to_numpy(object)
     predicted, labels = rows["prediction"].to_numpy("int64"), arm_table.labels(rows)
-    report = []
+    scores = []
     for number in np.unique(bin_of_row):
-        here = bin_of_row == number
-        report.append(
+        in_bin = bin_of_row == number
+        scores.append(
             {
-                "low": entropy[here].min(),
-                "high": entropy[here].max(),
-                "entropy": entropy[here].mean(),
-                "clips": len(set(clip_ids[here])),
-                "war": metrics.war(labels[here], predicted[here]),
-                "uar": metrics.uar(labels[here], predicted[here], len(EMOTIONS)),
+                "low": entropy[in_bin].min(),
+                "high": entropy[in_bin].max(),
+                "entropy": entropy[in_bin].mean(),
+                "clips": len(set(clip_ids[in_bin])),
+                "war": metrics.war(labels[in_bin], predicted[in_bin]),
+                "uar": metrics.uar(labels[in_bin], predicted[in_bin], len(EMOTIONS)),
             }
         )
-    return pd.DataFrame(report)
+    return pd.DataFrame(scores)
 
 
 def entropy_correlation(table: pd.DataFrame) -> tuple[float, float]:
     """Spearman's rank correlation between the model's predictive entropy and the voters', and its p-value.
 
     One pair a clip: its model entropy is the mean over the runs that predicted it. (nan, nan) when one of the two is
-    the same for all clips. Raises ValueError when no clip has votes.
+    the same for all clips.
+
+    Raises:
+        ValueError: no clip has votes.
     """
     rows = arm_table.voted(table)
     entropies = pd.DataFrame(
@@ -80,7 +87,7 @@ def entropy_correlation(table: pd.DataFrame) -> tuple[float, float]:
             "voters": vote_entropy(arm_table.vote_counts(rows)),
         }
     )
-    # Not the mean of the voters' entropies, which are the same in all runs: it could break ties in the last digit.
+    # the voters' entropies are the same in all runs; their mean could break ties in the last digit
     pairs = entropies.groupby("clip_id").agg(model=("model", "mean"), voters=("voters", "first"))
     if (pairs.nunique() < 2).any():
         return float("nan"), float("nan")
@@ -112,7 +119,8 @@ def risk_coverage(table: pd.DataFrame) -> pd.DataFrame:
 def aurc(table: pd.DataFrame) -> float:
     """Area under the risk-coverage curve: its mean risk, in [0, 1]; less is better (Geifman et al. 2019).
 
-    Raises ValueError when no clip has a single label.
+    Raises:
+        ValueError: no clip has a single label.
     """
     return float(risk_coverage(table)["risk"].mean())
 
@@ -120,27 +128,27 @@ def aurc(table: pd.DataFrame) -> float:
 def against_voters(table: pd.DataFrame, splits: int = 200, seed: int = 0) -> dict[str, float | int]:
     """The model beside the annotators: an estimate of the human ceiling from the votes alone.
 
+    Halves of a panel have fewer votes than the panel that the model is compared with. Fewer votes scatter more, so
+    `human_js` and `human_exceeds_model` are larger than two full panels would give: both flatter the model, the more so
+    the fewer the votes. `human_accuracy` is a little too small for the same reason (the panel lacks one annotator).
+
+    Args:
+        table: an arm table.
+        splits: random halvings for each kind of votes.
+        seed: of the halvings; a clip's value depends on it and on the clip's votes alone.
+
     Returns:
         `model_js`: mean Jensen-Shannon divergence (nats) between prediction and voters, over all predictions.
         `human_js`: the mean over clips of the expected divergence between two random halves of a clip's votes (with
         an odd number of votes, one is left out).
         `human_exceeds_model`: share of predictions whose clip's annotators disagree among themselves (expected
         divergence of halves) more than the model disagrees with them.
-        `human_accuracy`: probability that a random annotator says what most of the others say; where the others are
-        tied, each tied class counts in part.
-        `model_accuracy`: the same for the model's prediction, judged by the same panels (all annotators but a random
-        one), so that the two can be compared.
+        `human_accuracy`: probability that a random annotator agrees with the majority of the others; where the others
+        are tied, each tied class counts in part.
+        `model_accuracy`: the same for the model's prediction, compared with the same panels (all annotators but a
+        random one), so that the two can be compared.
         `clips`: with votes; `clips_with_one_vote`: those of them that say nothing about disagreement and count only in
         `model_js`.
-
-    Halves have fewer votes than the panel the model is compared with. Fewer votes scatter more, so `human_js` and
-    `human_exceeds_model` are larger than two full panels would give: both flatter the model, the more so the fewer the
-    votes. `human_accuracy` is a little too small for the same reason (its judges are one annotator fewer).
-
-    Args:
-        table: an arm table.
-        splits: random halvings for each kind of votes.
-        seed: of the halvings; a clip's value depends on it and on the clip's votes alone.
 
     Raises:
         ValueError: no clip has votes, or none has more than one.
@@ -149,19 +157,19 @@ def against_voters(table: pd.DataFrame, splits: int = 200, seed: int = 0) -> dic
     votes = arm_table.vote_counts(rows)
     first_of_clip = ~rows["clip_id"].duplicated().to_numpy()
     model = metrics.js_divergence(arm_table.probabilities(rows), soft_labels(votes))
-    # Divergence does not depend on which class is which: there are few kinds of votes (38 with ten of them).
+    # divergence does not depend on which class is which, so there are few kinds of votes: 38 with ten votes a clip
     kinds, kind_of_row = np.unique(np.sort(votes, axis=1)[:, ::-1], axis=0, return_inverse=True)
     human = np.array([_halves_divergence(kind, splits, seed) for kind in kinds])[kind_of_row.ravel()]
     several = ~np.isnan(human)
     if not several.any():
         raise ValueError(f"all {first_of_clip.sum()} clips have a single vote: they say nothing about disagreement")
-    validate_manifest = votes[several]
-    majority = _majority_without_one(validate_manifest)
-    share = soft_labels(validate_manifest)
-    # Of the annotator who is left out, and of the model: the credit that the others' majority gives.
+    panels = votes[several]
+    majority = _majority_without_one(panels)
+    share = soft_labels(panels)
+    # the part of the others' majority that agrees with the annotator who is left out, and with the model
     human_credit = np.einsum("nk,nkk->n", share, majority)
     predicted = rows["prediction"].to_numpy("int64")[several]
-    model_credit = np.einsum("nk,nk->n", share, majority[np.arange(len(validate_manifest)), :, predicted])
+    model_credit = np.einsum("nk,nk->n", share, majority[np.arange(len(panels)), :, predicted])
     one_per_clip = first_of_clip[several]
     return {
         "model_js": float(model.mean()),
@@ -183,7 +191,7 @@ def _halves_divergence(votes: npt.NDArray[np.int64], splits: int, seed: int) -> 
     one = generator.multivariate_hypergeometric(votes, half, size=splits)
     rest = votes - one
     if votes.sum() % 2:
-        # One vote of the rest is left out: the probability that it is of class k is the class's share of the rest.
+        # one vote of the rest is left out; the probability that it is of class k is the class's share of the rest
         cumulative = rest.cumsum(axis=1)
         left_out = generator.integers(1, cumulative[:, -1:] + 1) <= cumulative
         rest[np.arange(splits), left_out.argmax(axis=1)] -= 1

@@ -1,7 +1,7 @@
 """The arm table: the prediction tables of all folds and seeds of one arm, one below the other.
 
 Its columns are those of `dfer.evaluation.SCHEMA` and two more: `fold` (Int64; missing for a data set with splits; for a
-cross-dataset evaluation the fold that the model was trained on, so that every clip is there once a fold) and `seed`
+cross-dataset evaluation the fold that the model was trained on, so that every clip has a row for each fold) and `seed`
 (int64). One pair of fold and seed is a run.
 """
 
@@ -13,7 +13,11 @@ import pandas as pd
 
 
 def labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of clips with a single label. Raises ValueError when there is none."""
+    """The rows of clips with a single label.
+
+    Raises:
+        ValueError: there are none.
+    """
     rows = table[table["label"].notna()]
     if rows.empty:
         raise ValueError(f"none of the {len(table)} predictions is of a clip with a single label: nothing to score")
@@ -21,10 +25,14 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def voted(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of clips with votes. Raises ValueError when there is none."""
+    """The rows of clips with votes.
+
+    Raises:
+        ValueError: there are none.
+    """
     rows = table[table["votes"].notna()]
     if rows.empty:
-        raise ValueError(f"none of the {len(table)} clips has votes: this data set says nothing about ambiguity")
+        raise ValueError(f"none of the {len(table)} clips has votes: nothing is known about their ambiguity")
     return rows
 
 
@@ -34,7 +42,7 @@ def vote_counts(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def probabilities(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """What the model gave each class, float64[N, 7]."""
+    """The model's probability of each class, float64[N, 7]."""
     return np.stack(rows["probabilities"].to_list()).astype(np.float64)
 
 

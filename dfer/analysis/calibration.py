@@ -1,7 +1,7 @@
-"""Whether a model's probabilities mean what they say.
+"""How well a model's probabilities agree with how often it is right.
 
 All runs of an arm are taken together, every prediction counting once: the numbers are those of the diagram. The ECE of
-few clips is too large by chance, so the one of all folds together is smaller than the mean of the folds' own.
+few clips is too large by chance, so that of all folds together is smaller than the mean of the folds' ECEs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Is a difference between two arms real? Paired bootstrap over clips, McNemar's test, spread over folds and seeds.
 
-The clips are the sample and the trained models are fixed: an interval says what other clips of the same kind would have
-given with these models. What another training would have given is said by the spread over seeds (`spread`).
+The clips are the sample and the trained models are fixed: an interval covers what other clips of the same kind would
+have given with these models. The spread over seeds (`spread`) shows what another training would have given.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Comparison:
     level: float = LEVEL
 
     def at_floor(self, metric: str) -> bool:
-        """Whether no resample speaks against the difference: its p-value is only known to be so small or less."""
+        """Whether no resample contradicts the difference: the true p-value may be smaller."""
         return self.p_values[metric] <= 2 / (self.draws + 1)
 
 
@@ -123,7 +123,7 @@ def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Dra
 def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
     """The recall of every emotion, as `bootstrap` estimates it, with Wilson's interval for a share.
 
-    The bootstrap has nothing to say where all clips of a class were right or all wrong: every resample is the same.
+    Where all clips of a class were right or all wrong, every resample is the same and the bootstrap has no width.
     Several seeds count as one clip each, by the share of them that is right.
 
     Raises:
@@ -171,19 +171,14 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int 
         )
     shared = both.rename(columns={"label_a": "label"})[["label", "right_a", "right_b"]]
     samples = _samples(shared)
-    estimate, values = _resample(samples, draws, seed)
-    differences, p_values = {}, {}
-    for metric in METRICS:
-        change = values[metric][:, 1] - values[metric][:, 0]
-        differences[metric] = _interval(float(estimate[metric][1] - estimate[metric][0]), change)
-        p_values[metric] = _p_value(change)
+    differences, p_values = _differences(samples, draws, seed)
     clips = both.index.unique("clip_id")
     every = one.index.unique("clip_id").union(other.index.unique("clip_id"))
     return Comparison(differences, p_values, _mcnemar(samples), len(clips), len(every) - len(clips), draws)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for being many (Holm 1979), in the order given; each is at least what it was.
+    """p-values corrected for being many (Holm 1979), in the same order; none gets smaller.
 
     A p-value that is nan (nothing to compare) stays nan and does not count as a comparison.
     """
@@ -200,12 +195,11 @@ def in_words(interval: Interval, name: str, *, corrected_p: float | None = None)
     Args:
         interval: of a difference, as `compare` gives it.
         name: of the metric, for people.
-        corrected_p: the p-value after correction for many comparisons; above 0.05 the sentence says that the
-            difference does not survive it.
+        corrected_p: the p-value after correction for many comparisons; above 0.05 the difference could be chance.
     """
     if np.isnan([interval.estimate, interval.low, interval.high]).any():
         return f"{name}: no clips to compare"
-    # Adding 0.0 turns the -0.0 of rounding into 0.0.
+    # adding 0.0 turns the -0.0 of rounding into 0.0
     estimate, low, high = (round(100 * value, 1) + 0.0 for value in (interval.estimate, interval.low, interval.high))
     numbers = f"{estimate:+.1f} {name} [{low:.1f}, {high:.1f}]"
     if interval.low <= 0 <= interval.high:
@@ -223,9 +217,9 @@ def spread(per_run: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Rows "war" and "uar"; `mean` over folds of the means over seeds, `sd_folds` the standard deviation (n - 1) over
-        folds of those means, `sd_seeds` over seeds of the means over folds (nan where there is only one), and `folds`
-        and `seeds`, their numbers. With seeds that were not run on every fold, `sd_seeds` holds differences between
-        folds as well.
+        folds of those means, `sd_seeds` over seeds of the means over folds (nan for only one), and `folds` and
+        `seeds`, their numbers. With seeds that were not run on every fold, `sd_seeds` holds differences between folds
+        as well.
     """
     scores = ["war", "uar"]
     by_fold = per_run.groupby("fold", dropna=False)[scores].mean().astype("float64")
@@ -271,14 +265,14 @@ def _clip_scores(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     twice = runs.duplicated(["fold", "seed", "clip_id"])
     if twice.any():
         first = runs[twice].iloc[0]
-        raise ValueError(f"{arm}: {first['clip_id']!r} is there twice in fold {first['fold']}, seed {first['seed']}")
+        raise ValueError(f"{arm}: {first['clip_id']!r} is listed twice in fold {first['fold']}, seed {first['seed']}")
     clips = runs.groupby(["fold", "clip_id"]).agg(
         label=("label", "min"), highest=("label", "max"), right=("right", "mean"), seeds=("seed", "size")
     )
     seeds = runs.groupby("fold")["seed"].nunique().reindex(clips.index, level="fold")
     for fault, what in (
         (clips["label"] != clips["highest"], "have several labels"),
-        (clips["seeds"] != seeds, "are not there for every seed of their fold"),
+        (clips["seeds"] != seeds, "lack some seed of their fold"),
     ):
         if fault.any():
             raise ValueError(f"{arm}: {int(fault.sum())} clips {what}, first {clips.index[fault][0][1]!r}")
@@ -286,7 +280,7 @@ def _clip_scores(table: pd.DataFrame, arm: str) -> pd.DataFrame:
 
 
 def _samples(clips: pd.DataFrame) -> list[_Sample]:
-    """What is resampled together, of a table by fold and clip with `label` and one column of shares an arm."""
+    """The clips that are resampled together, of a table by fold and clip with `label` and a column of shares an arm."""
     columns = [name for name in clips.columns if name != "label"]
     folds = clips.index.get_level_values("fold")
     num_folds, distinct = folds.nunique(), clips.index.unique("clip_id").size
@@ -333,13 +327,24 @@ def _add(sums: Array, present: Array, totals: Array) -> None:
     classes = len(EMOTIONS)
     clips = totals[:, :classes, None]
     hits = totals[:, classes:].reshape(len(totals), classes, -1)
-    here = clips > 0
-    recall = np.divide(hits, clips, out=np.zeros(hits.shape), where=here)
+    has_clips = clips > 0
+    recall = np.divide(hits, clips, out=np.zeros(hits.shape), where=has_clips)
     sums[:, 0] += hits.sum(axis=1) / clips.sum(axis=1)
-    sums[:, 1] += recall.sum(axis=1) / here.sum(axis=1)
+    sums[:, 1] += recall.sum(axis=1) / has_clips.sum(axis=1)
     sums[:, 2:] += recall
     present[:, :2] += 1
-    present[:, 2:] += here
+    present[:, 2:] += has_clips
+
+
+def _differences(samples: Sequence[_Sample], draws: int, seed: int) -> tuple[dict[str, Interval], dict[str, float]]:
+    """Second arm minus first, and its p-value, of every metric."""
+    estimate, values = _resample(samples, draws, seed)
+    differences, p_values = {}, {}
+    for metric in METRICS:
+        change = values[metric][:, 1] - values[metric][:, 0]
+        differences[metric] = _interval(float(estimate[metric][1] - estimate[metric][0]), change)
+        p_values[metric] = _p_value(change)
+    return differences, p_values
 
 
 def _interval(estimate: float, values: Array) -> Interval:
@@ -360,7 +365,7 @@ def _p_value(change: Array) -> float:
 
 
 def _mcnemar(samples: Sequence[_Sample]) -> McNemar:
-    # Rounded, because a third and a third add up to two thirds only nearly.
+    # rounded, because a third and a third add up to two thirds only nearly
     change = np.round(np.concatenate([sample.right[:, 1] - sample.right[:, 0] for sample in samples]), 9)
     only_a, only_b = int((change < 0).sum()), int((change > 0).sum())
     if only_a + only_b == 0:

@@ -1,4 +1,4 @@
-"""What the annotators of a data set say: of any clip table with votes, no videos needed (the paper's Figs. 4 and 5)."""
+"""How a data set's annotators voted: of any clip table with votes, no videos needed (the paper's Figs. 4 and 5)."""
 
 from __future__ import annotations
 
@@ -93,28 +93,28 @@ def groups(clips: pd.DataFrame, threshold: float = CLEAR_ABOVE) -> pd.DataFrame:
     """
     rows = voted(clips)
     clear = soft_labels(vote_counts(rows)).max(axis=1) > threshold
-    place = rows["label"].fillna(len(EMOTIONS)).to_numpy("int64")
+    group = rows["label"].fillna(len(EMOTIONS)).to_numpy("int64")
     size = len(EMOTIONS) + 1
     return pd.DataFrame(
         {
-            "clear": np.bincount(place[clear], minlength=size),
-            "other": np.bincount(place[~clear], minlength=size),
+            "clear": np.bincount(group[clear], minlength=size),
+            "other": np.bincount(group[~clear], minlength=size),
         },
         index=[*EMOTIONS, NO_LABEL],
     )
 
 
 def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
-    """Write what the votes say: `votes.json`, `votes.md` and the pictures of `FIGURES`.
+    """Write an analysis of the votes: `votes.json`, `votes.md` and the pictures of `FIGURES`.
 
     Args:
         clips: a clip table with votes.
-        folder: made if it is not there; files of these names are replaced.
+        folder: made if it does not exist; files of these names are replaced.
         title: of the data set, for people.
 
     Returns:
-        What `votes.json` holds: `title`, `clips` (all), `clear_above`, and what the functions of this module give, as
-        `class_distribution`, `coexistence` (emotion -> emotion -> share, None for nan), `entropy` and `groups`
+        The content of `votes.json`: `title`, `clips` (all), `clear_above`, and the results of this module's functions,
+        as `class_distribution`, `coexistence` (emotion -> emotion -> share, None for nan), `entropy` and `groups`
         (class -> clear and other).
 
     Raises:
@@ -128,7 +128,7 @@ def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
     votes = vote_counts(voted(clips))
     vote_plots.entropy(vote_entropy(votes), folder / "entropy.png", title=title)
     vote_plots.groups(grouped, folder / "groups.png", title=title, threshold=CLEAR_ABOVE)
-    found: dict[str, Any] = {
+    analysis: dict[str, Any] = {
         "title": title,
         "clips": len(clips),
         "clear_above": CLEAR_ABOVE,
@@ -140,18 +140,18 @@ def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
         "entropy": entropy,
         "groups": grouped.to_dict("index"),
     }
-    write_atomically(folder / "votes.json", (json.dumps(found, indent=2) + "\n").encode())
-    write_atomically(folder / PAGE, _markdown(found).encode())
-    return found
+    write_atomically(folder / "votes.json", (json.dumps(analysis, indent=2) + "\n").encode())
+    write_atomically(folder / PAGE, _markdown(analysis).encode())
+    return analysis
 
 
-def _markdown(found: dict[str, Any]) -> str:
-    """What `analyse` found, for people."""
-    entropy = found["entropy"]
+def _markdown(analysis: dict[str, Any]) -> str:
+    """The same for people."""
+    entropy = analysis["entropy"]
     lines = [
-        f"# Votes: {found['title']}",
+        f"# Votes: {analysis['title']}",
         "",
-        f"{found['clips']} clips, {entropy['clips']} of them with votes ({entropy['votes_min']} to "
+        f"{analysis['clips']} clips, {entropy['clips']} of them with votes ({entropy['votes_min']} to "
         f"{entropy['votes_max']} a clip, {entropy['votes_mean']:.1f} on average). All annotators agree on "
         f"{100 * entropy['unanimous']:.1f} % of them.",
         "",
@@ -160,18 +160,18 @@ def _markdown(found: dict[str, Any]) -> str:
         "",
         "## Clips",
         "",
-        f"Clear: more than {100 * found['clear_above']:.0f} % of the votes are for one emotion.",
+        f"Clear: more than {100 * analysis['clear_above']:.0f} % of the votes are for one emotion.",
         "",
         *_table(
             ["single label", "clips", "clear", "other"],
             [
                 [
                     name,
-                    str(found["class_distribution"].get(name, numbers["clear"] + numbers["other"])),
+                    str(analysis["class_distribution"].get(name, numbers["clear"] + numbers["other"])),
                     str(numbers["clear"]),
                     str(numbers["other"]),
                 ]
-                for name, numbers in found["groups"].items()
+                for name, numbers in analysis["groups"].items()
             ],
         ),
         "",
@@ -183,7 +183,7 @@ def _markdown(found: dict[str, Any]) -> str:
             ["single label", *EMOTIONS],
             [
                 [name, *("-" if share is None else f"{100 * share:.1f}" for share in row.values())]
-                for name, row in found["coexistence"].items()
+                for name, row in analysis["coexistence"].items()
             ],
         ),
         "",

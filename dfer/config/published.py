@@ -17,7 +17,7 @@ from dfer.labels import EMOTIONS
 COLUMNS = (*EMOTIONS, "uar", "war")
 """What a published table may hold: the recall of each emotion, UAR and WAR."""
 
-_OWN = Path(__file__).with_name("published.yaml")
+_PAPER = Path(__file__).with_name("published.yaml")
 _ROW = re.compile(r"[^\s/]+/[^\s/]+")
 
 
@@ -28,8 +28,8 @@ class PublishedRow:
     Attributes:
         method, label: as the table prints them; where it names no method, the network that its section names.
         citation: where the numbers come from: the reference's number in the table's source, and a short reference.
-        values: column (`COLUMNS`) -> percent; a column without a number is not there.
-        row: the row of our own tables, `model/arm`, that it corresponds to; None for a method that is not trained here.
+        values: column (`COLUMNS`) -> percent, of the columns that have a number.
+        row: the row of our tables, `model/arm`, that it corresponds to; None for a method that is not trained here.
         note: what is odd about the numbers; may be empty.
     """
 
@@ -65,16 +65,16 @@ def load(extra: Sequence[Path] = ()) -> dict[str, PublishedTable]:
     """The paper's tables, "table-1" to "table-7", and what the files of `extra` add to them.
 
     Args:
-        extra: YAML files in the form of `published.yaml`. A table that is there already gets the file's `rows`, and
-            nothing else of it may be given again; a new name needs the whole table.
+        extra: YAML files in the form of `published.yaml`. To an existing table a file can only add `rows`; a new name
+            needs the whole table.
 
     Raises:
-        ValueError: a file cannot be read or a table or row is not as it should be; the message names file and row.
+        ValueError: a file cannot be read or a table or row is malformed; the message names file and row.
     """
     tables: dict[str, PublishedTable] = {}
-    for path in (_OWN, *extra):
+    for path in (_PAPER, *extra):
         if not path.is_file():
-            raise ValueError(f"{path} is no file; published: names files with results in the form of {_OWN.name}")
+            raise ValueError(f"{path} is no file; published: names files with results in the form of {_PAPER.name}")
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -89,20 +89,20 @@ def _table(name: str, entry: Mapping[str, Any], known: PublishedTable | None, wh
     if known is None:
         _check_keys(entry, PublishedTable, {"name"}, where)
         columns = entry["columns"]
-        known_once = isinstance(columns, list) and all(name in COLUMNS and columns.count(name) == 1 for name in columns)
-        if not known_once or not columns:
+        valid = isinstance(columns, list) and all(name in COLUMNS and columns.count(name) == 1 for name in columns)
+        if not valid or not columns:
             raise ValueError(f"{where}: columns: expected some of {', '.join(COLUMNS)}, each once, found {columns!r}")
         texts = {key: _text(entry, key, where) for key in ("title", "dataset", "protocol", "source")}
         known = PublishedTable(name, **texts, columns=tuple(columns), rows=(), note=_text(entry, "note", where, ""))
     elif set(entry) != {"rows"}:
-        raise ValueError(f"{where}: this table is there already, only rows can be added; found {', '.join(entry)}")
+        raise ValueError(f"{where}: this table exists, only rows can be added; found {', '.join(entry)}")
     if not isinstance(entry["rows"], list) or not entry["rows"]:
         raise ValueError(f"{where}: rows: expected a list of rows, found {entry['rows']!r}")
     new = tuple(_row(row, known.columns, f"{where}, row {number}") for number, row in enumerate(entry["rows"], start=1))
     table = dataclasses.replace(known, rows=known.rows + new)
     (key, count), *_ = Counter((row.method, row.label, row.citation) for row in table.rows).most_common(1)
     if count > 1:
-        raise ValueError(f"{where}: {' / '.join(key)} is there {count} times; a citation of its own tells them apart")
+        raise ValueError(f"{where}: {' / '.join(key)} is listed {count} times; different citations tell them apart")
     return table
 
 
@@ -130,9 +130,9 @@ def _row(entry: Any, columns: Sequence[str], where: str) -> PublishedRow:
     )
 
 
-def _check_keys(entry: Mapping[str, Any], kind: type, given: set[str], where: str) -> None:
-    """Raise ValueError for keys that `kind`, a dataclass, does not have, and for those missing that have no default."""
-    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in given}
+def _check_keys(entry: Mapping[str, Any], kind: type, without: set[str], where: str) -> None:
+    """Raise ValueError for keys that are no fields of `kind`, a dataclass, and for missing fields without default."""
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in without}
     unknown = [str(key) for key in entry if key not in fields]
     missing = [
         name for name, field in fields.items() if field.default is dataclasses.MISSING and entry.get(name) is None
@@ -140,7 +140,7 @@ def _check_keys(entry: Mapping[str, Any], kind: type, given: set[str], where: st
     if unknown or missing:
         raise ValueError(
             f"{where}: missing: {', '.join(missing) or 'nothing'}; unknown: {', '.join(unknown) or 'nothing'}; "
-            f"there are {', '.join(fields)}"
+            f"the keys are {', '.join(fields)}"
         )
 
 

@@ -16,7 +16,7 @@ __all__ = ["write"]
 def write(content: ReportContent, folder: Path) -> None:
     """Write `report.html`, `report.md`, `tables/` (Markdown, LaTeX, CSV) and `figures/` (PNG) into `folder`.
 
-    The same content gives the same files. `folder` is made if it is not there.
+    The same content gives the same files. `folder` is made if it does not exist.
 
     Raises:
         ValueError: two rows of an experiment disagree about a clip's label.
@@ -31,7 +31,7 @@ def write(content: ReportContent, folder: Path) -> None:
     for name in ("tables", "figures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for table in page.tables:
-        for suffix, text in (("md", markdown.table), ("tex", latex.table), ("csv", markdown.as_csv)):
+        for suffix, text in (("md", markdown.as_markdown), ("tex", latex.as_latex), ("csv", markdown.as_csv)):
             (folder / "tables" / f"{table.name}.{suffix}").write_text(text(table), encoding="utf-8")
     for chart in page.charts:
         figures.as_png(chart.figure, folder / "figures" / f"{chart.name}.png")

@@ -28,11 +28,11 @@ from dfer.storage.remote import Location, below
 WIDTH = 3.7  # inches; at the page's scale as wide as a phone
 SYSTEM_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
 DPI = 200
-CURVE_POINTS = 300  # more cannot be seen
+CURVE_POINTS = 300  # more do not show
 
 
 def as_svg(figure: Figure) -> str:
-    """The figure as SVG whose words are words, in the reader's own system font."""
+    """The figure as SVG whose words are words, in the reader's system font."""
     text = io.StringIO()
     # the same numbers give the same file, so names inside it must not be random
     with rc_context({"svg.hashsalt": "dfer", "svg.fonttype": "none"}):

@@ -29,30 +29,30 @@ _SPECIAL = {
 }
 
 
-def table(given: Table) -> str:
-    """A `table` environment, no wider than the text; own rows first, the best of each column in bold."""
-    words = given.text_columns
-    shown = [place for place in range(len(given.columns)) if not _is_about_runs(given, place)]
+def as_latex(table: Table) -> str:
+    """A `table` environment, no wider than the text; our rows first, the best of each column in bold."""
+    words = table.text_columns
+    shown = [place for place in range(len(table.columns)) if not _is_about_runs(table, place)]
     columns = "".join("l" if place < words else "r" for place in shown)
-    body = [_line(line, shown) for line in given.lines if line.kind == "own"]
-    published = [_line(line, shown) for line in given.lines if line.kind == "published"]
+    body = [_line(line, shown) for line in table.lines if line.kind == "own"]
+    published = [_line(line, shown) for line in table.lines if line.kind == "published"]
     if published:
         source = (
-            rf"\multicolumn{{{len(shown)}}}{{l}}{{\emph{{Published, as cited: {escaped(given.published_from)}}}}} \\"
+            rf"\multicolumn{{{len(shown)}}}{{l}}{{\emph{{Published, as cited: {escaped(table.published_from)}}}}} \\"
         )
         body += [*([r"\midrule"] if body else []), source, *published]
-    caption = " ".join(escaped(part) for part in (_sentence(given.title), *given.warnings, *given.notes))
+    caption = " ".join(escaped(part) for part in (_sentence(table.title), *table.warnings, *table.notes))
     return "\n".join(
         [
             "% needs \\usepackage{booktabs,graphicx}",
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{caption}}}",
-            rf"\label{{tab:{given.name}}}",
+            rf"\label{{tab:{table.name}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            " & ".join(escaped(given.columns[place]) for place in shown) + r" \\",
+            " & ".join(escaped(table.columns[place]) for place in shown) + r" \\",
             r"\midrule",
             *body,
             r"\bottomrule",
@@ -73,9 +73,9 @@ def _is_common(letter: str) -> bool:
     return letter.isascii() or unicodedata.name(letter, "").startswith("LATIN ")
 
 
-def _is_about_runs(given: Table, place: int) -> bool:
+def _is_about_runs(table: Table, place: int) -> bool:
     """Links to runs are for the page only."""
-    cells = [line.cells[place] for line in given.lines]
+    cells = [line.cells[place] for line in table.lines]
     return any(cell.links for cell in cells) and not any(cell.text for cell in cells)
 
 

@@ -14,44 +14,44 @@ from dfer.report.table import Cell, Table, shortened
 _SPECIAL = re.compile(r"[\\`*<>|~]|(?<!\w)_|_(?!\w)|\](?=[(\[])|^\[(?=[^\]]*\]:)|^#|^[+-](?= )|&(?=#?\w+;)")
 
 
-def table(given: Table, *, titled: bool = True) -> str:
+def as_markdown(table: Table, *, titled: bool = True) -> str:
     """A Markdown table with its title, warnings above and notes below it."""
-    words = given.text_columns
+    words = table.text_columns
     lines = [
-        _row(given.columns),
-        "|" + "|".join("---" if place < words else "---:" for place in range(len(given.columns))) + "|",
+        _row(table.columns),
+        "|" + "|".join("---" if place < words else "---:" for place in range(len(table.columns))) + "|",
     ]
-    for line in given.lines:
+    for line in table.lines:
         cells = [_cell(cell) for cell in line.cells]
         if line.kind == "published":
             method = line.cells[0]
             cells[0] = " ".join([f"*{escaped(method.text)}*", *(f"({escaped(source)})" for source in method.small)])
         lines.append(_row(cells, is_escaped=True))
     published = (
-        [f"Rows in italics are published, as cited; the table is {escaped(given.published_from)}."]
-        if given.published_from
+        [f"Rows in italics are published, as cited; the table is {escaped(table.published_from)}."]
+        if table.published_from
         else []
     )
     parts = [
-        f"**{escaped(given.title)}**" if titled else "",
-        f"> **{escaped(' '.join(given.warnings))}**" if given.warnings else "",
+        f"**{escaped(table.title)}**" if titled else "",
+        f"> **{escaped(' '.join(table.warnings))}**" if table.warnings else "",
         "\n".join(lines),
         *published,
-        *(escaped(note) for note in given.notes),
+        *(escaped(note) for note in table.notes),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def as_csv(given: Table) -> str:
+def as_csv(table: Table) -> str:
     """Unrounded numbers; a column with intervals has `... low` and `... high` beside it, `kind` is own or published."""
-    ranged = [any(line.cells[place].low is not None for line in given.lines) for place in range(len(given.columns))]
+    ranged = [any(line.cells[place].low is not None for line in table.lines) for place in range(len(table.columns))]
     header = ["kind"]
-    for name, has_interval in zip(given.columns, ranged, strict=True):
+    for name, has_interval in zip(table.columns, ranged, strict=True):
         header += [name, f"{name} low", f"{name} high"] if has_interval else [name]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    for line in given.lines:
+    for line in table.lines:
         values: list[object] = [line.kind]
         for cell, has_interval in zip(line.cells, ranged, strict=True):
             values.append(_words(cell) if cell.value is None else cell.value)
@@ -62,7 +62,7 @@ def as_csv(given: Table) -> str:
 
 
 def report(page: Page) -> str:
-    """The short report: what was found in words, then the tables of scores."""
+    """The short report: of each experiment the strongest differences in words, then its scores."""
     content = page.content
     parts = [f"# {escaped(content.pipeline)}", escaped(content.description)]
     if page.numbers.synthetic:
@@ -75,7 +75,7 @@ def report(page: Page) -> str:
             parts.append(f"## {escaped(experiment.numbers.result.title)}")
             parts.append(escaped(experiment.numbers.result.note))
             parts.append("\n".join(f"- {escaped(str(sentence))}" for sentence in experiment.sentences))
-            parts.append(table(shortened(experiment.table), titled=False).strip())
+            parts.append(as_markdown(shortened(experiment.table), titled=False).strip())
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from dfer.analysis import ambiguity, calibration, statistics, votes
 from dfer.analysis.statistics import Comparison, Interval
-from dfer.evaluation import ECE_BINS
 from dfer.labels import soft_labels
 from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
 
@@ -225,7 +224,7 @@ def _arm_numbers(result: ArmResult) -> ArmNumbers:
         scored=scored["clip_id"].nunique(),
         listed=_listed(result.runs, repeated=bool(table.duplicated(["clip_id", "seed"]).any())),
         calibration=calibration.summary(table),
-        reliability=calibration.reliability(table, bins=ECE_BINS),
+        reliability=calibration.reliability(table),
         risk_coverage=ambiguity.risk_coverage(scored),
         aurc=ambiguity.aurc(scored),
         voters=_voter_numbers(voted) if len(voted) else None,

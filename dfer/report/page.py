@@ -136,18 +136,18 @@ class Page:
 
 def assemble(content: ReportContent, numbers: ReportNumbers) -> Page:
     """The report's parts in their order."""
-    in_words: set[tuple[int, int]] = set()
+    known: set[tuple[int, int]] = set()
     sections = [section(numbers) for section in SECTIONS]
     return Page(
         content,
         numbers,
-        tuple(_experiment(experiment, numbers, in_words) for experiment in numbers.experiments),
+        tuple(_experiment(experiment, numbers, known) for experiment in numbers.experiments),
         tuple(section for section in sections if section.tables or section.charts),
     )
 
 
-def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, in_words: set[tuple[int, int]]) -> ExperimentPart:
-    """The section; `in_words` holds the pairs of arms in the sentences of all sections so far, and gets its own."""
+def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tuple[int, int]]) -> ExperimentPart:
+    """The section; `known` holds the pairs of arms in the sentences of all sections so far and gets those of this one."""
     result, arms = numbers.result, numbers.arms
     name = file_name(result.name)
     charts: list[Chart] = []
@@ -163,8 +163,8 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, in_words: set
         if dataset.facts.name == result.dataset and result.show == "coexistence" and dataset.coexistence is not None:
             heat_maps.append(_coexistence(name, dataset.facts.name, dataset.coexistence))
     strongest = {(id(pair.first), id(pair.second)): in_brief(pair, numbers) for pair in numbers.pairs[:BRIEF]}
-    brief = tuple(sentence for pair, sentence in strongest.items() if pair not in in_words)
-    in_words.update(strongest)
+    brief = tuple(sentence for pair, sentence in strongest.items() if pair not in known)
+    known.update(strongest)
     return ExperimentPart(
         numbers=numbers,
         anchor=name,

@@ -1,4 +1,4 @@
-"""The outcome of a pipeline as plain tables: a row a run, and a row an arm."""
+"""The results of a pipeline as plain tables: a row a run, and a row an arm."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def per_run(content: ReportContent) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for experiment in content.experiments:
         for row in experiment.rows:
-            arm = {"experiment": experiment.name, "show": experiment.show, **_named(row)}
+            arm = {"experiment": experiment.name, "show": experiment.show, **_key(row)}
             for run in row.runs:
                 numbers = {k: v for k, v in run.metrics.items() if isinstance(v, int | float)}
                 recalls = {f"recall_{emotion}": value for emotion, value in run.metrics["per_class_recall"].items()}
@@ -32,8 +32,8 @@ def per_run(content: ReportContent) -> pd.DataFrame:
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean over folds and seeds, and the spread where there is more than one: a row an experiment and arm.
 
-    Besides what tells the arm: `runs` (their number), `WAR`, `UAR` (means, section 4.3), `WAR_sd`, `UAR_sd` (standard
-    deviations, nan for one run), `NLL`, `ECE`, `coverage`.
+    Besides the columns that name the arm: `runs` (their number), `WAR`, `UAR` (means, section 4.3), `WAR_sd`, `UAR_sd`
+    (standard deviations, nan for one run), `NLL`, `ECE`, `coverage`.
     """
     return (
         runs.groupby(_ARM, sort=False)
@@ -54,10 +54,10 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 def summed_over_folds(content: ReportContent) -> pd.DataFrame:
     """The scores of all folds' predictions taken as one set, in which every clip stands once; a row an arm and seed.
 
-    Only of what was tested on its own folds, two or more of them.
+    Only of arms that were tested on two or more folds of the data set that they were trained on.
     """
     rows = [
-        {"experiment": experiment.name, **_named(row), "seed": seed, **summed}
+        {"experiment": experiment.name, **_key(row), "seed": seed, **summed}
         for experiment in content.experiments
         for row in experiment.rows
         if row.trained_on == row.evaluated_on
@@ -66,8 +66,8 @@ def summed_over_folds(content: ReportContent) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _named(row: ArmResult) -> dict[str, str]:
-    """What tells an arm's row from the others of its experiment."""
+def _key(row: ArmResult) -> dict[str, str]:
+    """The values that tell an arm's row from the others of its experiment."""
     return {name: getattr(row, name) for name in _ARM[2:]}
 
 

@@ -5,20 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from dfer.config.published import PublishedRow
 from dfer.labels import EMOTIONS
 from dfer.report import table
-from dfer.report.names import (
-    file_name,
-    flag,
-    flag_note,
-    full_name,
-    other_frames,
-    protocol_notes,
-    versus,
-    where,
-)
+from dfer.report.names import file_name, flag, flag_note, full_name, other_frames, protocol_notes, versus, where
 from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair, ReportNumbers
 from dfer.report.results import SYNTHETIC
 from dfer.report.table import DASH, EMPTY, NO_CLIPS, Cell, Column, Link, Table, difference, p_value, percent
@@ -199,7 +191,8 @@ def calibration(numbers: ReportNumbers) -> Table:
 
 def by_ambiguity(dataset: str, arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
     """WAR of every arm by how much the voters of a clip disagree; the arms are tested on `dataset`, some with votes."""
-    bins = {id(arm): list(arm.voters.bins.itertuples()) for arm in arms if arm.voters}
+    bins: dict[int, list[Any]] = {id(arm): list(arm.voters.bins.itertuples()) for arm in arms if arm.voters}
+    widest = max(bins.values(), key=len)
 
     def war(place: int) -> Callable[[ArmNumbers], Cell]:
         def cell(arm: ArmNumbers) -> Cell:
@@ -219,8 +212,8 @@ def by_ambiguity(dataset: str, arms: Sequence[ArmNumbers], *, synthetic: bool) -
         [
             Column("arm", _arm, text=True),
             *(
-                Column(heading(widest.low, widest.high, widest.clips), war(place))
-                for place, widest in enumerate(max(bins.values(), key=lambda rows: len(rows)))
+                Column(heading(scores.low, scores.high, scores.clips), war(place))
+                for place, scores in enumerate(widest)
             ),
         ],
         [arm for arm in arms if arm.voters],

@@ -195,10 +195,10 @@ def test_arms_that_cannot_be_compared_are_refused() -> None:
     ("arm", "message"),
     [
         (arm_from([None, None], [0, 1]), "single label"),
-        (arm_from([0, 1], [0, 1], clip_ids=["toy/a", "toy/a"]), "'toy/a' is there twice in fold 1, seed 0"),
+        (arm_from([0, 1], [0, 1], clip_ids=["toy/a", "toy/a"]), "'toy/a' is listed twice in fold 1, seed 0"),
         (
             pd.concat([arm_from([0, 1], [0, 1]), arm_from([0], [0], seed=1)]),
-            "1 clips are not there for every seed of their fold, first 'toy/00001'",
+            "1 clips lack some seed of their fold, first 'toy/00001'",
         ),
         (pd.concat([arm_from([0, 1], [0, 1]), arm_from([0], [0], folds=2)]), "2 clips in 2 folds"),
         (pd.concat([arm_from([0], [0]), arm_from([1], [0], seed=1)]), "several labels"),

@@ -75,8 +75,8 @@ def test_a_users_table_stands_beside_the_papers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("table-2:\n  rows:\n    - ROW\n    - ROW\n", r"table-2: M / Hard / Somebody 2026 is there 2 times"),
-        ("table-2:\n  title: Other\n  rows:\n    - ROW\n", "is there already"),
+        ("table-2:\n  rows:\n    - ROW\n    - ROW\n", r"table-2: M / Hard / Somebody 2026 is listed 2 times"),
+        ("table-2:\n  title: Other\n  rows:\n    - ROW\n", "this table exists"),
         ("table-2:\n  rows: []\n", "expected a list of rows"),
         ("table-2:\n  rows:\n    - {method: M, label: Hard, values: {uar: 5}}\n", r"row 1 \(M\): missing: citation"),
         (
