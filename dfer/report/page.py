@@ -147,7 +147,7 @@ def assemble(content: ReportContent, numbers: ReportNumbers) -> Page:
 
 
 def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tuple[int, int]]) -> ExperimentPart:
-    """The section; `known` holds the pairs of arms in the sentences of all sections so far and gets those of this one."""
+    """The section; `known` holds the pairs of arms in the sentences of earlier sections and gets those of this one."""
     result, arms = numbers.result, numbers.arms
     name = file_name(result.name)
     charts: list[Chart] = []

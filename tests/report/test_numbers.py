@@ -11,14 +11,8 @@ from report_factory import aligned, arm, content, facts, toy_data
 from dfer import metrics
 from dfer.analysis import statistics
 from dfer.labels import EMOTIONS
-from dfer.report import tables
 from dfer.report.content import ExperimentResult, ReportContent
 from dfer.report.numbers import compute
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory):
-    return toy_data(tmp_path_factory.mktemp("numbers"), "toy-dfew", clips_per_class=4)
 
 
 def experiment(*rows, show="scores", name="table-x", dataset="toy-dfew"):
@@ -91,8 +85,8 @@ def test_a_temporal_audit_compares_each_order_with_the_right_one_of_the_same_mod
         for frames in ("shuffled", "in order", "peak")
     ]
     pairs = compute(report(toy, experiment(*rows, show="temporal"))).experiments[0].pairs
-    found = {(pair.first.result.name, pair.first.result.frames, pair.second.result.frames) for pair in pairs}
-    assert found == {
+    compared = {(pair.first.result.name, pair.first.result.frames, pair.second.result.frames) for pair in pairs}
+    assert compared == {
         (f"resnet18_tsm/{name}", "in order", frames) for name in ("hard", "midas") for frames in ("shuffled", "peak")
     }
     assert all(pair.first.result.name == pair.second.result.name for pair in pairs)
@@ -161,13 +155,3 @@ def test_no_voters_no_numbers_about_voters(tmp_path: Path):
     assert numbers.arms[0].voters is None
     assert numbers.datasets[0].coexistence is None
     assert numbers.hardest[0].clips[0].voters is None
-
-
-def test_differences_of_recalls_are_those_of_the_two_arms(toy):
-    rows = (arm(aligned(toy), "resnet18_tsm/hard", skill=0.5), arm(aligned(toy), "resnet18_tsm/midas", skill=2.5))
-    (numbers,) = compute(report(toy, experiment(*rows))).experiments
-    (line,) = tables.recall_differences(numbers).lines
-    first, second = (row.runs[0].metrics["per_class_recall"] for row in rows)
-    for emotion, cell in zip(EMOTIONS, line.cells[1:], strict=True):
-        assert cell.value == pytest.approx(second[emotion] - first[emotion])
-        assert cell.low <= cell.value <= cell.high

@@ -33,21 +33,21 @@ def browser():
 def opened(request, browser, address):
     """The page, and everything that went wrong or out while it was opened."""
     page = browser.new_page(viewport={"width": request.param, "height": HEIGHT}, reduced_motion="reduce")
-    said: list[str] = []
+    messages: list[str] = []
     requested: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda made: requested.append(made.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requested.append(request.url))
     page.goto(address, wait_until="load")
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     page.evaluate("Promise.all([...document.images].map((image) => image.decode()))")
-    yield page, said, requested
+    yield page, messages, requested
     page.close()
 
 
 def test_opens_without_errors_and_without_a_network(opened, address):
-    _, said, requested = opened
-    assert said == []
+    _, messages, requested = opened
+    assert messages == []
     assert [url for url in requested if url != address and not url.startswith("data:")] == []
 
 

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import base64
+import re
+
+import numpy as np
+from html_page import page_of
+from report_factory import NASTY, aligned, arm, content, facts, named
+
+from dfer.config.published import load
+from dfer.report.content import ExperimentResult
+
+
+def test_every_anchor_leads_somewhere_and_every_tag_is_closed(page):
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    anchors = [a["href"][1:] for a in page.all("a") if a["href"].startswith("#")]
+    assert len(anchors) > 15
+    assert set(anchors) <= set(page.ids)
+
+
+def test_pictures_are_in_the_page_and_described_in_words(page):
+    pictures = page.all("img")
+    assert len(pictures) > 30
+    for picture in pictures:
+        kind, data = re.fullmatch(r"data:(image/[a-z+]+);base64,(.*)", picture["src"]).groups()
+        assert kind in ("image/svg+xml", "image/jpeg", "image/png")
+        assert len(base64.b64decode(data, validate=True)) > 500
+        assert picture["alt"].strip()
+
+
+def test_nothing_is_loaded_over_the_network(written, page):
+    text = (written[1] / "report.html").read_text()
+    for tag, attributes in page.tags:
+        assert tag not in ("iframe", "object", "embed", "base")
+        for name in ("src", "href", "srcset", "data"):
+            if tag != "a" and name in attributes:
+                assert attributes[name].startswith("data:")
+    style = re.search(r"<style>(.*?)</style>", text, re.S).group(1)
+    assert "url(" not in style
+    assert "@import" not in style
+    for link in page.all("a"):
+        if not link["href"].startswith("#"):
+            assert link["href"].startswith("http://127.0.0.1:5000/")
+            assert (link["target"], link["rel"]) == ("_blank", "noopener")
+    charts = [image["src"] for image in page.all("img") if image["src"].startswith("data:image/svg")]
+    for chart in charts:
+        drawn = base64.b64decode(chart.split(",")[1]).decode()
+        assert not re.search(r'(href|src)="(?!#|data:)', drawn)
+
+
+def test_names_are_text_not_markup(written, page):
+    text = (written[1] / "report.html").read_text()
+    assert "alert(" not in re.sub(r"&lt;script&gt;alert\(", "", text)
+    assert len(page.all("script")) == 1
+
+
+def test_hard_clip_with_a_nasty_name_is_shown(toy):
+    one = aligned(toy)
+    one = one[one["clip_id"].str.contains("alert")]
+    report = content(
+        toy.root,
+        ExperimentResult("t", NASTY, NASTY, "scores", "toy-dfew", (arm(one, "m/a", skill=0),)),
+        datasets=(facts(toy),),
+    )
+    nasty = page_of(report)
+    assert NASTY in nasty.text
+    assert any(NASTY in image["alt"] for image in nasty.all("img"))
+    assert len(nasty.all("script")) == 1
+
+
+def test_every_table_of_synthetic_data_says_so(page):
+    banners = sum("synthetic" in attributes.get("class", "").split() for _, attributes in page.tags)
+    of_published_only = 1
+    assert banners >= len(page.tables) - of_published_only + 1
+
+
+def test_nothing_run_shows_what_was_published(page):
+    assert "Nothing was run for this table; it shows what others published." in page.text
+    rows = page.tables["table-4"]
+    assert rows[0] == ["method", "labels", "UAR", "WAR"]
+    assert len(rows) == 2 + len(load()["table-4"].rows)
+
+
+def test_empty_report(toy):
+    empty = page_of(content(toy.root, datasets=(facts(toy),)))
+    assert "There are no two arms to compare." in empty.text
+    assert "section-calibration" not in empty.ids
+
+
+def test_heat_map_is_the_confusion_matrix(written, page):
+    run = named(written[0], "figure-6").rows[0].runs[0]
+    counts = np.array(run.metrics["confusion_matrix"])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    text = (written[1] / "report.html").read_text()
+    section = text[text.index('<section id="figure-6">') :]
+    heat = section[section.index('<figure class="heat">') : section.index("</table>", section.index('class="heat"'))]
+    shown = [float(value) for value in re.findall(r"--share:([\d.]+)", heat)]
+    np.testing.assert_allclose(np.array(shown).reshape(7, 7), shares, atol=6e-4)

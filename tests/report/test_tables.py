@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from html_page import HtmlPage, page_of
+from report_factory import aligned, arm, content, facts, named, toy_data
+
+from dfer import metrics
+from dfer.config.published import load
+from dfer.labels import EMOTIONS
+from dfer.report import page, table, tables, write
+from dfer.report.content import ExperimentResult
+from dfer.report.numbers import compute
+from dfer.report.results import SYNTHETIC
+from dfer.report.table import Cell, Column
+
+
+def test_cells_are_the_metrics_of_the_predictions_and_lead_to_the_run(written, page):
+    result = named(written[0], "table-2")
+    rows = page.tables["table-2"]
+    assert rows[0] == ["method", "labels", "UAR", "WAR", "clips scored", "runs"]
+    assert rows[1] == ["This pipeline"]
+    for row, cells in zip(result.rows, rows[2:], strict=False):
+        table = row.predictions
+        labels, predicted = table["label"].to_numpy("int64"), table["prediction"].to_numpy("int64")
+        uar, war = metrics.uar(labels, predicted, 7), metrics.war(labels, predicted)
+        assert cells[2].startswith(f"{100 * uar:.1f}[")
+        assert cells[3].startswith(f"{100 * war:.1f}[")
+        assert cells[4].startswith(f"{len(table)} of {len(table) + 1}")
+        assert cells[5].strip() == "fold 1"
+        for address in (row.url, row.runs[0].url):
+            assert address in [link["href"] for link in page.all("a")]
+
+
+def test_per_class_recalls(written, page):
+    rows = page.tables["table-1"]
+    assert rows[0] == ["method", "labels", *EMOTIONS, "UAR", "WAR", "clips scored", "runs"]
+    recall = named(written[0], "table-1").rows[2].runs[0].metrics["per_class_recall"]
+    for place, emotion in enumerate(EMOTIONS):
+        assert rows[4][2 + place].startswith(f"{100 * recall[emotion]:.1f}[")
+
+
+def test_published_rows_are_there_with_their_source_and_a_warning(written, page):
+    published = load()["table-2"]
+    rows = page.tables["table-2"]
+    group = next(place for place, row in enumerate(rows) if len(row) == 1 and row[0].startswith("Published"))
+    assert published.source in rows[group][0]
+    values = [tuple(float(cell) for cell in row[2:4]) for row in rows[group + 1 :]]
+    assert values == [(row.values["uar"], row.values["war"]) for row in published.rows]
+    assert "must never be compared with the synthetic ones" in page.text
+    assert not any("published" in cell for row in rows[2:group] for cell in row)
+
+
+def test_published_number_stands_beside_ours_on_real_data(toy):
+    row = arm(aligned(toy), "resnet18_tsm/midas", skill=2.0)
+    experiment = ExperimentResult("table-2", "T", "", "scores", "toy-dfew", (row,), load()["table-2"])
+    report = page_of(content(toy.root, experiment, datasets=(facts(toy, synthetic=False),)))
+    assert "published 69.16" in report.tables["table-2"][2][3]
+    assert SYNTHETIC not in report.text
+    assert not any("synthetic" in attributes.get("class", "").split() for _, attributes in report.tags)
+
+
+def test_rows_chosen_on_the_test_fold_are_flagged_wherever_they_appear(written, page):
+    flagged = [row for row in page.tables["table-2"] if "†" in row[0]]
+    assert len(flagged) == 1
+    for name in ("table-2-comparisons", "table-2-recall-differences", "trainings"):
+        assert any("†" in row[0] for row in page.tables[name]), name
+    # they are the same model once more, and nothing to judge its probabilities by
+    for name in ("calibration", "ambiguity-toy-dfew"):
+        assert not any("†" in row[0] for row in page.tables[name]), name
+    assert page.text.count("best epoch chosen on the test fold: too good") >= 4
+    short = (written[1] / "report.md").read_text()
+    assert "resnet18_tsm†" in short
+    assert "best epoch chosen on the test fold" in short
+
+
+def test_the_table_names_the_validation_part(page):
+    assert "(val)" in page.tables["table-5"][2][0]
+    assert "validation part; the labels of the test part are not public" in page.text
+
+
+def test_temporal_audit_has_differences_to_frames_in_order(page):
+    rows = page.tables["temporal"]
+    assert [row[1] for row in rows[1:]] == ["in order", "shuffled", "reversed", "peak"]
+    assert rows[1][3] == ""
+    assert all(re.match(r"[+−]?\d+\.\d\[", row[3]) for row in rows[2:])
+
+
+def test_spread_over_folds_and_seeds_and_a_link_to_every_run(written, page):
+    row = page.tables["folds"][1]
+    assert "over 5 folds" in row[2]
+    assert "over 2 seeds" in row[2]
+    assert re.findall(r"fold \d, seed \d", row[5]) == [
+        f"fold {fold}, seed {seed}" for fold in range(1, 6) for seed in (0, 1)
+    ]
+
+
+def test_no_votes_no_voter_parts_and_a_class_without_clips(tmp_path):
+    silent = toy_data(tmp_path, "ferv", clips_per_class=2, votes=False)
+    clips = aligned(silent)
+    clips = clips[clips["label"] != 5]
+    rows = tuple(
+        arm(clips, f"resnet18_tsm/{name}", skill=1.0, folds=(None,), part="test", linked=False)
+        for name in ("hard", "x")
+    )
+    experiments = (
+        ExperimentResult("table-4", "Table 4", "", "per-class", "ferv", rows, load()["table-4"]),
+        ExperimentResult("figure-5", "Figure 5", "", "coexistence", "ferv", ()),
+    )
+    report = page_of(content(tmp_path, *experiments, datasets=(facts(silent),)))
+    assert "–no clips" in report.tables["table-4"][2][7]
+    assert "ambiguity-ferv" not in report.tables
+    assert [row[5:] for row in report.tables["calibration"][1:]] == [["–"] * 6] * 2
+    assert "seed 0" in report.tables["table-4"][2][-1]
+    assert "mean share of the votes" not in report.text
+
+
+def test_best_number_is_bold_unless_it_is_the_only_row(written):
+    text = (written[1] / "tables" / "table-2.tex").read_text()
+    best = max(row.runs[0].metrics["war"] for row in named(written[0], "table-2").rows)
+    assert rf"\textbf{{{100 * best:.1f}}}" in text
+    assert r"\textbf" not in (written[1] / "tables" / "figure-6.tex").read_text()
+
+
+def test_differences_of_recalls_are_those_of_the_two_arms(toy):
+    rows = (arm(aligned(toy), "resnet18_tsm/hard", skill=0.5), arm(aligned(toy), "resnet18_tsm/midas", skill=2.5))
+    experiment = ExperimentResult("t", "T", "", "scores", "toy-dfew", rows)
+    (numbers,) = compute(content(toy.root, experiment, datasets=(facts(toy),))).experiments
+    (line,) = tables.recall_differences(numbers).lines
+    first, second = (row.runs[0].metrics["per_class_recall"] for row in rows)
+    for emotion, cell in zip(EMOTIONS, line.cells[1:], strict=True):
+        assert cell.value == pytest.approx(second[emotion] - first[emotion])
+        assert cell.low <= cell.value <= cell.high
+
+
+def test_trainings_say_what_was_left_out(page):
+    rows = page.tables["trainings"]
+    assert rows[0] == ["arm", "left out", "runs", "clips"]
+    assert all(row[1] == "without single label: 3" and row[3] == "200" for row in rows[1:])
+    assert {row[2] for row in rows[1:]} == {"1", "2", "10"}
+
+
+def of_experiment(experiment):
+    column = Column("rows", lambda row: Cell(row), text=True)
+    return table.build("added", "Added", [column, Column("characters", lambda row: table.count(len(row)))], ["a row"])
+
+
+@pytest.mark.parametrize("place", ["OF_SHOW", "SECTIONS"])
+def test_a_table_is_added_by_one_function_and_one_line_of_the_page(toy, tmp_path, monkeypatch, place):
+    in_place = {
+        "OF_SHOW": {"coexistence": of_experiment},
+        "SECTIONS": [lambda numbers: page.Section("s", "A section", "An entry", (of_experiment(numbers),))],
+    }
+    monkeypatch.setattr(page, place, in_place[place])
+    figure = ExperimentResult("figure-5", "Figure 5", "", "coexistence", "toy-dfew", ())
+    write(content(toy.root, figure, datasets=(facts(toy),)), tmp_path)
+    rows = HtmlPage((tmp_path / "report.html").read_text()).tables["added"]
+    assert rows == [["rows", "characters"], ["a row", "5"]]
+    files = {suffix: (tmp_path / "tables" / f"added.{suffix}").read_text() for suffix in ("md", "tex", "csv")}
+    assert "| rows | characters |\n|---|---:|\n| a row | 5 |" in files["md"]
+    assert "{a row} & {5}" in files["tex"]
+    assert files["csv"].splitlines() == ["kind,rows,characters", "own,a row,5"]
+    # the short report has the scores of experiments alone
+    assert ("| a row |" in (tmp_path / "report.md").read_text()) == (place == "OF_SHOW")
