@@ -2,7 +2,7 @@
 
 Conventions, the same for every function here:
 
-- `y_true`, `y_pred`: int[N], classes `0..num_classes-1`, one entry per clip. A clip without a label is not passed in.
+- `y_true`, `y_pred`: int[N], classes `0..num_classes-1`, one entry per clip, of clips with a label only.
 - `probabilities`: float[N, K], rows summing to 1. `targets`: float[N, K] the same, or int[N] class numbers.
 - Nothing is weighted by class unless the name says so. Logarithms are natural (nats).
 - A metric of no clips at all is an error, never 0 or nan.
@@ -23,7 +23,8 @@ Array = npt.NDArray[np.float64]
 def war(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
     """Weighted average recall: the accuracy over all clips, in [0, 1].
 
-    Raises ValueError when the arrays are empty or differ in length.
+    Raises:
+        ValueError: the arrays are empty or differ in length.
     """
     true, predicted = _class_pair(y_true, y_pred)
     return float(np.mean(true == predicted))
@@ -48,7 +49,8 @@ def per_class_recall(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, num_classes: 
 def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.int64]:
     """Counts int64[K, K]: row = true class, column = predicted class.
 
-    Raises ValueError for empty or unequal arrays and for classes outside `0..num_classes-1`.
+    Raises:
+        ValueError: the arrays are empty or differ in length, or a class is outside `0..num_classes-1`.
     """
     true, predicted = _class_pair(y_true, y_pred)
     for name, classes in (("y_true", true), ("y_pred", predicted)):
@@ -122,7 +124,7 @@ def _probability_pair(probabilities: npt.ArrayLike, targets: npt.ArrayLike) -> t
     if wanted.shape != predicted.shape:
         raise ValueError(f"probabilities {list(predicted.shape)} and targets {list(wanted.shape)} differ in shape")
     for name, rows in (("probabilities", predicted), ("targets", wanted)):
-        # Written so that nan fails too.
+        # written so that nan fails too
         if not (rows.min() >= 0 and np.abs(rows.sum(axis=1) - 1).max() < 1e-3):
             raise ValueError(f"{name}: expected rows of non-negative numbers that sum to 1")
     return predicted, wanted

@@ -78,16 +78,9 @@ def heat_map(
     text_size: float = 10,
     label_size: float = 8,
 ) -> None:
-    """Draw shares float64[7, 7] with the emotions as columns; nan is left blank.
+    """Draw shares float64[7, 7] in [0, 1] as `text` writes them, the emotions as columns; nan is left blank.
 
-    Args:
-        axes: where to draw.
-        shares: in [0, 1].
-        text: writes a share.
-        rows: names of the rows.
-        norm: from shares to colours; linear if None.
-        dark: shares above it are written in white.
-        text_size, label_size: points, of the shares and of the names.
+    Shares above `dark` are written in white; `norm` makes the shares colours, linearly if None. Sizes are in points.
     """
     axes.imshow(shares, cmap="Blues", norm=norm or Normalize(0, 1))
     for (row, column), share in np.ndenumerate(shares):
