@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
-from dfer.config.published import PublishedRow, PublishedTable
 from dfer.analysis.statistics import Interval
+from dfer.config.published import PublishedRow, PublishedTable
 
 MINUS = "\N{MINUS SIGN}"
 
