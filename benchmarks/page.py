@@ -72,7 +72,7 @@ def write(results: Results, root: Path) -> Path:
         FileExistsError: a page of the same day and commit exists.
     """
     before = previous(root, results.when, results.machine)
-    folder = root / f"{results.when[:10]}-{results.commit}"
+    folder = folder_of(root, results.when, results.commit)
     folder.mkdir(parents=True)
     figures = {"ratios.png": _ratios(ratios)} if (ratios := [row for row in results.rows if _is_ratio(row)]) else {}
     for number, curve in enumerate(results.curves, 1):
@@ -84,6 +84,11 @@ def write(results: Results, root: Path) -> Path:
     text = json.dumps(results.as_dict(), indent=1, allow_nan=False)
     (folder / RESULTS).write_text(text + "\n", encoding="utf-8")
     return folder
+
+
+def folder_of(root: Path, when: str, commit: str) -> Path:
+    """Where the page of a run goes."""
+    return root / f"{when[:10]}-{commit}"
 
 
 def previous(root: Path, when: str, machine: Machine) -> dict[str, Any] | None:
