@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dfer.storage.files import sha256
-from dfer.storage.store import MANIFEST
+from dfer.storage.manifest import MANIFEST
 from tasks.tracking.outbox import Outbox
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.fault_victims import flow_processes
 from benchmarks.services import FINISHED, ROOT, Services
 from dfer.services.servers import ask
-from dfer.storage.store import MANIFEST
+from dfer.storage.manifest import MANIFEST
 
 _TRIES = 12
 _LONGEST = 1800.0  # seconds for one run

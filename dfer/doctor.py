@@ -27,8 +27,9 @@ from packaging.version import Version
 
 from dfer.config.catalogue import network
 from dfer.config.settings import StageSettings
-from dfer.faces.model_files import BUNDLED_MODEL, default_cache, detector_sha256
+from dfer.faces.model_files import BUNDLED_MODEL, detector_sha256
 from dfer.storage.files import sha256
+from dfer.system.downloads import cache_folder
 from dfer.system.passwords import mask_passwords
 from dfer.system.units import size
 
@@ -149,7 +150,7 @@ def detector(model: str) -> CheckResult:
         if model.endswith(".onnx"):
             return problem("detector", f"{model}: not here")
         return ok("detector", f"{model}: not here yet; InsightFace fetches it at the first use")
-    path = default_cache() / "scrfd-2.5g.onnx"
+    path = cache_folder() / "scrfd-2.5g.onnx"
     if not path.is_file():
         return ok("detector", f"{model} is not here yet; it is fetched at the first use")
     if sha256(path) != digest:

@@ -24,7 +24,9 @@ from dfer.config.settings import StageSettings
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.storage import remote
 from dfer.storage.file_names import HISTORY, METRICS, PREDICTIONS, REPORT_PAGE, REPORT_TEXT, TRACKED_RUN
-from dfer.storage.store import MANIFEST, CacheKey, Output, StageResult, put_in_place
+from dfer.storage.layout import put_in_place
+from dfer.storage.manifest import MANIFEST
+from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.evaluate import log_evaluation
 from tasks.ingest import REPORT, clips_of
 from tasks.running.failures import note_stage

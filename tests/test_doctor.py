@@ -269,7 +269,7 @@ def test_prefects_server_is_found_as_prefect_finds_it(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("pipeline", [[], ["dfew-full"]])
 def test_an_object_store_that_does_not_answer(monkeypatch, capsys, pipeline):
-    monkeypatch.setattr("dfer.config.checks.unreachable", lambda url: f"{url}: nobody there")
+    monkeypatch.setattr("dfer.config.checks.problem_with_access", lambda url: f"{url}: nobody there")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())  # boto3 is an extra
     monkeypatch.setattr(sys, "argv", ["dfer", "doctor", *pipeline, "--set", "work_dir=s3://faces/dfer"])
     with pytest.raises(SystemExit) as end:

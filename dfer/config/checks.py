@@ -14,7 +14,7 @@ from dfer.config.file import Source, Tree, mapping, names, read_source
 from dfer.config.pipeline import Pipeline
 from dfer.config.problems import KeyPath, Problem, did_you_mean
 from dfer.config.settings import ModelSettings
-from dfer.storage.remote import unreachable
+from dfer.storage.remote import problem_with_access
 
 ARTIFACT_SCHEMES = ("s3", "gs", "file")
 """Object stores to which MLflow, with a database of ours, writes artefacts itself."""
@@ -120,7 +120,7 @@ def _problem_with_work_url(url: str, tracking_uri: str) -> str:
         )
     if url.startswith("s3://") and importlib.util.find_spec("boto3") is None:
         return f"MLflow puts its artefacts at {url} with boto3, which is missing: pip install dfer[s3]"
-    return unreachable(url)
+    return problem_with_access(url)
 
 
 def _problem_with_folder(folder: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from dfer.storage.files import sha256
-from dfer.system.downloads import NotFetchedError
+from dfer.system.downloads import NotFetchedError, cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ def detector_file(model: str, *, cache: Path | None = None) -> Path:
     Raises: ModelFileError, saying what to do, if the file is not there and cannot be fetched, or is not the right one.
     """
     if model == BUNDLED_MODEL:
-        return _bundled_file(cache or default_cache())
+        return _bundled_file(cache or cache_folder())
     if model.endswith(".onnx"):
         path = Path(model).expanduser()
         if not path.is_file():
@@ -65,13 +64,6 @@ def detector_sha256(model: str) -> str | None:
         found = sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
         path = found[0] if len(found) == 1 else folder
     return sha256(path) if path.is_file() else None
-
-
-def default_cache() -> Path:
-    """$DFER_CACHE, else $XDG_CACHE_HOME/dfer, else ~/.cache/dfer."""
-    if own := os.environ.get("DFER_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "dfer"
 
 
 def _bundled_file(cache: Path) -> Path:

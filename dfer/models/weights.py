@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from dfer.config.catalogue import Network
-from dfer.system.downloads import NotFetchedError, out_of_reach
+from dfer.system.downloads import NotFetchedError, is_temporary
 
 _log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _torchvision(name: str) -> dict[str, Tensor]:
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        kind = WeightsNotFetchedError if out_of_reach(error) else WeightsError
+        kind = WeightsNotFetchedError if is_temporary(error) else WeightsError
         raise kind(
             f"torchvision's {name} could not be fetched from {weights.url}: {error}. Two ways out: download "
             f"{Path(weights.url).name} elsewhere and give its path as model.pretrained, or set model.pretrained to "

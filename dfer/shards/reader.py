@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dfer.shards import npz, parquet
 from dfer.shards.clip import Clip
 from dfer.shards.writer import SCHEMA_VERSION
-from dfer.storage import remote
+from dfer.storage import copies, remote
 from dfer.storage.remote import Location, RemoteError, below, is_url
 from dfer.system.natural_order import natural_key
 
@@ -117,7 +117,7 @@ def open_shard(folder: Location) -> Shard:
 
     Raises: ShardError if there is none, or it cannot be read.
     """
-    found = _shard_files(remote.nearest(folder) if isinstance(folder, str) else folder)
+    found = _shard_files(copies.nearest(folder) if isinstance(folder, str) else folder)
     if len(found) != 1:
         names = " and ".join(str(path).rpartition("/")[2] for path in found) or "neither"
         raise ShardError(f"expected {parquet.FILE_NAME} or {npz.FILE_NAME} in {folder}, found {names}")

@@ -1,17 +1,15 @@
-"""What can be removed from a store of stage outputs, and removing it so that a kill at any moment leaves it valid.
+"""Removes outputs that are no longer needed from a store; a kill at any moment leaves the store valid.
 
-An output stays if somebody needs it, or if an output that stays was made from it. Where it cannot be known whether
-it is needed, it stays. An output that goes is renamed first, so that none is ever half there under its own name.
+An output stays if it is needed, if an output that stays was made from it, or if it is unknown whether it is needed. An
+output is renamed before it is removed, so that none is ever incomplete under its final name.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dfer.storage.file_names import CHECKPOINT
-from dfer.storage.store import MANIFEST, locked
+from dfer.storage.layout import OutputPaths, is_locked, lock_files, move_aside, old_folders, partial_folders
+from dfer.storage.manifest import read_manifest
 
 logger = logging.getLogger(__name__)
 
@@ -27,17 +26,17 @@ Key = tuple[str, str]
 """Stage and hash."""
 
 LEFT_ALONE_FOR = 24 * 3600
-"""Seconds for which nobody has touched a partial folder before it counts as left behind."""
+"""A partial folder counts as left behind if nothing was written in it for so many seconds."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A stage output as it lies on disk.
+    """A stage output on disk.
 
     Attributes:
         made_from: the outputs that it was made from.
         dataset: the data set that its settings name; empty if they name none.
-        legible: whether its manifest can be read, without which the above is not known.
+        legible: whether its manifest can be read; otherwise the above is unknown.
     """
 
     stage: str
@@ -55,7 +54,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Removal:
-    """Something that can go, with its size in bytes, and why."""
+    """A folder that can be removed, its size in bytes, and why it can."""
 
     stage: str
     path: Path
@@ -76,13 +75,16 @@ def stored(root: Path, stages: Iterable[str]) -> list[Stored]:
 def kept(
     outputs: Sequence[Stored], needed: Set[Key], pinned: Mapping[Key, str], unknown: Mapping[str, str]
 ) -> dict[Key, str]:
-    """The outputs that stay -> why; the reason is empty where a pipeline needs them.
+    """The outputs that stay.
 
     Args:
-        outputs: all that there are.
-        needed: what the pipelines need.
-        pinned: what stays for another reason, and the reason.
-        unknown: data sets of which it is not known what is needed, and why that is so.
+        outputs: all outputs of the store.
+        needed: outputs that the pipelines need.
+        pinned: outputs that stay for another reason -> the reason.
+        unknown: data sets whose needed outputs are unknown -> why.
+
+    Returns:
+        The outputs that stay -> why; the reason is empty for those that a pipeline needs.
     """
     by_key = {output.key: output for output in outputs}
     stay: dict[Key, str] = {}
@@ -96,54 +98,59 @@ def kept(
     for key, reason in {**pinned, **dict.fromkeys(needed, "")}.items():
         _with_inputs(key, reason, by_key, stay)
     for output in outputs:
-        if output.key not in stay and (reason := _unknowable(output, by_key, unknown)):
+        if output.key not in stay and (reason := _why_unknown(output, by_key, unknown)):
             _with_inputs(output.key, reason, by_key, stay)
     return stay
 
 
 def removable(outputs: Iterable[Stored], stay: Mapping[Key, str]) -> list[Removal]:
-    """The outputs that do not stay, what was made from others before these."""
+    """The outputs that do not stay, each before those that it was made from."""
     order = {stage: place for place, stage in enumerate(dict.fromkeys(output.stage for output in outputs))}
     going = sorted((output for output in outputs if output.key not in stay), key=lambda output: -order[output.stage])
     return [Removal(output.stage, output.path, output.num_bytes, "no pipeline needs it") for output in going]
 
 
 def leftovers(root: Path, stages: Iterable[str], resumable: Set[Key], *, resumes_unknown: bool) -> list[Removal]:
-    """What killed processes have left behind, and lock files of what is not there any more.
+    """Folders that killed processes have left behind.
 
     Args:
-        root: of the store.
-        stages: the stages to look at.
-        resumable: what would be continued from its partial folder, which therefore stays.
-        resumes_unknown: whether there may be more of these: then the partial folders of trainings stay.
+        root: the store's folder.
+        stages: the stages to search.
+        resumable: outputs that a run would continue from their partial folders, which therefore stay.
+        resumes_unknown: whether there may be more of these; then all partial folders with a checkpoint stay.
     """
-    found = []
+    removals = []
     for stage in stages:
-        for path in sorted((root / stage).glob(".*.old-*")):
-            found.append(Removal(stage, path, _size(path), "left behind when it was replaced or removed"))
-        for path in sorted((root / stage).glob(".*.partial")):
-            name = path.name[1:].removesuffix(".partial")
+        for path in old_folders(root / stage):
+            removals.append(Removal(stage, path, _size(path), "left behind when it was replaced or removed"))
+        for paths in partial_folders(root / stage):
+            path = paths.partial
             trained = (path / "job" / "result.json").exists()  # by several machines, and not taken over yet
-            goes_on = (stage, name) in resumable or (resumes_unknown and (path / CHECKPOINT).exists()) or trained
-            if not goes_on and _age(path) > LEFT_ALONE_FOR and not locked(_lock_file(root, stage, name)):
-                found.append(Removal(stage, path, _size(path), "begun more than a day ago, nobody works on it"))
-    return found
+            is_resumable = (stage, paths.folder.name) in resumable
+            goes_on = is_resumable or (resumes_unknown and (path / CHECKPOINT).exists()) or trained
+            if not goes_on and _age(path) > LEFT_ALONE_FOR and not is_locked(paths.lock_file):
+                removals.append(Removal(stage, path, _size(path), "begun more than a day ago, nobody works on it"))
+    return removals
 
 
 def in_training(root: Path) -> list[Path]:
-    """The jobs that processes of `torchrun` work on, which are no run of a pipeline."""
-    return [path.parent for path in sorted(root.glob("train/.*.partial/job/.lock")) if locked(path)]
+    """The job folders that processes of `torchrun` work on, outside of any run of a pipeline."""
+    jobs = [paths.partial / "job" for paths in partial_folders(root / "train")]
+    return [job for job in jobs if is_locked(job / ".lock")]
 
 
 def remove(root: Path, removals: Iterable[Removal]) -> Iterator[tuple[Removal, bool]]:
-    """Remove one after another; yields each with whether it could be: what somebody works on stays.
+    """Remove one after another, except those that a process works on.
 
-    No run may begin to work on the store meanwhile (`dfer.storage.in_use.alone`): it would wait for lock files that are
-    removed here.
+    No run may start on the store meanwhile (`dfer.storage.in_use.alone`): it would wait for lock files that are removed
+    here.
+
+    Yields:
+        Each removal, and whether it was done.
     """
     for removal in removals:
-        name = removal.path.name.lstrip(".").split(".")[0]
-        lock = FileLock(_lock_file(root, removal.stage, name))
+        paths = OutputPaths.of(removal.path)
+        lock = FileLock(paths.lock_file)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -152,71 +159,60 @@ def remove(root: Path, removals: Iterable[Removal]) -> Iterator[tuple[Removal, b
         try:
             logger.info("removing %s: %s", removal.path, removal.why)
             with contextlib.suppress(FileNotFoundError):
-                _remove(removal.path, name)
-            if not any(path.exists() for path in (root / removal.stage / name, root / removal.stage / _partial(name))):
-                _lock_file(root, removal.stage, name).unlink(missing_ok=True)
+                shutil.rmtree(move_aside(removal.path))
+            if not paths.folder.exists() and not paths.partial.exists():
+                paths.lock_file.unlink(missing_ok=True)
         finally:
             lock.release()
         yield removal, True
 
 
 def remove_locks(root: Path, stages: Iterable[str]) -> int:
-    """Remove the lock files of outputs that are neither there nor begun; returns their number. As for `remove`, nobody
-    may begin to work on the store meanwhile."""
+    """Remove the lock files of outputs that neither exist nor were begun; returns their number. As for `remove`, no run
+    may start on the store meanwhile."""
     number = 0
     for stage in stages:
-        for path in (root / stage).glob(".*.lock"):
-            name = path.name[1:].removesuffix(".lock")
-            there = (root / stage / name).exists() or (root / stage / _partial(name)).exists()
-            if not there and not locked(_lock_file(root, stage, name)):
-                path.unlink(missing_ok=True)
+        for paths in lock_files(root / stage):
+            if not (paths.folder.exists() or paths.partial.exists() or is_locked(paths.lock_file)):
+                paths.lock_file.unlink(missing_ok=True)
                 number += 1
     return number
 
 
-def _remove(path: Path, name: str) -> None:
-    if ".old-" not in path.name:
-        old = path.with_name(f".{name}.old-{uuid.uuid4().hex[:8]}")
-        path.rename(old)
-        path = old
-    shutil.rmtree(path)
-
-
 def _with_inputs(key: Key, reason: str, by_key: Mapping[Key, Stored], stay: dict[Key, str]) -> None:
-    """Keep an output and all that it came from."""
-    todo = [key]
-    seen: set[Key] = set()
-    while todo:
-        now = todo.pop()
-        if now in by_key and now not in seen:
-            seen.add(now)
-            stay.setdefault(now, reason)
-            todo += by_key[now].made_from
+    """Keep an output and all that it was made from."""
+    pending, visited = [key], set[Key]()
+    while pending:
+        current = pending.pop()
+        if current in by_key and current not in visited:
+            visited.add(current)
+            stay.setdefault(current, reason)
+            pending += by_key[current].made_from
 
 
-def _unknowable(output: Stored, by_key: Mapping[Key, Stored], unknown: Mapping[str, str]) -> str:
-    """Why it cannot be known whether an output is needed; empty if it can."""
+def _why_unknown(output: Stored, by_key: Mapping[Key, Stored], unknown: Mapping[str, str]) -> str:
+    """Why it is unknown whether an output is needed; empty if it is known."""
     if not unknown:
         return ""
-    todo, seen = [output], set[Key]()
-    while todo:
-        now = todo.pop()
-        seen.add(now.key)
-        if now.dataset in unknown:
-            return f"{now.dataset}: {unknown[now.dataset]}"
-        for key in now.made_from:
+    pending, visited = [output], set[Key]()
+    while pending:
+        current = pending.pop()
+        visited.add(current.key)
+        if current.dataset in unknown:
+            return f"{current.dataset}: {unknown[current.dataset]}"
+        for key in current.made_from:
             if key not in by_key:
                 return f"{' '.join(key)}, which it was made from, is gone, so it is not known whose clips it is about"
-            if key not in seen:
-                todo.append(by_key[key])
+            if key not in visited:
+                pending.append(by_key[key])
     return ""
 
 
 def _stored(stage: str, folder: Path) -> Stored:
     num_bytes = _size(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        made_from = tuple((str(made["stage"]), str(made["hash"])) for made in manifest["made_from"])
+        manifest = read_manifest(folder)
+        made_from = tuple((str(upstream["stage"]), str(upstream["hash"])) for upstream in manifest["made_from"])
         return Stored(stage, folder.name, folder, num_bytes, made_from, _dataset(manifest["key"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Stored(stage, folder.name, folder, num_bytes, legible=False)
@@ -238,14 +234,6 @@ def _size(path: Path) -> int:
 
 
 def _age(path: Path) -> float:
-    """Seconds since somebody last wrote there."""
+    """Seconds since the last write in a folder."""
     times = [path.stat().st_mtime, *(file.lstat().st_mtime for file in path.rglob("*"))]
     return time.time() - max(times)
-
-
-def _partial(name: str) -> str:
-    return f".{name}.partial"
-
-
-def _lock_file(root: Path, stage: str, name: str) -> Path:
-    return root / stage / f".{name}.lock"

@@ -1,12 +1,12 @@
-"""Stage outputs on disk: folders named by what determines them, complete or not there at all.
+"""Stage outputs on disk: folders named by what determines them, complete or absent.
 
-A stage writes into a partial folder. When it is done, a manifest (files, sizes, checksums, counts, what it was made
-from) goes in last and the folder is renamed, so that a folder under its final name is always whole. A stage whose
-manifest is there, whose files are as they were written, and whose inputs have not been made again since, is not run.
+A stage writes into a partial folder. When it is done, it writes a manifest (files, sizes, checksums, counts, what the
+output was made from) and renames the folder, so that a folder with its final name is always complete. A stage is not
+run if its manifest exists, its files are as they were written, and its inputs have not been rebuilt since.
 
-A process that is killed leaves a partial folder behind, which the next run continues (training, from its checkpoints)
-or clears (everything else). Its `.state.json` says who works on it since when, or how it failed. A lock file per output
-keeps two runs from building the same thing at once: the second says so, waits, and then finds it made.
+A process that is killed leaves a partial folder, which the next run continues (training, from its checkpoints) or
+clears (everything else). Its `.state.json` says which process works on it since when, or how it failed. A lock file
+for each output keeps two runs from making the same output at once: the second one waits and then uses it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import socket
@@ -24,29 +25,33 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from dfer.storage.files import sha256, write_atomically
+from dfer.storage import copies
+from dfer.storage.files import write_atomically
+from dfer.storage.layout import OutputPaths, is_locked, put_in_place
+from dfer.storage.manifest import MANIFEST, is_unchanged, problem_with_manifest, read_manifest, write_manifest
 from dfer.system import processes
 
 logger = logging.getLogger(__name__)
 
 State = Literal["done", "running", "failed", "interrupted", "stale", "missing"]
 
-MANIFEST = "manifest.json"
 _STATE = ".state.json"
-_SEAL = "manifest_sha256"
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a stage has made. Small and plain, so that an orchestrator can pass it between tasks and machines.
+    """The finished output of a stage. Small and plain, so that it can be passed between tasks and machines.
 
-    `build` is new each time the stage's work is done; stages that depend on it remember which one they read. `folder`
-    is a path, or the URL of the build in an object store.
+    Attributes:
+        stage: name of the stage.
+        hash: of its cache key.
+        build: a random name, new each time the stage is run; stages that depend on the output remember it.
+        folder: a path, or the URL of the build in an object store.
+        counts: what the stage counted, such as its clips.
     """
 
     stage: str
@@ -57,18 +62,12 @@ class Output:
 
     @property
     def path(self) -> Path:
-        """The folder on this machine; from an object store, all of it is fetched unless it is here."""
-        return self._remote.fetched(self.folder) if "://" in self.folder else Path(self.folder)
+        """The folder on this machine; fetches all of it from an object store unless it is here."""
+        return copies.fetch(self.folder) if "://" in self.folder else Path(self.folder)
 
     def file(self, name: str) -> Path:
-        """One file of it on this machine; from an object store, that one is fetched unless it is here."""
-        return self._remote.fetched_file(self.folder, name) if "://" in self.folder else Path(self.folder) / name
-
-    @property
-    def _remote(self) -> ModuleType:
-        from dfer.storage import remote  # which builds on this module
-
-        return remote
+        """One file of the output on this machine; fetches it alone from an object store unless it is here."""
+        return copies.fetch_file(self.folder, name) if "://" in self.folder else Path(self.folder) / name
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class CacheKey:
 
     Attributes:
         stage: name of the stage, and of its folder.
-        version: raised by hand when the stage's code would make something else of the same inputs.
+        version: raised by hand when the stage's code would make another output of the same inputs.
         key: the part of the configuration and the parameters that matter, as JSON data.
         inputs: the outputs of other stages that it reads.
     """
@@ -89,13 +88,14 @@ class CacheKey:
 
     @cached_property
     def hash(self) -> str:
-        determined_by = [self.stage, self.version, self.key, [made.hash for made in self.inputs]]
+        """16 hexadecimal digits."""
+        determined_by = [self.stage, self.version, self.key, [upstream.hash for upstream in self.inputs]]
         return hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """An output and how it came about: `why` is empty if it was there already, else why the stage was run."""
+    """An output, why the stage was run for it (empty if it was not), and how many seconds that took."""
 
     output: Output
     why: str
@@ -108,17 +108,20 @@ class StageResult:
 
 @dataclass(frozen=True)
 class ForceRerun:
-    """A stage whose outputs are to be made again though they are there, unless they were made after `since` (seconds
-    since 1970): what is run twice for the same request is made again once."""
+    """A stage to run again although its outputs can be used, unless they were finished after `since` (seconds since
+    1970). So a request that is repeated, as in a retry, runs the stage only once."""
 
     stage: str
     since: float
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far an output is: `done`; `running` in some process now; `failed` or `interrupted` when it was last tried;
-    `stale`, of something that is not so any more; or `missing`. `why` is for people, empty for `done`."""
+class OutputProgress:
+    """How far an output is, and why (for people; empty for `done`).
+
+    `running` in some process now; `failed` or `interrupted` in the last run; `stale`: it exists, but cannot be used,
+    for example since an input was rebuilt; `missing`: the stage was never run.
+    """
 
     state: State
     why: str = ""
@@ -127,96 +130,115 @@ class Progress:
 class Store:
     """The stage outputs under one folder."""
 
-    def __init__(self, root: Path, again: ForceRerun | None = None) -> None:
+    def __init__(self, root: Path, force: ForceRerun | None = None) -> None:
         self.root = root
-        self._again = again
+        self._force = force
 
     def folder(self, cache_key: CacheKey) -> Path:
+        """Where the output is, once it is finished."""
         return self.root / cache_key.stage / cache_key.hash
 
     def find(self, cache_key: CacheKey) -> Output | str:
-        """The output if it is there and whole, else the reason why the stage has to run."""
+        """The output if it can be used, else the reason why the stage has to run."""
         folder = self.folder(cache_key)
         try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            return validate_manifest(
-                cache_key, manifest, str(folder), lambda entry: is_unchanged(folder / entry["path"], entry), self._again
-            )
+            return self._validate(folder, cache_key)
         except FileNotFoundError:
             return "its manifest is gone" if folder.exists() else "never run"
         except (ValueError, KeyError, TypeError) as error:
             return f"its manifest cannot be read ({error})"
 
     def manifests(self, stage: str) -> Iterator[dict[str, Any]]:
-        """What is written down of every output of a stage."""
+        """The manifest of every output of a stage."""
         for path in sorted((self.root / stage).glob(f"*/{MANIFEST}")):
-            yield json.loads(path.read_text(encoding="utf-8"))
+            yield read_manifest(path.parent)
 
-    def progress(self, cache_key: CacheKey) -> Progress:
-        """How far the output is, without changing anything."""
-        found = self.find(cache_key)
-        if isinstance(found, Output):
-            return Progress("done")
-        state = _read_state(self._partial(cache_key))
-        if state is not None and locked(self._lock_file(cache_key)):
-            return Progress("running", f"since {state['since']} by process {state['pid']} on {state['host']}")
+    def progress(self, cache_key: CacheKey) -> OutputProgress:
+        """How far the output is. Changes nothing."""
+        result, paths = self.find(cache_key), self._paths(cache_key)
+        if isinstance(result, Output):
+            return OutputProgress("done")
+        state = _read_state(paths.partial)
+        if state is not None and is_locked(paths.lock_file):
+            return OutputProgress("running", f"since {state['since']} by process {state['pid']} on {state['host']}")
         if state is not None and state.get("error"):
-            return Progress("failed", f"{state['error']} ({state['since']})")
+            return OutputProgress("failed", f"{state['error']} ({state['since']})")
         if state is not None:
-            return Progress("interrupted", f"begun {state['since']} by process {state['pid']} on {state['host']}")
-        return Progress("missing" if found == "never run" else "stale", found)
+            return OutputProgress("interrupted", f"begun {state['since']} by process {state['pid']} on {state['host']}")
+        return OutputProgress("missing" if result == "never run" else "stale", result)
 
     def ensure(
         self, cache_key: CacheKey, work: Callable[[Path], Mapping[str, int] | None], *, resumes_from: str | None = None
     ) -> StageResult:
-        """Return the output, doing the work only if it is not there.
+        """Return the output; run the stage only if there is none that can be used.
 
         Args:
             cache_key: what determines the output.
-            work: writes the output's files into the folder it is given; returns counts for the manifest.
-            resumes_from: a file by which the work continues what it finds in the folder, and which is removed when the
-                output is whole; without one the work starts with an empty folder.
+            work: writes the output's files into a folder; returns counts for the manifest.
+            resumes_from: name of a checkpoint file. With it, work that was interrupted continues in the folder that it
+                left; the file is removed when the output is finished. Without it, work starts with an empty folder.
 
         Raises:
-            Whatever `work` raises. Nothing is left under the final name then.
+            Whatever `work` raises. Then nothing has the final name.
         """
-        final, partial = self.folder(cache_key), self._partial(cache_key)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        with self._alone(cache_key):
-            found = self.find(cache_key)
-            if isinstance(found, Output):
-                return StageResult(found, "", 0.0)
-            if (whole := self._finished(partial, cache_key)) is not None:
-                _complete(partial, final, resumes_from)
-                return StageResult(whole, "", 0.0)
+        paths = self._paths(cache_key)
+        paths.folder.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock(cache_key):
+            existing = self.find(cache_key)
+            if isinstance(existing, Output):
+                return StageResult(existing, "", 0.0)
+            if (finished := self._finished(paths.partial, cache_key)) is not None:
+                _complete(paths, resumes_from)
+                return StageResult(finished, "", 0.0)
             started = time.monotonic()
-            logger.info("%s %s: %s", cache_key.stage, cache_key.hash[:8], found)
-            self._prepare(partial, cache_key, keep=resumes_from is not None)
+            logger.info("%s %s: %s", cache_key.stage, cache_key.hash[:8], existing)
+            self._prepare(paths.partial, cache_key, resume=resumes_from is not None)
             try:
-                counts = dict(work(partial) or {})
+                counts = dict(work(paths.partial) or {})
             except Exception as error:
-                _note_failure(partial, error)
+                _note_failure(paths.partial, error)
                 raise
             seconds = time.monotonic() - started
-            output = Output(cache_key.stage, cache_key.hash, uuid.uuid4().hex, str(final), counts)
-            _write_manifest(partial, cache_key, output, seconds, resumes_from)
-            _complete(partial, final, resumes_from)
-            return StageResult(output, found, seconds)
+            output = Output(cache_key.stage, cache_key.hash, uuid.uuid4().hex, str(paths.folder), counts)
+            description = {
+                "stage": cache_key.stage,
+                "version": cache_key.version,
+                "key": cache_key.key,
+                "hash": cache_key.hash,
+                "build": output.build,
+                "inputs": [upstream.build for upstream in cache_key.inputs],
+                "made_from": [asdict(upstream) for upstream in cache_key.inputs],
+                "created": _now(),
+                "finished": time.time(),
+                "seconds": round(seconds, 3),
+                "counts": counts,
+            }
+            write_manifest(paths.partial, description, leave_out=(_STATE, resumes_from))
+            _complete(paths, resumes_from)
+            return StageResult(output, existing, seconds)
 
-    def _partial(self, cache_key: CacheKey) -> Path:
-        return self.root / cache_key.stage / f".{cache_key.hash}.partial"
+    def _paths(self, cache_key: CacheKey) -> OutputPaths:
+        return OutputPaths(self.folder(cache_key))
 
-    def _lock_file(self, cache_key: CacheKey) -> Path:
-        return self.root / cache_key.stage / f".{cache_key.hash}.lock"
+    def _validate(self, folder: Path, cache_key: CacheKey) -> Output | str:
+        """`validate_manifest` of a folder that has, or will have, the output's name."""
+        return validate_manifest(
+            read_manifest(folder),
+            cache_key,
+            str(self.folder(cache_key)),
+            lambda entry: is_unchanged(folder / entry["path"], entry),
+            self._force,
+        )
 
     @contextmanager
-    def _alone(self, cache_key: CacheKey) -> Iterator[None]:
-        """Nobody else makes this output meanwhile. Who has to wait says for whom."""
-        lock = FileLock(self._lock_file(cache_key))
+    def _lock(self, cache_key: CacheKey) -> Iterator[None]:
+        """Keep other processes from making this output; wait for one that does."""
+        paths = self._paths(cache_key)
+        lock = FileLock(paths.lock_file)
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            state = _read_state(self._partial(cache_key)) or {"pid": "unknown", "host": "unknown"}
+            state = _read_state(paths.partial) or {"pid": "unknown", "host": "unknown"}
             logger.warning(
                 "%s %s: waiting for process %s on %s, which makes it already",
                 cache_key.stage,
@@ -233,30 +255,26 @@ class Store:
             lock.release()
 
     def _finished(self, partial: Path, cache_key: CacheKey) -> Output | None:
-        """The output that is whole under its hidden name, because its process was killed before it was renamed."""
-        final = str(self.folder(cache_key))
-        try:
-            manifest = json.loads((partial / MANIFEST).read_text(encoding="utf-8"))
-            found = validate_manifest(
-                cache_key, manifest, final, lambda entry: is_unchanged(partial / entry["path"], entry), self._again
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return found if isinstance(found, Output) else None
+        """The output if its process was killed between writing the manifest and renaming the folder."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            result = self._validate(partial, cache_key)
+            return result if isinstance(result, Output) else None
+        return None
 
-    def _prepare(self, partial: Path, cache_key: CacheKey, *, keep: bool) -> None:
-        """An empty folder, or the one that was left if it was made from the very same inputs, for the same request."""
-        made_from = [made.build for made in cache_key.inputs]
+    def _prepare(self, partial: Path, cache_key: CacheKey, *, resume: bool) -> None:
+        """Make an empty folder; with `resume` keep an interrupted one that was made from the same inputs and that a
+        forced rerun does not exclude."""
+        inputs = [upstream.build for upstream in cache_key.inputs]
         state = _read_state(partial)
-        if state is not None and self._again is not None and cache_key.stage == self._again.stage:
-            keep = keep and state["begun"] >= self._again.since
-        if not (keep and state is not None and state["inputs"] == made_from):
+        if state is not None and state["begun"] < _not_before(cache_key, self._force):
+            resume = False
+        if not (resume and state is not None and state["inputs"] == inputs):
             shutil.rmtree(partial, ignore_errors=True)
             state = None
         partial.mkdir(exist_ok=True)
         (partial / MANIFEST).unlink(missing_ok=True)
         now = {
-            "inputs": made_from,
+            "inputs": inputs,
             "begun": state["begun"] if state is not None else time.time(),
             "since": _now(),
             "pid": os.getpid(),
@@ -266,38 +284,32 @@ class Store:
 
 
 def validate_manifest(
-    cache_key: CacheKey,
     manifest: Mapping[str, Any],
+    cache_key: CacheKey,
     folder: str,
-    whole: Callable[[Mapping[str, Any]], bool],
-    again: ForceRerun | None,
+    is_intact: Callable[[Mapping[str, Any]], bool],
+    force: ForceRerun | None,
 ) -> Output | str:
-    """The output that a manifest describes, or why it does not count.
+    """The output that a manifest describes, or why it cannot be used.
 
-    `whole` tells of a manifest's file whether it is as it was written. Raises KeyError, TypeError, ValueError for what
-    is no manifest, or not as it was written.
+    Raises:
+        KeyError, TypeError, ValueError: it is no manifest, or not as it was written.
     """
-    if manifest.get(_SEAL) not in (None, _checksum(manifest)):  # manifests of earlier versions have none
-        raise ValueError("its own checksum is another")
-    output = Output(cache_key.stage, cache_key.hash, manifest["build"], folder, manifest["counts"])
-    read, files = manifest["inputs"], manifest["files"]
-    if read != [made.build for made in cache_key.inputs]:
-        rebuilt = [
-            f"{made.stage} {made.hash[:8]}"
-            for made, build in zip(cache_key.inputs, read, strict=False)
-            if made.build != build
-        ]
-        return f"made from earlier {', '.join(rebuilt) or 'inputs'}"
-    for entry in files:
-        if not whole(entry):
-            return f"{entry['path']} is gone or damaged"
-    if again is not None and cache_key.stage == again.stage and float(manifest.get("finished", 0.0)) < again.since:
+    inputs = [(f"{upstream.stage} {upstream.hash[:8]}", upstream.build) for upstream in cache_key.inputs]
+    if problem := problem_with_manifest(manifest, inputs, is_intact):
+        return problem
+    if float(manifest.get("finished", 0.0)) < _not_before(cache_key, force):
         return f"--from {cache_key.stage}"
-    return output
+    return Output(cache_key.stage, cache_key.hash, manifest["build"], folder, manifest["counts"])
+
+
+def _not_before(cache_key: CacheKey, force: ForceRerun | None) -> float:
+    """The time before which an output or its beginning is too old for a forced rerun; minus infinity without one."""
+    return force.since if force is not None and force.stage == cache_key.stage else -math.inf
 
 
 def _read_state(partial: Path) -> dict[str, Any] | None:
-    """What is noted about an output that is being made or was; None if there is nothing, or nothing legible."""
+    """The state file of an output that is being made or was; None if it is missing or cannot be read."""
     try:
         state: dict[str, Any] = json.loads((partial / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -306,98 +318,21 @@ def _read_state(partial: Path) -> dict[str, Any] | None:
 
 
 def _note_failure(partial: Path, error: Exception) -> None:
-    """Keep what went wrong for whoever looks later; a full disk does not hide the error itself."""
+    """Add the error to the state file, for `progress`. A full disk must not hide the error itself."""
     state = _read_state(partial)
     if state is not None:
-        said = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         with suppress(OSError):
-            write_atomically(partial / _STATE, json.dumps({**state, "error": said, "since": _now()}).encode())
-
-
-def locked(lock_file: Path) -> bool:
-    """Whether a process works on the output that the file stands for."""
-    if not lock_file.exists():
-        return False
-    lock = FileLock(lock_file)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+            write_atomically(partial / _STATE, json.dumps({**state, "error": message, "since": _now()}).encode())
 
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def with_checksum(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with its own checksum, as it is written."""
-    return {**manifest, _SEAL: _checksum(manifest)}
-
-
-def _checksum(manifest: Mapping[str, Any]) -> str:
-    described = {key: value for key, value in manifest.items() if key != _SEAL}
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
-
-
-def _write_manifest(
-    folder: Path, cache_key: CacheKey, output: Output, seconds: float, resumes_from: str | None
-) -> None:
-    no_output = {folder / name for name in (_STATE, MANIFEST, resumes_from) if name}
-    files = [
-        {"path": path.relative_to(folder).as_posix(), **_fingerprint(path), "sha256": sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path not in no_output
-    ]
-    manifest = {
-        "stage": cache_key.stage,
-        "version": cache_key.version,
-        "key": cache_key.key,
-        "hash": cache_key.hash,
-        "build": output.build,
-        "inputs": [made.build for made in cache_key.inputs],
-        "made_from": [asdict(made) for made in cache_key.inputs],
-        "created": _now(),
-        "finished": time.time(),
-        "seconds": round(seconds, 3),
-        "counts": output.counts,
-        "files": files,
-    }
-    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(with_checksum(manifest), file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _complete(partial: Path, final: Path, resumes_from: str | None) -> None:
-    """Give a folder whose manifest is written its name. Only now what can be gone on with is removed."""
+def _complete(paths: OutputPaths, resumes_from: str | None) -> None:
+    """Give a folder with a manifest its final name. The checkpoint is removed only now, when it is not needed."""
     for name in (resumes_from, _STATE):
         if name is not None:
-            (partial / name).unlink(missing_ok=True)
-    put_in_place(partial, final)
-
-
-def put_in_place(partial: Path, final: Path) -> None:
-    """Rename, moving an output that is no longer valid out of the way first."""
-    old = final.with_name(f".{final.name}.old-{uuid.uuid4().hex[:8]}")
-    with suppress(FileNotFoundError):
-        final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)  # after that: it takes a while, in which this process may be killed
-
-
-def _fingerprint(path: Path) -> dict[str, int]:
-    status = path.stat()
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def is_unchanged(path: Path, entry: Mapping[str, Any]) -> bool:
-    """Size and time as written; where only the time differs (a copy, a restored backup), the checksum decides."""
-    try:
-        now = _fingerprint(path)
-        return now["size"] == entry["size"] and (
-            now["mtime_ns"] == entry["mtime_ns"] or sha256(path) == entry["sha256"]
-        )
-    except OSError:
-        return False
+            (paths.partial / name).unlink(missing_ok=True)
+    put_in_place(paths.partial, paths.folder)

@@ -9,7 +9,8 @@ from pathlib import Path
 from dfer.config.pipeline import Pipeline
 from dfer.storage import cleaning
 from dfer.storage.cleaning import Key, Removal, Stored
-from dfer.storage.store import MANIFEST, Output
+from dfer.storage.manifest import MANIFEST
+from dfer.storage.store import Output
 from tasks.graph import STAGES
 from tasks.inspection.dry_run import dry_run
 from tasks.running.graph import ExpectedOutput

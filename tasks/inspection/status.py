@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dfer.config.pipeline import Pipeline
-from dfer.storage.store import Output, Progress, State
+from dfer.storage.store import Output, OutputProgress, State
 from dfer.system import logs
 from tasks.inspection.dry_run import dry_run
 from tasks.running.graph import ExpectedOutput
@@ -20,7 +20,7 @@ _TAIL = 256 * 1024  # bytes of a log in which its end and the last lines about p
 
 @dataclass(frozen=True)
 class OutputState:
-    """One output of a stage and how far it is (see `dfer.storage.store.Progress`). `why` is for people, in one line."""
+    """One output of a stage and how far it is (see `OutputProgress`). `why` is for people, in one line."""
 
     stage: str
     title: str
@@ -47,15 +47,15 @@ class RunState:
 
 def outputs(pipeline: Pipeline) -> list[OutputState]:
     """Every output that the pipeline asks for, in the order of the stages."""
-    store, visited = store_of(pipeline), list[tuple[ExpectedOutput, Progress]]()
+    store, visited = store_of(pipeline), list[tuple[ExpectedOutput, OutputProgress]]()
 
     def visit(expected: ExpectedOutput) -> Output | None:
         if expected.cache_key is None:
-            visited.append((expected, Progress("missing", "what it is made of is not there yet")))
+            visited.append((expected, OutputProgress("missing", "what it is made of is not there yet")))
             return None
         existing = store.find(expected.cache_key)
         if isinstance(existing, Output):
-            visited.append((expected, _too_many_failed(expected, existing) or Progress("done")))
+            visited.append((expected, _too_many_failed(expected, existing) or OutputProgress("done")))
             return existing
         visited.append((expected, store.progress(expected.cache_key)))
         return None
@@ -64,7 +64,7 @@ def outputs(pipeline: Pipeline) -> list[OutputState]:
     states = []
     for expected, progress in visited:
         if expected.stage == "ingest" and expected.dataset in broken:
-            progress = Progress("failed", broken[expected.dataset])
+            progress = OutputProgress("failed", broken[expected.dataset])
         states.append(OutputState(expected.stage, expected.title, progress.state, _first_line(progress.why)))
     return states
 
@@ -101,7 +101,7 @@ def _run(path: Path, began: str, lines: Sequence[dict[str, Any]]) -> RunState:
     return RunState(path.stem, path, began, str(events[-1]["how"]) if ended_well else "interrupted")
 
 
-def _too_many_failed(expected: ExpectedOutput, output: Output) -> Progress | None:
+def _too_many_failed(expected: ExpectedOutput, output: Output) -> OutputProgress | None:
     """An index can exist and stop its pipeline all the same."""
     if expected.stage != "index" or expected.faces is None:
         return None
@@ -109,7 +109,7 @@ def _too_many_failed(expected: ExpectedOutput, output: Output) -> Progress | Non
     failed = clips - output.counts["ok"]
     if failed <= allowed * clips:
         return None
-    return Progress(
+    return OutputProgress(
         "failed", f"{failed} of {clips} clips have no usable face, more than shards.max_failed_share allows"
     )
 

@@ -63,7 +63,7 @@ def test_what_a_pipeline_s_networks_and_tables_ask_for_is_looked_for(tmp_path):
 
 def test_a_url_that_mlflow_cannot_write_to_needs_a_server(tmp_path, monkeypatch):
     path = write(tmp_path, VALID.replace("train:\n  epochs: 10", "model: {pretrained: null}"))
-    monkeypatch.setattr("dfer.config.checks.unreachable", lambda url: "")
+    monkeypatch.setattr("dfer.config.checks.problem_with_access", lambda url: "")
     with pytest.raises(ConfigError, match=r"--set +work_dir +MLflow cannot keep its artefacts at memory://x/y"):
         load_pipeline("one", path, ["work_dir=memory://x/y"])
     load_pipeline("one", path, ["work_dir=memory://x/y", "mlflow.tracking_uri=http://127.0.0.1:5000"])

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dfer.faces import model_files
-from dfer.faces.model_files import ModelFileError, default_cache, detector_file, sha256
+from dfer.faces.model_files import ModelFileError, detector_file, sha256
+from dfer.system.downloads import cache_folder
 
 WEIGHTS = b"the weights of a detector"
 
@@ -105,11 +106,11 @@ def test_the_cache_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("DFER_CACHE", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert default_cache() == tmp_path / ".cache" / "dfer"
+    assert cache_folder() == tmp_path / ".cache" / "dfer"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache() == tmp_path / "xdg" / "dfer"
+    assert cache_folder() == tmp_path / "xdg" / "dfer"
     monkeypatch.setenv("DFER_CACHE", str(tmp_path / "own"))
-    assert default_cache() == tmp_path / "own"
+    assert cache_folder() == tmp_path / "own"
 
 
 def test_a_path_must_exist(tmp_path: Path) -> None:

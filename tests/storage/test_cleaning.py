@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from dfer.storage import cleaning
 from dfer.storage.cleaning import Key, Stored
-from dfer.storage.store import MANIFEST, CacheKey, Output, Store
+from dfer.storage.manifest import MANIFEST
+from dfer.storage.store import CacheKey, Output, Store
 
 STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
 SETS = ("a", "b", "c")

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfer.storage import remote
+from dfer.storage.manifest import MANIFEST
 from dfer.storage.remote import RemoteError
 from dfer.storage.remote_store import RemoteStore
-from dfer.storage.store import MANIFEST, CacheKey, ForceRerun, Output
+from dfer.storage.store import CacheKey, ForceRerun, Output
 
 MEMORY = fsspec.filesystem("memory")
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfer.storage.store import MANIFEST, CacheKey, ForceRerun, Output, Progress, Store
+from dfer.storage.manifest import MANIFEST
+from dfer.storage.store import CacheKey, ForceRerun, Output, OutputProgress, Store
 
 
 @pytest.fixture
@@ -193,7 +194,7 @@ def test_progress_says_how_far_and_why(store: Store) -> None:
     def dies(folder: Path) -> None:
         raise KeyboardInterrupt
 
-    assert store.progress(cache_key()) == Progress("missing", "never run")
+    assert store.progress(cache_key()) == OutputProgress("missing", "never run")
     with pytest.raises(ValueError):
         store.ensure(cache_key(), fails)
     assert store.progress(cache_key()).state == "failed"
@@ -202,9 +203,9 @@ def test_progress_says_how_far_and_why(store: Store) -> None:
         store.ensure(cache_key(), dies)
     assert store.progress(cache_key()).state == "interrupted"
     made = store.ensure(cache_key(), write())
-    assert store.progress(cache_key()) == Progress("done")
+    assert store.progress(cache_key()) == OutputProgress("done")
     (made.output.path / "data.txt").unlink()
-    assert store.progress(cache_key()) == Progress("stale", "data.txt is gone or damaged")
+    assert store.progress(cache_key()) == OutputProgress("stale", "data.txt is gone or damaged")
 
 
 def test_who_has_to_wait_says_so(store: Store, caplog: pytest.LogCaptureFixture) -> None:
@@ -247,7 +248,7 @@ def test_killed_after_the_work_and_before_the_manifest_the_work_is_gone_on_with(
     def killed(_: Path) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dfer.storage.store.sha256", killed)
+    monkeypatch.setattr("dfer.storage.manifest.sha256", killed)
     with pytest.raises(KeyboardInterrupt):
         store.ensure(cache_key(), write("data"), resumes_from="checkpoint")
     monkeypatch.undo()

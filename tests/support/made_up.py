@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dfer.config.pipeline import Pipeline
 from dfer.config.reading import load_pipeline
-from dfer.storage.store import MANIFEST, Output
+from dfer.storage.manifest import MANIFEST
+from dfer.storage.store import Output
 from tasks.inspection.dry_run import dry_run
 from tasks.running.graph import ExpectedOutput
 from tasks.running.stage import store_of
