@@ -1,18 +1,17 @@
-"""Decoding: the frames of a video file or of a folder of images, in order."""
+"""Decodes the frames of a video file or of a folder of images, in order."""
 
 from __future__ import annotations
 
 import codecs
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# FFmpeg's own messages about broken files would bury ours; it reads this when the first video is opened.
+# Silences FFmpeg's messages about broken files; read when the first video is opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-# FFmpeg goes by what a file holds, not by its name, and some formats are lists of other files to open: videos alone.
+# FFmpeg goes by a file's content, and some formats list other files to open: allow only videos.
 os.environ.setdefault(
     "OPENCV_FFMPEG_CAPTURE_OPTIONS",
     "protocol_whitelist;file|format_whitelist;asf,avi,flv,h264,hevc,m4v,matroska,mov,mpeg,mpegts,mpegvideo,ogg",
@@ -32,10 +31,10 @@ _HEAD_BYTES = 4096
 
 
 class VideoError(Exception):
-    """A source whose frames cannot be had.
+    """The frames of a source cannot be read.
 
-    `reason` is one of missing_file, empty_file, lfs_pointer, not_a_video, undecodable, no_frames; `detail` says what
-    was found and what to do.
+    `reason` is one of missing_file, empty_file, lfs_pointer, not_a_video, undecodable, no_frames. `detail` says what
+    is wrong and what to do.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -44,22 +43,15 @@ class VideoError(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True)
-class Frames:
-    """Decoded frames: `indices` int64[N] in the source, `images` N times uint8[H, W, 3] BGR, `num_frames` in all."""
-
-    indices: NDArray[np.int64]
-    images: list[NDArray[np.uint8]]
-    num_frames: int
-
-
 class Video:
     """A video file (read with OpenCV's FFmpeg) or a folder of images (jpg, png, bmp; in natural order).
 
-    `num_frames` is what the source announces until `frames` has run to its end; from then on it is the number of frames
-    that really decode, which is often smaller.
+    Attributes:
+        num_frames: the number that the source announces until `frames` has run to its end, then the number of frames
+            that really decode, which is often smaller.
 
-    Raises: VideoError if the source is missing, empty, a Git LFS pointer, no video, undecodable or without frames.
+    Raises:
+        VideoError: the source is missing, empty, a Git LFS pointer, no video, undecodable or without frames.
     """
 
     def __init__(self, source: Path) -> None:
@@ -73,29 +65,30 @@ class Video:
             _check_file(source)
             capture = _open(source)
             announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            self._opened = capture  # for the first pass: opening again costs as much as decoding several frames
+            self._opened = capture  # for the first pass: opening costs as much as decoding several frames
             # Streams and damaged indices announce nothing, or nonsense.
             self.num_frames = announced if announced > 0 else self._count()
 
     def frames(self, indices: Sequence[int] | NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """The frames at `indices` (increasing) that exist, one at a time, as (index, uint8[H, W, 3] BGR).
+        """Yield those frames at `indices` (increasing) that exist, as (index, uint8[H, W, 3] BGR).
 
-        Rotation flags are honoured; grey and transparent pictures come as BGR. The pass always goes to the end of the
-        source, so that `num_frames` is the real number afterwards: where it has changed, plan again.
+        Applies rotation flags; converts grey and transparent pictures to BGR. Decodes to the end of the source, so that
+        `num_frames` is the real number afterwards; if it has changed, choose indices again.
 
-        Raises: VideoError (undecodable, no_frames).
+        Raises:
+            VideoError: undecodable, no_frames.
         """
-        wanted = {int(index) for index in indices}
+        chosen = {int(index) for index in indices}
         if self._images is not None:
             for index, path in enumerate(self._images):
-                if index in wanted:
+                if index in chosen:
                     yield index, _read_image(path)
             return
         capture, self._opened = self._opened or _open(self.source), None
         count = 0
         try:
             while capture.grab():
-                if count in wanted:
+                if count in chosen:
                     ok, frame = capture.retrieve()
                     if not ok:
                         raise VideoError("undecodable", f"{self.source}: frame {count} cannot be decoded")
@@ -120,30 +113,13 @@ class Video:
         return count
 
 
-def read_frames(source: Path, plan: Callable[[int], NDArray[np.int64]]) -> Frames:
-    """The frames that `plan` chooses when told how many there are, all in memory.
-
-    Decodes in one pass with the announced number of frames; where the real one differs, plans and decodes again.
-
-    Raises: VideoError.
-    """
-    video = Video(source)
-    while True:
-        planned_for = video.num_frames
-        indices = np.asarray(plan(planned_for), dtype=np.int64)
-        images = [image for _, image in video.frames(indices)]
-        if video.num_frames == planned_for:
-            return Frames(indices, images, planned_for)
-        logger.debug("%s: %d frames announced, %d decode", source, planned_for, video.num_frames)
-
-
 def _images(folder: Path) -> list[Path]:
-    found = [
+    images = [
         path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".")
     ]
-    if not found:
+    if not images:
         raise VideoError("no_frames", f"folder {folder} holds no picture ({', '.join(sorted(FRAME_SUFFIXES))})")
-    return sorted(found, key=lambda path: natural_key(path.name))
+    return sorted(images, key=lambda path: natural_key(path.name))
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
@@ -180,7 +156,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _open(source: Path) -> cv2.VideoCapture:
-    # One decoding thread: parallelism is one process per shard of clips, and detection is the larger part by far.
+    # One decoding thread: there is one process per shard of clips, and detection takes most of the time.
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         capture = cv2.VideoCapture(str(source), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])

@@ -15,7 +15,7 @@ import pytest
 from dfer.datasets import dfew_lists
 from dfer.datasets.report import Problems
 from dfer.faces.model_files import ModelFileError, detector_file
-from dfer.video import VideoError, read_frames
+from dfer.video import Video, VideoError
 
 # makes a list of files look like something other than text
 NOT_TEXT = b"\n#\xff\0\n"
@@ -37,7 +37,8 @@ def video(tmp_path) -> Path:
 
 
 def frames_in(path: Path) -> int:
-    return read_frames(path, np.arange).num_frames
+    video = Video(path)
+    return sum(1 for _ in video.frames(range(video.num_frames)))
 
 
 def test_a_file_that_names_another_in_place_of_a_video_is_not_followed(video):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dfer.video import Video, VideoError, read_frames
+from dfer.video import Video, VideoError
 
 SIZE = (64, 48)  # width, height
 
@@ -27,8 +27,9 @@ def write_video(path: Path, num_frames: int, fourcc: str = "mp4v") -> Path:
     return path
 
 
-def everything(num_frames: int) -> NDArray[np.int64]:
-    return np.arange(num_frames)
+def images(video: Video, *indices: int) -> list[NDArray[np.uint8]]:
+    """The frames at some indices; all that are announced if there are none."""
+    return [image for _, image in video.frames(indices or range(video.num_frames))]
 
 
 def shown(image: NDArray[np.uint8]) -> int:
@@ -37,11 +38,12 @@ def shown(image: NDArray[np.uint8]) -> int:
 
 @pytest.mark.parametrize(("name", "fourcc"), [("a.mp4", "mp4v"), ("a.avi", "MJPG"), ("a.mkv", "mp4v")])
 def test_the_wanted_frames_of_a_video_come_in_order(tmp_path: Path, name: str, fourcc: str) -> None:
-    frames = read_frames(write_video(tmp_path / name, 12, fourcc), lambda n: np.array([0, 3, n - 1]))
-    assert frames.num_frames == 12
-    assert frames.indices.tolist() == [0, 3, 11]
-    assert [shown(image) for image in frames.images] == [0, 3, 11]
-    assert frames.images[0].shape == (48, 64, 3)
+    video = Video(write_video(tmp_path / name, 12, fourcc))
+    assert video.num_frames == 12
+    frames = dict(video.frames([0, 3, 11]))
+    assert {index: shown(image) for index, image in frames.items()} == {0: 0, 3: 3, 11: 11}
+    assert list(frames) == [0, 3, 11]
+    assert frames[0].shape == (48, 64, 3)
 
 
 def announce(path: Path, announced: int, real: int) -> None:
@@ -58,16 +60,16 @@ def announce(path: Path, announced: int, real: int) -> None:
 def test_the_frames_that_decode_count_and_not_those_announced(tmp_path: Path, announced: int) -> None:
     path = write_video(tmp_path / "a.avi", 12, "MJPG")
     announce(path, announced, 12)
-    assert Video(path).num_frames == announced
-    frames = read_frames(path, lambda n: np.array([0, n // 2, n - 1]))
-    assert frames.num_frames == 12
-    assert [shown(image) for image in frames.images] == [0, 6, 11]
+    video = Video(path)
+    assert video.num_frames == announced
+    assert [shown(image) for image in images(video, 0, 6, 29)] == [0, 6]
+    assert video.num_frames == 12
 
 
 def test_a_video_that_announces_nothing_is_counted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", 9, "MJPG")
     announce(path, 0, 9)
-    assert len(read_frames(path, everything).images) == 9
+    assert Video(path).num_frames == len(images(Video(path))) == 9
 
 
 def test_a_video_that_breaks_off_gives_the_frames_before(tmp_path: Path) -> None:
@@ -75,10 +77,10 @@ def test_a_video_that_breaks_off_gives_the_frames_before(tmp_path: Path) -> None
     data = path.read_bytes()
     starts = [match.start() for match in re.finditer(b"00dc", data)]
     path.write_bytes(data[: starts[12]])
-    frames = read_frames(path, everything)
-    count = frames.num_frames
-    assert count in (11, 12)
-    assert [shown(image) for image in frames.images] == list(range(count))
+    video = Video(path)
+    levels = [shown(image) for image in images(video)]
+    assert video.num_frames in (11, 12)
+    assert levels == list(range(video.num_frames))
 
 
 def test_rotation_flags_are_honoured(tmp_path: Path) -> None:
@@ -96,7 +98,7 @@ def test_rotation_flags_are_honoured(tmp_path: Path) -> None:
     track = data.index(b"tkhd")
     assert data.find(upright, track) > 0
     path.write_bytes(data[:track] + data[track:].replace(upright, clockwise, 1))
-    image = read_frames(path, everything).images[0]
+    image = images(Video(path), 0)[0]
     assert image.shape == (64, 48, 3)
     assert image[:16].mean() > 240
     assert image[24:].mean() < 15
@@ -107,16 +109,16 @@ def test_a_folder_of_frames_is_read_in_natural_order(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"frame_{index}.png"), np.full((8, 8, 3), shade(index), np.uint8))
     (tmp_path / "notes.txt").write_text("not a frame")
     (tmp_path / "._frame_1.png").write_bytes(b"left by a file browser")
-    frames = read_frames(tmp_path, lambda n: np.array([1, 2, 10]))
-    assert frames.num_frames == 12
-    assert [shown(image) for image in frames.images] == [1, 2, 10]
+    video = Video(tmp_path)
+    assert video.num_frames == 12
+    assert [shown(image) for image in images(video, 1, 2, 10)] == [1, 2, 10]
 
 
 def test_grey_transparent_and_deep_pictures_become_bgr(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "1.png"), np.full((8, 8), 100, np.uint8))
     cv2.imwrite(str(tmp_path / "2.png"), np.full((8, 8, 4), (10, 20, 30, 128), np.uint8))
     cv2.imwrite(str(tmp_path / "3.png"), np.full((8, 8, 3), 100 * 257, np.uint16))
-    first, second, third = read_frames(tmp_path, everything).images
+    first, second, third = images(Video(tmp_path))
     assert first.shape == second.shape == third.shape == (8, 8, 3)
     assert (first == 100).all()
     assert (second == (10, 20, 30)).all()
@@ -159,7 +161,7 @@ def test_what_is_wrong_with_a_source_is_said(
     path = tmp_path / "clip.mp4"
     make(path)
     with pytest.raises(VideoError, match=words) as caught:
-        read_frames(path, everything)
+        images(Video(path))
     assert caught.value.reason == reason
     assert str(path) in caught.value.detail
     assert capfd.readouterr() == ("", "")
@@ -172,5 +174,5 @@ def test_a_broken_frame_of_a_folder_is_named(tmp_path: Path, content: bytes, rea
     cv2.imwrite(str(tmp_path / "1.png"), np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "2.png").write_bytes(content)
     with pytest.raises(VideoError, match=r"2\.png") as caught:
-        read_frames(tmp_path, everything)
+        images(Video(tmp_path))
     assert caught.value.reason == reason

@@ -1,4 +1,4 @@
-"""From a video to a clip of aligned faces, and from many videos to a shard and its index."""
+"""Aligns the face of a video into a clip, and many videos into a shard and its index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dfer.faces.detector import Detections, FaceDetector
 from dfer.faces.geometry import crop_matrix, template, transform_points, warp
 from dfer.faces.index import FILE_NAME, from_rows, write_index
 from dfer.faces.scanning import scan_frames
-from dfer.faces.tracking import Track, follow, smooth
+from dfer.faces.tracking import Track, smooth_keypoints, track_person
 from dfer.sampling import kept_indices
 from dfer.shards import Clip, write_shard
 from dfer.system import logs
@@ -26,26 +26,26 @@ from dfer.video import Video, VideoError
 
 logger = logging.getLogger(__name__)
 
-# Decoded frames that are held between detection and warping; a clip with more is decoded a second time.
-_HELD_BYTES = 256 * 2**20
+# Decoded frames are kept from detection to warping up to this size; the rest of a clip is decoded a second time.
+_KEPT_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What was seen of a clip, in frames; `faces_max` in faces of one frame."""
+class FrameCounts:
+    """Numbers of frames of a clip, as in the align index."""
 
-    frames_seen: int = 0  # looked at
+    frames_seen: int = 0  # scanned for faces
     frames_with_face: int = 0  # of these, with anybody's face
-    frames_kept: int = 0  # in the clip
-    close_up_frames: int = 0  # of these, found by the close-up fall-back
+    frames_kept: int = 0  # in the aligned clip
+    close_up_frames: int = 0  # of these, detected by the close-up fall-back
     interpolated_frames: int = 0  # of these, not detected but between two detections
-    faces_max: int = 0
+    faces_max: int = 0  # most faces in one frame
 
 
 class ClipError(Exception):
-    """A clip without usable faces: `reason` (one of dfer.faces.index.REASONS), `detail` for people, and `counts`."""
+    """A clip has no usable faces: `reason` is one of dfer.faces.index.REASONS, `detail` is for people."""
 
-    def __init__(self, reason: str, detail: str, counts: Counts) -> None:
+    def __init__(self, reason: str, detail: str, counts: FrameCounts) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
@@ -61,23 +61,31 @@ def align_clip(
     alignment: AlignmentSettings,
     shards: ShardSettings,
     num_segments: int,
-) -> tuple[Clip, Counts]:
-    """The aligned faces of one person in a video file or folder of frames (section 4.2).
+) -> tuple[Clip, FrameCounts]:
+    """Align the faces of the most prominent person in a video file or folder of frames (section 4.2).
 
-    Looks for faces in the frames that `shards.frames_per_segment` keeps, follows the most prominent person, and brings
-    each of their faces to the template. At most 256 MiB of decoded frames are held.
+    Args:
+        clip_id: name of the clip.
+        source: the video file or folder.
+        detector: finds the faces, in the frames that `shards.frames_per_segment` keeps.
+        tracking, alignment, shards: the settings.
+        num_segments: number of segments that frames will be sampled from.
 
-    Raises: ClipError if the source cannot be decoded, shows no face, or shows the person too rarely.
+    Returns:
+        The clip and its counts. At most 256 MiB of decoded frames are in memory meanwhile.
+
+    Raises:
+        ClipError: the source cannot be decoded, has no face, or has the person in too few frames.
     """
     try:
         video = Video(source)
         indices, detections, pictures = _detect(
             video, detector, lambda num_frames: kept_indices(num_frames, num_segments, shards.frames_per_segment)
         )
-        track = follow(detections, indices, max_gap=tracking.max_gap)
+        track = track_person(detections, indices, max_gap=tracking.max_gap)
         counts = _count(detections, track)
         if track is None:
-            best = max(found.best_score for found in detections)
+            best = max(faces.best_score for faces in detections)
             threshold = detector.settings.threshold
             detail = f"best score {best:.2f} in {len(indices)} frames, detection.threshold asks for {threshold:.2f}"
             raise ClipError("no_face", detail, counts)
@@ -90,7 +98,7 @@ def align_clip(
             raise ClipError("too_few_faces", detail, counts)
         return _clip(clip_id, video, indices, track, pictures, alignment), counts
     except VideoError as error:
-        raise ClipError(error.reason, error.detail, Counts()) from error
+        raise ClipError(error.reason, error.detail, FrameCounts()) from error
 
 
 def align_clips(
@@ -105,24 +113,37 @@ def align_clips(
     threads: int = 1,
     on_clip: Callable[[dict[str, Any]], None] | None = None,
 ) -> pd.DataFrame:
-    """Align clips (name and source) into one shard: `folder`/clips.* and `folder`/index.parquet; returns the index.
+    """Align clips into one shard, `folder`/clips.* and `folder`/index.parquet.
 
-    The index has one row for every clip given. A clip that fails is a row with its reason and never stops the others;
-    what no reason foresees is an `error`, with the traceback in the log. `on_clip` gets each row as it is done.
+    A clip that fails gets a row with its reason and does not stop the others. An exception that has no reason gets the
+    reason `error`, with the traceback in the log.
 
-    Raises: ValueError if a clip is given twice; ModelFileError and DetectorError where the detector cannot run as
-    configured; FileExistsError if the folder holds a shard already; OSError where the shard cannot be written.
+    Args:
+        clips: name and source of each clip.
+        folder: where to write.
+        detection, tracking, alignment, shards, num_segments: as for `align_clip`.
+        threads: for the detector and OpenCV.
+        on_clip: called with each clip's row.
+
+    Returns:
+        The align index, one row for every clip.
+
+    Raises:
+        ValueError: a clip is listed twice.
+        ModelFileError, DetectorError: the detector cannot run as configured.
+        FileExistsError: the folder has a shard already.
+        OSError: the shard cannot be written.
     """
     names = [clip_id for clip_id, _ in clips]
     if len(set(names)) != len(names):
-        raise ValueError(f"clips given twice: {sorted({name for name in names if names.count(name) > 1})[:5]}")
+        raise ValueError(f"clips listed twice: {sorted({name for name in names if names.count(name) > 1})[:5]}")
     detector = FaceDetector(detection, threads=threads)
     rows: list[dict[str, Any]] = []
 
-    def aligned() -> Iterator[Clip]:
+    def aligned_clips() -> Iterator[Clip]:
         written = 0
         for clip_id, source in clips:
-            clip, row = _attempt(
+            clip, row = _align_or_reason(
                 clip_id,
                 source,
                 detector=detector,
@@ -149,7 +170,7 @@ def align_clips(
     threads_before = cv2.getNumThreads()
     cv2.setNumThreads(threads)
     try:
-        write_shard(folder, aligned(), settings=shards, metadata=metadata)
+        write_shard(folder, aligned_clips(), settings=shards, metadata=metadata)
     finally:
         cv2.setNumThreads(threads_before)
     index = from_rows(rows)
@@ -157,8 +178,8 @@ def align_clips(
     return index
 
 
-def _attempt(clip_id: str, source: Path, **settings: Any) -> tuple[Clip | None, dict[str, Any]]:
-    """The clip, if it can be had, and its row of the index but for its place in the shard."""
+def _align_or_reason(clip_id: str, source: Path, **settings: Any) -> tuple[Clip | None, dict[str, Any]]:
+    """The clip (None if it fails) and its row of the index, without its position in the shard."""
     row: dict[str, Any] = {"clip_id": clip_id, "status": "failed", "reason": "", "detail": "", "shard": "", "row": -1}
     with logs.about(clip_id=clip_id, source=str(source)):
         try:
@@ -166,30 +187,34 @@ def _attempt(clip_id: str, source: Path, **settings: Any) -> tuple[Clip | None, 
         except ClipError as error:
             logger.info("not kept: %s: %s", error.reason, error.detail, extra={"reason": error.reason})
             return None, row | asdict(error.counts) | {"reason": error.reason, "detail": error.detail}
-        except Exception as error:  # one clip's trouble must not stop the others
+        except Exception as error:  # one clip must not stop the others
             logger.exception("clip %s (%s) failed unexpectedly", clip_id, source, extra={"reason": "error"})
-            return None, row | asdict(Counts()) | {"reason": "error", "detail": f"{type(error).__name__}: {error}"}
+            return None, row | asdict(FrameCounts()) | {"reason": "error", "detail": f"{type(error).__name__}: {error}"}
         if counts.frames_kept < counts.frames_seen or counts.interpolated_frames:
-            seen, kept, between = counts.frames_seen, counts.frames_kept, counts.interpolated_frames
-            logger.info("odd: %d of %d frames kept, %d of them between two detections", kept, seen, between)
+            logger.info(
+                "odd: %d of %d frames kept, %d of them between two detections",
+                counts.frames_kept,
+                counts.frames_seen,
+                counts.interpolated_frames,
+            )
     return clip, row | asdict(counts) | {"status": "ok"}
 
 
 def _detect(
-    video: Video, detector: FaceDetector, plan: Callable[[int], NDArray[np.int64]]
+    video: Video, detector: FaceDetector, choose: Callable[[int], NDArray[np.int64]]
 ) -> tuple[NDArray[np.int64], list[Detections], dict[int, NDArray[np.uint8]]]:
-    """The frames planned for the real length of the video, the faces in each, and the pictures of the first of them."""
+    """The frames chosen for the real length of the video, the faces in each, and the pictures of the first of them."""
     detections: dict[int, Detections] = {}
     pictures: dict[int, NDArray[np.uint8]] = {}
-    held = 0
-    indices = plan(video.num_frames)
+    num_bytes = 0
+    indices = choose(video.num_frames)
     while missing := [index for index in indices.tolist() if index not in detections]:
-        for (index, frame), found in scan_frames(video.frames(missing), detector):
-            detections[index] = found
-            held += frame.nbytes
-            if held <= _HELD_BYTES:
+        for (index, frame), faces in scan_frames(video.frames(missing), detector):
+            detections[index] = faces
+            num_bytes += frame.nbytes
+            if num_bytes <= _KEPT_BYTES:
                 pictures[index] = frame
-        indices = plan(video.num_frames)  # the announced number may have been wrong
+        indices = choose(video.num_frames)  # the announced number may have been wrong
     return indices, [detections[index] for index in indices.tolist()], pictures
 
 
@@ -203,16 +228,16 @@ def _clip(
 ) -> Clip:
     frame_indices = indices[track.positions]
     target = template(alignment.size, alignment.margin)
-    keypoints = smooth(track.keypoints, frame_indices)
+    keypoints = smooth_keypoints(track.keypoints, frame_indices)
     matrices = np.stack([crop_matrix(points, target, alignment.transform) for points in keypoints])
-    places = {index: place for place, index in enumerate(frame_indices.tolist())}
+    positions = {index: position for position, index in enumerate(frame_indices.tolist())}
     frames = np.empty((len(track), alignment.size, alignment.size, 3), np.uint8)
-    rest = [index for index in places if index not in pictures]
-    held = ((index, pictures[index]) for index in places if index in pictures)
-    for source_frames in (held, video.frames(rest) if rest else ()):
+    rest = [index for index in positions if index not in pictures]
+    kept = ((index, pictures[index]) for index in positions if index in pictures)
+    for source_frames in (kept, video.frames(rest) if rest else ()):
         for index, picture in source_frames:
-            place = places[index]
-            frames[place] = warp(picture, matrices[place], alignment.size)[..., ::-1]
+            position = positions[index]
+            frames[position] = warp(picture, matrices[position], alignment.size)[..., ::-1]
     return Clip(
         clip_id=clip_id,
         frames=frames,
@@ -225,13 +250,13 @@ def _clip(
     )
 
 
-def _count(detections: Sequence[Detections], track: Track | None) -> Counts:
-    faces = [len(found) for found in detections]
-    return Counts(
-        frames_seen=len(faces),
-        frames_with_face=sum(number > 0 for number in faces),
+def _count(detections: Sequence[Detections], track: Track | None) -> FrameCounts:
+    numbers = [len(faces) for faces in detections]
+    return FrameCounts(
+        frames_seen=len(numbers),
+        frames_with_face=sum(number > 0 for number in numbers),
         frames_kept=0 if track is None else len(track),
         close_up_frames=0 if track is None else int(track.close_up.sum()),
         interpolated_frames=0 if track is None else int(track.interpolated.sum()),
-        faces_max=max(faces),
+        faces_max=max(numbers),
     )

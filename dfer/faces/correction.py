@@ -1,7 +1,7 @@
-"""Key points of a smaller scale, corrected to those of the full one.
+"""Corrects key points that were detected at a smaller scale to those of the full scale.
 
-SCRFD sees a face differently at another scale. What differs is not the same for everybody, and no constant of the
-detector, but it is much the same throughout a clip once it is expressed in the coordinates of the face.
+SCRFD returns slightly different key points at another scale. The difference varies between people, but within a clip it
+is nearly constant in the coordinates of the face.
 """
 
 from __future__ import annotations
@@ -14,29 +14,34 @@ from dfer.faces.geometry import similarity, template
 _FACE = template(1, 0.0)
 
 
-def corrected(
+def correct_keypoints(
     keypoints: NDArray[np.float32],
     followed: NDArray[np.float32],
     measured: NDArray[np.bool_],
     frame_indices: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """One person's key points, all as the full scale would show them.
+    """One person's key points, as the full scale would show them.
 
-    Where both scales were looked at, their difference is taken in the coordinates of the face (turned and scaled with
-    it), and interpolated linearly over time to the frames where only the smaller one was.
+    In frames with both scales their difference is expressed in the coordinates of the face (turned and scaled with it);
+    it is interpolated linearly over time to the frames with the smaller scale only.
 
-    keypoints float32[K, 5, 2] and measured bool[K], whether they are from the full scale; followed float32[K, 5, 2],
-    those of the smaller scale, nan where it was not looked at; frame_indices int64[K], increasing.
-    Returns: float32[K, 5, 2]; what was measured is kept as it is, and all of it if nothing shows the difference.
+    Args:
+        keypoints: float32[K, 5, 2], pixels of the frame.
+        followed: float32[K, 5, 2], key points at the smaller scale; nan in frames without them.
+        measured: bool[K], whether `keypoints` are from the full scale.
+        frame_indices: int64[K], increasing.
+
+    Returns:
+        float32[K, 5, 2]; key points of the full scale are unchanged, and all of them if no frame has both scales.
     """
     known = measured & np.isfinite(followed).all(axis=(1, 2))
     if measured.all() or not known.any():
         return keypoints
     to_face = {k: similarity(followed[k], _FACE)[:, :2] for k in np.flatnonzero(known | ~measured)}
-    places = np.flatnonzero(known)
-    shifts = np.stack([(keypoints[k] - followed[k]) @ to_face[k].T for k in places]).reshape(len(places), -1)
+    both = np.flatnonzero(known)
+    shifts = np.stack([(keypoints[k] - followed[k]) @ to_face[k].T for k in both]).reshape(len(both), -1)
     result = keypoints.copy()
     for k in np.flatnonzero(~measured):
-        shift = [np.interp(frame_indices[k], frame_indices[places], column) for column in shifts.T]
+        shift = [np.interp(frame_indices[k], frame_indices[both], column) for column in shifts.T]
         result[k] += (np.reshape(shift, (5, 2)) @ np.linalg.inv(to_face[k]).T).astype(np.float32)
     return result

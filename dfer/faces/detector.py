@@ -1,4 +1,4 @@
-"""Finding faces and their five key points in a frame, with InsightFace's SCRFD."""
+"""Detects faces and their five key points in a frame, with InsightFace's SCRFD."""
 
 from __future__ import annotations
 
@@ -19,31 +19,36 @@ from dfer.storage.files import sha256
 __all__ = ["Detections", "DetectorError", "FaceDetector"]
 
 _CLOSE_UP_SCALES = (1 / 2, 1 / 3)
-_REPORTED_SCORE = 0.1  # weaker candidates are looked at for `best_score` alone, and below this they are noise
-# A look at a face takes in the inner part of its box, where the key points are, and some of the network's pixels around
-# it. With _CONTEXT pixels the key points are those of a look at the whole frame to within a pixel of a 224-pixel crop.
+_REPORTED_SCORE = 0.1  # weaker candidates matter only for `best_score`; below this they are noise
+# Detection near a face sees the inner part of its box, where the key points are, and some of the network's pixels
+# around it. With _CONTEXT pixels its key points equal those of the whole frame to a pixel of a 224-pixel crop.
 _INNER = np.array([0.8, 0.6])  # of the box, across and down
 _MIDDLE = np.array([0.5, 0.575])  # of the key points, in the box
 _CONTEXT = 48
-_LITTLE_CONTEXT = 20  # where the difference is corrected anyway
-_CENTRED = 0.15  # a face that has moved further than this share of its size is looked at again, in the middle
-_FOLLOWED_FACE = 128  # size of a face that is followed, in pixels of the network
-_WORTH_FOLLOWING = 0.64  # largest share of the full scale at which that saves more than it costs
-_LARGEST_FACE = 448  # likewise, of one that is measured; much larger ones are missed
-_LARGEST_SCALE = 2.0  # of a frame that is smaller than `input_size`: more only blurs it
+_LITTLE_CONTEXT = 20  # when following: the difference is corrected anyway
+_CENTRED = 0.15  # a face that moved further than this share of its size is detected again, in the centre
+_FOLLOWED_FACE = 128  # size of a face when following, in pixels of the network
+_WORTH_FOLLOWING = 0.64  # largest share of the full scale at which following saves time
+_LARGEST_FACE = 448  # size of a face when measuring, likewise; much larger ones are missed
+_LARGEST_SCALE = 2.0  # of a frame smaller than `input_size`: more only blurs it
 _SAME_FACE = 0.4  # least intersection over union
 
 
 @dataclass(frozen=True)
 class Detections:
-    """The faces of one frame, best score first, in frame pixels.
+    """The faces of one frame, best score first, in pixels of the frame.
 
-    boxes float32[N, 4] (left, top, right, bottom); scores float32[N] in [threshold, 1]; keypoints float32[N, 5, 2]
-    (left eye, right eye, nose, left and right mouth corner as seen); close_up: found by the fall-back for faces that
-    fill the picture; best_score: the best candidate's score even where it is below the threshold (0: no candidate).
+    A face is measured at the full scale, followed at a smaller one, or both. If `followed` and `measured` are None, all
+    faces are measured and none is followed.
 
-    followed float32[N, 5, 2]: the key points as the smaller scale of following shows them, nan where that was not
-    looked at; measured bool[N]: `keypoints` are from the full scale, not just those. None: all measured, none followed.
+    Attributes:
+        boxes: float32[N, 4], left, top, right, bottom.
+        scores: float32[N], in [threshold, 1].
+        keypoints: float32[N, 5, 2], left eye, right eye, nose, left and right mouth corner (in the picture).
+        close_up: whether the fall-back for faces that fill the picture detected them.
+        best_score: the best candidate's score, even below the threshold; 0 without a candidate.
+        followed: float32[N, 5, 2], the key points at the smaller scale, nan for faces that were not followed.
+        measured: bool[N], whether `keypoints` are from the full scale.
     """
 
     boxes: NDArray[np.float32]
@@ -58,7 +63,7 @@ class Detections:
         return len(self.scores)
 
     def take(self, row: int) -> Detections:
-        """One of the faces, without what was followed."""
+        """One of the faces, without `followed` and `measured`."""
         part = slice(row, row + 1)
         return Detections(
             self.boxes[part], self.scores[part], self.keypoints[part], self.close_up, best_score=self.best_score
@@ -66,16 +71,18 @@ class Detections:
 
 
 class FaceDetector:
-    """InsightFace's SCRFD at the input size, threshold and execution provider of the settings, or an error.
+    """InsightFace's SCRFD at the input size, threshold and execution provider of the settings.
 
-    Key points depend on the scale at which the network sees a face, so that all are measured at one: that of the frame
-    with its longer side brought to `input_size`. Of such a frame the network need only see the part with the face. Who
-    is there is searched for in a small picture (longer side `search_size`; never enlarged, since a face that fills the
-    input is missed). Where that shows no face, the large one is searched, and then the close-up fall-back looks at the
-    frame shrunk to a half and a third with a black margin around it.
+    Key points depend on the scale at which the network sees a face, so all are measured at the full scale: the longer
+    side of the frame becomes `input_size`. At this scale the network sees only the part with the face. Faces are
+    searched in a small picture (longer side `search_size`; never enlarged, since a face that fills the input is
+    missed). Without a face in it, the frame is searched at `input_size`, and then by the close-up fall-back: shrunk to
+    a half and a third, with a black margin.
 
-    Raises: ModelFileError; DetectorError if the provider is not there, the file is not an SCRFD with five key points,
-    or its fixed input size differs from `settings.input_size` and cannot be freed.
+    Raises:
+        ModelFileError: the model file is missing or wrong.
+        DetectorError: the provider is missing, the file is not an SCRFD with five key points, or its fixed input size
+            differs from `settings.input_size` and cannot be freed.
     """
 
     def __init__(self, settings: DetectionSettings, *, threads: int = 1) -> None:
@@ -85,31 +92,36 @@ class FaceDetector:
 
     @property
     def batch(self) -> int:
-        """How many frames to look at together: on a GPU it is the number of calls that counts, on a CPU the pixels."""
+        """How many frames to pass to `detect_batch`: the time depends on the calls on a GPU, on the pixels on a CPU."""
         return 16 if self.settings.provider == "cuda" else 1
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
-        """The faces of a frame uint8[H, W, 3] BGR, wherever they are, measured.
+        """Search a frame uint8[H, W, 3] BGR for faces, and measure them.
 
-        A face that is not found again at the full scale (it may fill the frame) has the key points of the search.
+        A face that is missed at the full scale (it may fill the frame) keeps the key points of the search.
         """
         view = _View(frame)
-        found, scale = self._search(view)
-        if self._network.fixed_size or not len(found) or scale == self._scale(frame):
-            return found
-        if self._crowded(view, found.boxes):
+        faces, scale = self._search(view)
+        if self._network.fixed_size or not len(faces) or scale == self._scale(frame):
+            return faces
+        if self._crowded(view, faces.boxes):
             whole = self._whole(view, self._scale(frame))
-            return whole if len(whole) else found
-        faces = [self._look(view, box, measure=True) or found.take(row) for row, box in enumerate(found.boxes)]
-        return replace(_together(faces), close_up=found.close_up)
+            return whole if len(whole) else faces
+        measured = [self._detect_at(view, box, measure=True) or faces.take(row) for row, box in enumerate(faces.boxes)]
+        return replace(_merged(measured), close_up=faces.close_up)
 
     def detect_near(
         self, frame: NDArray[np.uint8], boxes: NDArray[np.float32], *, measure: bool = True
     ) -> Detections | None:
-        """One face around each of boxes [N, 4], where faces were in a frame before, at a fraction of the cost.
+        """Detect one face around each box of an earlier frame, at a fraction of the cost of `detect`.
 
-        Without `measure` large faces are only followed, at a smaller scale. Nobody else is noticed.
-        Returns: None if any of the faces is not there any more, or two boxes lead to the same one.
+        Args:
+            frame: uint8[H, W, 3] BGR.
+            boxes: float32[N, 4], pixels.
+            measure: whether to measure large faces; else they are only followed, at a smaller scale.
+
+        Returns:
+            The faces, without any new one; None if a face is lost, or two boxes lead to the same face.
         """
         if self._network.fixed_size:
             return None
@@ -119,24 +131,26 @@ class FaceDetector:
             return whole if len(whole) >= len(boxes) else None
         faces = []
         for box in boxes:
-            face = self._look(view, box, measure=measure)
+            face = self._detect_at(view, box, measure=measure)
             if face is None:
                 return None
             faces.append(face)
-        together = _together(faces)
-        return together if len(together) == len(boxes) else None
+        merged = _merged(faces)
+        return merged if len(merged) == len(boxes) else None
 
     def detect_batch(self, frames: Sequence[NDArray[np.uint8]]) -> list[Detections]:
-        """`detect` for frames of one size, all seen whole and together at the full scale, as suits a GPU."""
+        """`detect` for frames of one size: all together, whole and at the full scale, as suits a GPU."""
         scale = self._scale(frames[0])
         views = [_View(frame) for frame in frames]
         pictures = np.stack([view.canvas(scale, self._network) for view in views])
-        found = self._network.find(pictures, self._reported)
-        seen = [self._found(*faces, (0, 0), view.ratio(scale)) for view, faces in zip(views, found, strict=True)]
-        return [whole if len(whole) else self.detect(frame) for whole, frame in zip(seen, frames, strict=True)]
+        results = self._network.find(pictures, self._reported)
+        faces = [
+            self._detections(*result, (0, 0), view.ratio(scale)) for view, result in zip(views, results, strict=True)
+        ]
+        return [whole if len(whole) else self.detect(frame) for whole, frame in zip(faces, frames, strict=True)]
 
     def describe(self) -> dict[str, str | int | float | bool]:
-        """What runs: the model's file name and SHA-256, provider, the settings and library versions."""
+        """The settings, the model's file name and SHA-256, the provider and library versions."""
         return {
             **self.settings.model_dump(mode="json"),
             "model_file": self._file.name,
@@ -152,43 +166,43 @@ class FaceDetector:
         return min(self.settings.threshold, _REPORTED_SCORE)
 
     def _scale(self, frame: NDArray[np.uint8]) -> float:
-        """The scale at which faces are looked at closely."""
+        """The full scale, at which faces are measured."""
         return min(_LARGEST_SCALE, self.settings.input_size / max(frame.shape[:2]))
 
     def _search(self, view: _View) -> tuple[Detections, float]:
-        """The faces of the whole frame, and the scale at which they were seen."""
+        """The faces of the whole frame, and the scale at which they were detected."""
         longest, large = max(view.frame.shape[:2]), self.settings.input_size
         sizes = {large} if self._network.fixed_size else {min(large, self.settings.search_size), large}
-        looks = [(scale, 0.0) for scale in sorted({min(1.0, size / longest) for size in sizes})]
+        attempts = [(scale, 0.0) for scale in sorted({min(1.0, size / longest) for size in sizes})]
         if self.settings.close_up_fallback:
-            looks += [(looks[-1][0] * part, 0.25) for part in _CLOSE_UP_SCALES]
+            attempts += [(attempts[-1][0] * part, 0.25) for part in _CLOSE_UP_SCALES]
         best = 0.0
-        for scale, margin in looks:
-            found = self._whole(view, scale, margin)
-            best = max(best, found.best_score)
-            if len(found):
+        for scale, margin in attempts:
+            faces = self._whole(view, scale, margin)
+            best = max(best, faces.best_score)
+            if len(faces):
                 break
-        return replace(found, close_up=len(found) > 0 and margin > 0, best_score=best), scale
+        return replace(faces, close_up=len(faces) > 0 and margin > 0, best_score=best), scale
 
     def _whole(self, view: _View, scale: float, margin: float = 0.0) -> Detections:
-        """Detection on the whole frame times `scale`, with a black margin around it (share of the scaled sides)."""
+        """Detect on the whole frame times `scale`, with a black margin around it (share of the scaled sides)."""
         picture = view.at(scale)
         top, left = (round(side * margin) for side in picture.shape[:2])
         if margin:
             picture = np.asarray(cv2.copyMakeBorder(picture, top, top, left, left, cv2.BORDER_CONSTANT), np.uint8)
         canvas = _canvas(picture, self._network)
-        return self._found(*self._network.find(canvas[None], self._reported)[0], (left, top), view.ratio(scale))
+        return self._detections(*self._network.find(canvas[None], self._reported)[0], (left, top), view.ratio(scale))
 
     def _crowded(self, view: _View, boxes: NDArray[np.float32]) -> bool:
-        """Whether seeing several faces one by one would cost more than seeing the whole frame at the full scale."""
+        """Whether several faces one by one cost more than the whole frame at the full scale."""
         scale = self._scale(view.frame)
         height, width = view.at(scale).shape[:2]
         ratio = np.tile(view.ratio(scale), 2)
         regions = np.array([_region(box * ratio, (height, width), _CONTEXT) for box in boxes])
         return len(boxes) > 1 and int(np.prod(regions[:, 2:] - regions[:, :2], axis=1).sum()) > height * width
 
-    def _look(self, view: _View, box: NDArray[np.float32], *, measure: bool) -> Detections | None:
-        """The face that overlaps a box most, followed and, if it is to be measured or is small anyway, measured."""
+    def _detect_at(self, view: _View, box: NDArray[np.float32], *, measure: bool) -> Detections | None:
+        """The face that overlaps a box most: followed, and measured if `measure` or if it is small anyway."""
         size = max(1.0, float(np.sqrt(np.prod(box[2:] - box[:2]))))
         full = min(self._scale(view.frame), _LARGEST_FACE / size)
         small = min(full, _FOLLOWED_FACE / size)
@@ -202,71 +216,73 @@ class FaceDetector:
         return replace(followed, followed=followed.keypoints, measured=np.zeros(1, bool))
 
     def _near(self, view: _View, box: NDArray[np.float32], scale: float, context: int) -> Detections | None:
-        """The face that overlaps a box most, seen with a little around it at some scale."""
+        """The face that overlaps a box most, detected at a scale with `context` pixels around the box."""
         ratio, canvas = view.ratio(scale), view.canvas(scale, self._network)
         for _ in range(2):
             left, top, right, bottom = _region(box * np.tile(ratio, 2), canvas.shape[:2], context)
             part = np.ascontiguousarray(canvas[top:bottom, left:right])
-            found = self._found(*self._network.find(part[None], self._reported)[0], (-left, -top), ratio)
-            overlaps = _overlaps(box, found.boxes)
+            faces = self._detections(*self._network.find(part[None], self._reported)[0], (-left, -top), ratio)
+            overlaps = _overlaps(box, faces.boxes)
             if overlaps.max(initial=0.0) < _SAME_FACE:
                 return None
-            face = found.take(int(overlaps.argmax()))
+            face = faces.take(int(overlaps.argmax()))
             moved = np.abs(face.boxes[0] - box).reshape(2, 2).mean(axis=0) / (box[2:] - box[:2])
             if moved.max() <= _CENTRED:
                 break
             box = face.boxes[0]
         return face
 
-    def _found(
+    def _detections(
         self,
         boxes: NDArray[np.float32],
         keypoints: NDArray[np.float32],
         offset: tuple[int, int],
         ratio: NDArray[np.float32],
     ) -> Detections:
-        """What the network says of a picture, in frame pixels: the frame times `ratio` lies at `offset` in it."""
-        faces = boxes[:, 4] >= self.settings.threshold
-        points = np.concatenate([boxes[faces, :4].reshape(-1, 2, 2), keypoints[faces]], axis=1)
+        """The network's result for a picture, in pixels of the frame, which is at `offset` in it, times `ratio`."""
+        accepted = boxes[:, 4] >= self.settings.threshold
+        points = np.concatenate([boxes[accepted, :4].reshape(-1, 2, 2), keypoints[accepted]], axis=1)
         points = ((points - np.array(offset, np.float32)) / ratio).astype(np.float32)
         return Detections(
             boxes=points[:, :2].reshape(-1, 4),
-            scores=boxes[faces, 4],
+            scores=boxes[accepted, 4],
             keypoints=points[:, 2:],
             best_score=float(boxes[:, 4].max(initial=0.0)),
         )
 
 
 class _View:
-    """A frame at several scales, each made once."""
+    """A frame at several scales, each computed once."""
 
     def __init__(self, frame: NDArray[np.uint8]) -> None:
         self.frame = frame
-        self._made: dict[float, NDArray[np.uint8]] = {1.0: frame}
+        self._scaled: dict[float, NDArray[np.uint8]] = {1.0: frame}
         self._canvases: dict[float, NDArray[np.uint8]] = {}
 
     def at(self, scale: float) -> NDArray[np.uint8]:
-        if scale not in self._made:
+        if scale not in self._scaled:
             height, width = (max(1, round(side * scale)) for side in self.frame.shape[:2])
-            # Down to a half a bilinear look-up skips no pixel, and it is several times faster.
-            way = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
-            self._made[scale] = np.asarray(cv2.resize(self.frame, (width, height), interpolation=way), np.uint8)
-        return self._made[scale]
+            # Down to a half, bilinear interpolation skips no pixel, and it is several times faster.
+            method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+            self._scaled[scale] = np.asarray(cv2.resize(self.frame, (width, height), interpolation=method), np.uint8)
+        return self._scaled[scale]
 
     def canvas(self, scale: float, network: Scrfd) -> NDArray[np.uint8]:
-        """The frame at a scale, with black up to a size that the network takes."""
+        """The frame at a scale, padded with black to a size that the network accepts."""
         if scale not in self._canvases:
             self._canvases[scale] = _canvas(self.at(scale), network)
         return self._canvases[scale]
 
     def ratio(self, scale: float) -> NDArray[np.float32]:
-        """Pixels at `scale` per frame pixel, across and down: sides are whole numbers."""
-        sides = [now / before for now, before in zip(self.at(scale).shape, self.frame.shape[:2], strict=False)]
+        """Pixels at `scale` per pixel of the frame, across and down (sides are whole numbers)."""
+        sides = [
+            scaled / original for scaled, original in zip(self.at(scale).shape, self.frame.shape[:2], strict=False)
+        ]
         return np.array(sides[::-1], np.float32)
 
 
 def _canvas(picture: NDArray[np.uint8], network: Scrfd) -> NDArray[np.uint8]:
-    """The picture with black below and on the right, up to a size that the network takes."""
+    """The picture, padded with black below and on the right to a size that the network accepts."""
     height, width = picture.shape[:2]
     side = network.fixed_size
     full = (side, side) if side else (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
@@ -278,7 +294,7 @@ def _canvas(picture: NDArray[np.uint8], network: Scrfd) -> NDArray[np.uint8]:
 def _region(box: NDArray[np.floating], size: tuple[int, ...], context: int) -> tuple[int, int, int, int]:
     """The part (left, top, right, bottom) of a picture [height, width] around a face, on the network's coarsest grid.
 
-    On that grid the network computes what it would for the whole picture, but for what the border hides.
+    On this grid the network computes the same as for the whole picture, except near the border.
     """
     sides = box[2:] - box[:2]
     centre = box[:2] + sides * _MIDDLE
@@ -296,8 +312,8 @@ def _overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[
     return np.asarray(shared / (np.prod(box[2:] - box[:2]) + np.prod(others[:, 2:] - others[:, :2], axis=1) - shared))
 
 
-def _together(faces: Sequence[Detections]) -> Detections:
-    """Faces that were looked at one by one, best first; two looks at the same face are one."""
+def _merged(faces: Sequence[Detections]) -> Detections:
+    """Faces that were detected one by one, best first, without duplicates."""
     kept: list[Detections] = []
     for face in sorted(faces, key=lambda face: -float(face.scores[0])):
         if all(_overlaps(face.boxes[0], other.boxes)[0] < _SAME_FACE for other in kept):

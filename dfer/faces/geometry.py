@@ -1,4 +1,4 @@
-"""Bringing a face to a fixed place and size by its five key points (section 4.2)."""
+"""Geometry of alignment: maps a face to a fixed position and size by its five key points (section 4.2)."""
 
 from __future__ import annotations
 
@@ -8,41 +8,54 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Left eye, right eye, nose, left and right mouth corner as seen, on a crop of 112x112: the positions that ArcFace
-# (Deng et al., CVPR 2019, https://arxiv.org/abs/1801.07698) and InsightFace align to.
+# Left eye, right eye, nose, left and right mouth corner (in the picture), in a crop of 112x112: the positions that
+# ArcFace (Deng et al., CVPR 2019, https://arxiv.org/abs/1801.07698) and InsightFace align to.
 _TIGHT = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
 )
 _TIGHT_SIDE = 112.0
-# The tight template leaves the forehead in and cuts the chin, which an open mouth lowers further: most of the added
-# room goes below.
-_ROOM_ABOVE = 0.3
-# The nose stands out of the plane of the others and moves against them when the head turns.
+# The tight template contains the forehead and cuts the chin, which an open mouth lowers further: most of the margin
+# is added below.
+_SHARE_ABOVE = 0.3
+# The nose is in front of the plane of the other points and moves against them when the head turns.
 _POINT_WEIGHTS = np.array([1.0, 1.0, 0.25, 1.0, 1.0])
 # In profile the points come close to a line, and an affine map that spreads them to the template tears the picture.
 _STRETCH_LIMIT = 2.0
 
 
 def template(size: int, margin: float) -> NDArray[np.float32]:
-    """Where the five key points lie in an aligned crop of `size` x `size` pixels.
+    """The positions of the five key points in an aligned crop.
 
-    The tight ArcFace template with a margin around it: the crop is 1 + margin times as wide and high as the tight one.
-    The margin is shared equally between left and right; 30 % of it lie above the tight template and 70 % below.
-    margin 0 is exactly ArcFace's template scaled to `size`.
+    Args:
+        size: width and height of the crop in pixels.
+        margin: the crop is 1 + margin times as wide and high as ArcFace's; left and right get half of the margin each,
+            above gets 30 % and below 70 %. 0 is ArcFace's template, scaled to `size`.
 
-    Returns: float32[5, 2], (x, y) in pixels of the crop.
+    Returns:
+        float32[5, 2], (x, y) in pixels of the crop.
     """
-    shift = margin * np.array([0.5, _ROOM_ABOVE])
+    shift = margin * np.array([0.5, _SHARE_ABOVE])
     return ((_TIGHT / _TIGHT_SIDE + shift) * (size / (1.0 + margin))).astype(np.float32)
 
 
 def crop_matrix(
     keypoints: NDArray[np.floating], target: NDArray[np.floating], transform: Literal["similarity", "affine"]
 ) -> NDArray[np.float64]:
-    """The map [2, 3] from frame to crop that brings five key points [5, 2] closest to the template `target` [5, 2].
+    """The map from frame to crop that brings five key points closest to the template.
 
     Weighted least squares: the nose counts a quarter of each other point. An affine map stretches one direction at most
-    twice as much as the other. Raises: ValueError for degenerate points.
+    twice as much as the other.
+
+    Args:
+        keypoints: [5, 2], pixels of the frame.
+        target: [5, 2], the template, pixels of the crop.
+        transform: the kind of map.
+
+    Returns:
+        float64[2, 3].
+
+    Raises:
+        ValueError: degenerate points.
     """
     if transform == "similarity":
         return similarity(keypoints, target, _POINT_WEIGHTS)
@@ -63,10 +76,17 @@ def similarity(
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in closed
     form for the plane: with centred points as complex numbers, target = a * source has one least-squares solution.
 
-    source, target: [N, 2], N >= 2; weights: [N], positive, all 1 if not given. Returns: float64[2, 3].
-    Raises: ValueError if the points are not finite, or all source points coincide.
+    Args:
+        source, target: [N, 2], N >= 2.
+        weights: [N], positive; all 1 by default.
+
+    Returns:
+        float64[2, 3].
+
+    Raises:
+        ValueError: the points are not finite, or all source points coincide.
     """
-    source, target, weights = _checked(source, target, weights)
+    source, target, weights = _as_float64(source, target, weights)
     source_centre, target_centre = weights @ source, weights @ target
     s = _complex(source - source_centre)
     spread = weights @ np.abs(s) ** 2
@@ -82,10 +102,12 @@ def affine(
 ) -> NDArray[np.float64]:
     """The affine map that brings `source` closest to `target` (least squares, six parameters).
 
-    source, target: [N, 2], N >= 3; weights: [N], positive, all 1 if not given. Returns: float64[2, 3].
-    Raises: ValueError if the points are not finite, or the source points lie on one line.
+    Arguments and result as for `similarity`, with N >= 3.
+
+    Raises:
+        ValueError: the points are not finite, or the source points lie on one line.
     """
-    source, target, weights = _checked(source, target, weights)
+    source, target, weights = _as_float64(source, target, weights)
     source_centre, target_centre = weights @ source, weights @ target
     roots = np.sqrt(weights)[:, None]
     solution, _, rank, _ = np.linalg.lstsq(
@@ -98,17 +120,24 @@ def affine(
 
 
 def transform_points(points: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Points [..., 2] under a map [2, 3] (or maps [..., 2, 3], one for each set of points [..., N, 2]): float32."""
+    """Apply a map [2, 3] to points [..., 2], or maps [..., 2, 3] to sets of points [..., N, 2]. Returns float32."""
     linear, shift = matrix[..., :2], matrix[..., 2]
     moved = np.asarray(points, np.float64) @ np.swapaxes(linear, -1, -2) + shift[..., None, :]
     return moved.astype(np.float32)
 
 
 def warp(frame: NDArray[np.uint8], matrix: NDArray[np.floating], size: int) -> NDArray[np.uint8]:
-    """The crop uint8[size, size, C] that `matrix` (2x3, frame pixel to crop pixel) cuts out of a frame uint8[H, W, C].
+    """Cut a crop out of a frame; black beyond the frame.
 
-    Black beyond the frame. Where the map shrinks, the part of the frame that the crop shows is first shrunk by area
-    averaging, since a bilinear look-up alone would skip pixels.
+    A map that shrinks is preceded by area averaging, since bilinear interpolation alone would skip pixels.
+
+    Args:
+        frame: uint8[H, W, C].
+        matrix: [2, 3], from pixels of the frame to pixels of the crop.
+        size: width and height of the crop in pixels.
+
+    Returns:
+        uint8[size, size, C].
     """
     exact = matrix.astype(np.float64)
     scale = float(np.sqrt(abs(np.linalg.det(exact[:, :2]))))
@@ -120,13 +149,13 @@ def warp(frame: NDArray[np.uint8], matrix: NDArray[np.floating], size: int) -> N
 def _shrink(
     frame: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, scale: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The part of the frame under the crop, `scale` times as large, and the map that remains from there."""
+    """The part of the frame under the crop, scaled by `scale`, and the map from it to the crop."""
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], np.float64)
     under = transform_points(corners, np.asarray(cv2.invertAffineTransform(matrix), np.float64))
-    room = 2.0 / scale  # two pixels of the shrunk picture, for the bilinear look-up at the border
+    border = 2.0 / scale  # two pixels of the shrunk picture, for interpolation at its border
     height, width = frame.shape[:2]
-    left, top = np.clip(np.floor(under.min(axis=0) - room), 0, [width, height]).astype(int)
-    right, bottom = np.clip(np.ceil(under.max(axis=0) + room), 0, [width, height]).astype(int)
+    left, top = np.clip(np.floor(under.min(axis=0) - border), 0, [width, height]).astype(int)
+    right, bottom = np.clip(np.ceil(under.max(axis=0) + border), 0, [width, height]).astype(int)
     part = frame[top:bottom, left:right]
     if part.size == 0:
         return frame, matrix
@@ -140,7 +169,7 @@ def _shrink(
     return np.asarray(small, np.uint8), remaining
 
 
-def _checked(
+def _as_float64(
     source: NDArray[np.floating], target: NDArray[np.floating], weights: NDArray[np.floating] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 2:

@@ -1,4 +1,4 @@
-"""The align index: one row for every clip that was given, whatever became of it."""
+"""The align index: one row for every clip, whether it was aligned or not."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def from_rows(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
 
 def check_index(index: pd.DataFrame) -> None:
-    """Raises ValueError, saying where, if a table is no align index: columns, types, rows at odds with themselves."""
+    """Check columns, types and the consistency of rows. Raises ValueError that names the place."""
     if list(index.columns) != SCHEMA.names:
         raise ValueError(f"align index: expected columns {SCHEMA.names}, found {list(index.columns)}")
     try:
@@ -83,14 +83,14 @@ def _refuse(rules: Mapping[str, pd.Series], names: pd.Series) -> None:
 
 
 def write_index(path: Path, index: pd.DataFrame) -> None:
-    """Write a checked align index as Parquet, under its name only once complete. Raises: ValueError."""
+    """Check an align index and write it as Parquet, in one step. Raises ValueError."""
     check_index(index)
     with replacing(path) as unfinished:
         pq.write_table(pa.Table.from_pandas(index, schema=SCHEMA, preserve_index=False), unfinished)
 
 
 def read_index(path: Path) -> pd.DataFrame:
-    """The align index at `path`, checked. Raises: ValueError naming the file; FileNotFoundError."""
+    """Read and check an align index. Raises ValueError that names the file; FileNotFoundError."""
     try:
         index = pq.read_table(path).to_pandas()
         check_index(index)
@@ -100,11 +100,12 @@ def read_index(path: Path) -> pd.DataFrame:
 
 
 def read_places(path: Path) -> pd.DataFrame:
-    """What became of each clip, and where it is: `clip_id`, `status`, `reason`, `shard` and `row` of an align index.
+    """Read `clip_id`, `status`, `reason`, `shard` and `row` of an align index, without checking its rows.
 
-    Where strings are few they are categories, for there can be a million clips. Its rows are not checked.
+    All strings but the ids are categories, since an index can have a million clips.
 
-    Raises: ValueError naming a file that is no Parquet; FileNotFoundError.
+    Raises:
+        ValueError: the file is no Parquet; FileNotFoundError.
     """
     few = ["status", "reason", "shard"]
     try:
@@ -114,25 +115,26 @@ def read_places(path: Path) -> pd.DataFrame:
 
 
 def merge_files(paths: Sequence[Path], shards: Sequence[str], merged: Path) -> None:
-    """Write to `merged` what `merge_indices` makes of the indices in files, of which some are in memory at a time.
+    """`merge_indices` of files, written to `merged`, with a few of them in memory at a time.
 
-    Raises: ValueError if there are not as many names as files, a file is no align index or a clip is in two of them;
-    FileNotFoundError.
+    Raises:
+        ValueError: the numbers of names and files differ, a file is no align index, or a clip is in two of them.
+        FileNotFoundError: a file is missing.
     """
-    placed = list(zip(paths, shards, strict=True))
+    named = list(zip(paths, shards, strict=True))
     with replacing(merged) as unfinished:
         with pq.ParquetWriter(unfinished, SCHEMA) as file:
-            for first in range(0, len(placed), _TABLES_AT_A_TIME):
-                some = [_placed(path, shard) for path, shard in placed[first : first + _TABLES_AT_A_TIME]]
-                rows = pa.concat_tables(some).combine_chunks()
+            for first in range(0, len(named), _TABLES_AT_A_TIME):
+                tables = [_with_shard(path, shard) for path, shard in named[first : first + _TABLES_AT_A_TIME]]
+                rows = pa.concat_tables(tables).combine_chunks()
                 check_index(rows.to_pandas())
                 file.write_table(rows)
         names = pq.read_table(unfinished, columns=["clip_id"]).to_pandas()["clip_id"]
         _refuse({_TWICE: occur_twice(names)}, names)
 
 
-def _placed(path: Path, shard: str) -> pa.Table:
-    """A shard's index, with the shard's name."""
+def _with_shard(path: Path, shard: str) -> pa.Table:
+    """A shard's index with the shard's name in the column `shard`."""
     try:
         with naming(path), pq.ParquetFile(path) as file:
             table = file.read(use_threads=False).replace_schema_metadata(None)
@@ -145,9 +147,14 @@ def _placed(path: Path, shard: str) -> pa.Table:
 
 
 def merge_indices(indices: Sequence[pd.DataFrame], shards: Sequence[str]) -> pd.DataFrame:
-    """One index of the clips of all shards, each given its shard's name as seen from the merged index's folder.
+    """One index of the clips of all shards.
 
-    Raises: ValueError if there are not as many names as indices, or a clip is in two of them.
+    Args:
+        indices: the index of each shard.
+        shards: the path of each shard relative to the merged index's folder, for the column `shard`.
+
+    Raises:
+        ValueError: the numbers of names and indices differ, or a clip is in two of them.
     """
     placed = [
         index.assign(shard=index["shard"].where(index["status"] != "ok", name))

@@ -1,4 +1,4 @@
-"""Where the face detector's weights come from, and that they are the right ones."""
+"""Fetches the face detector's weights and checks them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dfer.system.downloads import NotFetchedError, cache_folder
 logger = logging.getLogger(__name__)
 
 BUNDLED_MODEL = "scrfd-2.5g"
-# SCRFD-2.5G with five key points travels inside a source distribution of the package index: no download page needed.
+# SCRFD-2.5G with five key points is part of a source distribution on the package index: no download page is needed.
 _REQUIREMENT = "scrfd==0.3.0"
 _ARCHIVE = "scrfd-0.3.0.tar.gz"
 _ARCHIVE_SHA256 = "35855c664d565492aab0068f1c64b4957a15ca6cd106b9c8b1642d67cfeeb5fc"
@@ -28,21 +28,23 @@ _PACK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class ModelFileError(Exception):
-    """A model file that is missing, wrong or out of reach."""
+    """A model file is missing, wrong or out of reach."""
 
 
 class ModelFileNotFetchedError(ModelFileError, NotFetchedError):
-    """A model file that is out of reach now."""
+    """A model file is out of reach for now."""
 
 
 def detector_file(model: str, *, cache: Path | None = None) -> Path:
     """The .onnx file of a face detector, fetched at its first use.
 
-    `model` is 'scrfd-2.5g' (kept in `cache`, checked by its SHA-256 at every use), a path that ends in .onnx, or the
-    name of an InsightFace pack such as 'buffalo_l' (fetched whole by InsightFace into ~/.insightface/models; of its
-    models only the detector is used).
+    Args:
+        model: 'scrfd-2.5g' (its SHA-256 is checked at every use), a path that ends in .onnx, or the name of an
+            InsightFace pack such as 'buffalo_l', which InsightFace fetches whole into ~/.insightface/models.
+        cache: folder for 'scrfd-2.5g'; `cache_folder()` by default.
 
-    Raises: ModelFileError, saying what to do, if the file is not there and cannot be fetched, or is not the right one.
+    Raises:
+        ModelFileError: the file is missing and cannot be fetched, or is a wrong one; says what to do.
     """
     if model == BUNDLED_MODEL:
         return _bundled_file(cache or cache_folder())
@@ -55,15 +57,19 @@ def detector_file(model: str, *, cache: Path | None = None) -> Path:
 
 
 def detector_sha256(model: str) -> str | None:
-    """The SHA-256 of a detector's file, without fetching it; None if it is not here."""
+    """The SHA-256 of a detector's file, without fetching it; None if it is not on this machine."""
     if model == BUNDLED_MODEL:
         return _MEMBER_SHA256
     path = Path(model).expanduser()
     if not model.endswith(".onnx"):
         folder = Path.home() / ".insightface" / "models" / model
-        found = sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
-        path = found[0] if len(found) == 1 else folder
+        detectors = _detectors_in(folder)
+        path = detectors[0] if len(detectors) == 1 else folder
     return sha256(path) if path.is_file() else None
+
+
+def _detectors_in(folder: Path) -> list[Path]:
+    return sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
 
 
 def _bundled_file(cache: Path) -> Path:
@@ -73,7 +79,7 @@ def _bundled_file(cache: Path) -> Path:
             return path
         logger.warning("%s is not the detector that was fetched (its SHA-256 differs); fetching it again", path)
     cache.mkdir(parents=True, exist_ok=True)
-    # Every process fetches into a folder of its own and renames: the last one wins, with the same bytes.
+    # Each process fetches into a separate folder and renames: the last one wins, with the same bytes.
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache) as scratch:
         fetched = _extract(_fetch_archive(Path(scratch)), Path(scratch) / "detector.onnx")
         fetched.replace(path)
@@ -82,15 +88,15 @@ def _bundled_file(cache: Path) -> Path:
 
 def _fetch_archive(folder: Path) -> Path:
     logger.info("fetching the face detector from the package index (%s, 8.7 MB)", _REQUIREMENT)
-    # pip runs a source package's code to learn its name: with the checksum, only that of the right one
-    wanted = folder / "requirements.txt"
-    wanted.write_text(f"{_REQUIREMENT} --hash=sha256:{_ARCHIVE_SHA256}\n", encoding="utf-8")
+    # pip runs a source package's code to read its metadata: the checksum makes sure that it is the right code
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{_REQUIREMENT} --hash=sha256:{_ARCHIVE_SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    command += ["--require-hashes", "--requirement", str(wanted)]
+    command += ["--require-hashes", "--requirement", str(requirements)]
     result = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True, check=False)
     archive = folder / _ARCHIVE
     if result.returncode != 0 or not archive.is_file():
-        last = result.stderr.strip().splitlines()[-1:] or ["pip said nothing"]
+        last = result.stderr.strip().splitlines()[-1:] or ["no message from pip"]
         raise ModelFileNotFetchedError(
             f"the face detector {BUNDLED_MODEL} could not be fetched: `{' '.join(command)}` failed ({last[0]}). "
             f"Run `pip download --no-deps --no-binary :all: {_REQUIREMENT}` where the package index can be reached and "
@@ -101,22 +107,22 @@ def _fetch_archive(folder: Path) -> Path:
 
 
 def _extract(archive: Path, target: Path) -> Path:
-    _expect(archive, _ARCHIVE_SHA256)
+    _check(archive, _ARCHIVE_SHA256)
     with tarfile.open(archive, "r:gz") as files:
         member = files.extractfile(_MEMBER)
         if member is None:
             raise ModelFileError(f"{_MEMBER} in {archive.name} is not a regular file")
         target.write_bytes(member.read())
-    _expect(target, _MEMBER_SHA256)
+    _check(target, _MEMBER_SHA256)
     return target
 
 
-def _expect(path: Path, wanted: str) -> None:
-    found = sha256(path)
-    if found != wanted:
+def _check(path: Path, expected: str) -> None:
+    actual = sha256(path)
+    if actual != expected:
         raise ModelFileError(
-            f"{path.name} from {_REQUIREMENT} has SHA-256 {found}, expected {wanted}: the package index served another "
-            "file. Check the index that pip is configured for; nothing was kept."
+            f"{path.name} from {_REQUIREMENT} has SHA-256 {actual}, expected {expected}: the package index served "
+            "another file. Check the index that pip is configured for; nothing was kept."
         )
 
 
@@ -125,28 +131,26 @@ def _pack_file(name: str) -> Path:
         raise ModelFileError(
             f"detection.model {name!r} is neither {BUNDLED_MODEL}, a .onnx path nor the name of a pack"
         )
-    from insightface.utils.storage import ensure_available  # takes a second, and the bundled detector needs none of it
+    from insightface.utils.storage import ensure_available  # takes a second, and the bundled detector does not need it
 
     root = Path.home() / ".insightface"
     folder = root / "models" / name
-    ways_out = (
+    advice = (
         f"Download the pack by hand and unpack it into {folder}, or set detection.model to a path to a .onnx file, or "
         f"to {BUNDLED_MODEL}."
     )
     existed = folder.exists()
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # its progress messages are not our output
+        with contextlib.redirect_stdout(sys.stderr):  # InsightFace prints its progress
             ensure_available("models", name, root=str(root))
     except (RuntimeError, OSError, zipfile.BadZipFile) as error:
         if not existed and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()  # InsightFace would take it for a finished download next time
-        # an archive that is no archive is what the server has; everything else is the way there
+            folder.rmdir()  # InsightFace would take it for a finished download
+        # a broken archive is what the server has; anything else may be a passing network problem
         kind = ModelFileError if isinstance(error, zipfile.BadZipFile) else ModelFileNotFetchedError
-        raise kind(f"InsightFace could not fetch the pack {name!r} ({error}). {ways_out}") from error
-    found = sorted([*folder.rglob("det_*.onnx"), *folder.rglob("scrfd_*.onnx")])
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise ModelFileError(
-            f"expected one detector (det_*.onnx or scrfd_*.onnx) in {folder}, found {names}. {ways_out}"
-        )
-    return found[0]
+        raise kind(f"InsightFace could not fetch the pack {name!r} ({error}). {advice}") from error
+    detectors = _detectors_in(folder)
+    if len(detectors) != 1:
+        names = ", ".join(path.name for path in detectors) or "none"
+        raise ModelFileError(f"expected one detector (det_*.onnx or scrfd_*.onnx) in {folder}, found {names}. {advice}")
+    return detectors[0]

@@ -1,4 +1,4 @@
-"""Making a detector's ONNX graph accept any number of pictures of any size."""
+"""Makes a detector's ONNX graph accept any number of pictures of any size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 
 class GraphError(Exception):
-    """A graph that cannot be freed from its fixed input size."""
+    """A graph cannot be freed from its fixed input size."""
 
 
 def fixed_input_size(model: onnx.ModelProto) -> tuple[int, int] | None:
@@ -28,7 +28,8 @@ def with_free_input_size(model: onnx.ModelProto) -> onnx.ModelProto:
     stale shape notes inside. The rest of the graph is fully convolutional, so at the old size the outputs stay the
     same. A graph whose outputs have no axis for the batch keeps its batch of 1.
 
-    Raises: GraphError if the graph has a Resize that does not double its input, or the result is not a valid model.
+    Raises:
+        GraphError: a Resize does not double its input, or the result is not a valid model.
     """
     free = onnx.ModelProto()
     free.CopyFrom(model)

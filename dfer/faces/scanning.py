@@ -1,4 +1,4 @@
-"""The faces in the frames of one clip, without looking at the whole of every frame."""
+"""Detects the faces of a clip without searching the whole of every frame."""
 
 from __future__ import annotations
 
@@ -15,36 +15,43 @@ NumberedFrame = tuple[int, NDArray[np.uint8]]
 
 
 def scan_frames(frames: Iterable[NumberedFrame], detector: FaceDetector) -> Iterator[tuple[NumberedFrame, Detections]]:
-    """The faces in each of a clip's frames (number and uint8[H, W, 3] BGR), in order.
+    """Detect the faces in each frame of a clip, in order.
 
-    The whole frame is searched when `detection.search_every` source frames have passed, in between only the places
-    where faces were in the frame before, unless one of them is lost: a person who appears in between is found at the
-    next search. Large faces are measured at the full scale when `detection.measure_every` source frames have passed,
-    and followed at a smaller one in between, see `dfer.faces.correction`. On a GPU all frames are searched, many at a
-    time, while the next are decoded.
+    The whole frame is searched every `detection.search_every` source frames and when a face is lost; in between only
+    the surroundings of the previous frame's faces. So a person who appears in between is detected at the next search.
+    Large faces are measured at the full scale every `detection.measure_every` source frames, and followed at a smaller
+    scale in between (`dfer.faces.correction`). On a GPU all frames are searched, in batches, while the next are
+    decoded.
+
+    Args:
+        frames: number in the source and picture uint8[H, W, 3] BGR of each frame.
+        detector: the detector, with its settings.
+
+    Yields:
+        Each frame with its detections.
     """
     if detector.batch > 1:
-        for group in prefetch(_groups(frames, detector.batch)):
-            yield from zip(group, detector.detect_batch([frame for _, frame in group]), strict=True)
+        for batch in prefetch(_batches(frames, detector.batch)):
+            yield from zip(batch, detector.detect_batch([frame for _, frame in batch]), strict=True)
         return
     settings = detector.settings
-    last, searched, measured = None, 0, 0
+    previous, last_search, last_measurement = None, 0, 0
     for number, frame in frames:
-        found = None
-        if last is not None and len(last) and number - searched < settings.search_every:
-            # Without a look at both scales there is nothing to correct the frames in between by.
-            measure = last.followed is None or number - measured >= settings.measure_every
-            found = detector.detect_near(frame, last.boxes, measure=measure)
-            measured = number if measure else measured
-        if found is None:
-            found = detector.detect(frame)
-            searched = measured = number
-        last = found
-        yield (number, frame), found
+        detections = None
+        if previous is not None and len(previous) and number - last_search < settings.search_every:
+            # The correction of the frames in between needs a frame with both scales.
+            measure = previous.followed is None or number - last_measurement >= settings.measure_every
+            detections = detector.detect_near(frame, previous.boxes, measure=measure)
+            last_measurement = number if measure else last_measurement
+        if detections is None:
+            detections = detector.detect(frame)
+            last_search = last_measurement = number
+        previous = detections
+        yield (number, frame), detections
 
 
-def _groups(frames: Iterable[NumberedFrame], most: int) -> Iterator[list[NumberedFrame]]:
-    """Runs of at most so many frames of one size."""
-    for _, same_size in groupby(frames, key=lambda numbered: numbered[1].shape):
-        while group := list(islice(same_size, most)):
-            yield group
+def _batches(frames: Iterable[NumberedFrame], size: int) -> Iterator[list[NumberedFrame]]:
+    """Batches of at most `size` consecutive frames of one shape."""
+    for _, same_shape in groupby(frames, key=lambda numbered: numbered[1].shape):
+        while batch := list(islice(same_shape, size)):
+            yield batch

@@ -1,4 +1,4 @@
-"""InsightFace's SCRFD on pictures of any size, several at a time."""
+"""Runs InsightFace's SCRFD on pictures of any size, several at a time."""
 
 from __future__ import annotations
 
@@ -15,28 +15,30 @@ from numpy.typing import NDArray
 
 from dfer.faces.onnx_graph import GraphError, fixed_input_size, with_free_input_size
 
-STRIDE = 32  # the coarsest level of the feature pyramid: sides of pictures are multiples of it
+STRIDE = 32  # the coarsest level of the feature pyramid: the sides of pictures are multiples of it
 _PROVIDERS: dict[str, list[Any]] = {
     "cpu": ["CPUExecutionProvider"],
-    # Its default search for the fastest algorithm is exhaustive and starts anew for every size of picture.
+    # The default search for the fastest algorithm is exhaustive and repeated for every size of picture.
     "cuda": [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"],
 }
-# By the number of outputs (a score, a box and key points at each level): the levels' strides, and anchors a place.
+# Number of outputs (a score, a box and key points at each level) -> the levels' strides, and anchors per grid cell.
 _LEVELS = {9: ((8, 16, 32), 2), 15: ((8, 16, 32, 64, 128), 1)}
 
 
 class DetectorError(Exception):
-    """A detector that cannot run as it was asked to."""
+    """The detector cannot run as configured."""
 
 
 class Scrfd:
     """The network, on an execution provider.
 
-    `fixed_size`: the side of the only pictures that it takes, where its graph cannot be freed; else None.
-    `provider`: the execution provider that runs.
+    Attributes:
+        fixed_size: the only side of pictures that the network accepts; None if it accepts any.
+        provider: the execution provider that runs.
 
-    Raises: DetectorError if the provider is not there, the file is not an SCRFD with five key points, or its fixed
-    input size differs from `input_size` and cannot be freed.
+    Raises:
+        DetectorError: the provider is missing, the file is not an SCRFD with five key points, or its fixed input size
+            differs from `input_size` and cannot be freed.
     """
 
     def __init__(self, path: Path, *, input_size: int, provider: str, threads: int) -> None:
@@ -50,17 +52,21 @@ class Scrfd:
             )
         self.provider = self._session.get_providers()[0]
         self._scrfd = SCRFD(session=self._session)
-        # A free axis has a name, or none at all, in place of a number.
+        # A free axis has a name, or nothing, in place of a number.
         self._batches = self._scrfd.batched and self._session.get_inputs()[0].shape[0] != 1
-        self._try_out(input_size)
+        self._test_run(input_size)
 
     def find(
         self, pictures: NDArray[np.uint8], threshold: float
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """The faces of each picture of uint8[N, H, W, 3] BGR, best first.
+        """The faces of each picture, best first; of overlapping ones the best.
 
-        H and W are multiples of 32. Returns: for each picture boxes with scores float32[F, 5] (left, top, right,
-        bottom, score) and key points float32[F, 5, 2], pixels. Overlapping boxes are one face.
+        Args:
+            pictures: uint8[N, H, W, 3] BGR, H and W multiples of 32.
+            threshold: the least score of a face.
+
+        Returns:
+            For each picture float32[F, 5] (left, top, right, bottom, score) and key points float32[F, 5, 2], pixels.
         """
         outputs = self._run(pictures)
         return [
@@ -76,9 +82,9 @@ class Scrfd:
         blob = cv2.dnn.blobFromImages(list(pictures), 1.0 / network.input_std, size, mean, swapRB=True)
         if self._batches:
             return list(self._session.run(network.output_names, {network.input_name: blob}))
-        # A graph that is made for one picture: one after the other.
-        each = [self._session.run(network.output_names, {network.input_name: one[None]}) for one in blob]
-        return [np.stack([one.reshape(one.shape[-2:]) for one in level]) for level in zip(*each, strict=True)]
+        # The graph accepts one picture at a time.
+        runs = [self._session.run(network.output_names, {network.input_name: one[None]}) for one in blob]
+        return [np.stack([one.reshape(one.shape[-2:]) for one in level]) for level in zip(*runs, strict=True)]
 
     def _decode(
         self, outputs: list[NDArray[np.float32]], size: tuple[int, ...], threshold: float
@@ -88,14 +94,14 @@ class Scrfd:
         boxes, keypoints = [], []
         for level, stride in enumerate(strides):
             scores = outputs[level][:, 0]
-            places = np.flatnonzero(scores >= threshold)
-            # Anchors are in rows, several at each place of the grid.
-            row, column = np.divmod(places // anchors, size[1] // stride)
+            indices = np.flatnonzero(scores >= threshold)
+            # Anchors are in rows, several in each cell of the grid.
+            row, column = np.divmod(indices // anchors, size[1] // stride)
             centres = np.stack([column, row], axis=1).astype(np.float32) * stride
             # Distances to the left, upper, right and lower side, and to the key points (x, y).
-            sides = outputs[level + levels][places] * stride
-            points = outputs[level + 2 * levels][places].reshape(-1, 5, 2) * stride
-            boxes.append(np.column_stack([centres - sides[:, :2], centres + sides[:, 2:], scores[places]]))
+            sides = outputs[level + levels][indices] * stride
+            points = outputs[level + 2 * levels][indices].reshape(-1, 5, 2) * stride
+            boxes.append(np.column_stack([centres - sides[:, :2], centres + sides[:, 2:], scores[indices]]))
             keypoints.append(centres[:, None] + points)
         all_boxes, all_keypoints = np.concatenate(boxes), np.concatenate(keypoints)
         order = all_boxes[:, 4].argsort(kind="stable")[::-1]
@@ -103,17 +109,17 @@ class Scrfd:
         kept = self._scrfd.nms(all_boxes)
         return all_boxes[kept].astype(np.float32), all_keypoints[kept].astype(np.float32)
 
-    def _try_out(self, side: int) -> None:
-        """One run at the largest and, if sizes are free, two oblong pictures: what does not run, does not start."""
+    def _test_run(self, side: int) -> None:
+        """Run once with the largest picture and, if sizes are free, two oblong ones, to fail early."""
         try:
             for number, width in ((1, side),) if self.fixed_size else ((1, side), (2, STRIDE)):
                 self.find(np.zeros((number, side, width, 3), np.uint8), 0.5)
-        except Exception as error:  # onnxruntime's errors share no base class but this one
+        except Exception as error:  # onnxruntime's errors share no other base class
             raise DetectorError(f"{self._path} does not run at input size {side}: {error}") from error
 
 
 def _load(path: Path, input_size: int) -> tuple[onnx.ModelProto, int | None]:
-    """The model, freed from a fixed input size where it has one, and the side that it is (still) fixed to."""
+    """The model, freed from a fixed input size if possible, and the side that it is still fixed to, else None."""
     try:
         model = onnx.load(path)
         fixed = fixed_input_size(model)
@@ -133,7 +139,7 @@ def _load(path: Path, input_size: int) -> tuple[onnx.ModelProto, int | None]:
 
 
 def _session(model: onnx.ModelProto, provider: str, threads: int) -> onnxruntime.InferenceSession:
-    wanted, name = _PROVIDERS[provider], f"{provider.upper()}ExecutionProvider"
+    providers, name = _PROVIDERS[provider], f"{provider.upper()}ExecutionProvider"
     if name not in onnxruntime.get_available_providers():
         raise DetectorError(
             f"detection.provider {provider} asks for onnxruntime's {name}, this installation has "
@@ -144,7 +150,7 @@ def _session(model: onnx.ModelProto, provider: str, threads: int) -> onnxruntime
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=wanted)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
     if session.get_providers()[0] != name:
         raise DetectorError(
             f"detection.provider {provider} was asked for, but onnxruntime fell back to {session.get_providers()[0]}; "

@@ -1,4 +1,4 @@
-"""Aligning any videos, without a data set around them."""
+"""Aligns any videos, without a data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from dfer.config.settings import StageSettings
 from dfer.faces.clips import align_clips
 from dfer.faces.detector import FaceDetector
 from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
-from dfer.storage.store import MANIFEST, CacheKey, StageResult, Store
+from dfer.storage.manifest import MANIFEST
+from dfer.storage.store import CacheKey, StageResult, Store
 from dfer.system.file_types import VIDEO_SUFFIXES
 from dfer.system.natural_order import natural_key
 from dfer.system.processes import run_isolated
@@ -25,23 +26,26 @@ SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
 
 
 def find_videos(paths: Sequence[Path]) -> dict[str, Path]:
-    """The videos at some paths, by name: files as they are, folders with all videos below them.
+    """The videos at some paths: files, and all videos below folders.
 
-    Returns: clip id -> path in natural order; the id is the path relative to the folder that all of them share.
-    Raises: InputError for a path that is not there and for a folder without a video.
+    Returns:
+        Clip id -> path, in natural order; the id is the path relative to the folder that all videos share.
+
+    Raises:
+        InputError: a path does not exist, or a folder has no video.
     """
-    found: list[Path] = []
+    videos: list[Path] = []
     for path in paths:
         if path.is_dir():
             inside = [child for child in path.rglob("*") if child.suffix.lower() in VIDEO_SUFFIXES and child.is_file()]
             if not inside:
                 raise InputError(f"no videos below {path}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}")
-            found += inside
+            videos += inside
         elif path.exists():
-            found.append(path)
+            videos.append(path)
         else:
             raise InputError(f"{path} does not exist")
-    absolute = sorted({path.absolute() for path in found}, key=lambda path: natural_key(path.as_posix()))
+    absolute = sorted({path.absolute() for path in videos}, key=lambda path: natural_key(path.as_posix()))
     shared = Path(os.path.commonpath([path.parent for path in absolute]))
     return {path.relative_to(shared).as_posix(): path for path in absolute}
 
@@ -54,24 +58,35 @@ def align_videos(
     workers: int,
     on_clip: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
-    """Detect, follow and align the face of each video; write shards and `index.parquet` into a folder.
+    """Detect, track and align the face of each video; write shards and `index.parquet` into a folder.
 
-    The same call on the same videos goes on where an earlier one stopped, and does nothing if that one was done.
+    The same call on the same videos continues where an earlier one stopped, and does nothing if that one was finished.
 
-    Returns: the align index, a row for every video; its shards are folders inside `out`.
-    Raises: InputError if `out` holds something else; ModelFileError, DetectorError.
+    Args:
+        videos: clip id -> path.
+        out: the folder to write into.
+        settings: the settings of all steps.
+        workers: number of processes.
+        on_clip: called after each clip.
+
+    Returns:
+        The align index, a row for every video; its shards are folders in `out`.
+
+    Raises:
+        InputError: `out` has other content.
+        ModelFileError, DetectorError: the detector cannot run.
     """
-    chosen = settings.model_dump(mode="json", include=SECTIONS)
-    job = {"settings": chosen, "videos": {name: _stamp(path) for name, path in videos.items()}}
-    FaceDetector(settings.detection)  # fetched and tried out once, here, before anything is written
+    sections = settings.model_dump(mode="json", include=SECTIONS)
+    job = {"settings": sections, "videos": {name: _fingerprint(path) for name, path in videos.items()}}
+    FaceDetector(settings.detection)  # fetched and tested once, before anything is written
     _claim(out, job)
     size = min(settings.shards.clips_per_shard, -(-len(videos) // workers))
     names = list(videos)
     parts = [names[start : start + size] for start in range(0, len(names), size)]
     store = Store(out.parent)
 
-    def one(part: list[str]) -> StageResult:
-        cache_key = CacheKey(out.name, 1, {"settings": chosen, "clips": {name: job["videos"][name] for name in part}})
+    def align(part: list[str]) -> StageResult:
+        cache_key = CacheKey(out.name, 1, {"settings": sections, "clips": {name: job["videos"][name] for name in part}})
 
         def work(folder: Path) -> None:
             run_isolated(
@@ -85,8 +100,11 @@ def align_videos(
         return store.ensure(cache_key, work)
 
     with ThreadPoolExecutor(workers) as threads:
-        made = list(threads.map(one, parts))
-    index = merge_indices([read_index(m.output.path / FILE_NAME) for m in made], [m.output.hash for m in made])
+        results = list(threads.map(align, parts))
+    outputs = [result.output for result in results]
+    index = merge_indices(
+        [read_index(output.path / FILE_NAME) for output in outputs], [output.hash for output in outputs]
+    )
     write_index(out / FILE_NAME, index)
     return index
 
@@ -94,7 +112,7 @@ def align_videos(
 def align_in_process(
     *, clips: list[tuple[str, Path]], folder: Path, settings: StageSettings, send: Callable[[str], None]
 ) -> dict[str, int]:
-    """`align_clips` as the work of a process: sends each clip's id, returns the counts."""
+    """`align_clips` in a process: sends each clip's id, returns the counts."""
     rows = align_clips(
         clips,
         folder,
@@ -109,13 +127,13 @@ def align_in_process(
     return {"given": len(rows), "ok": kept, "failed": len(rows) - kept}
 
 
-def _stamp(path: Path) -> list[Any]:
+def _fingerprint(path: Path) -> list[Any]:
     status = path.stat()
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
 def _claim(out: Path, job: dict[str, Any]) -> None:
-    """Make the folder ours, unless it holds anything but an earlier run of the same job."""
+    """Write the job into the folder, which must be empty or have an earlier run of the same job."""
     note = out / "align.json"
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, expected a folder to write into")
@@ -123,9 +141,9 @@ def _claim(out: Path, job: dict[str, Any]) -> None:
     if earlier not in (None, job) and any(out.glob(f"*/{MANIFEST}")):
         settings, before = job["settings"], earlier["settings"]
         sections = [name for name in settings if settings[name] != before.get(name)]
-        what = f"other settings ({', '.join(sections)})" if sections else "other videos"
+        difference = f"other settings ({', '.join(sections)})" if sections else "other videos"
         raise InputError(
-            f"{out} holds the faces of an earlier call with {what}, see {note}: "
+            f"{out} holds the faces of an earlier call with {difference}, see {note}: "
             "choose another --out, or delete it first"
         )
     if earlier is None and out.exists() and any(out.iterdir()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# What is stored of a clip besides its name and its pictures: dtype, and shape after the axis of frames.
+# The arrays of a clip besides its frames: dtype, and shape after the axis of frames.
 FRAME_FIELDS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "frame_indices": (np.int64, ()),
     "keypoints": (np.float32, (5, 2)),
@@ -22,12 +22,18 @@ FRAME_FIELDS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
 class Clip:
     """T aligned frames of one person.
 
-    frames uint8[T, H, W, 3] RGB; frame_indices int64[T], increasing, in the source; keypoints float32[T, 5, 2], pixels
-    of the aligned crop (left eye, right eye, nose, left and right mouth corner as seen); scores float32[T] of the
-    detection, 0 where interpolated; interpolated bool[T]; matrices float32[T, 2, 3], source pixel to crop pixel;
-    close_up bool[T]: found only by the close-up fall-back.
+    Attributes:
+        frames: uint8[T, H, W, 3] RGB.
+        frame_indices: int64[T], increasing, in the source.
+        keypoints: float32[T, 5, 2], pixels of the aligned crop: left eye, right eye, nose, left and right mouth corner
+            (in the picture).
+        scores: float32[T] of the detection, 0 for interpolated frames.
+        interpolated: bool[T], whether the face was not detected but lies between two detections.
+        matrices: float32[T, 2, 3], from pixels of the source to pixels of the crop.
+        close_up: bool[T], whether only the detector's close-up fall-back detected the face.
 
-    Raises: ValueError if a shape or dtype is another.
+    Raises:
+        ValueError: a shape or dtype is wrong.
     """
 
     clip_id: str

@@ -1,7 +1,7 @@
 """A shard as NPZ: one uncompressed archive of arrays, its frames as raw pixels.
 
-Opens with numpy.load alone: `np.load("clips.npz")["00000/frames"]` is uint8[T, H, W, 3]. About ten times the size of
-Parquet's JPEG, and exact.
+numpy.load alone opens it: `np.load("clips.npz")["00000/frames"]` is uint8[T, H, W, 3]. About ten times as large as
+JPEG in Parquet, and exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILE_NAME = "clips.npz"
 
 
 def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any]) -> Iterator[int]:
-    """Write clips one at a time; yields each one's number of frames once it is written."""
+    """Write clips one at a time; yields the number of frames of each written clip."""
     clip_ids: list[str] = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for row, clip in enumerate(clips):
@@ -46,17 +46,17 @@ class NpzFile:
         self.num_frames = [len(indices) for indices in self._frame_indices]
 
     def frame_indices(self, row: int) -> NDArray[np.int64]:
-        """The source's frame numbers of a clip, int64[T]."""
+        """The frame numbers of a clip in its source, int64[T]."""
         return self._frame_indices[row]
 
     def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
-        """The clip of a row, or those of its frames."""
+        """The clip of a row, with all or some of its frames."""
         arrays = {name: self._arrays[f"{row:05d}/{name}"] for name in ("frames", *FRAME_FIELDS)}
         clip = Clip(clip_id=self.clip_ids[row], **arrays)
         return clip if frames is None else clip.take(frames)
 
     def frames(self, row: int, frames: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """The frames of a clip without the rest; `out` has no use here, where nothing is decoded."""
+        """Frames of a clip, without its other arrays. `out` is not used, since nothing is decoded."""
         stored: NDArray[np.uint8] = self._arrays[f"{row:05d}/frames"]
         return stored[frames]
 

@@ -1,4 +1,4 @@
-"""A shard as Parquet: one row and one row group a clip, its frames as JPEG."""
+"""A shard as Parquet: one row and one row group per clip, its frames as JPEG."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _SCHEMA = pa.schema(
 
 
 def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any], jpeg_quality: int) -> Iterator[int]:
-    """Write clips one at a time; yields each one's number of frames once it is written.
+    """Write clips one at a time; yields the number of frames of each written clip.
 
-    JPEG does not shrink by compression, so that columns are stored plain; pages carry checksums.
+    Columns are not compressed, since JPEG would not shrink. Pages have checksums.
     """
     schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
     with pq.ParquetWriter(
@@ -63,7 +63,7 @@ def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any], jpeg_q
 class ParquetFile:
     """Random access to the clips of a Parquet shard.
 
-    Of a file that is not on this machine, opening reads the footer, and reading a clip its row group.
+    From an object store, opening reads the footer, and reading a clip its row group.
     """
 
     def __init__(self, file: Path | IO[bytes]) -> None:
@@ -73,11 +73,11 @@ class ParquetFile:
         metadata = self._file.schema_arrow.metadata or {}
         self.metadata: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
         if self._file.num_row_groups != self._file.metadata.num_rows:
-            raise ValueError("expected one row group a clip")
+            raise ValueError("expected one row group per clip")
         groups = [self._file.metadata.row_group(row) for row in range(self._file.num_row_groups)]
         clip_id, frame_indices = (_leaf(self._file.metadata, name) for name in ("clip_id", "frame_indices"))
         self.num_frames = [group.column(frame_indices).num_values for group in groups]
-        # a row group holds one clip, whose name is the least and the greatest of its column
+        # a row group has one clip, whose name is the minimum and the maximum of its column
         names = [group.column(clip_id).statistics for group in groups]
         self.clip_ids: list[str] = (
             [name.min for name in names]
@@ -86,32 +86,32 @@ class ParquetFile:
         )
 
     def frame_indices(self, row: int) -> NDArray[np.int64]:
-        """The source's frame numbers of a clip, int64[T]."""
+        """The frame numbers of a clip in its source, int64[T]."""
         table = self._file.read_row_group(row, columns=["frame_indices"], use_threads=False)
         return np.asarray(_flat(table.column("frame_indices")[0].values), np.int64)
 
     def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
-        """The clip of a row, or those of its frames; only their JPEGs are decoded."""
+        """The clip of a row, with all or some of its frames; decodes only these."""
         table = self._file.read_row_group(row, use_threads=False)
         values = {
             name: np.asarray(_flat(table.column(name)[0].values), dtype).reshape(-1, *shape)
             for name, (dtype, shape) in FRAME_FIELDS.items()
         }
-        wanted = np.arange(len(values["frame_indices"])) if frames is None else frames
+        chosen = np.arange(len(values["frame_indices"])) if frames is None else frames
         return Clip(
             clip_id=table.column("clip_id")[0].as_py(),
-            frames=_chosen(table.column("frames")[0].values, wanted, None),
-            **{name: value[wanted] for name, value in values.items()},
+            frames=_decode_chosen(table.column("frames")[0].values, chosen, None),
+            **{name: value[chosen] for name, value in values.items()},
         )
 
     def frames(self, row: int, frames: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """The frames of a clip without the rest, decoded into `out` where that has their shape."""
+        """Frames of a clip, without its other arrays, decoded into `out` if it has their shape."""
         table = self._file.read_row_group(row, columns=["frames"], use_threads=False)
-        return _chosen(table.column("frames")[0].values, frames, out)
+        return _decode_chosen(table.column("frames")[0].values, frames, out)
 
 
 def _leaf(metadata: pq.FileMetaData, name: str) -> int:
-    """The number of a column among those that are stored."""
+    """The number of a column among those of the file."""
     return next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path.split(".")[0] == name)
 
 
@@ -123,22 +123,22 @@ def _flat(values: pa.Array) -> NDArray[Any]:
     return (values.flatten() if pa.types.is_fixed_size_list(values.type) else values).to_numpy(zero_copy_only=False)
 
 
-def _chosen(pictures: pa.Array, wanted: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    # A frame that is asked for twice (a clip shorter than its segments) is decoded once.
-    unique, inverse = np.unique(wanted, return_inverse=True)
+def _decode_chosen(pictures: pa.Array, chosen: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
+    # A frame that is chosen twice (a clip shorter than its segments) is decoded once.
+    unique, inverse = np.unique(chosen, return_inverse=True)
     encoded = [np.frombuffer(pictures[int(index)].as_buffer(), np.uint8) for index in unique]
-    if len(unique) == len(wanted) and (unique == wanted).all():
+    if len(unique) == len(chosen) and (unique == chosen).all():
         return _decode(encoded, out)
     return _decode(encoded, None)[inverse]
 
 
 def _decode(encoded: list[NDArray[np.uint8]], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """JPEGs of one size -> uint8[N, H, W, 3] RGB, each decoded right into its place."""
+    """JPEGs of one size -> uint8[N, H, W, 3] RGB, decoded without a copy."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(encoded[0])
     shape = (len(encoded), height, width, 3)
     frames = out if out is not None and out.shape == shape else np.empty(shape, np.uint8)
     for frame, jpeg in zip(frames, encoded, strict=True):
-        # The decoder fills any buffer that is large enough: a smaller picture would leave a part of it as it was.
+        # The decoder accepts any buffer that is large enough: a smaller picture would leave a part of it unchanged.
         if simplejpeg.decode_jpeg_header(jpeg)[:2] != (height, width):
             raise ValueError(f"its frames differ in size, the first is {width}x{height} pixels")
         simplejpeg.decode_jpeg(jpeg, "RGB", buffer=frame)

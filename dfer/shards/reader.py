@@ -1,4 +1,4 @@
-"""Reading shards: one clip after the other, or any clip by its row."""
+"""Reads shards: one clip after the other, or any clip by its row."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _FILE_NAMES = (parquet.FILE_NAME, npz.FILE_NAME)
 
 
 class ShardError(Exception):
-    """A shard that is missing, damaged or of another version."""
+    """A shard is missing, damaged or of another version."""
 
 
 class Shard:
     """Random access to the clips of one shard, a file on this machine or in an object store.
 
-    Can be pickled and used in other processes, forked ones included: each opens the file for itself at first use.
+    Can be pickled and used in other processes, forked ones included: each process opens the file at first use.
     """
 
     def __init__(self, path: Location) -> None:
@@ -54,44 +54,50 @@ class Shard:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What was stored with the clips: settings, template, detector, versions."""
+        """The metadata of the shard: settings, template, detector, versions."""
         return self._file.metadata
 
     def num_frames(self, row: int) -> int:
-        """T of a clip; nothing is read for it."""
+        """The number of frames of a clip; reads nothing."""
         return self._file.num_frames[row]
 
     def frame_indices(self, row: int) -> NDArray[np.int64]:
-        """The source's frame numbers of a clip, int64[T]; no picture is read."""
+        """The frame numbers of a clip in its source, int64[T]; reads no picture."""
         return self._file.frame_indices(row)
 
     def read(self, row: int, frames: Sequence[int] | NDArray[np.int64] | None = None) -> Clip:
-        """The clip of a row; with `frames` (places in 0..T-1, repeats allowed) those frames only, in that order.
+        """The clip of a row.
 
-        Raises: ShardError if the clip cannot be read; IndexError if there is no such row or frame.
+        Args:
+            row: its row in the shard.
+            frames: positions in 0..T-1 (repeats allowed) to read only these frames, in this order.
+
+        Raises:
+            ShardError: the clip cannot be read.
+            IndexError: the row or a frame does not exist.
         """
-        places = None if frames is None else np.asarray(frames, dtype=np.int64)
-        with self._reading(row, places):
-            return self._file.read(row, places)
+        positions = None if frames is None else np.asarray(frames, dtype=np.int64)
+        with self._reading(row, positions):
+            return self._file.read(row, positions)
 
     def frames(
         self, row: int, frames: Sequence[int] | NDArray[np.int64], out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
         """`read(row, frames).frames`, without reading the rest: uint8[T, H, W, 3] RGB.
 
-        They may come in `out`, if that has their shape, to spare a copy. Raises: as `read`.
+        The result may be `out`, if it has the right shape, to save a copy. Raises as `read` does.
         """
-        places = np.asarray(frames, dtype=np.int64)
-        with self._reading(row, places):
-            return self._file.frames(row, places, out)
+        positions = np.asarray(frames, dtype=np.int64)
+        with self._reading(row, positions):
+            return self._file.frames(row, positions, out)
 
     @contextmanager
-    def _reading(self, row: int, places: NDArray[np.int64] | None) -> Iterator[None]:
+    def _reading(self, row: int, positions: NDArray[np.int64] | None) -> Iterator[None]:
         if not 0 <= row < len(self):
             raise IndexError(f"{self.path} has rows 0 to {len(self) - 1}, asked for {row}")
         length = self.num_frames(row)
-        if places is not None and (places.size == 0 or places.min() < 0 or places.max() >= length):
-            raise IndexError(f"clip {self.clip_ids[row]} has frames 0 to {length - 1}, asked for {places.tolist()}")
+        if positions is not None and (positions.size == 0 or positions.min() < 0 or positions.max() >= length):
+            raise IndexError(f"clip {self.clip_ids[row]} has frames 0 to {length - 1}, asked for {positions.tolist()}")
         try:
             yield
         except _UNREADABLE as error:
@@ -99,10 +105,10 @@ class Shard:
 
     @property
     def _file(self) -> parquet.ParquetFile | npz.NpzFile:
-        # A file handle that two processes share has one position for both.
+        # Two processes that share a file handle would share its position.
         if self._opened is None or self._opened[0] != os.getpid():
             try:
-                opened = _opened(self.path)
+                opened = _open(self.path)
             except _UNREADABLE as error:
                 raise ShardError(f"{self.path} is not a readable shard: {error}") from error
             self._opened = (os.getpid(), opened)
@@ -113,56 +119,57 @@ class Shard:
 
 
 def open_shard(folder: Location) -> Shard:
-    """The shard in `folder`, of which in an object store only what is asked for is read.
+    """The shard in a folder. From an object store only the clips that are used are read.
 
-    Raises: ShardError if there is none, or it cannot be read.
+    Raises:
+        ShardError: the folder has no shard, or it cannot be read.
     """
-    found = _shard_files(copies.nearest(folder) if isinstance(folder, str) else folder)
-    if len(found) != 1:
-        names = " and ".join(str(path).rpartition("/")[2] for path in found) or "neither"
+    files = _shard_files(copies.nearest(folder) if isinstance(folder, str) else folder)
+    if len(files) != 1:
+        names = " and ".join(str(path).rpartition("/")[2] for path in files) or "neither"
         raise ShardError(f"expected {parquet.FILE_NAME} or {npz.FILE_NAME} in {folder}, found {names}")
-    return Shard(found[0])
+    return Shard(files[0])
 
 
 def shard_folders(path: Location) -> list[Location]:
-    """The shard folders at `path`: itself if it is one, else those inside, in natural order.
+    """The shard folders at `path`: itself if it is one, else those in it, in natural order.
 
-    In an object store those are inside that lie up to two folders below. Raises: ShardError if there is none.
+    In an object store also those one folder deeper. Raises ShardError if there is none.
     """
     if _shard_files(path):
         return [path]
-    found = _shards_inside(path)
-    if not found:
+    folders = _shards_inside(path)
+    if not folders:
         raise ShardError(
             f"no shard at {path}: expected {parquet.FILE_NAME} or {npz.FILE_NAME} there or one folder below"
         )
-    return sorted(found, key=lambda child: natural_key(str(child)))
+    return sorted(folders, key=lambda child: natural_key(str(child)))
 
 
 def read(path: Location) -> Iterator[Clip]:
     """Every clip of a shard folder, or of a folder of shard folders, one in memory at a time; also by URL.
 
-    Raises: ShardError, also before the first clip.
+    Raises ShardError, possibly before the first clip.
     """
     shards = [open_shard(folder) for folder in shard_folders(path if is_url(path) else Path(path))]
     return (shard.read(row) for shard in shards for row in range(len(shard)))
 
 
 def _shard_files(folder: Location) -> list[Location]:
-    """The shard files right in a folder: one, if it is a shard."""
+    """The shard files directly in a folder: one, if it is a shard."""
     if isinstance(folder, Path):
         return [folder / name for name in _FILE_NAMES if (folder / name).is_file()]
     with _as_shard_error():
-        there = remote.listing(folder)
-    return [below(folder, name) for name in _FILE_NAMES if name in there]
+        files = remote.listing(folder)
+    return [below(folder, name) for name in _FILE_NAMES if name in files]
 
 
 def _shards_inside(folder: Location) -> list[Location]:
     if isinstance(folder, Path):
         return [child for child in folder.iterdir() if _shard_files(child)] if folder.is_dir() else []
     with _as_shard_error():
-        places = [name.rpartition("/") for name in remote.listing(folder)]
-    return [below(folder, place) for place, _, name in places if name in _FILE_NAMES and place.count("/") < 2]
+        files = [name.rpartition("/") for name in remote.listing(folder)]
+    return [below(folder, inner) for inner, _, name in files if name in _FILE_NAMES and inner.count("/") < 2]
 
 
 @contextmanager
@@ -173,8 +180,8 @@ def _as_shard_error() -> Iterator[None]:
         raise ShardError(str(error)) from error
 
 
-def _opened(path: Location) -> parquet.ParquetFile | npz.NpzFile:
-    # Parquet is read in pieces of the right size; an archive's members in many small ones, a few KiB each.
+def _open(path: Location) -> parquet.ParquetFile | npz.NpzFile:
+    # Parquet is read in large pieces, the members of an archive in many of a few KiB.
     if str(path).endswith(".parquet"):
         return parquet.ParquetFile(remote.open_file(path) if isinstance(path, str) else path)
     return npz.NpzFile(remote.open_file(path, ahead=_NPZ_AHEAD) if isinstance(path, str) else path)

@@ -1,4 +1,4 @@
-"""Writing a shard."""
+"""Writes a shard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What was written: the file, its numbers of clips and frames, and its size in bytes."""
+    """A written shard: its file, its numbers of clips and frames, and its size in bytes."""
 
     path: Path
     clips: int
@@ -27,17 +27,24 @@ class ShardInfo:
 def write_shard(
     folder: Path, clips: Iterable[Clip], *, settings: ShardSettings, metadata: dict[str, Any] | None = None
 ) -> ShardInfo:
-    """Write clips into `folder`/clips.parquet or `folder`/clips.npz, holding one clip in memory at a time.
+    """Write clips into `folder`/clips.parquet or `folder`/clips.npz, with one clip in memory at a time.
 
-    `metadata` (anything that JSON can hold) is stored with the schema's version and the shard settings. The file gets
-    its name only when it is complete; what an error leaves behind is removed.
+    The file gets its name only when it is complete, and is removed after an error.
 
-    Raises: FileExistsError if the folder holds a shard already; whatever `clips` raises.
+    Args:
+        folder: where to write; made if it does not exist.
+        clips: the clips.
+        settings: format and JPEG quality; stored in the shard.
+        metadata: JSON data to store in the shard.
+
+    Raises:
+        FileExistsError: the folder has a shard already.
+        Whatever `clips` raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (parquet.FILE_NAME, npz.FILE_NAME):
         if (folder / name).exists():
-            raise FileExistsError(f"{folder} holds a shard already ({name}); write into a folder of its own")
+            raise FileExistsError(f"{folder} holds a shard already ({name}); write into another folder")
     described = {**(metadata or {}), "schema_version": SCHEMA_VERSION, "shards": settings.model_dump(mode="json")}
     path = folder / (parquet.FILE_NAME if settings.format == "parquet" else npz.FILE_NAME)
     unfinished = path.with_name(f".unfinished-{path.name}")

@@ -1,4 +1,4 @@
-"""Files that are complete or not there, also when the process is killed or the machine goes down."""
+"""Files that are complete or absent, even if the process is killed or the machine goes down."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNFINISHED = ".part"
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Add the path to an OSError of the block that names no file, as those of a full disk do."""
+    """Add the path to an OSError of the block without a file name, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -24,7 +24,7 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it becomes `path` in one step if the block ends without an error."""
+    """Yield a temporary path to write to; it replaces `path` in one step if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with naming(path):
@@ -43,7 +43,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what killed writers have left in a folder; nobody else may be writing there."""
+    """Remove temporary files of killed writers from a folder; nobody else may be writing in it."""
     for path in folder.glob(f".*{_UNFINISHED}"):
         path.unlink()
 

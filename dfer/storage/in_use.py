@@ -1,7 +1,7 @@
-"""Who uses a work directory: runs, any number of them side by side, or who removes things from it, alone.
+"""Keeps runs and removals apart: any number of runs share a work directory, a removal needs it alone.
 
-A lock of the operating system, so that a process that is killed holds nothing. Files are opened for reading and
-writing: NFS wants the one for shared locks and the other for exclusive ones.
+Uses a lock of the operating system, which is released when a process is killed. The file is opened for reading and
+writing: NFS requires the one for shared locks and the other for exclusive ones.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _FILE = ".in-use.lock"
 
 
 class InUseError(RuntimeError):
-    """Runs are under way in a work directory."""
+    """A run is under way in a work directory."""
 
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Nothing is removed from the folder meanwhile. Waits for who does so now."""
+    """Keep anything from being removed from the folder during the block. Waits for a removal to end."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _FILE).open("a+") as file:
         try:
@@ -36,10 +36,10 @@ def in_use(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """No run begins in the folder meanwhile.
+    """Keep runs from starting in the folder during the block.
 
     Raises:
-        InUseError: one is under way.
+        InUseError: a run is under way.
     """
     with (folder / _FILE).open("a+") as file:
         try:

@@ -1,4 +1,4 @@
-"""Pictures as JPEG. OpenCV's own writing of files says that it did not succeed, not that a disk is full."""
+"""Pictures as JPEG. (`cv2.imwrite` says only that it failed, not that the disk is full.)"""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from dfer.storage.files import naming
 
 
 def encode_jpeg(picture: npt.NDArray[np.uint8], quality: int) -> bytes:
-    """A picture, uint8[H,W,3] in OpenCV's order of colours (blue first) or grey uint8[H,W]; `quality`: 0 to 100.
+    """Encode a picture as JPEG.
 
-    Raises ValueError for a picture that is too large for JPEG.
+    Args:
+        picture: uint8[H, W, 3] BGR, or grey uint8[H, W].
+        quality: 0 to 100.
+
+    Raises:
+        ValueError: the picture is too large for JPEG.
     """
     done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
@@ -23,6 +28,6 @@ def encode_jpeg(picture: npt.NDArray[np.uint8], quality: int) -> bytes:
 
 
 def write_jpeg(path: Path, picture: npt.NDArray[np.uint8], quality: int) -> None:
-    """Write a picture as `encode_jpeg` takes it. Raises OSError with the cause if the file cannot be written."""
+    """Write a picture as `encode_jpeg` encodes it. Raises OSError, with the cause, if the file cannot be written."""
     with naming(path):
         path.write_bytes(encode_jpeg(picture, quality))

@@ -1,4 +1,4 @@
-"""The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES gives them."""
+"""The GPUs that this process may use, by their names in CUDA_VISIBLE_DEVICES."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def trainings_at_a_time(configured: int, processes: int, places: int) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """One name a GPU, to be handed to a child process in CUDA_VISIBLE_DEVICES; empty without GPUs.
+    """The name of each GPU, for CUDA_VISIBLE_DEVICES of a child process; empty without GPUs.
 
-    Where the variable is set already, these are some of its own entries. Loads torch, but does not touch a GPU.
+    If the variable is set, the names are entries of it. Imports torch, but does not initialise a GPU.
     """
     import torch
 
     count = torch.cuda.device_count()
-    given = os.environ.get(VISIBLE)
-    names = [str(number) for number in range(count)] if given is None else given.split(",")
+    listed = os.environ.get(VISIBLE)
+    names = [str(number) for number in range(count)] if listed is None else listed.split(",")
     return [name.strip() for name in names[:count]]

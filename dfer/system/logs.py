@@ -1,7 +1,7 @@
-"""Structured logs: a JSON object a line, and in one file what all processes of a run have to say.
+"""Structured logs: one JSON object per line, and one file for all processes of a run.
 
-A record says what it is about in fields (`clip_id`, `stage`, ...): given with it as `extra`, or by `about` to all that
-is logged inside. Processes send their records to the one that started them (`forward`, `emit`), which writes them.
+A record has fields (`clip_id`, `stage`, ...): from `extra` of its call, or from `about` for all records inside a block.
+Processes send their records to the process that started them (`forward`, `emit`), which writes them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any
 from rich.console import Console
 
 KEPT = 50
-"""Logs that stay in a folder: the newest."""
+"""The number of logs that a folder keeps: the newest."""
 
 PROGRESS = "dfer.progress"
-"""The logger of lines that say how far long work is."""
+"""The logger for the progress of long work."""
 
 _OURS = ("dfer", "tasks", "flows")
 _SUFFIX = ".jsonl"
@@ -40,7 +40,7 @@ _about: ContextVar[Mapping[str, Any]] = ContextVar("about", default=MappingProxy
 
 @contextmanager
 def about(**fields: Any) -> Iterator[None]:
-    """What is logged meanwhile, in this thread and those that take over its context, carries these fields."""
+    """Add fields to all records of the block, in this thread and those that inherit its context."""
     token = _about.set({**_about.get(), **fields})
     try:
         yield
@@ -49,7 +49,7 @@ def about(**fields: Any) -> Iterator[None]:
 
 
 class JsonLines(logging.Formatter):
-    """A record as a line of JSON: time (UTC), level, logger, message, pid, its fields, and its traceback."""
+    """Formats a record as a line of JSON: time (UTC), level, logger, message, pid, its fields, and its traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -68,10 +68,9 @@ class JsonLines(logging.Formatter):
 
 @contextmanager
 def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
-    """Write what is logged meanwhile, with these fields, to `folder/NAME.jsonl`; yields that path.
+    """Write the records of the block, with these fields, to `folder/NAME.jsonl`; yields that path.
 
-    A file of this name is continued. Of the others the newest stay. A disk that fills up
-    stops the log, not the work.
+    Appends to an existing file of this name, and removes the oldest others. A full disk stops the log, not the work.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, name)
@@ -80,7 +79,7 @@ def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
             old.unlink(missing_ok=True)
     handler = _File(path, "a+", encoding="utf-8")  # both ways, see `dfer.storage.in_use`
     assert handler.stream is not None
-    fcntl.flock(handler.stream, fcntl.LOCK_SH)  # for `is_written`; given back however this process ends
+    fcntl.flock(handler.stream, fcntl.LOCK_SH)  # for `is_written`; released however this process ends
     handler.setFormatter(JsonLines())
     handler.addFilter(_with_fields)
     root, before = logging.getLogger(), {name: logging.getLogger(name).level for name in _OURS}
@@ -97,9 +96,9 @@ def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
 
 
 def outlive_readers() -> None:
-    """Go on where nobody reads any more what is printed, as in flow runs whose worker was killed.
+    """Keep running when nobody reads the output any more, as in flow runs whose worker was killed.
 
-    Rich's consoles, to which Prefect logs, end the thread that says something next.
+    Rich's consoles, to which Prefect logs, would end the next thread that prints.
     """
     loggers = [logging.getLogger(), *(logging.getLogger(name) for name in list(logging.root.manager.loggerDict))]
     for handler in (handler for logger in loggers for handler in logger.handlers):
@@ -108,13 +107,12 @@ def outlive_readers() -> None:
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """Where the log of that name lies."""
+    """The path of the log with a name."""
     return folder / (re.sub(r"[^\w.-]+", "-", name) + _SUFFIX)
 
 
 def read(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
-    """The lines of a log, or those within its `last` bytes. One that is not whole, as at a cut or after a kill, is left
-    out."""
+    """The lines of a log, or of its `last` bytes. Incomplete lines, as after a kill, are left out."""
     with path.open("rb") as file:
         if last is not None:
             file.seek(max(0, path.stat().st_size - last))
@@ -127,7 +125,7 @@ def read(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
 
 
 def is_written(path: Path) -> bool:
-    """Whether a process on this machine writes the log now."""
+    """Whether a process on this machine has the log open for writing."""
     with path.open("rb+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,12 +135,12 @@ def is_written(path: Path) -> bool:
 
 
 def newest(folder: Path, number: int) -> list[Path]:
-    """The logs that were written to last, the newest first."""
+    """The logs of a folder, those written last first; at most `number`."""
     return _by_age(folder)[:number]
 
 
 def forward(send: Callable[[dict[str, Any]], None]) -> None:
-    """Send what is logged in this process to the one that started it, as plain data for `emit`."""
+    """Send the records of this process to the process that started it, as plain data for `emit`."""
     handler = Forwarder(send)
     handler.addFilter(_with_fields)
     logging.getLogger().addHandler(handler)
@@ -151,11 +149,11 @@ def forward(send: Callable[[dict[str, Any]], None]) -> None:
 
 
 def emit(record: Mapping[str, Any]) -> None:
-    """Log here what was logged in another process."""
-    made = logging.makeLogRecord(record)
-    logger = logging.getLogger(made.name)
-    if logger.isEnabledFor(made.levelno):
-        logger.handle(made)
+    """Log a record of another process here."""
+    log_record = logging.makeLogRecord(record)
+    logger = logging.getLogger(log_record.name)
+    if logger.isEnabledFor(log_record.levelno):
+        logger.handle(log_record)
 
 
 def _details_of_ours() -> None:
@@ -171,21 +169,21 @@ def _with_fields(record: logging.LogRecord) -> bool:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    found = []
+    logs = []
     for path in folder.glob(f"*{_SUFFIX}"):
         with contextlib.suppress(FileNotFoundError):  # another run has just removed it
-            found.append((path.stat().st_mtime_ns, path))
-    return [path for _, path in sorted(found, reverse=True)]
+            logs.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(logs, reverse=True)]
 
 
 class _File(logging.FileHandler):
-    """A log file that says once that it cannot be written to, instead of a traceback for every record."""
+    """A log file that reports once that it cannot be written, instead of a traceback for every record."""
 
-    _said = False
+    _reported = False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if not self._said:
-            self._said = True
+        if not self._reported:
+            self._reported = True
             sys.stderr.write(f"{self.baseFilename} cannot be written to: {sys.exc_info()[1]}\n")
 
     def close(self) -> None:
@@ -194,12 +192,12 @@ class _File(logging.FileHandler):
 
 
 class Forwarder(logging.Handler):
-    """Sends records, from the process that it was made in alone: a forked one would write into the same pipe."""
+    """Sends records, but not from a forked process, which would write into the same pipe."""
 
     def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
         super().__init__()
-        # Prefect, where a process imports it, leaves the root logger alone if a handler there has a formatter (and a
-        # public name); it would put its own console handler in the place of this one otherwise.
+        # When a process imports Prefect, it replaces the root logger's handlers by its console handler, except those
+        # that have a formatter (and a public name).
         self.setFormatter(logging.Formatter())
         self._send = send
         self._pid = os.getpid()

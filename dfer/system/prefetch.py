@@ -1,4 +1,4 @@
-"""Making the next item while one is in use."""
+"""Prepares the next item while the current one is in use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T]) -> Iterator[T]:
-    """The items in order, each made by a thread while the one before it is in use; errors arrive in their place."""
+    """Yield the items in order; a thread prepares each while the previous one is in use. Errors keep their place."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, iterator, end)
-        while (item := coming.result()) is not end:
-            coming = thread.submit(next, iterator, end)
+        upcoming = thread.submit(next, iterator, end)
+        while (item := upcoming.result()) is not end:
+            upcoming = thread.submit(next, iterator, end)
             yield item  # type: ignore[misc]  # what is not the end is an item

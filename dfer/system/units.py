@@ -12,14 +12,14 @@ def duration(seconds: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """'12.3 a second', or where it is slower than one a second '7.5 s each'."""
+    """'12.3 a second', or below one a second '7.5 s each'."""
     if per_second <= 0:
         return ""
     return f"{per_second:.3g} a second" if per_second >= 1 else f"{1 / per_second:.3g} s each"
 
 
 def size(num_bytes: float) -> str:
-    """'312 B', '4.1 MB', '1.5 GB': powers of ten, as disks are sold and as most tools say it."""
+    """'312 B', '4.1 MB', '1.5 GB': powers of ten, as for disks."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 999.5:
             return f"{num_bytes:.3g} {unit}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
 from dfer.faces import clips as align
-from dfer.faces.clips import ClipError, Counts, align_clip, align_clips
+from dfer.faces.clips import ClipError, FrameCounts, align_clip, align_clips
 from dfer.faces.detector import Detections, FaceDetector
 from dfer.faces.geometry import template, transform_points
 from dfer.faces.index import read_index
@@ -22,7 +22,7 @@ from dfer.shards import Clip, open_shard
 EYES_MOUTH = [0, 1, 3, 4]
 
 
-def align_one(source: Path, detector: Any, **settings: Any) -> tuple[Clip, Counts]:
+def align_one(source: Path, detector: Any, **settings: Any) -> tuple[Clip, FrameCounts]:
     defaults: dict[str, Any] = {
         "tracking": TrackingSettings(),
         "alignment": AlignmentSettings(),
@@ -62,7 +62,7 @@ class Scripted:
 def test_a_moving_face_stands_still_at_the_template(moved_video: Any, detector: FaceDetector, transform: str) -> None:
     clip, counts = align_one(moved_video.path, detector, alignment=AlignmentSettings(size=112, transform=transform))
     assert clip.frames.shape == (12, 112, 112, 3)
-    assert counts == Counts(12, 12, 12, 0, 0, 1)
+    assert counts == FrameCounts(12, 12, 12, 0, 0, 1)
     target = template(112, AlignmentSettings().margin)
     assert abs(clip.keypoints - target)[:, EYES_MOUTH].max() < 0.04 * 112
     own_size = FaceDetector(DetectionSettings(input_size=96))  # no crop is enlarged
@@ -100,7 +100,7 @@ def test_a_long_clip_is_decoded_twice_and_comes_out_the_same(
     moved_video: Any, detector: FaceDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, _ = align_one(moved_video.path, detector)
-    monkeypatch.setattr(align, "_HELD_BYTES", 5 * 480 * 360 * 3)
+    monkeypatch.setattr(align, "_KEPT_BYTES", 5 * 480 * 360 * 3)
     decoded_again, _ = align_one(moved_video.path, detector)
     np.testing.assert_array_equal(decoded_again.frames, held.frames)
     np.testing.assert_array_equal(decoded_again.matrices, held.matrices)
@@ -127,7 +127,7 @@ def test_interpolated_and_close_up_frames_are_marked_and_counted(
     script[4] = script[5] = make_detections()
     script[7] = make_detections((207, 150, 90), (400, 100, 30))
     clip, counts = align_one(moved_video.path, Scripted(script))
-    assert counts == Counts(12, 10, 12, 1, 2, 2)
+    assert counts == FrameCounts(12, 10, 12, 1, 2, 2)
     assert np.flatnonzero(clip.interpolated).tolist() == [4, 5]
     assert np.flatnonzero(clip.close_up).tolist() == [1]
     assert np.flatnonzero(clip.scores == 0).tolist() == [4, 5]
@@ -139,7 +139,7 @@ def test_a_clip_without_a_face_says_how_near_it_came(
     with pytest.raises(ClipError, match=r"best score 0\.20 in 12 frames.* 0\.50") as caught:
         align_one(moved_video.path, Scripted([make_detections()] * 12))
     assert caught.value.reason == "no_face"
-    assert caught.value.counts == Counts(frames_seen=12)
+    assert caught.value.counts == FrameCounts(frames_seen=12)
 
 
 def test_a_person_who_is_seen_too_rarely_is_not_kept(
@@ -149,7 +149,7 @@ def test_a_person_who_is_seen_too_rarely_is_not_kept(
     with pytest.raises(ClipError, match="5 of 12 frames") as caught:
         align_one(moved_video.path, Scripted(script))
     assert caught.value.reason == "too_few_faces"
-    assert caught.value.counts == Counts(12, 5, 5, 0, 0, 1)
+    assert caught.value.counts == FrameCounts(12, 5, 5, 0, 0, 1)
     kept, _ = align_one(moved_video.path, Scripted(script), tracking=TrackingSettings(min_face_share=0.4))
     assert len(kept) == 5
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dfer.faces.correction import corrected
+from dfer.faces.correction import correct_keypoints
 from dfer.faces.geometry import transform_points
 
 FACE = np.array([[-20, -15], [20, -15], [0, 5], [-15, 25], [15, 25]], np.float32)
@@ -32,7 +32,7 @@ def test_a_shift_that_stays_with_the_face_is_recovered_exactly(seed: int, count:
     measured[rng.integers(count)] = True
     seen = np.where(measured[:, None, None], truth, followed)
     # Similarity of the points to the template is exact up to one map that all frames share.
-    result = corrected(seen, followed, measured, np.arange(count) * 3)
+    result = correct_keypoints(seen, followed, measured, np.arange(count) * 3)
     np.testing.assert_allclose(result, truth, atol=1e-2)
     np.testing.assert_array_equal(result[measured], truth[measured])
 
@@ -42,7 +42,7 @@ def test_a_shift_that_changes_steadily_is_interpolated_over_time() -> None:
     followed = np.stack([FACE] * 3) + 100
     shifts = np.array([0.0, 0.0, 10.0])[:, None, None] * np.array([1.0, 0.5])
     seen = (followed + shifts).astype(np.float32)
-    result = corrected(seen, followed, np.array([True, False, True]), frames)
+    result = correct_keypoints(seen, followed, np.array([True, False, True]), frames)
     np.testing.assert_allclose(result[1], followed[1] + np.array([2.0, 1.0]), atol=1e-3)
 
 
@@ -50,7 +50,7 @@ def test_without_anything_to_compare_points_stay_as_they_are() -> None:
     seen = np.stack([FACE] * 3)
     unknown = np.full_like(seen, np.nan)
     for measured in (np.array([True, True, True]), np.array([False, False, False])):
-        np.testing.assert_array_equal(corrected(seen, seen, measured, np.arange(3)), seen)
+        np.testing.assert_array_equal(correct_keypoints(seen, seen, measured, np.arange(3)), seen)
     mixed = np.array([True, False, False])
     followed = np.stack([unknown[0], FACE, FACE])
-    np.testing.assert_array_equal(corrected(seen, followed, mixed, np.arange(3)), seen)
+    np.testing.assert_array_equal(correct_keypoints(seen, followed, mixed, np.arange(3)), seen)

@@ -49,8 +49,8 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Index:
     monkeypatch.setattr(subprocess, "run", served.run)
     monkeypatch.setattr(model_files, "_MEMBER_SHA256", hashlib.sha256(WEIGHTS).hexdigest())
     # A gzip file carries its time, so the archive's own checksum is left to the test of a wrong archive.
-    expect = model_files._expect
-    monkeypatch.setattr(model_files, "_expect", lambda path, wanted: path.suffix == ".gz" or expect(path, wanted))
+    check = model_files._check
+    monkeypatch.setattr(model_files, "_check", lambda path, expected: path.suffix == ".gz" or check(path, expected))
     return served
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfer.faces.detector import Detections
-from dfer.faces.tracking import Track, follow, smooth
+from dfer.faces.tracking import Track, smooth_keypoints, track_person
 
 Faces = Callable[..., Detections]
 
@@ -22,7 +22,7 @@ def centres(track: Track) -> np.ndarray:
 
 def test_a_single_person_is_followed_through_every_frame(make_detections: Faces) -> None:
     detections = [make_detections((100 + 3 * k, 80, 50)) for k in range(20)]
-    track = follow(detections, np.arange(20), max_gap=12)
+    track = track_person(detections, np.arange(20), max_gap=12)
     assert track is not None
     assert track.positions.tolist() == list(range(20))
     assert not track.interpolated.any()
@@ -37,7 +37,7 @@ def test_two_people_who_cross_are_not_exchanged(make_detections: Faces) -> None:
         left, right = (60 + 6 * k, 100, 60), (300 - 6 * k, 104, 50)
         hidden = abs(left[0] - right[0]) < 30
         detections.append(make_detections(left) if hidden else make_detections(left, right))
-    track = follow(detections, np.arange(41), max_gap=12)
+    track = track_person(detections, np.arange(41), max_gap=12)
     assert track is not None
     assert track.positions.tolist() == list(range(41))
     np.testing.assert_allclose(centres(track)[:, 0], 60 + 6 * np.arange(41), atol=0.01)
@@ -46,7 +46,7 @@ def test_two_people_who_cross_are_not_exchanged(make_detections: Faces) -> None:
 def test_people_who_pass_quickly_keep_their_direction(make_detections: Faces) -> None:
     # At the fifth look each is nearer to where the other was than to where it was itself.
     detections = [make_detections((100 + 14 * k, 80, 55), (219 - 14 * k, 80, 50)) for k in range(10)]
-    track = follow(detections, np.arange(10), max_gap=12)
+    track = track_person(detections, np.arange(10), max_gap=12)
     assert track is not None
     np.testing.assert_allclose(centres(track)[:, 0], 100 + 14 * np.arange(10), atol=0.01)
 
@@ -56,7 +56,7 @@ def test_a_face_elsewhere_or_of_another_size_is_another_person(
     make_detections: Faces, second: tuple[float, float, float]
 ) -> None:
     detections = [make_detections((100, 80, 50))] * 20 + [make_detections(second)] * 5
-    track = follow(detections, np.arange(25), max_gap=12)
+    track = track_person(detections, np.arange(25), max_gap=12)
     assert track is not None
     assert track.positions.tolist() == list(range(20))
 
@@ -68,7 +68,7 @@ def test_neighbours_are_kept_apart_whatever_the_order_of_the_detections(make_det
     for _ in range(30):
         faces = [(100 + generator.normal(0, 3), 80, 60), (165 + generator.normal(0, 3), 80, 58)]
         detections.append(make_detections(*faces[:: order if generator.random() < 0.5 else 1]))
-    track = follow(detections, np.arange(30), max_gap=0)
+    track = track_person(detections, np.arange(30), max_gap=0)
     assert track is not None
     assert len(track) == 30
     assert abs(centres(track)[:, 0] - 100).max() < 15
@@ -78,14 +78,14 @@ def test_a_large_face_that_passes_by_is_not_followed(make_detections: Faces) -> 
     detections = [
         make_detections((100, 80, 50), *([(250 + 20 * (k - 12), 120, 150)] if 12 <= k < 17 else [])) for k in range(40)
     ]
-    track = follow(detections, np.arange(40), max_gap=12)
+    track = track_person(detections, np.arange(40), max_gap=12)
     assert track is not None
     assert len(track) == 40
     assert abs(centres(track) - (100, 80)).max() < 0.01
 
 
 def test_of_two_who_stay_the_larger_is_followed(make_detections: Faces) -> None:
-    track = follow([make_detections((60, 80, 40), (200, 80, 90))] * 10, np.arange(10), max_gap=12)
+    track = track_person([make_detections((60, 80, 40), (200, 80, 90))] * 10, np.arange(10), max_gap=12)
     assert track is not None
     assert abs(centres(track) - (200, 80)).max() < 0.01
 
@@ -93,7 +93,7 @@ def test_of_two_who_stay_the_larger_is_followed(make_detections: Faces) -> None:
 def test_a_gap_is_bridged_on_a_straight_line(make_detections: Faces) -> None:
     seen = [0, 1, 2, 7, 8]
     detections = [make_detections((100 + 2 * k, 80 + k, 50)) if k in seen else make_detections() for k in range(9)]
-    track = follow(detections, np.arange(9), max_gap=4)
+    track = track_person(detections, np.arange(9), max_gap=4)
     assert track is not None
     assert track.positions.tolist() == list(range(9))
     assert np.flatnonzero(track.interpolated).tolist() == [3, 4, 5, 6]
@@ -104,7 +104,7 @@ def test_a_gap_is_bridged_on_a_straight_line(make_detections: Faces) -> None:
 
 def test_a_longer_gap_drops_its_frames_but_not_the_person(make_detections: Faces) -> None:
     detections = [make_detections() if 3 <= k < 8 else make_detections((100, 80, 50)) for k in range(11)]
-    track = follow(detections, np.arange(11), max_gap=4)
+    track = track_person(detections, np.arange(11), max_gap=4)
     assert track is not None
     assert track.positions.tolist() == [0, 1, 2, 8, 9, 10]
     assert not track.interpolated.any()
@@ -112,34 +112,34 @@ def test_a_longer_gap_drops_its_frames_but_not_the_person(make_detections: Faces
 
 def test_gaps_are_counted_in_frames_of_the_source(make_detections: Faces) -> None:
     detections = [make_detections((100, 80, 50)), make_detections(), make_detections((110, 80, 50))]
-    assert len(follow(detections, np.array([0, 5, 10]), max_gap=9) or []) == 3
-    assert len(follow(detections, np.array([0, 5, 10]), max_gap=8) or []) == 2
-    uneven = follow(detections, np.array([0, 8, 10]), max_gap=9)
+    assert len(track_person(detections, np.array([0, 5, 10]), max_gap=9) or []) == 3
+    assert len(track_person(detections, np.array([0, 5, 10]), max_gap=8) or []) == 2
+    uneven = track_person(detections, np.array([0, 8, 10]), max_gap=9)
     assert uneven is not None
     assert centres(uneven)[1, 0] == pytest.approx(108, abs=0.01)
 
 
 def test_nothing_is_made_up_before_the_first_and_after_the_last_detection(make_detections: Faces) -> None:
     detections = [make_detections(), make_detections(), make_detections((100, 80, 50)), make_detections()]
-    track = follow(detections, np.arange(4), max_gap=12)
+    track = track_person(detections, np.arange(4), max_gap=12)
     assert track is not None
     assert track.positions.tolist() == [2]
 
 
 def test_close_ups_stay_marked(make_detections: Faces) -> None:
     detections = [make_detections((100, 80, 50), close_up=k == 1) for k in range(3)]
-    track = follow(detections, np.arange(3), max_gap=12)
+    track = track_person(detections, np.arange(3), max_gap=12)
     assert track is not None
     assert track.close_up.tolist() == [False, True, False]
 
 
 def test_no_face_is_no_track(make_detections: Faces) -> None:
-    assert follow([make_detections()] * 3, np.arange(3), max_gap=12) is None
+    assert track_person([make_detections()] * 3, np.arange(3), max_gap=12) is None
 
 
 def test_detections_and_frames_must_match(make_detections: Faces) -> None:
     with pytest.raises(ValueError, match="3 for 4 frames"):
-        follow([make_detections()] * 3, np.arange(4), max_gap=12)
+        track_person([make_detections()] * 3, np.arange(4), max_gap=12)
 
 
 @settings(deadline=None, max_examples=50)
@@ -150,7 +150,7 @@ def test_whatever_is_detected_a_track_is_consistent(
     generator = np.random.default_rng(seed)
     indices = np.cumsum(generator.integers(1, 4, len(numbers)))
     detections = [make_detections(*generator.uniform([0, 0, 20], [400, 300, 120], (n, 3))) for n in numbers]
-    track = follow(detections, indices, max_gap=max_gap)
+    track = track_person(detections, indices, max_gap=max_gap)
     if track is None:
         assert sum(numbers) == 0
         return
@@ -166,9 +166,9 @@ def test_smoothing_keeps_steady_motion_and_removes_jitter() -> None:
     time = np.arange(30)
     truth = np.zeros((30, 5, 2), np.float32)
     truth[..., 0] = 7.0 * time[:, None]
-    np.testing.assert_allclose(smooth(truth, time), truth, atol=1e-3)
+    np.testing.assert_allclose(smooth_keypoints(truth, time), truth, atol=1e-3)
     noisy = (truth + np.random.default_rng(0).normal(0, 1, truth.shape)).astype(np.float32)
-    smoothed = smooth(noisy, time)
+    smoothed = smooth_keypoints(noisy, time)
     assert smoothed.dtype == np.float32
     assert np.abs(np.diff(smoothed, 2, axis=0)).mean() < 0.4 * np.abs(np.diff(noisy, 2, axis=0)).mean()
     assert np.abs(smoothed - truth).mean() < 0.7 * np.abs(noisy - truth).mean()
@@ -176,8 +176,8 @@ def test_smoothing_keeps_steady_motion_and_removes_jitter() -> None:
 
 def test_frames_that_are_not_neighbours_do_not_touch_each_other() -> None:
     points = np.random.default_rng(0).normal(0, 1, (12, 5, 2)).astype(np.float32)
-    assert (smooth(points, np.arange(12) * 2) == points).all()
+    assert (smooth_keypoints(points, np.arange(12) * 2) == points).all()
     indices = np.array([0, 1, 2, 3, 4, 5, 60, 61, 62, 63, 64, 65])
-    np.testing.assert_array_equal(smooth(points, indices)[:6], smooth(points[:6], indices[:6]))
-    np.testing.assert_array_equal(smooth(points, indices)[6:], smooth(points[6:], indices[6:]))
-    assert (smooth(points[:2], indices[:2]) == points[:2]).all()
+    np.testing.assert_array_equal(smooth_keypoints(points, indices)[:6], smooth_keypoints(points[:6], indices[:6]))
+    np.testing.assert_array_equal(smooth_keypoints(points, indices)[6:], smooth_keypoints(points[6:], indices[6:]))
+    assert (smooth_keypoints(points[:2], indices[:2]) == points[:2]).all()
