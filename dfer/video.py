@@ -21,12 +21,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfer.system.file_types import FRAME_SUFFIXES
+from dfer.system.file_types import FRAME_SUFFIXES, LFS_POINTER
 from dfer.system.natural_order import natural_key
 
 logger = logging.getLogger(__name__)
 
-_LFS_POINTER = b"version https://git-lfs"
 _HEAD_BYTES = 4096
 
 
@@ -137,7 +136,7 @@ def _check_file(path: Path, *, kind: str = "video") -> None:
         head = file.read(_HEAD_BYTES)
     if not head:
         raise VideoError("empty_file", f"{path} has 0 bytes; copy or download it again")
-    if head.startswith(_LFS_POINTER):
+    if head.startswith(LFS_POINTER):
         raise VideoError("lfs_pointer", f"{path} is a Git LFS pointer, not the {kind} itself; run `git lfs pull` there")
     if _is_text(head):
         raise VideoError(

@@ -1,4 +1,4 @@
-"""Data sets on disk -> the clip table. One adapter a layout; all of them speak the same table and the same report."""
+"""Data sets on disk -> the clip table. Each layout has an adapter; all return the same kinds of table and report."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ __all__ = ["LAYOUTS", "Finding", "IngestError", "IngestReport", "inspect", "load
 
 
 def load_clips(name: str, root: Path | str, *, dataset: str | None = None, source: str | None = None) -> pd.DataFrame:
-    """The clip table of the data set in `root`, sorted by clip id; see `dfer.datasets.table` for its columns.
+    """Read the clip table of a data set.
 
-    `name`: the layout, a key of `LAYOUTS`, or `module:function` for an adapter of one's own. `dataset`: what the set is
-    called in the table and in the clip ids, the layout's name unless given, so that a second set of the same layout can
-    stand beside the first; a layout named `module:function` needs one. `source`: which of the layout's kinds of clips
-    to use (the adapter's `SOURCES`), its default unless given.
-    Raises IngestError, holding the report, if the data cannot be used as it is; ValueError for an unknown name or
-    source.
+    Args:
+        name: the layout, a key of `LAYOUTS`, or `module:function` for another adapter.
+        root: the data set's folder.
+        dataset: the set's name in the table and in the clip ids; by default the layout's. Required for a layout named
+            `module:function`, and for a second set of the same layout.
+        source: which of the layout's kinds of clips to use (the adapter's `SOURCES`).
+
+    Returns:
+        The table, sorted by clip id; see `dfer.datasets.table` for its columns.
+
+    Raises:
+        IngestError: the data cannot be used as it is; has the report.
+        ValueError: an unknown name or source.
     """
     table, report = inspect(name, root, dataset=dataset, source=source)
     if report.fatal:
@@ -34,11 +41,11 @@ def load_clips(name: str, root: Path | str, *, dataset: str | None = None, sourc
 def inspect(
     name: str, root: Path | str, *, dataset: str | None = None, source: str | None = None
 ) -> tuple[pd.DataFrame, IngestReport]:
-    """The clip table, as far as it can be made, and the report on everything that was found; arguments as in
-    `load_clips`.
+    """Read the clip table as far as possible, and report all problems of the data; arguments as for `load_clips`.
 
-    Whatever is wrong with the data is a finding of the report, nothing is raised for it. Raises ValueError for an
-    unknown name or source and for a `dataset` that is no plain word.
+    Raises:
+        ValueError: an unknown name or source, or a `dataset` that is no plain word. Problems of the data are findings
+            of the report.
     """
     if name not in LAYOUTS and ":" not in name:
         raise ValueError(
@@ -48,9 +55,9 @@ def inspect(
     dataset = name if dataset is None else dataset
     if not re.fullmatch(r"[\w-]+", dataset, flags=re.ASCII):
         raise ValueError(f"a data set's name may hold letters, digits, '-' and '_' only, got {dataset!r}")
-    chosen = {} if source is None else {"source": source}
+    options = {} if source is None else {"source": source}
     try:
-        table, report = adapter(Path(root), dataset=dataset, **chosen)
+        table, report = adapter(Path(root), dataset=dataset, **options)
     except OSError as error:
         unreadable = Finding("unreadable", "error", f"a file or folder cannot be read; check its permissions: {error}")
         return from_rows([]), IngestReport(dataset, str(root), (unreadable,))

@@ -13,25 +13,22 @@ from pathlib import Path
 import pandas as pd
 
 from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
-from dfer.datasets.scan import Scan, Source, root_finding, scan_frame_folders, scan_videos, subfolders
-from dfer.datasets.table import SPLITS, ClipRow, from_rows
+from dfer.datasets.scan import OUTSIDE_ROOT, Scan, Source, root_finding, scan_frame_folders, scan_videos, subfolders
+from dfer.datasets.table import SPLITS, ClipRow, count_labels, from_rows
 from dfer.labels import EMOTIONS, emotion_index
 from dfer.system.natural_order import natural_key
 
 SOURCES = ("videos", "faces")
-"""The clips as cut from the films, or the frames of ready-aligned faces that come with the set."""
+"""The clips as cut from the films, or the aligned faces that come with the set."""
 
 OFFICIAL_SIZES = {"train": 773, "val": 383}
-# A set this small is somebody's sample, of which nobody expects the official numbers.
+# A smaller set is a sample, which need not have the official numbers.
 _SAMPLE = 100
 
 FACE_FOLDERS = ("AlignedFaces_LBPTOP_Points", "AlignedFaces_LBPTOP_Points_Val")
 
 RULES: Rules = {
-    "outside_root": (
-        "error",
-        "links that lead out of the data set's root, which are not followed; mount or move the files into the root",
-    ),
+    "outside_root": OUTSIDE_ROOT,
     "split_twice": ("error", "folders for the same split under two names; keep the right one"),
     "unknown_folder": (
         "error",
@@ -42,7 +39,7 @@ RULES: Rules = {
     "unlabelled_videos": ("warning", "videos outside the folders of emotions, so without a label; they are left out"),
     "split_missing": (
         "warning",
-        "splits that are not there: nothing can be trained (train) or evaluated (val) on them",
+        "splits that are missing: nothing can be trained (train) or evaluated (val) on them",
     ),
     "train_val_overlap": ("warning", "clips of the same name in the train and the validation part"),
     "missing_clips": ("warning", "clips without a folder of faces; alignment will report them as missing_file"),
@@ -54,11 +51,11 @@ RULES: Rules = {
 
 
 def inspect(root: Path, *, dataset: str = "afew", source: str = "videos") -> tuple[pd.DataFrame, IngestReport]:
-    """The clip table of AFEW in `root`, and what is to be said about it.
+    """The clip table of AFEW in `root`, and the report on it.
 
-    One row for every video in a folder of an emotion; with `source="faces"` the row's source is the clip's folder of
-    faces, which is joined by the clip's name as those folders do not tell the emotion.
-    Raises ValueError for a `source` that is not one of `SOURCES`; whatever is wrong with the data is in the report.
+    One row for every video in a folder of an emotion. With `source="faces"` the row's source is the folder of faces
+    with the clip's name.
+    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
         raise ValueError(f"AFEW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
@@ -94,13 +91,13 @@ def inspect(root: Path, *, dataset: str = "afew", source: str = "videos") -> tup
 
 
 def _split_folders(root: Path) -> dict[str, list[str]]:
-    """Split -> names of its folders in the root; `Train_AFEW` is also seen as `Train`."""
-    found: dict[str, list[str]] = {}
+    """Split -> names of its folders in the root; `Train_AFEW` may be named `Train`."""
+    folders: dict[str, list[str]] = {}
     for name in subfolders(root):
         split = re.sub(r"[^a-z]", "", name.lower()).removesuffix("afew")
         if split in SPLITS:
-            found.setdefault(split, []).append(name)
-    return {split: found[split] for split in SPLITS if split in found}
+            folders.setdefault(split, []).append(name)
+    return {split: folders[split] for split in SPLITS if split in folders}
 
 
 def _is_emotion(name: str) -> bool:
@@ -138,16 +135,16 @@ def _labelled_videos(folder: Path, root: Path, problems: Problems) -> tuple[dict
 
 
 def _faces(folder: Path, root: Path, videos: dict[str, Source], problems: Problems) -> dict[str, Source]:
-    """The folder of faces of every video, by the clip's name; one that is not there has size and time -1."""
+    """The folder of faces of every video, by the clip's name; a missing one has size and time -1."""
     faces = next((folder / name / "Faces" for name in FACE_FOLDERS if (folder / name / "Faces").is_dir()), None)
     scan = scan_frame_folders(faces, root) if faces else Scan()
     problems["outside_root"] += scan.outside
-    found = {source.name: source for source in scan.sources}
-    problems["faces_without_video"] += [source.path for name, source in found.items() if name not in videos]
+    existing = {source.name: source for source in scan.sources}
+    problems["faces_without_video"] += [source.path for name, source in existing.items() if name not in videos]
     expected = (faces or folder / FACE_FOLDERS[0] / "Faces").relative_to(root).as_posix()
-    missing = {name: Source(name, f"{expected}/{name}", -1, -1) for name in videos if name not in found}
+    missing = {name: Source(name, f"{expected}/{name}", -1, -1) for name in videos if name not in existing}
     problems["missing_clips"] += [source.path for source in missing.values()]
-    return found | missing
+    return existing | missing
 
 
 def _check_splits(rows: list[ClipRow], problems: Problems) -> None:
@@ -165,10 +162,9 @@ def _check_splits(rows: list[ClipRow], problems: Problems) -> None:
 
 def _counts(rows: list[ClipRow]) -> Counts:
     splits = Counter(row.split for row in rows if row.split is not None)
-    labels = Counter(row.label for row in rows)
     return {
         "clips": len(rows),
         "missing": sum(row.source_size < 0 for row in rows),
         "clips_per_split": {split: splits[split] for split in SPLITS if splits[split]},
-        "labels": {name: labels[place] for place, name in enumerate(EMOTIONS)},
+        "labels": count_labels(rows),
     }

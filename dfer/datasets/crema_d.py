@@ -1,8 +1,8 @@
-"""CREMA-D (Cao et al., 2014): actors say sentences with an emotion, and many people vote on what they see.
+"""CREMA-D (Cao et al., 2014): actors say sentences with an emotion, and many people vote on the emotion they see.
 
 Expected in the root, which may be a clone of the set's repository: `processedResults/tabulatedVotes.csv` and
-`VideoFlash/<Actor>_<Sentence>_<Emotion>_<Level>.flv`. The label is what most voters saw, not what was acted; there is
-no surprise.
+`VideoFlash/<Actor>_<Sentence>_<Emotion>_<Level>.flv`. The label is the emotion with the most votes, not the
+acted one; surprise does not occur.
 """
 
 from __future__ import annotations
@@ -15,32 +15,29 @@ import pandas as pd
 
 from dfer.datasets.crema_d_votes import CLIP_NAME, VOTES, VOTES_RULES, read_votes
 from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
-from dfer.datasets.scan import Source, root_finding, scan_videos
-from dfer.datasets.table import NUM_FOLDS, ClipRow, from_rows
-from dfer.labels import EMOTIONS, majority
+from dfer.datasets.scan import OUTSIDE_ROOT, Source, root_finding, scan_videos
+from dfer.datasets.table import NUM_FOLDS, ClipRow, count_labels, from_rows
+from dfer.labels import majority
 from dfer.storage.files import sha256
+from dfer.system.file_types import LFS_POINTER
 
 SOURCES = {"face-votes": 2, "audio-visual-votes": 3}
-"""Whose votes: of people who saw the clips without the sound, or with it; and the query type in the table of votes."""
+"""Votes of people who saw the clips without or with the sound -> the query type in the table of votes."""
 
 VIDEOS = "VideoFlash"
 FIRST_ACTOR = 1001
 OFFICIAL_CLIPS = 7442
-# A set this small is somebody's sample, of which nobody expects the official numbers.
+# A smaller set is a sample, which need not have the official numbers.
 _SAMPLE = 1000
 
 FAULTY = frozenset({"1064_IEO_DIS_MD", "1064_TIE_SAD_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX"})
 
-# A pointer file of Git LFS is some 130 bytes; longer files need not be opened.
+# A pointer file of Git LFS has some 130 bytes; longer files need not be opened.
 _POINTER_BYTES = 1024
-_POINTER = b"version https://git-lfs"
 
 RULES: Rules = {
-    "outside_root": (
-        "error",
-        "links that lead out of the data set's root, which are not followed; mount or move the files into the root",
-    ),
-    "duplicate_source": ("error", "clips that are there twice in different formats; remove one"),
+    "outside_root": OUTSIDE_ROOT,
+    "duplicate_source": ("error", "clips that exist twice in different formats; remove one"),
     **VOTES_RULES,
     "lfs_pointers": (
         "warning",
@@ -59,12 +56,12 @@ RULES: Rules = {
 
 
 def inspect(root: Path, *, dataset: str = "crema-d", source: str = "face-votes") -> tuple[pd.DataFrame, IngestReport]:
-    """The clip table of CREMA-D in `root`, and what is to be said about it.
+    """The clip table of CREMA-D in `root`, and the report on it.
 
-    One row for every clip with votes, its video there or not. `label` is the single emotion with the most votes, None
-    where several share the first place; `subject` is the actor and `fold` the actor's fold (`actor_fold`), also for
-    clips without a label: nobody is trained and tested on in the same fold.
-    Raises ValueError for a `source` that is not one of `SOURCES`; whatever is wrong with the data is in the report.
+    One row for every clip with votes, even without a video. `label` is the single emotion with the most votes, None
+    for a tie; `subject` is the actor and `fold` the actor's fold (`actor_fold`), also for clips without a label: no
+    actor is both trained and tested on in the same fold.
+    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
         raise ValueError(f"CREMA-D has no votes of the kind {source!r}; choose one of {', '.join(SOURCES)}")
@@ -94,9 +91,9 @@ def inspect(root: Path, *, dataset: str = "crema-d", source: str = "face-votes")
 
 
 def actor_fold(actor: int) -> int:
-    """The fold 1..5 in whose test part an actor is: actors 1001, 1002, ... are dealt to the folds in turn.
+    """The fold 1..5 that tests on an actor: actors 1001, 1002, ... are assigned to the folds in turn.
 
-    It depends on the actor alone, so that a part of the set has the folds of the whole.
+    It depends on the actor alone, so that a part of the set has the folds of the whole set.
     """
     return (actor - FIRST_ACTOR) % NUM_FOLDS + 1
 
@@ -120,7 +117,7 @@ def _videos(root: Path, problems: Problems) -> dict[str, Source]:
             problems["duplicate_source"].append(f"{videos[video.name].path} and {video.path}")
         else:
             videos[video.name] = video
-            if 0 < video.size < _POINTER_BYTES and (root / video.path).read_bytes().startswith(_POINTER):
+            if 0 < video.size < _POINTER_BYTES and (root / video.path).read_bytes().startswith(LFS_POINTER):
                 problems["lfs_pointers"].append(video.path)
     return videos
 
@@ -143,11 +140,10 @@ def _row(name: str, votes: tuple[int, ...], dataset: str, video: Source) -> Clip
 def _counts(rows: list[ClipRow]) -> Counts:
     clips = Counter(row.fold for row in rows)
     tested = Counter(row.fold for row in rows if row.label is not None)
-    labels = Counter(row.label for row in rows if row.label is not None)
     return {
         "actors": len({row.subject for row in rows}),
         "without_single_label": sum(row.label is None for row in rows),
         "clips_per_fold": {str(fold): clips[fold] for fold in sorted(clips, key=str)},
         "test_clips_per_fold": {str(fold): tested[fold] for fold in sorted(tested, key=str)},
-        "labels": {name: labels[place] for place, name in enumerate(EMOTIONS)},
+        "labels": count_labels(rows),
     }

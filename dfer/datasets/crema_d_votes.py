@@ -1,4 +1,4 @@
-"""CREMA-D's table of votes (`processedResults/tabulatedVotes.csv`): what does not fit is collected, never corrected."""
+"""Reads CREMA-D's table of votes, `processedResults/tabulatedVotes.csv`. Errors in it are reported, never corrected."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside
 from dfer.labels import EMOTIONS, emotion_index
+from dfer.system.file_types import LFS_POINTER
 
 VOTES = "processedResults/tabulatedVotes.csv"
 CLIP_NAME = r"(1[0-9]{3})_[A-Z]{3}_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX)"
-"""Actor, sentence, acted emotion and its level; the pattern of a clip's name, which is never used unless it fits."""
+"""The pattern of a clip's name: actor, sentence, acted emotion and its level. Other names are never used."""
 
 LETTERS = {
     letter: emotion_index(name)
@@ -25,9 +26,9 @@ LETTERS = {
         "S": "sad",
     }.items()
 }
-"""The columns of votes and the index of the same emotion in `EMOTIONS`; surprise could not be chosen."""
+"""Column of votes -> index of its emotion in `EMOTIONS`; voters could not choose surprise."""
 
-# The unnamed first column is query type * 100000 + clip number; 1 is the voice alone, 2 the face, 3 both.
+# The first column, without a name, is query type * 100000 + clip number; 1 is the voice alone, 2 the face, 3 both.
 _QUERY = 100_000
 _QUERY_TYPES = (1, 2, 3)
 _COLUMNS = (*LETTERS, "fileName", "numResponses", "emoVote")
@@ -55,7 +56,7 @@ VOTES_RULES: Rules = {
     "listed_twice_differently": ("error", "clips with two rows of different votes; remove one of the rows"),
     "vote_contradicts": (
         "error",
-        "clips whose emoVote is not what most of the votes are for: the columns of votes are not what they seem",
+        "clips whose emoVote is not the emotion with the most votes: the columns of votes may be mixed up",
     ),
     "listed_twice": ("warning", "clips with two rows of the same votes, used once"),
     "responses_total": (
@@ -66,10 +67,10 @@ VOTES_RULES: Rules = {
 
 
 def read_votes(root: Path, query_type: int, problems: Problems) -> dict[str, tuple[int, ...]]:
-    """Votes of one query type (2 the face alone, 3 with the voice): clip's name -> seven counts in the order of
-    `EMOTIONS`.
+    """Read the votes of one query type (2: the face alone, 3: with the voice); adds to `problems`.
 
-    Columns are found by name. Adds to `problems`; returns {} for a table that cannot be used.
+    Returns:
+        Clip's name -> seven counts in the order of `EMOTIONS`; {} for a table that cannot be used.
     """
     path = root / VOTES
     if not path.is_file():
@@ -85,7 +86,7 @@ def read_votes(root: Path, query_type: int, problems: Problems) -> dict[str, tup
         problems["votes_unreadable"].append(f"{VOTES}: {error}")
         return {}
     header = [title.strip() for title in rows[0]] if rows else []
-    if header and header[0].startswith("version https://git-lfs"):
+    if header and header[0].encode().startswith(LFS_POINTER):
         problems["votes_lfs_pointer"].append(VOTES)
         return {}
     missing = [name for name in _COLUMNS if header[1:].count(name) != 1]
@@ -94,11 +95,11 @@ def read_votes(root: Path, query_type: int, problems: Problems) -> dict[str, tup
             f"{VOTES}: needs one column each for {', '.join(missing)} after the rows' names; found {header}"[:300]
         )
         return {}
-    places = [0, *(header.index(name, 1) for name in _COLUMNS)]
+    columns = [0, *(header.index(name, 1) for name in _COLUMNS)]
     votes: dict[str, tuple[int, ...]] = {}
     for line, row in enumerate(rows[1:], start=2):
         if any(cell.strip() for cell in row):
-            cells = [row[place].strip() if place < len(row) else "" for place in places]
+            cells = [row[column].strip() if column < len(row) else "" for column in columns]
             _add(votes, cells, query_type, f"row {line}", problems)
     if not votes:
         problems["votes_of_this_kind"].append(f"query type {query_type}")
@@ -124,7 +125,7 @@ def _add(votes: dict[str, tuple[int, ...]], cells: list[str], query_type: int, w
         problems["votes_all_zero"].append(f"{where}: {name}")
         return
     by_emotion = dict(zip(LETTERS.values(), counts, strict=True))
-    row = tuple(by_emotion.get(place, 0) for place in range(len(EMOTIONS)))
+    row = tuple(by_emotion.get(emotion, 0) for emotion in range(len(EMOTIONS)))
     if name in votes:
         problems["listed_twice" if votes[name] == row else "listed_twice_differently"].append(f"{where}: {name}")
         return
@@ -137,5 +138,5 @@ def _add(votes: dict[str, tuple[int, ...]], cells: list[str], query_type: int, w
 
 
 def _count(text: str) -> int | None:
-    """The whole number from 0 up that `text` is; None for anything else."""
+    """`text` as a whole number from 0 up; None for anything else."""
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None

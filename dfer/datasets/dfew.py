@@ -22,8 +22,17 @@ from dfer.datasets.dfew_lists import (
     read_folds,
 )
 from dfer.datasets.report import Counts, Finding, IngestReport, Problems, Rules, findings
-from dfer.datasets.scan import Scan, Source, listing, root_finding, scan_frame_folders, scan_videos, subfolders
-from dfer.datasets.table import ClipRow, from_rows
+from dfer.datasets.scan import (
+    OUTSIDE_ROOT,
+    Scan,
+    Source,
+    listing,
+    root_finding,
+    scan_frame_folders,
+    scan_videos,
+    subfolders,
+)
+from dfer.datasets.table import ClipRow, count_labels, from_rows
 from dfer.labels import EMOTIONS
 from dfer.storage.files import sha256
 
@@ -33,41 +42,37 @@ SOURCES = {
     "clip_224x224_16f": (scan_frame_folders, ""),
     "clip_224x224_avi": (scan_videos, ".avi"),
 }
-"""Folders of `Clip/` that can be the source of the clips: films as cut, aligned frames, 16 aligned frames, aligned
-videos."""
+"""Folders of `Clip/` with the clips: as cut from the films, aligned frames, 16 aligned frames, aligned videos."""
 
 OFFICIAL_TEST_SIZES = (2341, 2341, 2340, 2339, 2336)
-# A set this small is somebody's sample, of which nobody expects the official numbers.
+# A smaller set is a sample, which need not have the official numbers.
 _SAMPLE = 1000
 
 RULES: Rules = {
-    "outside_root": (
-        "error",
-        "links that lead out of the data set's root, which are not followed; mount or move the files into the root",
-    ),
-    "duplicate_source": ("error", "clips that are there twice under names for the same number; remove one"),
+    "outside_root": OUTSIDE_ROOT,
+    "duplicate_source": ("error", "clips that exist twice under names for the same number; remove one"),
     **LIST_RULES,
     "fold_label_differs": ("error", "clips whose label in the fold lists is not the one in the annotation"),
     "labels_contradict_votes": (
         "error",
         "clips whose label is not the emotion with the most votes, more than half of all: the annotation's columns or "
-        "its label numbers are not what they seem",
+        "its label numbers may be mixed up",
     ),
     "label_not_top_vote": ("warning", "clips whose label is not the emotion with the most votes"),
     "not_in_annotation": ("warning", "clips of the folds without a row in the annotation: they have no soft label"),
-    "missing_clips": ("warning", "clips that are listed but not there; alignment will report them as missing_file"),
-    "unlisted_clips": ("note", "clips that are there but in no list; they are left out"),
+    "missing_clips": ("warning", "clips that are listed but missing; alignment will report them as missing_file"),
+    "unlisted_clips": ("note", "clips that are in no list; they are left out"),
     "other_files": ("note", "files and folders among the clips that are no clip"),
     "official_counts": ("note", "numbers of test clips that differ from the official folds'"),
 }
 
 
 def inspect(root: Path, *, dataset: str = "dfew", source: str = "original") -> tuple[pd.DataFrame, IngestReport]:
-    """The clip table of DFEW in `root`, and what is to be said about it.
+    """The clip table of DFEW in `root`, and the report on it.
 
-    One row for every clip that the annotation or a fold list names, there or not. `label` is the annotation's single
-    label (the fold lists' where there is no annotation), `fold` the fold in whose test list the clip is.
-    Raises ValueError for a `source` that is not one of `SOURCES`; whatever is wrong with the data is in the report.
+    One row for every clip in the annotation or a fold list, even without a file. `label` is the annotation's single
+    label (the fold lists' without an annotation), `fold` the fold that tests on the clip.
+    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
         raise ValueError(f"DFEW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
@@ -82,7 +87,7 @@ def inspect(root: Path, *, dataset: str = "dfew", source: str = "original") -> t
     folds = read_folds(root, problems)
     _compare(annotated, folds, problems)
     listed = sorted(annotated.keys() | folds.labels.keys())
-    padding = max((len(there.name) for there in sources.values() if there.name.startswith("0")), default=0)
+    padding = max((len(clip.name) for clip in sources.values() if clip.name.startswith("0")), default=0)
     missing = {
         number: Source("", f"Clip/{source}/{number:0{padding}d}{suffix}", -1, -1)
         for number in listed
@@ -113,10 +118,10 @@ def _source_finding(root: Path, source: str) -> Finding | None:
     if (root / "Clip" / source).is_dir():
         return None
     clip = root / "Clip"
-    found = f"Clip holds {listing(clip)}" if clip.is_dir() else f"there is no Clip; {root} holds {listing(root)}"
+    content = f"Clip holds {listing(clip)}" if clip.is_dir() else f"Clip does not exist; {root} holds {listing(root)}"
     usable = [name for name in subfolders(clip) if name in SOURCES]
-    hint = f" Usable as source: {', '.join(usable)}." if usable else " Unpack the clips of the download there."
-    return Finding("clips_missing", "error", f"expected the clips in {clip / source}, but {found}.{hint}")
+    hint = f" Usable as source: {', '.join(usable)}." if usable else " Unpack the clips of the download into it."
+    return Finding("clips_missing", "error", f"expected the clips in {clip / source}, but {content}.{hint}")
 
 
 def _row(number: int, dataset: str, clip: Source, annotated: dict[int, Annotated], folds: Folds) -> ClipRow:
@@ -182,11 +187,10 @@ def _compare_with_official(rows: list[ClipRow], problems: Problems) -> None:
 
 def _counts(rows: list[ClipRow]) -> Counts:
     folds = Counter(row.fold for row in rows if row.fold is not None)
-    labels = Counter(row.label for row in rows if row.label is not None)
     return {
         "with_votes": sum(row.votes is not None for row in rows),
         "without_single_label": sum(row.label is None for row in rows),
         "single_label_but_no_fold": sum(row.label is not None and row.fold is None for row in rows),
         "test_clips_per_fold": {str(fold): folds[fold] for fold in sorted(folds)},
-        "labels": {name: labels[place] for place, name in enumerate(EMOTIONS)},
+        "labels": count_labels(rows),
     }

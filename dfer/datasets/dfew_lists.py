@@ -1,6 +1,6 @@
-"""DFEW's own lists: the annotators' votes (`annotation.xlsx`) and the five folds (`set_1.csv` to `set_5.csv`).
+"""Reads DFEW's lists: the annotators' votes (`annotation.xlsx`) and the five folds (`set_1.csv` to `set_5.csv`).
 
-Both are read into dicts keyed by clip number. What does not fit is collected, never corrected.
+Both become dicts keyed by clip number. Errors in them are reported, never corrected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dfer.storage.files import sha256
 ANNOTATION = "Annotation/annotation.xlsx"
 SPLIT_FOLDER = "EmoLabel_DataSplit"
 VOTES_PER_CLIP = 10
-# An annotation of DFEW's 16,372 clips is far below both; a small file can claim to be far larger.
+# DFEW's annotation of 16,372 clips is far below both limits, which stop small files that unpack to huge ones.
 _MOST_ROWS = 1_048_576
 _MOST_BYTES = 256 * 2**20
 
@@ -33,7 +33,7 @@ LABELS = {
     number: emotion_index(name)
     for number, name in enumerate(("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear"), start=1)
 }
-"""DFEW's label numbers, which count from 1, and the index of the same emotion in `EMOTIONS`."""
+"""DFEW's label number, from 1 -> index of its emotion in `EMOTIONS`."""
 
 _CLIP_COLUMNS = frozenset({"order", "clip", "clipname", "name", "video", "videoname"})
 _LABEL_COLUMNS = frozenset({"label", "annotation"})
@@ -41,7 +41,7 @@ _LABEL_COLUMNS = frozenset({"label", "annotation"})
 LIST_RULES: Rules = {
     "folds_missing": (
         "error",
-        f"fold lists that are not there; each of the {NUM_FOLDS} folds needs a train and a test list. Unpack "
+        f"fold lists that are missing; each of the {NUM_FOLDS} folds needs a train and a test list. Unpack "
         f"{SPLIT_FOLDER} of the download into the root",
     ),
     "fold_folder_twice": ("error", "folders for the same lists under two spellings; keep the right one"),
@@ -51,7 +51,7 @@ LIST_RULES: Rules = {
     "bad_label": ("error", "labels that are no number from 1 (happy) to 7 (fear), or 0 for none in the annotation"),
     "label_base": (
         "error",
-        "lists whose labels may count from 0, not from 1 as DFEW's own do: reading them could shift every class "
+        "lists whose labels may count from 0, not from 1 as DFEW's: reading them could shift every class "
         "by one; take the list from the original download",
     ),
     "bad_votes": ("error", "votes that are no whole number from 0 up"),
@@ -69,7 +69,7 @@ LIST_RULES: Rules = {
     ),
     "annotation_missing": (
         "warning",
-        f"no {ANNOTATION}: there are no votes, so only hard labels can be used. Unpack Annotation of the download into "
+        f"no {ANNOTATION}, so no votes: only hard labels can be used. Unpack Annotation of the download into "
         "the root for soft labels",
     ),
     "listed_twice": ("warning", "clips that a list gives twice with the same content, used once"),
@@ -90,26 +90,28 @@ class Annotated:
 
 @dataclass(frozen=True)
 class Folds:
-    """`test`: clip number -> the fold (1..5) that tests on it; `labels`: clip number -> label 0..6; `hashes`:
-    SHA-256."""
+    """The content of the fold lists."""
 
-    test: dict[int, int] = field(default_factory=dict)
-    labels: dict[int, int] = field(default_factory=dict)
-    hashes: dict[str, str] = field(default_factory=dict)
+    test: dict[int, int] = field(default_factory=dict)  # clip number -> the fold (1..5) that tests on it
+    labels: dict[int, int] = field(default_factory=dict)  # clip number -> label 0..6
+    hashes: dict[str, str] = field(default_factory=dict)  # path of a list -> SHA-256
 
 
 def clip_number(name: object) -> int | None:
-    """The number that `name` stands for, with or without leading zeros; None if it is anything but a plain number."""
+    """`name` as a number, with or without leading zeros; None for anything else."""
     if isinstance(name, float) and name.is_integer():
         name = int(name)
     return int(text) if re.fullmatch(r"[0-9]{1,9}", text := str(name).strip()) else None
 
 
 def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:
-    """Votes and label of every clip in `Annotation/annotation.xlsx`, by clip number.
+    """Read `Annotation/annotation.xlsx`; adds to `problems`.
 
-    Column names are matched loosely (`1happy`, `Happy`, `happiness`), since descriptions of the file differ, and then
-    each must have been found exactly once. Adds to `problems`; returns {} for a file that cannot be used.
+    Column names are matched loosely (`1happy`, `Happy`, `happiness`), since descriptions of the file differ; each must
+    occur exactly once.
+
+    Returns:
+        Clip number -> votes and label; {} for a file that cannot be used.
     """
     path = root / ANNOTATION
     if not path.is_file():
@@ -121,7 +123,7 @@ def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:
     content = BytesIO(path.read_bytes())
     try:
         rows = list(_sheet_rows(content))
-    except Exception as error:  # whatever the zip and XML parsers raise on damaged or encrypted files
+    except Exception as error:  # the zip and XML parsers raise many kinds on damaged or encrypted files
         problems["list_unreadable"].append(f"{ANNOTATION}: {error}")
         return {}
     columns = _annotation_columns(rows[0] if rows else (), problems)
@@ -129,7 +131,7 @@ def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:
         return {}
     annotated: dict[int, Annotated] = {}
     for line, row in enumerate(rows[1:], start=2):
-        cells = [row[place] if place < len(row) else None for place in columns]
+        cells = [row[column] if column < len(row) else None for column in columns]
         if any(value is not None for value in row):
             _add_annotated(annotated, cells, f"{ANNOTATION} row {line}", problems)
     if _counts_from_zero(annotated):
@@ -139,10 +141,10 @@ def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:
 
 
 def read_folds(root: Path, problems: Problems) -> Folds:
-    """The five folds of `EmoLabel_DataSplit/{train,test}(single-labeled)/set_{1..5}.csv`.
+    """Read the five folds of `EmoLabel_DataSplit/{train,test}(single-labeled)/set_{1..5}.csv`; adds to `problems`.
 
-    Checked: every list is there, labels count from 1, no clip is tested twice, and each train list is the union of the
-    other folds' test lists. Adds to `problems`.
+    Checks that every list exists, labels count from 1, no clip is tested twice, and each train list is the union of the
+    other folds' test lists.
     """
     tests: dict[int, dict[int, int]] = {}
     trains: dict[int, dict[int, int]] = {}
@@ -185,7 +187,7 @@ def _sheet_rows(content: BytesIO) -> Iterator[tuple[object, ...]]:
     book = openpyxl.load_workbook(content, read_only=True, data_only=True)
     try:
         sheet = book.worksheets[0]
-        # Some programs write a wrong extent into the file, and read-only mode would stop there.
+        # Some programs write a wrong extent into the file, where read-only mode would stop.
         sheet.reset_dimensions()
         rows = sheet.iter_rows(values_only=True)
         yield from islice(rows, _MOST_ROWS)
@@ -196,25 +198,25 @@ def _sheet_rows(content: BytesIO) -> Iterator[tuple[object, ...]]:
 
 
 def _annotation_columns(header: tuple[object, ...], problems: Problems) -> list[int] | None:
-    """Places of the seven vote columns in the order of `EMOTIONS`, of the clip's name and of the label."""
-    found: dict[str, list[int]] = {}
-    for place, title in enumerate(header):
+    """Indices of the seven vote columns in the order of `EMOTIONS`, of the clip's name and of the label."""
+    columns: dict[str, list[int]] = {}
+    for column, title in enumerate(header):
         word = re.sub(r"[^a-z]", "", str(title).lower()) if title is not None else ""
         try:
             key = EMOTIONS[emotion_index(word)]
         except ValueError:
             key = "clip" if word in _CLIP_COLUMNS else "label" if word in _LABEL_COLUMNS else ""
-        found.setdefault(key, []).append(place)
-    wanted = (*EMOTIONS, "clip", "label")
-    wrong = {key: len(found.get(key, [])) for key in wanted if len(found.get(key, [])) != 1}
+        columns.setdefault(key, []).append(column)
+    needed = (*EMOTIONS, "clip", "label")
+    wrong = {key: len(columns.get(key, [])) for key in needed if len(columns.get(key, [])) != 1}
     if wrong:
         problems["list_columns"].append(
-            f"{ANNOTATION}: needs one column each for {', '.join(wanted)}; "
+            f"{ANNOTATION}: needs one column each for {', '.join(needed)}; "
             + ", ".join(f"{count} for {key}" for key, count in wrong.items())
             + f" among {[title for title in header if title is not None]}"
         )
         return None
-    return [found[key][0] for key in wanted]
+    return [columns[key][0] for key in needed]
 
 
 def _add_annotated(annotated: dict[int, Annotated], cells: list[object], where: str, problems: Problems) -> None:
@@ -249,8 +251,8 @@ def _add_annotated(annotated: dict[int, Annotated], cells: list[object], where: 
 def _counts_from_zero(annotated: dict[int, Annotated]) -> bool:
     """Whether the annotation's labels may count from 0.
 
-    Labels with a 0 and without a 7 are what both a file that counts from 0 and one without a fear clip look like; the
-    votes tell which, as the label is the emotion with the most of them.
+    A file that counts from 0 has labels with a 0 and without a 7, and so has one without a fear clip. The votes tell
+    which it is, since the label should be the emotion with the most votes.
     """
     labels = {row.label for row in annotated.values()}
     if None not in labels or LABELS[max(LABELS)] in labels:
@@ -264,13 +266,13 @@ def _counts_from_zero(annotated: dict[int, Annotated]) -> bool:
 
 
 def _fold_folder(root: Path, part: str, problems: Problems) -> Path:
-    """The folder of the train or test lists, whose name is written with a hyphen, an underscore or a blank by turns."""
+    """The folder of the train or test lists, whose name has a hyphen, an underscore or a blank."""
     parent = root / SPLIT_FOLDER
-    wanted = f"{part}singlelabeled"
-    found = [name for name in subfolders(parent) if re.sub(r"[^a-z]", "", name.lower()) == wanted]
-    if len(found) > 1:
-        problems["fold_folder_twice"].append(f"{SPLIT_FOLDER}: {' and '.join(found)}")
-    return parent / (found[0] if found else f"{part}(single-labeled)")
+    letters = f"{part}singlelabeled"
+    names = [name for name in subfolders(parent) if re.sub(r"[^a-z]", "", name.lower()) == letters]
+    if len(names) > 1:
+        problems["fold_folder_twice"].append(f"{SPLIT_FOLDER}: {' and '.join(names)}")
+    return parent / (names[0] if names else f"{part}(single-labeled)")
 
 
 def _read_fold_list(path: Path, name: str, problems: Problems) -> dict[int, int] | None:
@@ -287,12 +289,12 @@ def _read_fold_list(path: Path, name: str, problems: Problems) -> dict[int, int]
             f"{name}: expected the header video_name,label, found {','.join(header)[:80]!r}"
         )
         return None
-    name_place, label_place = header.index("video_name"), header.index("label")
+    columns = header.index("video_name"), header.index("label")
     numbers: dict[int, int] = {}
     for line, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
             continue
-        cells = [row[place] if place < len(row) else "" for place in (name_place, label_place)]
+        cells = [row[column] if column < len(row) else "" for column in columns]
         number, label = (clip_number(cell) for cell in cells)
         if number is None:
             problems["bad_clip_name"].append(f"{name} line {line}: {_shown(cells[0])}")
@@ -318,9 +320,9 @@ def _compare_train_lists(
         others = set().union(*(rows for other, rows in tests.items() if other != fold))
         missing, extra = others - set(trains[fold]), set(trains[fold]) - others
         if missing or extra:
-            own = len(extra & set(tests[fold]))
+            tested = len(extra & set(tests[fold]))
             problems["train_list_differs"].append(
-                f"set_{fold}: {len(missing)} clips missing, {len(extra)} too many, {own} of them in its own test list"
+                f"set_{fold}: {len(missing)} clips missing, {len(extra)} too many, {tested} of them in its test list"
             )
 
 

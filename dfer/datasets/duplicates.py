@@ -1,4 +1,4 @@
-"""What is asked of the columns of large tables."""
+"""Finds duplicates in columns of large tables."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pyarrow.compute as pc
 
 
 def occur_twice(names: pd.Series) -> pd.Series:
-    """Where a string is there more than once, bool of the same index.
+    """Whether each string occurs more than once, bool with the same index.
 
-    pandas would make all strings Python's, which takes several times the column's memory; so it is asked only where
-    there is something to find.
+    pandas makes Python strings of the column, which takes several times its memory, so it is used only if there are
+    duplicates.
     """
     if pc.count_distinct(pa.array(names), mode="all").as_py() == len(names):
         return pd.Series(False, index=names.index)

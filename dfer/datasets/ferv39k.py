@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 
 from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
-from dfer.datasets.scan import Source, is_inside, root_finding, scan_frame_folders, subfolders
-from dfer.datasets.table import ClipRow, from_rows
+from dfer.datasets.scan import OUTSIDE_ROOT, Source, is_inside, root_finding, scan_frame_folders, subfolders
+from dfer.datasets.table import ClipRow, count_labels, from_rows
 from dfer.labels import EMOTIONS, emotion_index
 from dfer.storage.files import sha256
 from dfer.system.natural_order import natural_key
 
 SOURCES = ("faces",)
-"""The face crops as numbered pictures, a folder a clip."""
+"""The face crops as numbered pictures, one folder per clip."""
 
 CLIPS_FOLDER = "2_ClipsforFaceCrop"
 SETUPS_FOLDER = "4_setups"
@@ -36,19 +36,16 @@ OFFICIAL_TRAIN_LABELS = {
     "disgust": 1833,
     "fear": 1680,
 }
-# A set this small is somebody's sample, of which nobody expects the official numbers.
+# A smaller set is a sample, which need not have the official numbers.
 _SAMPLE = 1000
 
 RULES: Rules = {
-    "outside_root": (
-        "error",
-        "links that lead out of the data set's root, which are not followed; mount or move the files into the root",
-    ),
-    "folder_twice": ("error", "folders for the same part of the download side by side; move what they hold into one"),
-    "clips_missing": ("error", f"there is no folder of clips; unpack {CLIPS_FOLDER} of the download into the root"),
+    "outside_root": OUTSIDE_ROOT,
+    "folder_twice": ("error", "several folders for the same part of the download; move their content into one"),
+    "clips_missing": ("error", f"no folder of clips; unpack {CLIPS_FOLDER} of the download into the root"),
     "list_missing": (
         "error",
-        f"lists that are not there, so that the clips have no split; unpack {SETUPS_FOLDER} of the download into the "
+        f"lists that are missing, so that the clips have no split; unpack {SETUPS_FOLDER} of the download into the "
         "root",
     ),
     "list_unreadable": ("error", "lists that are no text; take the file from the original download"),
@@ -59,22 +56,22 @@ RULES: Rules = {
         "error",
         "clips whose label in the list is not the emotion of their folder; take the list from the original download",
     ),
-    "in_both_lists": ("error", "clips in the train and in the test list: they would be tested on what was learnt"),
+    "in_both_lists": ("error", "clips in the train and in the test list: the test would be on training clips"),
     "listed_twice": ("warning", "clips that a list gives twice, used once"),
-    "missing_clips": ("warning", "clips that are listed but not there; alignment will report them as missing_file"),
+    "missing_clips": ("warning", "clips that are listed but missing; alignment will report them as missing_file"),
     "clips_without_frames": ("warning", "listed clips whose folder holds no picture; unpack the download again"),
-    "unlisted_clips": ("note", "clips that are there but in no list; they are left out"),
+    "unlisted_clips": ("note", "clips that are in no list; they are left out"),
     "other_files": ("note", "files and folders among the clips that are no clip"),
     "official_counts": ("note", "numbers of clips that differ from the official ones"),
 }
 
 
 def inspect(root: Path, *, dataset: str = "ferv39k", source: str = "faces") -> tuple[pd.DataFrame, IngestReport]:
-    """The clip table of FERV39k in `root`, and what is to be said about it.
+    """The clip table of FERV39k in `root`, and the report on it.
 
-    One row for every clip that a list names, there or not; `split` is "train" or "test", `label` the emotion by its
-    name; there are no votes. The two parts may lie one folder deeper, as downloads are unpacked.
-    Raises ValueError for a `source` that is not one of `SOURCES`; whatever is wrong with the data is in the report.
+    One row for every clip of a list, even without a file; `split` is "train" or "test", `label` the listed emotion, and
+    no clip has votes. The two parts of the download may be one folder deeper.
+    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
         raise ValueError(f"FERV39k has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
@@ -116,20 +113,18 @@ def _is_root(folder: Path) -> bool:
 
 
 def _named(folder: Path, name: str) -> list[Path]:
-    """Folders of that name in `folder`, also those that an archive in parts is unpacked to (`<name>-002`)."""
+    """Folders of that name in `folder`, also with a suffix of an archive in parts (`<name>-002`)."""
     pattern = re.compile(rf"{re.escape(name)}(-[0-9TZ]+)*", re.IGNORECASE)
-    return [folder / found for found in subfolders(folder) if pattern.fullmatch(found)]
+    return [folder / child for child in subfolders(folder) if pattern.fullmatch(child)]
 
 
 def _part(base: Path, name: str, problems: Problems) -> Path:
-    """The folder of one part of the download, there or not; it may lie in a folder of the same name."""
+    """The path of one part of the download, which may be in a folder of the same name, or missing."""
     part = base / name
-    found = _named(base, name)
-    while found:
-        if len(found) > 1:
-            problems["folder_twice"].append(" and ".join(path.name for path in found))
-        part = found[0]
-        found = _named(part, name)
+    while folders := _named(base, name):
+        if len(folders) > 1:
+            problems["folder_twice"].append(" and ".join(path.name for path in folders))
+        part = base = folders[0]
     return part
 
 
@@ -151,7 +146,7 @@ def _read_lists(setups: Path, root: Path, problems: Problems) -> tuple[dict[str,
 
 
 def _read_list(path: Path, shown: str, problems: Problems) -> dict[str, int]:
-    """Clip as `Scene/Emotion/Number` -> label 0..6; what cannot be used is left out and added to `problems`."""
+    """Clip as `Scene/Emotion/Number` -> label 0..6; lines that cannot be used are added to `problems`."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -179,7 +174,7 @@ def _read_list(path: Path, shown: str, problems: Problems) -> dict[str, int]:
 
 
 def _is_clip_name(name: str) -> bool:
-    """Whether it is Scene/Emotion/Number, so that joined to the clips' folder it stays inside."""
+    """Whether it is Scene/Emotion/Number, and a path that does not leave the clips' folder."""
     parts = name.split("/")
     return len(parts) == 3 and name.isprintable() and "\\" not in name and not any(p.strip(" .") == "" for p in parts)
 
@@ -200,8 +195,7 @@ def _label(name: str, emotion: str, where: str, problems: Problems) -> int | Non
 def _clips(folder: Path, root: Path, problems: Problems) -> dict[str, Source]:
     """The clips on disk by `Scene/Emotion/Number`.
 
-    The size of every frame is asked for, about four seconds for the whole set's million: without it a frame that was
-    replaced in place would go unnoticed.
+    Reads the size of every frame, about four seconds for the whole set's million, so as to notice replaced frames.
     """
     clips: dict[str, Source] = {}
     if not folder.is_dir():
@@ -246,16 +240,15 @@ def _check(
         f"train {name}": (trained[EMOTIONS.index(name)], size) for name, size in OFFICIAL_TRAIN_LABELS.items()
     }
     problems["official_counts"] += [
-        f"{what}: {found} instead of {official}" for what, (found, official) in expected.items() if found != official
+        f"{name}: {actual} instead of {official}" for name, (actual, official) in expected.items() if actual != official
     ]
 
 
 def _counts(rows: list[ClipRow]) -> Counts:
     splits = Counter(row.split for row in rows)
-    labels = Counter(row.label for row in rows)
     return {
         "clips_per_split": {split: splits[split] for split in LISTS if splits[split]},
-        "labels": {name: labels[place] for place, name in enumerate(EMOTIONS)},
+        "labels": count_labels(rows),
     }
 
 

@@ -1,4 +1,4 @@
-"""Which clips of a table are trained on and which are evaluated on, as the data set's own protocol has it."""
+"""Which clips of a table are for training and which for evaluation, by the data set's protocol."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ def part(
 
     A set with folds is tested on the clips of `fold` and trained on those of the other folds. A set with splits
     (`fold` must be None) is trained on "train" and tested on its `evaluation_split`. A clip without a single label is
-    never tested on; it is trained on only with `ambiguous="train"` and if it has votes, and never in a fold of its own,
-    which it has where folds are groups of people. The two parts share no clip.
-    Raises ValueError for a fold or split that the table does not have, and for an ambiguous choice of words.
+    never tested on; it is trained on only with `ambiguous="train"`, if it has votes and is not in `fold` (as where
+    folds are groups of people). The two parts share no clip.
+
+    Raises:
+        ValueError: the table does not have the fold or split, or an argument is unknown.
     """
     if part not in ("train", "test"):
         raise ValueError(f"part must be 'train' or 'test', got {part!r}")
@@ -35,7 +37,7 @@ def part(
     if table["fold"].notna().any():
         tested = table["fold"].eq(_known_fold(table, fold)).fillna(False).astype(bool)
         trained = table["fold"].notna() & ~tested
-        # A clip in no fold may be trained on by all of them; one in a fold may show whom that fold is tested on.
+        # A clip in no fold may be trained on in all of them; one in a fold may show a person that this fold tests.
         ambiguous_clips = unlabelled & ~tested
     else:
         if fold is not None:
@@ -57,10 +59,10 @@ def part(
 
 
 def across(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The clips that a model of another data set is tested on, and which part of the set they are.
+    """The clips to test a model of another data set on, and the name of this part of the set.
 
-    A set with splits is tested on its `evaluation_split`, one with folds on all clips that have a single label.
-    Raises ValueError where there are none.
+    These are the `evaluation_split` of a set with splits, all clips with a single label of a set with folds.
+    Raises ValueError if there are none.
     """
     if not table["fold"].notna().any():
         return part(table, fold=None, part="test"), evaluation_split(table)
@@ -71,7 +73,7 @@ def across(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def evaluation_split(table: pd.DataFrame) -> Literal["test", "val"]:
-    """The split that a set with splits is evaluated on: "test" where it has labelled test clips, else "val".
+    """The split for evaluation of a set with splits: "test" if it has labelled test clips, else "val".
 
     Raises ValueError for a table that has neither.
     """

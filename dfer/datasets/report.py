@@ -1,4 +1,4 @@
-"""What was found while a data set was read: findings for people and for machines."""
+"""The report on reading a data set: findings for people and for programs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Literal
 Severity = Literal["error", "warning", "note"]
 Counts = dict[str, int | dict[str, int]]
 Rules = Mapping[str, tuple[Severity, str]]
-"""Finding code -> its severity and what it means for the reader and what to do about it."""
+"""Finding code -> its severity, and a message: what it means and what to do."""
 
 EXAMPLES = 5
 _SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 class Problems(defaultdict[str, list[str]]):
-    """Finding code -> every place where it applies, collected while reading."""
+    """Finding code -> all places where it applies, collected while reading."""
 
     def __init__(self) -> None:
         super().__init__(list)
@@ -26,10 +26,7 @@ class Problems(defaultdict[str, list[str]]):
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing worth knowing about a data set.
-
-    `count` is how often it was found; `examples` names up to five of the places.
-    """
+    """One kind of problem or remark on a data set, how often it applies, and up to five of the places."""
 
     code: str
     severity: Severity
@@ -55,10 +52,11 @@ def findings(problems: Mapping[str, Sequence[str]], rules: Rules) -> list[Findin
 
 @dataclass(frozen=True)
 class IngestReport:
-    """Everything to be said about one data set folder.
+    """The report on one data set folder.
 
-    `counts`: numbers of clips, some of them per fold or per label; `lists`: SHA-256 of every label and fold list that
-    was read, since lists of the same data set that differ in a few clips are in circulation.
+    Attributes:
+        counts: numbers of clips, some of them per fold or per label.
+        lists: path -> SHA-256 of every label and fold list, since different lists of the same set are in circulation.
     """
 
     dataset: str
@@ -69,7 +67,7 @@ class IngestReport:
 
     @property
     def fatal(self) -> bool:
-        """Whether any finding is an error, that is, whether the clip table must not be used."""
+        """Whether any finding is an error, so that the clip table must not be used."""
         return any(finding.severity == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,11 +75,11 @@ class IngestReport:
         return asdict(self) | {"fatal": self.fatal, "findings": [asdict(finding) for finding in self.findings]}
 
     def to_json(self) -> str:
-        """The report as JSON text, the same for the same report."""
+        """The report as JSON; equal reports give equal text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
 
     def as_text(self) -> str:
-        """The report as a block of plain text: counts first, then the findings, errors before warnings before notes."""
+        """The report as plain text: counts, then errors, warnings and notes."""
         lines = [f"{self.dataset}: {self.root}"]
         for name, value in self.counts.items():
             shown = (
@@ -108,7 +106,7 @@ class IngestError(ValueError):
 
 
 def _printable(example: str) -> str:
-    """File names may hold control characters or bytes that are no text; those are shown escaped."""
+    """Escape control characters and bytes that are no text, which file names may have."""
     return example if example.isprintable() else ascii(example)
 
 

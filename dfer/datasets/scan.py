@@ -1,4 +1,4 @@
-"""What lies in a data set's folders: videos, folders of frames, and everything else."""
+"""Lists the content of a data set's folders: videos, folders of frames, and other files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfer.datasets.report import Finding
+from dfer.datasets.report import Finding, Severity
 from dfer.system.file_types import FRAME_SUFFIXES, VIDEO_SUFFIXES
 from dfer.system.natural_order import natural_key
+
+OUTSIDE_ROOT: tuple[Severity, str] = (
+    "error",
+    "links that lead out of the data set's root, which are not followed; mount or move the files into the root",
+)
+"""The rule for `Scan.outside`."""
 
 
 @dataclass(frozen=True)
 class Source:
     """One clip on disk: a video, or a folder of frames.
 
-    `name` is the file's name without its suffix or the folder's name, `path` is relative to the root. For a folder
-    `size` is the sum and `mtime_ns` the newest of its frames, and `num_frames` their number; for a video `num_frames`
-    is None.
+    Attributes:
+        name: of the folder, or of the file without its suffix.
+        path: relative to the root.
+        size: of the video, or the sum of the frames, in bytes.
+        mtime_ns: of the video, or of the newest frame.
+        num_frames: of a folder; None for a video.
     """
 
     name: str
@@ -30,10 +39,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Scan:
-    """One folder's clips in natural order, and the paths that were left aside.
-
-    `others`: no clip; `outside`: links that lead out of the root, which are not followed.
-    """
+    """One folder's clips, files that are no clip, and links that lead out of the root; all in natural order."""
 
     sources: tuple[Source, ...] = ()
     others: tuple[str, ...] = ()
@@ -41,22 +47,22 @@ class Scan:
 
 
 def is_inside(path: Path, root: Path) -> bool:
-    """Whether `path` still lies in `root` once every symbolic link is resolved."""
+    """Whether `path` is in `root` after every symbolic link is resolved."""
     return path.resolve().is_relative_to(root.resolve())
 
 
 def scan_videos(folder: Path, root: Path) -> Scan:
-    """The video files directly in `folder`, told by their suffix in any case; hidden files are passed over."""
+    """The video files directly in `folder`, by their suffix in any case, without hidden ones."""
     return _scan(folder, root, _video)
 
 
 def scan_frame_folders(folder: Path, root: Path) -> Scan:
-    """The folders directly in `folder`, each one a clip of frames; hidden folders are passed over."""
+    """The folders directly in `folder`, each a clip of frames, without hidden ones."""
     return _scan(folder, root, _frame_folder)
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Names of the folders directly in `folder`, hidden ones left out, in natural order; [] if it is no folder."""
+    """Names of the folders directly in `folder` without hidden ones, in natural order; [] if it is no folder."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -64,7 +70,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def listing(folder: Path, limit: int = 8) -> str:
-    """What `folder` holds, for a message: its first names in natural order and how many more there are."""
+    """The content of `folder` for a message: its first names in natural order and the number of others."""
     names = _ordered(f"{entry.name}/" if entry.is_dir() else entry.name for entry in os.scandir(folder))
     if not names:
         return "nothing"
@@ -75,8 +81,10 @@ def listing(folder: Path, limit: int = 8) -> str:
 def root_finding(root: Path, expected: str, fits: Callable[[Path], bool]) -> Finding | None:
     """An error finding if `root` is not a data set's root folder; None if it is.
 
-    `fits` tells whether a folder has the layout, `expected` says in words what the root should hold. A root that is
-    off by one or two levels gets the right folder in its message.
+    Args:
+        root: the folder.
+        expected: the expected content, for the message.
+        fits: whether a folder has the layout; used to suggest a folder up to two levels above or one below.
     """
     if not root.exists():
         parent = next(folder for folder in root.absolute().parents if folder.is_dir())
@@ -93,7 +101,7 @@ def root_finding(root: Path, expected: str, fits: Callable[[Path], bool]) -> Fin
     below = [root / name for name in subfolders(root)]
     better = next((folder for folder in [*below, *above] if fits(folder)), None)
     hint = f"Did you mean {better}?" if better else f"Give the folder that holds {expected}."
-    return Finding("wrong_root", "error", f"expected {expected} in {root}, but found there: {listing(root)}. {hint}")
+    return Finding("wrong_root", "error", f"expected {expected} in {root}, found: {listing(root)}. {hint}")
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
@@ -101,7 +109,7 @@ def _ordered(names: Iterable[str]) -> list[str]:
 
 
 class _LinkOutError(Exception):
-    """A symbolic link that leads out of the data set's root; its text is the link's path."""
+    """A symbolic link leads out of the data set's root; the message is its path."""
 
 
 def _scan(folder: Path, root: Path, read: Callable[[os.DirEntry[str], str, Path], Source | None]) -> Scan:

@@ -1,4 +1,4 @@
-"""What fewer annotators would have said: some of each clip's votes, drawn at random."""
+"""Simulates fewer annotators: draws some of each clip's votes at random."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 
 def subsample_votes(votes: Sequence[Sequence[int]], k: int, *, clip_ids: Sequence[str], seed: int) -> list[list[int]]:
-    """`k` of each clip's votes, drawn without replacement.
+    """Draw `k` of each clip's votes without replacement.
 
-    What a clip gets depends on its id, its votes, `k` and `seed`, and not on the other clips.
+    The result of a clip depends on its id, its votes, `k` and `seed`, not on the other clips.
 
     Args:
-        votes: seven counts a clip.
+        votes: seven counts per clip.
         k: votes to draw, at least one.
-        clip_ids: one a clip.
+        clip_ids: one per clip.
         seed: of the draw.
 
     Returns:
-        Seven counts a clip that add up to `k`, none above the clip's own.
+        Seven counts per clip that add up to `k`, none above the count of the clip.
 
     Raises:
-        ValueError: `k` is below one, a clip has fewer than `k` votes, or there is not one id a clip.
+        ValueError: `k` is below one, a clip has fewer than `k` votes, or the numbers of clips and ids differ.
     """
     if k < 1:
         raise ValueError(f"k: expected at least one vote a clip, found {k}")

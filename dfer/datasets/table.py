@@ -1,7 +1,8 @@
-"""The clip table: one row a clip, whatever the data set it comes from."""
+"""The clip table: one row per clip, with the same columns for every data set."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
@@ -38,7 +39,7 @@ SCHEMA = pa.schema(
 
 _PLAIN = SCHEMA.remove(SCHEMA.get_field_index("votes"))
 
-# Rows that are written together: a part of a large table is read without the rest of it.
+# Rows per row group, so that a part of a large table can be read without the rest.
 _ROW_GROUP = 8192
 
 _DTYPES = {
@@ -60,9 +61,13 @@ _DTYPES = {
 class ClipRow:
     """One clip of the table.
 
-    `clip_id` starts with `dataset/`; `source` is relative to the data set's root, with forward slashes; `votes` are
-    seven counts in the order of `EMOTIONS`; `label` 0..6, None where there is no single label; `fold` 1..5, the fold
-    in whose test part the clip is; `source_size` in bytes and `source_mtime_ns` are -1 for a source that is not there.
+    Attributes:
+        clip_id: starts with `dataset/`.
+        source: path relative to the data set's root, with forward slashes.
+        votes: seven counts in the order of `EMOTIONS`.
+        label: 0..6, None without a single label.
+        fold: 1..5, the fold that tests on the clip.
+        source_size: in bytes; as `source_mtime_ns` -1 for a missing source.
     """
 
     clip_id: str
@@ -80,16 +85,16 @@ class ClipRow:
 
 def from_rows(rows: Iterable[ClipRow]) -> pd.DataFrame:
     """The clip table of `rows`, in natural order of the clip ids, validated (see `validate` for what it raises)."""
-    # some at a time: a million rows as Python's objects take several times the table's memory
-    coming, votes = iter(rows), _Votes()
+    # in batches: a million rows as Python objects take several times the table's memory
+    remaining, votes = iter(rows), _Votes()
     parts: list[pd.DataFrame] = []
-    while (some := list(islice(coming, _ROW_GROUP))) or not parts:
-        votes.extend(row.votes for row in some)
-        columns = {name: [getattr(row, name) for row in some] for name in _PLAIN.names}
-        parts.append(pd.DataFrame({name: pd.Series(of, dtype=_DTYPES[name]) for name, of in columns.items()}))
+    while (batch := list(islice(remaining, _ROW_GROUP))) or not parts:
+        votes.extend(row.votes for row in batch)
+        columns = {name: [getattr(row, name) for row in batch] for name in _PLAIN.names}
+        parts.append(pd.DataFrame({name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()}))
     table = _with_votes(pd.concat(parts, ignore_index=True), votes)
     del parts
-    # mostly they come in order, and keys are large as well
+    # the rows are usually in order, and the keys would take much memory
     if any(later < earlier for earlier, later in pairwise(map(natural_key, table["clip_id"]))):
         keys = [natural_key(name) for name in table["clip_id"]]
         table = table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
@@ -97,10 +102,16 @@ def from_rows(rows: Iterable[ClipRow]) -> pd.DataFrame:
     return table
 
 
+def count_labels(rows: Iterable[ClipRow]) -> dict[str, int]:
+    """Emotion -> number of rows with this label."""
+    labels = Counter(row.label for row in rows)
+    return {name: labels[label] for label, name in enumerate(EMOTIONS)}
+
+
 def validate(table: pd.DataFrame) -> None:
     """Check a clip table: its columns, their types and their values.
 
-    Raises ValueError that names every column and the first clips that do not fit.
+    Raises ValueError that names every column and the first clips that are wrong.
     """
     if list(table.columns) != SCHEMA.names:
         missing = [name for name in SCHEMA.names if name not in table.columns]
@@ -114,7 +125,7 @@ def validate(table: pd.DataFrame) -> None:
     if wrong:
         raise ValueError(f"not a clip table: {'; '.join(wrong)}")
     checks = {
-        "clip_id is missing or there twice": table["clip_id"].isna() | occur_twice(table["clip_id"]),
+        "clip_id is missing or not unique": table["clip_id"].isna() | occur_twice(table["clip_id"]),
         "clip_id does not start with 'dataset/'": pd.Series(
             [
                 not str(clip_id).startswith(f"{dataset}/")
@@ -123,8 +134,8 @@ def validate(table: pd.DataFrame) -> None:
             index=table.index,
             dtype=bool,
         ),
-        "source is not a relative path inside the root": _unless(_is_relative, table["source"]),
-        f"votes are not {len(EMOTIONS)} counts with at least one vote": _unless(_are_votes, table["votes"]),
+        "source is not a relative path inside the root": _violates(_is_relative, table["source"]),
+        f"votes are not {len(EMOTIONS)} counts with at least one vote": _violates(_are_votes, table["votes"]),
         f"label is not in 0..{len(EMOTIONS) - 1}": ~table["label"].between(0, len(EMOTIONS) - 1).fillna(True),
         f"split is not one of {SPLITS}": ~(table["split"].isin(SPLITS) | table["split"].isna()),
         f"fold is not in 1..{NUM_FOLDS}": ~table["fold"].between(1, NUM_FOLDS).fillna(True),
@@ -141,9 +152,9 @@ def validate(table: pd.DataFrame) -> None:
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """Validate `table` and write it to `path` as Parquet; a reader sees the old file or the whole new one.
+    """Validate a table and write it as Parquet, in one step; equal tables give equal bytes.
 
-    The same table gives the same bytes. Raises ValueError for an invalid table, OSError where nothing can be written.
+    Raises ValueError for an invalid table, OSError if the file cannot be written.
     """
     validate(table)
     with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as file:
@@ -182,7 +193,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
-    """Some columns of consecutive rows of a clip table that `write` wrote, with an index from 0; the rest is not read.
+    """Read some columns of consecutive rows of a clip table that `write` wrote; their index counts from 0.
 
     Raises FileNotFoundError, and ValueError for a file that is no Parquet or has fewer rows.
     """
@@ -190,7 +201,7 @@ def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
         with pq.ParquetFile(path) as file:
             sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
             ends = list(accumulate(sizes))
-            wanted = [
+            groups = [
                 group
                 for group, (size, end) in enumerate(zip(sizes, ends, strict=True))
                 if end > rows.start and end - size < rows.stop
@@ -199,47 +210,47 @@ def read_rows(path: Path, rows: range, columns: Sequence[str]) -> pd.DataFrame:
                 raise ValueError(
                     f"{path} has {sum(sizes)} rows, expected at least {rows.stop}; ingest the data set again"
                 )
-            data = file.read_row_groups(wanted, columns=list(columns), use_threads=False)
+            data = file.read_row_groups(groups, columns=list(columns), use_threads=False)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is no Parquet file or is damaged ({error}); ingest the data set again") from error
-    first = ends[wanted[0]] - sizes[wanted[0]] if wanted else 0
+    first = ends[groups[0]] - sizes[groups[0]] if groups else 0
     part = data.slice(rows.start - first, len(rows))
     return part.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).astype({c: _DTYPES[c] for c in columns})
 
 
 class _Votes:
-    """A column of votes. Ten votes of seven kinds are some thousands of tuples, however many clips they are of."""
+    """A column of votes. Equal votes share a tuple: a million clips have only some thousands of different ones."""
 
     def __init__(self) -> None:
         self.column: list[tuple[int, ...] | None] = []
         self._known: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def extend(self, more: Iterable[Sequence[int] | None]) -> None:
-        for given in more:
-            counts = None if given is None else tuple(given)
-            # what is no votes stays as it is, for `validate` to name: 5.0 equals 5
+        for votes in more:
+            counts = None if votes is None else tuple(votes)
+            # invalid votes are not shared, so that `validate` sees them: 5.0 equals 5
             self.column.append(self._known.setdefault(counts, counts) if counts and _are_votes(counts) else counts)
 
 
 def _with_votes(table: pd.DataFrame, votes: _Votes) -> pd.DataFrame:
-    """The clip table of all its columns but the votes, and of those."""
+    """Add the column of votes to the other columns of a clip table."""
     table.insert(SCHEMA.get_field_index("votes"), "votes", pd.Series(votes.column, dtype=object))
     return table.astype(_DTYPES)
 
 
 def _tuples(votes: pa.ListArray) -> list[tuple[int, ...] | None]:
-    """A column of lists as Python's own tuples, at once rather than number by number."""
+    """A column of lists as Python tuples, which is much faster than number by number."""
     numbers, ends = votes.values.to_pylist(), votes.offsets.to_pylist()
-    there = votes.is_valid().to_pylist()
+    valid = votes.is_valid().to_pylist()
     return [
-        tuple(numbers[first:last]) if known else None
-        for known, first, last in zip(there, ends[:-1], ends[1:], strict=True)
+        tuple(numbers[first:last]) if has_votes else None
+        for has_votes, first, last in zip(valid, ends[:-1], ends[1:], strict=True)
     ]
 
 
-def _unless(fine: Callable[[object], bool], column: pd.Series) -> pd.Series:
-    """Where a value is not as it has to be; value by value, or all strings would be there at once as Python's."""
-    return pd.Series([not fine(value) for value in column], index=column.index, dtype=bool)
+def _violates(rule: Callable[[object], bool], column: pd.Series) -> pd.Series:
+    """Whether each value breaks a rule; one by one, so that not all strings are Python strings at once."""
+    return pd.Series([not rule(value) for value in column], index=column.index, dtype=bool)
 
 
 def _is_relative(source: object) -> bool:

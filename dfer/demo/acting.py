@@ -1,4 +1,4 @@
-"""When a face does what: the strength of every action unit and the position of the head in each frame of a clip."""
+"""Animates a face: the strength of every action unit and the position of the head in each frame of a clip."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ _HEAD_SWAY: Final = (0.07, 0.05, 0.05, 0.07, 0.06)
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """One clip's motion.
+    """The motion of one clip.
 
-    units: the action units used (n of them). strength: float32[T,n,2], for the left and the right half of the face, 0 =
-    at rest, about 1 = full. head: float32[T,5], the weights of `warp.head_fields`. teeth: float32[T,2], upper, lower.
+    Attributes:
+        units: the n action units that it uses.
+        strength: float32[T, n, 2], of the left and the right half of the face; 0 is at rest, about 1 is full.
+        head: float32[T, 5], the weights of `warp.head_fields`.
+        teeth: float32[T, 2], visibility (0..1) of the upper and the lower row.
     """
 
     units: tuple[int, ...]
@@ -31,11 +34,11 @@ class Performance:
 
 
 def perform(intensities: Sequence[float], frames: int, generator: np.random.Generator) -> Performance:
-    """Act out emotions of the given intensities (seven, in the order of EMOTIONS, 0..1) over `frames` frames.
+    """Act out emotions of some intensities (seven, in the order of EMOTIONS, 0..1) over `frames` frames.
 
-    Each emotion starts at 0-18 % of the clip, reaches its apex at 15-43 % and may leave it from 80 % on; each action
-    unit lags, differs in strength and differs between the sides. Blinks, small idle movements and the sway of the head
-    come on top of every emotion, so that a neutral face moves as well.
+    Each emotion starts at 0-18 % of the clip, reaches its apex at 15-43 % and may fade from 80 % on; each action unit
+    has a random lag, strength and asymmetry. Blinks, small idle movements and the sway of the head are added to every
+    emotion, so that a neutral face moves as well.
     """
     time = (np.arange(frames) + 0.5) / frames
     strength: dict[int, NDArray[np.float64]] = {}

@@ -1,4 +1,4 @@
-"""The tables and lists beside the clips of dfew and ferv39k, as the real data sets have them on disk."""
+"""Writes the tables and lists of dfew and ferv39k in the layouts of the real data sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pandas as pd
 from dfer.demo.casting import FERV39K_SHARES, FOLDS, ClipPlan
 from dfer.labels import EMOTIONS
 
-_COLUMNS: Final = (*(f"{place}{emotion}" for place, emotion in enumerate(EMOTIONS, start=1)), "order", "label")
+_COLUMNS: Final = (*(f"{number}{emotion}" for number, emotion in enumerate(EMOTIONS, start=1)), "order", "label")
 _ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -49,7 +49,7 @@ def write_annotations(plans: Iterable[ClipPlan], folder: Path) -> None:
 def write_lists(plans: Iterable[ClipPlan], folder: Path) -> None:
     """Write `4_setups/All_scenes/train_All.csv` and `test_All.csv` below `folder` for the clips of ferv39k in `plans`.
 
-    A line is the clip's folder, one blank and its emotion, without a header.
+    Each line has the clip's folder, a blank and its emotion; no header.
     """
     members = sorted(plans, key=lambda plan: plan.path)
     for split in FERV39K_SHARES:
@@ -68,7 +68,7 @@ def _label_in_file(plan: ClipPlan) -> int:
 
 
 def _workbook(rows: Iterable[tuple[int, ...]]) -> bytes:
-    """A workbook of one sheet; openpyxl writes the time into it, which would make the bytes differ every time."""
+    """A workbook of one sheet, without the times that openpyxl writes, so that its bytes are always the same."""
     book = openpyxl.Workbook()
     book.properties.created = datetime.datetime(*_ZIP_EPOCH)
     sheet = book.active

@@ -1,4 +1,4 @@
-"""Ten annotators who see mixed emotions and confuse what people confuse."""
+"""Simulates ten annotators, who see mixed emotions and confuse them as people do."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dfer.labels import EMOTIONS
 ANNOTATORS: Final = 10
 
 MAJORITY: Final = 5
-"""Votes that make a single label.
+"""Votes needed for a single label.
 
-DFEW asks for more than six. At that bar the demo would lose most of its ambiguous clips from the folds, and with them
-what soft labels are about; at half of the annotators, some clips still have none.
+DFEW requires more than six, which would remove most ambiguous clips, the use case of soft labels, from the demo's
+folds. With half of the annotators, some clips still have no single label.
 """
 
-# Rows: what is shown; columns: what is seen. After the paper's section 5.4: neutral coexists with everything, happy
+# Rows: acted emotion; columns: perceived emotion. After the paper's section 5.4: neutral coexists with everything, happy
 # with little else, angry with disgust, and sad, surprise and fear with one another.
 _CONFUSION: Final = np.array(
     [
@@ -35,9 +35,9 @@ _CONFUSION: Final = np.array(
 
 
 def draw_votes(intensities: Sequence[float], generator: np.random.Generator) -> tuple[int, ...]:
-    """Votes of ten annotators for a clip of the given intensities (seven, order of EMOTIONS): seven counts, sum 10."""
-    seen = np.asarray(intensities, np.float64) @ _CONFUSION
-    return tuple(int(count) for count in generator.multinomial(ANNOTATORS, seen / seen.sum()))
+    """Draw the votes on a clip, seven counts with sum 10, from its seven intensities in the order of EMOTIONS."""
+    perceived = np.asarray(intensities, np.float64) @ _CONFUSION
+    return tuple(int(count) for count in generator.multinomial(ANNOTATORS, perceived / perceived.sum()))
 
 
 def single_label(votes: Sequence[int]) -> int | None:

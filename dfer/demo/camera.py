@@ -1,4 +1,4 @@
-"""How a clip is filmed: framing, camera motion, light, blur, noise and colour. Nothing here depends on the emotion."""
+"""How a clip is filmed: framing, camera motion, light, blur, noise and colour. None of it depends on the emotion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Camera:
-    """What all clips of one data set share: the picture's size in pixels and the ranges that a `Look` is drawn from."""
+    """The size in pixels of a data set's pictures, and the ranges that the `Look` of each clip is drawn from."""
 
     size: tuple[int, int]
     zoom: Range
@@ -64,7 +64,7 @@ CAMERAS: Final = {
         quality=(75, 92),
     ),
 }
-"""Three unlike cameras: warm square pictures; wide, noisier, darker, bluish ones; and small ones that a face fills.
+"""Three different cameras: warm square pictures; wide, noisier, darker, bluish ones; and small ones that a face fills.
 
 Quality: H.264 CRF, MPEG-4 qscale, JPEG quality.
 """
@@ -74,9 +74,16 @@ Quality: H.264 CRF, MPEG-4 qscale, JPEG quality.
 class Look:
     """How one clip is filmed.
 
-    views: float32[T,2,3], the affine maps from picture to portrait pixels. light: float32[H,W] gains. curve: uint8[256]
-    from grey level to luma (16..235). blur: sigma in pixels. noise: float32[H,W] grey levels, rolled anew for each
-    frame by `rolls` int64[T,2]. tint: chroma offsets (U, V) at white. quality: see `Camera`.
+    Attributes:
+        size: width and height of the picture.
+        views: float32[T, 2, 3], affine maps from pixels of the picture to pixels of the portrait.
+        light: float32[H, W], gains.
+        curve: uint8[256], grey level -> luma (16..235).
+        blur: sigma in pixels.
+        noise: float32[H, W] grey levels; each frame shifts it by its `rolls`.
+        rolls: int64[T, 2].
+        tint: chroma offsets (U, V) at white.
+        quality: see `CAMERAS`.
     """
 
     size: tuple[int, int]
@@ -91,7 +98,7 @@ class Look:
 
 
 def draw_look(camera: Camera, frames: int, generator: np.random.Generator) -> Look:
-    """Draw how a clip of `frames` frames is filmed."""
+    """Draw the look of a clip of `frames` frames."""
     width, height = camera.size
     zoom = generator.uniform(*camera.zoom)
     mirror = -1.0 if generator.random() < 0.5 else 1.0
@@ -127,7 +134,7 @@ def draw_look(camera: Camera, frames: int, generator: np.random.Generator) -> Lo
 
 
 def picture_grid(view: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Where each pixel of a picture of `size` (width, height) lies in the portrait: float32[H,W,2] (x, y)."""
+    """The position in the portrait of each pixel of a picture of `size` (width, height): float32[H,W,2] (x, y)."""
     x = np.arange(size[0], dtype=np.float32)
     y = np.arange(size[1], dtype=np.float32)
     grid = np.empty((size[1], size[0], 2), np.float32)

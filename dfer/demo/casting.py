@@ -1,4 +1,4 @@
-"""Who shows what in which clip: the plan of all data sets, drawn before a single picture is made."""
+"""Plans all data sets: who shows which emotion in which clip. Drawn before any picture is made."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CLASS_SHARES: Final = {
     "disgust": 0.10,
     "fear": 0.10,
 }
-"""DFEW's imbalance, softened: with its own 1 % of disgust, a few hundred clips would hold three of them.
+"""DFEW's imbalance, softened: with DFEW's 1 % of disgust, a few hundred clips would have three of them.
 
-At the default size everybody shows every class, and about ten clips of each class are left to test on.
+At the default size everybody shows every class, and each class has about ten test clips.
 """
 
 FOLDS: Final = (1, 2, 3, 4, 5)
 AFEW_SHARE: Final = 0.28
 FERV39K_SHARES: Final = {"train": 1 / 3, "test": 1 / 9}
-"""Clips of afew, and of ferv39k's two lists, for each regular clip of dfew."""
+"""Numbers of clips of afew and of ferv39k's lists, per regular clip of dfew."""
 
 SCENES: Final = ("Action", "Business", "Crime", "School")
 
@@ -39,15 +39,15 @@ _TRAIN_AFEW_PEOPLE: Final = 1
 _MIXED: Final = 0.35
 _FRAMES: Final = (24, 40)
 
-# Fold 1 is the one that the demo trains on, so its test part holds more people and, of each class, enough clips to say
-# something: a share of the class, but not less than this share of all clips (14 of 320).
+# The demo uses fold 1, so its test part has more people, and a larger share of each class: at least this share of all
+# clips (14 of 320).
 _FIRST_FOLD: Final = 0.28
 _FIRST_FOLD_LEAST: Final = 0.045
 
-# How neutral a face looks for each part that its emotions lack to full intensity.
+# Weight of neutral for the part that the emotions lack to full intensity.
 _FAINT_IS_NEUTRAL: Final = 0.6
 
-# Which second emotion comes with the first, as weights (paper, section 5.4).
+# First emotion -> weights of the second one (section 5.4 of the paper).
 _COMPANIONS: Final[dict[str, dict[str, float]]] = {
     "happy": {"neutral": 0.7, "surprise": 0.3},
     "sad": {"neutral": 0.4, "fear": 0.3, "surprise": 0.1, "angry": 0.2},
@@ -68,19 +68,24 @@ ODDITIES: Final = {
     "portrait": "an upright phone clip: stored lying, with a rotation flag",
     "single-frame": "a clip of one frame",
     "vanishing": "a face that vanishes half-way",
-    "missing": "listed in the annotation, but not there",
-    "unlisted": "there, but not listed in the annotation",
+    "missing": "listed in the annotation, but missing",
+    "unlisted": "not listed in the annotation",
 }
-"""What can be wrong or unusual with a clip; dfew gets one of each, beyond the regular clips."""
+"""Problems and peculiarities of clips; dfew gets one clip of each, besides the regular clips."""
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """What one clip shows and how it is listed.
+    """The content of one clip, and how it is listed.
 
-    number: its name in dfew and the key of its random numbers. path: relative to the output folder, posix. intensities:
-    seven, in the order of EMOTIONS. votes, label, fold: as annotated, None where the data set has none. split: the list
-    of ferv39k that names it. people: those in the picture. oddity: a key of ODDITIES or "".
+    Attributes:
+        number: its name in dfew, and the key of its random numbers.
+        path: relative to the output folder, with forward slashes.
+        people: the people in the picture.
+        intensities: seven, in the order of EMOTIONS.
+        votes, label, fold: as annotated; None if the data set has none.
+        split: the list of ferv39k with this clip.
+        oddity: a key of ODDITIES, or "".
     """
 
     number: int
@@ -100,9 +105,8 @@ class ClipPlan:
 def plan_clips(clips: int, seed: int) -> tuple[ClipPlan, ...]:
     """Plan `clips` regular clips of dfew, one of each oddity, a quarter as many clips of afew and 4/9 of ferv39k.
 
-    People are dealt to the five folds and to afew's two parts, so none is ever shared; ferv39k trains on dfew's people
-    and tests on afew's. Inside each of these groups they take turns at every class. Raises ValueError for fewer clips
-    than there are classes.
+    The five folds and afew's two parts share no people; ferv39k trains on dfew's people and tests on afew's. In each
+    group people take turns at every class. Raises ValueError for fewer clips than classes.
     """
     if clips < len(EMOTIONS):
         raise ValueError(f"clips must be at least {len(EMOTIONS)}, one for each emotion; got {clips}")
@@ -116,14 +120,14 @@ def plan_clips(clips: int, seed: int) -> tuple[ClipPlan, ...]:
         *_cast_odd(clips, troupes, generator),
         *_cast_afew(max(len(EMOTIONS), round(AFEW_SHARE * clips)), clips + len(ODDITIES), shuffled, generator),
     )
-    # Numbers of its own, so that what is asked of ferv39k never changes the other two.
-    own = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
+    # Another stream, so that ferv39k never changes the other two.
+    ferv39k_generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
     parts = {"train": [name for troupe in troupes.values() for name in troupe], "test": shuffled}
-    return (*plans, *_cast_ferv39k(clips, len(plans), parts, own))
+    return (*plans, *_cast_ferv39k(clips, len(plans), parts, ferv39k_generator))
 
 
 def class_counts(clips: int) -> dict[str, int]:
-    """How many of `clips` clips show each emotion: CLASS_SHARES, rounded, but one or two of each before all else."""
+    """How many of `clips` clips show each emotion: CLASS_SHARES, rounded, but at least one or two of each."""
     least = min(2, clips // len(EMOTIONS))
     counts = dict.fromkeys(EMOTIONS, least)
     for _ in range(clips - least * len(EMOTIONS)):
@@ -153,12 +157,12 @@ def _cast_dfew(clips: int, troupes: dict[int, list[str]], generator: np.random.G
 
 def _cast_odd(clips: int, troupes: dict[int, list[str]], generator: np.random.Generator) -> list[ClipPlan]:
     plans = []
-    for place, oddity in enumerate(ODDITIES):
-        fold = FOLDS[place % len(FOLDS)]
-        emotion = EMOTIONS[place % len(EMOTIONS)]
+    for index, oddity in enumerate(ODDITIES):
+        fold = FOLDS[index % len(FOLDS)]
+        emotion = EMOTIONS[index % len(EMOTIONS)]
         people = tuple(str(name) for name in generator.permutation(troupes[fold])[: 2 if oddity == "two-faces" else 1])
         intensities = _pure(emotion, generator)
-        plan = _dfew_clip(clips + 1 + place, emotion, intensities, people, fold, generator, clear=True)
+        plan = _dfew_clip(clips + 1 + index, emotion, intensities, people, fold, generator, clear=True)
         if oddity == "unlisted":
             plan = replace(plan, votes=None, label=None, fold=None)
         if oddity == "single-frame":
@@ -228,7 +232,7 @@ def _dfew_clip(
     clear: bool,
 ) -> ClipPlan:
     votes = draw_votes(intensities, generator)
-    # Even the smallest data set has one clip that is labelled as planned for every class.
+    # Even the smallest data set has one clip of every class that is labelled as planned.
     while clear and single_label(votes) != EMOTIONS.index(emotion):
         votes = draw_votes(intensities, generator)
     label = single_label(votes)
@@ -247,7 +251,7 @@ def _dfew_clip(
 
 
 def _neediest_fold(shares: dict[int, float], inside: dict[int, int], assigned: dict[int, int]) -> int:
-    """The fold that lacks most: of this class, and of clips altogether."""
+    """The fold that lacks most clips, of this class and in total."""
     overall = _fold_shares(_FIRST_FOLD)
     class_size, total = sum(inside.values()) + 1, sum(assigned.values()) + 1
 

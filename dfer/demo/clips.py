@@ -1,4 +1,4 @@
-"""From a clip's plan to its file, the odd ones included."""
+"""Writes the file of a planned clip, including the odd ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NOT_A_VIDEO: Final = "This is not a video: somebody saved a page of text under 
 def write_clip(plan: ClipPlan, out: Path, seed: int) -> None:
     """Make one clip and write it to `out / plan.path`, whose parent must exist: a video, or for ferv39k a folder.
 
-    A video appears complete or not at all. The bytes depend on the plan and the seed alone.
+    A video appears complete or not at all. Its bytes depend on the plan and the seed alone.
     """
     if plan.oddity == "missing":
         return
@@ -112,7 +112,7 @@ _WRITERS: Final = {
 
 
 def film_clip(plan: ClipPlan, camera: Camera, seed: int, who: int = 0) -> tuple[Iterable[Planes], int]:
-    """The frames of a plan and the quality to encode them with. How it is filmed is drawn apart from what is acted."""
+    """The frames of a plan, and the quality to encode them with. Acting and filming have separate random streams."""
     acting, filming = (_generator(plan, seed, 2 * who + stream) for stream in (0, 1))
     performance = perform(plan.intensities, plan.frames, acting)
     look = draw_look(camera, plan.frames, filming)

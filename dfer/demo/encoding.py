@@ -1,4 +1,4 @@
-"""Writing videos and numbered pictures whose bytes depend on nothing but what they show."""
+"""Writes videos and numbered pictures whose bytes depend only on their content."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def write_h264(path: Path, frames: Iterable[NDArray[np.uint8]], *, crf: int, gre
 
     `frames`: planar YUV 4:2:0 uint8[1.5*H,W], or luma uint8[H,W] where `grey`. `crf`: 0 (lossless) to 51.
     """
-    # x264's macroblock tree reads memory that nobody has set when there are B-frames: the bytes would differ by chance.
+    # With B-frames, x264's macroblock tree reads uninitialised memory, which would change the bytes at random.
     options = {"crf": str(crf), "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
     _write(path, frames, "mp4", "libx264", "gray" if grey else "yuv420p", options)
 
@@ -42,7 +42,7 @@ def write_mpeg4(path: Path, frames: Iterable[NDArray[np.uint8]], *, qscale: int)
 def write_jpegs(folder: Path, frames: Iterable[NDArray[np.uint8]], *, quality: int) -> None:
     """Write frames, planar YUV 4:2:0 uint8[1.5*H,W], as `1.jpg`, `2.jpg`, ... into a new folder; `quality`: 0 to 100.
 
-    Raises FileExistsError if the folder is there, OSError if a picture cannot be written.
+    Raises FileExistsError if the folder exists, OSError if a picture cannot be written.
     """
     folder.mkdir()
     for number, picture in enumerate(frames, start=1):

@@ -1,7 +1,7 @@
-"""What a face does: action units (AU) of the Facial Action Coding System as small displacements, emotions as AUs.
+"""Facial expressions: action units (AU) of the Facial Action Coding System as displacements, emotions as sets of AUs.
 
 Lengths are in inter-ocular distances (IOD). `out` is away from the middle of the face, `down` is down the picture.
-The sizes were found by looking: they are what can be named, not what was measured on people.
+The sizes were chosen by eye, not measured on people.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dfer.labels import EMOTIONS
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
-# Anchors: mesh points on the left and on the right of the picture; their mean is the place.
+# Anchors: mesh points on the left and on the right of the picture; their mean is the position.
 BROW_INNER: Final[Pair] = ((55, 107), (285, 336))
 BROW_RIM: Final[Pair] = ((107,), (336,))
 BROW_MIDDLE: Final[Pair] = ((52, 105), (282, 334))
@@ -182,6 +182,6 @@ RECIPES: Final[dict[str, tuple[Recipe, ...]]] = {
     "disgust": (Recipe({9: 1.25, 10: 1.1, 15: 0.75, 4: 0.25, 7: 0.8, 17: 0.7}),),
     "fear": (Recipe({1: 1.2, 2: 0.4, 4: 0.5, 5: 0.85, 20: 0.8, JAW_DROP: 0.32, 15: 0.45}, lower_teeth=0.8),),
 }
-"""The ways in which an emotion shows; a clip picks one."""
+"""The variants of each emotion; a clip uses one."""
 
 assert set(RECIPES) == set(EMOTIONS)

@@ -1,4 +1,4 @@
-"""Writing the whole demo data."""
+"""Writes the whole demo data."""
 
 from __future__ import annotations
 
@@ -30,12 +30,16 @@ _PARTS: Final = ("dfew", "afew", "ferv39k", "contact_sheet.jpg", "README.txt")
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """What was written.
+    """The written data.
 
-    clips: regular clips per data set. classes: data set -> emotion -> clips of that label among them. unlabelled:
-    regular dfew clips without a single label. folds: fold -> rows of dfew's "train" and "test" list, odd clips
-    included. lists: rows of ferv39k's "train" and "test" list. odd: path -> what is wrong or unusual with it. seconds:
-    how long it took.
+    Attributes:
+        clips: data set -> number of regular clips.
+        classes: data set -> emotion -> number of regular clips with this label.
+        folds: fold -> rows of dfew's "train" and "test" list, including odd clips.
+        lists: rows of ferv39k's "train" and "test" list.
+        unlabelled: number of regular dfew clips without a single label.
+        odd: path of an odd clip -> its problem or peculiarity.
+        seconds: how long the writing took.
     """
 
     folder: Path
@@ -59,12 +63,20 @@ def generate(
 ) -> DemoSummary:
     """Write small data sets in the layouts of DFEW, AFEW and FERV39k, with a contact sheet and a README.
 
-    `clips`: regular clips of dfew (at least 7); afew gets about a quarter as many, ferv39k a third to train and a ninth
-    to test on, dfew a handful of odd ones on top.
-    `workers`: processes, default one for each CPU. `on_clip(done, total)` is called after each clip.
-    The bytes depend on `clips` and `seed` alone. Everything is made in `out/.partial` and moved when complete,
-    README.txt last, so that an interrupted run leaves nothing that looks finished. Raises FileExistsError if `out`
-    already holds demo data, ValueError for too few clips or workers.
+    The bytes depend on `clips` and `seed` alone. Everything is written to `out/.partial` and moved when complete,
+    README.txt last, so that an interrupted run leaves nothing that looks finished.
+
+    Args:
+        out: the folder to write into.
+        clips: number of regular clips of dfew, at least 7. afew gets about a quarter as many, ferv39k a third for
+            training and a ninth for testing; dfew gets some odd ones as well.
+        seed: of all random numbers.
+        workers: number of processes, by default one for each CPU.
+        on_clip: called with the numbers of finished and of all clips after each clip.
+
+    Raises:
+        FileExistsError: `out` has demo data already.
+        ValueError: too few clips or workers.
     """
     began = time.monotonic()
     if workers is not None and workers < 1:
@@ -72,7 +84,7 @@ def generate(
     plans = plan_clips(clips, seed)
     for part in _PARTS:
         if (out / part).exists():
-            raise FileExistsError(f"{out / part} is already there; remove it or choose another folder")
+            raise FileExistsError(f"{out / part} exists already; remove it or choose another folder")
     partial = out / _PARTIAL
     shutil.rmtree(partial, ignore_errors=True)
     for folder in {(partial / plan.path).parent for plan in plans}:
@@ -94,7 +106,7 @@ def generate(
 
 
 def summarize(plans: Sequence[ClipPlan], out: Path, seed: int, seconds: float) -> DemoSummary:
-    """Count what the plans hold."""
+    """Count the content of the plans."""
     regular = [plan for plan in plans if not plan.oddity]
     classes = Counter((plan.dataset, plan.label) for plan in regular)
     labelled = [plan for plan in plans if plan.fold is not None]
@@ -104,7 +116,7 @@ def summarize(plans: Sequence[ClipPlan], out: Path, seed: int, seconds: float) -
         seed=seed,
         clips=dict(Counter(plan.dataset for plan in regular)),
         classes={
-            dataset: {emotion: classes[dataset, place] for place, emotion in enumerate(EMOTIONS)}
+            dataset: {emotion: classes[dataset, label] for label, emotion in enumerate(EMOTIONS)}
             for dataset in ("dfew", "afew", "ferv39k")
         },
         folds={fold: {"train": len(labelled) - tests[fold], "test": tests[fold]} for fold in FOLDS},
@@ -122,7 +134,7 @@ def readme(summary: DemoSummary) -> str:
         return ", ".join(f"{emotion} {count}" for emotion, count in summary.classes[dataset].items())
 
     folds = ", ".join(f"{fold}: {sizes['train']}/{sizes['test']}" for fold, sizes in summary.folds.items())
-    odd = "\n".join(f"  {path}: {what}" for path, what in summary.odd.items())
+    odd = "\n".join(f"  {path}: {oddity}" for path, oddity in summary.odd.items())
     return f"""Demo data for dynamic facial expression recognition: SYNTHETIC.
 
 The faces come from one photograph in the public domain (Fifth Solvay Conference, Brussels 1927, by Benjamin

@@ -1,9 +1,9 @@
-"""Make the pictures and points in `assets/` from the photograph; needed once, kept so that others can check or redo it.
+"""Makes the pictures and points in `assets/` from the photograph. Needed once; kept so that others can repeat it.
 
     python -m dfer.demo.prepare_assets solvay_conference_1927.jpg solvay-face-mesh.json [--out FOLDER]
 
 The photograph (Benjamin Couprie, Fifth Solvay Conference, Brussels 1927) is in the public domain and nobody in it is
-alive. The mesh file holds, for each face, the 478 points of the MediaPipe face mesh in the photograph's own pixels.
+alive. The mesh file has the 478 points of the MediaPipe face mesh of each face, in pixels of the photograph.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def portrait_matrix(mesh: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def focus_on_head(portrait: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Put what is not the head or shoulders out of focus, so that neighbours in the photograph are not detected."""
+    """Blur all but the head and shoulders, so that neighbours in the photograph are not detected."""
     height, width = portrait.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     u, v = (x - CENTRE[0]) / IOD, (y - CENTRE[1]) / IOD

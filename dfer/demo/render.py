@@ -1,4 +1,4 @@
-"""Pictures of a person who acts, as a camera sees them."""
+"""Renders an acting person as a camera sees it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dfer.demo.warp import (
 )
 
 _MOUTH_BOX = (1.0, 0.5, 2.0)
-"""How far an open mouth reaches to the sides, up and down from the middle of the lips, in IOD."""
+"""Extent of an open mouth to the sides, up and down from the middle of the lips, in IOD."""
 
 
 def film(who: Person, performance: Performance, look: Look) -> Iterator[NDArray[np.uint8]]:
@@ -48,23 +48,23 @@ def pictures(who: Person, performance: Performance, look: Look) -> Iterator[NDAr
         portrait = puppet.wrinkled(frame)
         field = puppet.field(frame)
         back = invert(field, back)
-        places = picture_grid(view, look.size) + _seen(back, view, look.size)
+        positions = picture_grid(view, look.size) + _through_camera(back, view, look.size)
         tear = puppet.tear(frame)
         if tear is None:
-            yield look_up(portrait, places)
+            yield look_up(portrait, positions)
             continue
         field[..., 1] += tear
         torn_back = invert(field, torn_back)
         box = _mouth_box(lip_line(who), view, look.size)
-        upper = places[box].copy()
+        upper = positions[box].copy()
         view_of_box = view.copy()
         view_of_box[:, 2] += view[:, :2] @ np.array([box[1].start, box[0].start], np.float32)
         size = (upper.shape[1], upper.shape[0])
-        lower = picture_grid(view_of_box, size) + _seen(torn_back, view_of_box, size)
+        lower = picture_grid(view_of_box, size) + _through_camera(torn_back, view_of_box, size)
         below_upper, below_lower = puppet.below_lips(upper), puppet.below_lips(lower)
-        # Each pixel belongs to the nearer lip; what lies between both is the inside of the mouth, painted over it.
-        places[box] = np.where((below_upper + below_lower > 0)[..., None], lower, upper)
-        picture = look_up(portrait, places)
+        # Each pixel belongs to the nearer lip; between both is the inside of the mouth, which is painted last.
+        positions[box] = np.where((below_upper + below_lower > 0)[..., None], lower, upper)
+        picture = look_up(portrait, positions)
         teeth = (float(performance.teeth[frame, 0]), float(performance.teeth[frame, 1]))
         picture[box] = puppet.mouth.paint(picture[box], upper[..., 0], below_upper, -below_lower, teeth)
         yield picture
@@ -108,7 +108,7 @@ class _Puppet:
         return cast("Field", np.einsum("n,nhwc->hwc", self.weights[frame], self.basis))
 
     def tear(self, frame: int) -> Field | None:
-        """How far down what is below the lips moves away from what is above, in pixels; None for a shut mouth."""
+        """How far the part below the lips moves down from the part above, in pixels; None for a closed mouth."""
         parts = [(self.strength(unit, frame), field) for unit, field in self.tears.items()]
         if not any(strength > 0 for strength, _ in parts):
             return None
@@ -124,24 +124,24 @@ class _Puppet:
         np.rint(inside * np.exp(depth), out=inside, casting="unsafe")
         return portrait
 
-    def below_lips(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        return look_up(self.distance, places - np.array(WINDOW[:2], np.float32))
+    def below_lips(self, positions: NDArray[np.float32]) -> NDArray[np.float32]:
+        return look_up(self.distance, positions - np.array(WINDOW[:2], np.float32))
 
 
 def _mouth_box(lips: NDArray[np.float32], view: NDArray[np.float32], size: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the picture in which an open mouth can be seen; never empty."""
+    """Rows and columns of the picture that an open mouth can cover; never empty."""
     side, up, down = (IOD * reach for reach in _MOUTH_BOX)
     x, y = lips.mean(axis=0)
     corners = np.array([[x + i, y + j] for i in (-side, side) for j in (-up, down)]) - view[:, 2]
-    seen = np.linalg.solve(view[:, :2].astype(np.float64), corners.T)
-    (left, top), (right, bottom) = seen.min(axis=1), seen.max(axis=1)
+    visible = np.linalg.solve(view[:, :2].astype(np.float64), corners.T)
+    (left, top), (right, bottom) = visible.min(axis=1), visible.max(axis=1)
     columns = np.clip([np.floor(left), np.ceil(right)], 0, size[0] - 1).astype(int)
     rows = np.clip([np.floor(top), np.ceil(bottom)], 0, size[1] - 1).astype(int)
     return slice(rows[0], rows[1] + 1), slice(columns[0], columns[1] + 1)
 
 
-def _seen(field: Field, view: NDArray[np.float32], size: tuple[int, int]) -> Field:
-    """A field on the window's grid, looked at through the camera: float32[H,W,2], zero outside the window."""
+def _through_camera(field: Field, view: NDArray[np.float32], size: tuple[int, int]) -> Field:
+    """A field on the window's grid, mapped to the picture: float32[H,W,2], zero outside the window."""
     to_node = view.astype(np.float64)
     to_node[:, 2] -= np.array(WINDOW[:2]) + (STEP - 1) / 2
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -1,4 +1,4 @@
-"""A contact sheet: what the demo clips look like, at one glance."""
+"""Writes a contact sheet of the demo clips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GAP: Final = 6
 def write_contact_sheet(plans: Sequence[ClipPlan], out: Path, path: Path) -> None:
     """Write a JPEG with a row for each emotion: three people of dfew, four frames each, from onset to apex.
 
-    Under each stand the votes. `out` is the folder that the plans' paths are relative to.
+    The votes are below each. `out` is the folder that the plans' paths are relative to.
     """
     rows = []
     for emotion in range(len(EMOTIONS)):
@@ -58,8 +58,8 @@ def _cell(plan: ClipPlan, out: Path) -> NDArray[np.uint8]:
     shown = [frames[int(moment * plan.frames)] for moment in _MOMENTS]
     strip = np.hstack([_thumb(frame) for frame in shown])
     caption = np.full((_CAPTION, strip.shape[1], 3), 255, np.uint8)
-    counts = sorted(((count, place) for place, count in enumerate(plan.votes or ()) if count), reverse=True)
-    text = f"{plan.number}: " + ", ".join(f"{EMOTIONS[place]} {count}" for count, place in counts)
+    counts = sorted(((count, label) for label, count in enumerate(plan.votes or ()) if count), reverse=True)
+    text = f"{plan.number}: " + ", ".join(f"{EMOTIONS[label]} {count}" for count, label in counts)
     cv2.putText(caption, text, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
     return np.pad(np.vstack([strip, caption]), ((0, 0), (0, _GAP), (0, 0)), constant_values=255)
 

@@ -1,7 +1,7 @@
-"""From action units to moved pixels: displacement fields, their inverse, and a mouth that opens.
+"""Moves pixels by action units: displacement fields, their inverse, and a mouth that opens.
 
-All fields live on a WINDOW of the portrait around the face, on a grid of every second pixel (STEP), and hold
-displacements in portrait pixels: a field d says that what was at p is now at p + d(p).
+All fields cover a WINDOW of the portrait around the face, on a grid of every second pixel (STEP), and contain
+displacements in portrait pixels: a field d moves the point p to p + d(p).
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ def head_fields() -> Field:
 
 
 def mouth_fields(who: Person) -> dict[int, Field]:
-    """What tears the lips apart, at full strength: lips part (25) and jaw drop (26), each float32[176,160] pixels down.
+    """The fields that open the lips, at full strength: lips part (25) and jaw drop (26), float32[176,160] pixels down.
 
-    They move what lies below the lip line only, and vanish at the corners of the mouth.
+    They move only the part below the lip line, and are zero at the corners of the mouth.
     """
     lips = lip_line(who)
     left, right = lips[0], lips[-1]
@@ -105,7 +105,7 @@ def lip_line(who: Person) -> NDArray[np.float32]:
 
 
 def lip_distance(who: Person) -> NDArray[np.float32]:
-    """How far each pixel of the window lies below the line where the lips meet, float32[352,320] pixels."""
+    """The distance of each pixel of the window below the line where the lips meet, float32[352,320] pixels."""
     lips = lip_line(who)
     x = np.arange(WINDOW[2], dtype=np.float32) + WINDOW[0]
     y = np.arange(WINDOW[3], dtype=np.float32) + WINDOW[1]
@@ -129,35 +129,35 @@ def wrinkles(who: Person, unit: int) -> NDArray[np.float32]:
 
 
 def invert(field: Field, start: Field | None = None) -> Field:
-    """The way back: b with d(q + b(q)) = -b(q), so that the pixel q shows what was at q + b(q).
+    """The inverse field b with d(q + b(q)) = -b(q): the pixel q shows the point q + b(q).
 
-    `field` d: float32[176,160,2]; `start`: a first guess, such as the last frame's answer. Plain fixed-point iteration
-    oscillates where d is steep, so the steps are damped.
+    `field` is d, float32[176,160,2]; `start` is a first guess, such as the last frame's result. Fixed-point iteration
+    oscillates where d is steep, so its steps are damped.
     """
     back = -field if start is None else start
     for damping in _DAMPING:
-        there = sample(field, back)
-        back = back - np.float32(damping) * (back + there)
+        displacement = sample(field, back)
+        back = back - np.float32(damping) * (back + displacement)
     return back
 
 
 def sample(field: Field, offset: Field) -> Field:
     """`field` at each grid node plus `offset` (portrait pixels), bilinear; both on the grid."""
-    places = offset * np.float32(1 / STEP)
-    places += _NODES
-    return look_up(field, places)
+    positions = offset * np.float32(1 / STEP)
+    positions += _NODES
+    return look_up(field, positions)
 
 
-def look_up(image: NDArray[_Pixel], places: NDArray[np.float32]) -> NDArray[_Pixel]:
-    """`image` [h,w] or [h,w,C] at `places` float32[H,W,2] (x, y), bilinear; outside, its rim is repeated."""
+def look_up(image: NDArray[_Pixel], positions: NDArray[np.float32]) -> NDArray[_Pixel]:
+    """`image` [h,w] or [h,w,C] at `positions` float32[H,W,2] (x, y), bilinear; outside, the border is repeated."""
     # The stubs do not know that the second map may be left out when the first holds both coordinates.
-    seen = cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    return cast("NDArray[_Pixel]", seen)
+    result = cv2.remap(image, positions, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    return cast("NDArray[_Pixel]", result)
 
 
 @dataclass(frozen=True, eq=False)
 class Mouth:
-    """What is seen between the lips: the size of the mouth in portrait pixels and how bright the skin is (0..255)."""
+    """The inside of the mouth: size of the mouth in portrait pixels, and brightness of the skin (0..255)."""
 
     middle: float
     half_width: float
@@ -184,7 +184,7 @@ class Mouth:
     ) -> NDArray[np.uint8]:
         """Paint the inside of the mouth wherever a pixel lies below the upper lip and above the lower one.
 
-        `x`: where the pixel lay across the face; `from_upper`: pixels below the upper lip; `from_lower`: pixels above
+        `x`: position of the pixel across the face; `from_upper`: pixels below the upper lip; `from_lower`: pixels above
         the lower lip; all float32 of the shape of `picture`. `teeth`: strength (0..1) of the upper and the lower row.
         """
         inside = np.clip(from_upper, 0, 1) * np.clip(from_lower, 0, 1)

@@ -107,7 +107,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"clip_id": "set/9"}, "there twice"),
+        ({"clip_id": "set/9"}, "not unique"),
         ({"clip_id": "other/1"}, "does not start with"),
         ({"source": "/etc/passwd"}, "relative path"),
         ({"source": "../x.mp4"}, "relative path"),
