@@ -18,7 +18,7 @@ DFEW requires more than six, which would remove most ambiguous clips, the use ca
 folds. With half of the annotators, some clips still have no single label.
 """
 
-# Rows: acted emotion; columns: perceived emotion. After the paper's section 5.4: neutral coexists with everything, happy
+# Rows: acted emotion; columns: perceived emotion. After section 5.4: neutral coexists with everything, happy
 # with little else, angry with disgust, and sad, surprise and fear with one another.
 _CONFUSION: Final = np.array(
     [
