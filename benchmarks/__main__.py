@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, print the table, write the page."""
+"""`python -m benchmarks`: measures, prints the table, and writes the page."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PAGES = _HERE / "docs" / "benchmarks"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what was asked for; 1 if anything could not be measured, else 0."""
+    """Run the sections; 1 if anything could not be measured, else 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; none: all")
-    parser.add_argument("--quick", action="store_true", help="little of everything, for a look")
+    parser.add_argument("--quick", action="store_true", help="measure little of everything")
     parser.add_argument("--clips", type=Path, help="a folder of real videos to preprocess beside the synthetic ones")
     parser.add_argument(
         "--out",
@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--first-run-seconds", type=float, default=0.0, help="of the full demo, for the share of a re-run"
     )
-    given = parser.parse_args(arguments)
-    if unknown := [name for name in given.sections if name not in SECTIONS]:
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.sections if name not in SECTIONS]:
         parser.error(f"no such section: {', '.join(unknown)}; expected {', '.join(SECTIONS)}")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
 
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from benchmarks import page
 
-    when, of = datetime.now(UTC).isoformat(timespec="seconds"), commit()
-    root = given.out or _PAGES
-    writing = given.out is not None or not (given.quick or given.sections)
-    if writing and (there := page.folder_of(root, when, of)).exists():
-        parser.error(f"there is a page of today and this commit: delete {there}, or choose another --out")
-    results = measure(given, when, of, Console(stderr=True))
+    when, version = datetime.now(UTC).isoformat(timespec="seconds"), commit()
+    root = options.out or _PAGES
+    writing = options.out is not None or not (options.quick or options.sections)
+    if writing and (existing := page.folder_of(root, when, version)).exists():
+        parser.error(f"a page of today and this commit exists: delete {existing}, or choose another --out")
+    results = measure(options, when, version, Console(stderr=True))
     console = Console(width=None if sys.stdout.isatty() else 180)
     page.show(results, page.previous(root, when, results.machine), console)
     if writing:
@@ -64,49 +64,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if results.failed else 0
 
 
-def measure(given: argparse.Namespace, when: str, of: str, progress: Console) -> Results:
-    """Run the sections that were asked for."""
+def measure(arguments: argparse.Namespace, when: str, version: str, progress: Console) -> Results:
+    """Run the sections of the command line."""
     from benchmarks import gpu, growth, loading, machine, mixing, page, preprocess, startup, step
     from benchmarks.material import Options
 
-    wanted = given.sections or SECTIONS
-    progress.print("looking at the machine")
+    progress.print("measuring: the machine")
     options = Options(
-        machine=machine.look(quick=given.quick),
-        cache=given.cache.absolute(),
-        quick=given.quick,
-        clips=given.clips,
-        overrides=tuple(given.set),
-        growth_clips=given.growth_clips,
-        first_run_seconds=given.first_run_seconds,
+        machine=machine.measure(quick=arguments.quick),
+        cache=arguments.cache.absolute(),
+        quick=arguments.quick,
+        clips=arguments.clips,
+        overrides=tuple(arguments.set),
+        growth_clips=arguments.growth_clips,
+        first_run_seconds=arguments.first_run_seconds,
     )
     rows: list[Row] = []
     curves: list[Curve] = []
     notes: list[str] = []
     seconds: dict[str, float] = {}
-    for name in (section for section in SECTIONS if section in wanted):
+    modules = {
+        module.__name__.rpartition(".")[2]: module for module in (step, mixing, loading, preprocess, startup, gpu)
+    }
+    for name in (section for section in SECTIONS if section in (arguments.sections or SECTIONS)):
         progress.print(f"measuring: {name}")
         started = time.perf_counter()
         if name == "growth":
             curves += growth.measure(options)
         elif name == "gpu" and not options.machine.gpu:
-            notes.append("gpu: not measured, there is no CUDA device on this machine.")
+            notes.append("gpu: not measured, this machine has no CUDA device.")
         else:
-            module = {
-                "step": step,
-                "mixing": mixing,
-                "loading": loading,
-                "preprocess": preprocess,
-                "startup": startup,
-                "gpu": gpu,
-            }[name]
-            rows += module.measure(options)
+            rows += modules[name].measure(options)
         seconds[name] = time.perf_counter() - started
-    return page.Results(when, of, options.machine, rows, curves, notes, seconds, options.overrides)
+    return page.Results(when, version, options.machine, rows, curves, notes, seconds, options.overrides)
 
 
 def commit() -> str:
-    """The short name of the commit, with a mark where files differ from it."""
+    """The short hash of the commit, with a suffix if files differ from it."""
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty=-changed", "--exclude=*"],
         cwd=_HERE,

@@ -1,4 +1,4 @@
-"""How far two runs' aligned faces are apart: `python -m benchmarks.compare_crops WORK_DIR WORK_DIR`.
+"""Compares the aligned faces of two runs: `python -m benchmarks.compare_crops WORK_DIR WORK_DIR`.
 
 Both are work folders of the same videos, for example of `dfer run demo` at two commits.
 """
@@ -17,22 +17,22 @@ from dfer.shards import open_shard, shard_folders
 
 def keypoints_of(work: Path) -> KeyPoints:
     """Key points of every aligned clip, in pixels of its frames."""
-    found: KeyPoints = {}
+    keypoints: KeyPoints = {}
     for folder in shard_folders(work / "stages" / "align"):
         shard = open_shard(folder)
         for row, name in enumerate(shard.clip_ids):
             clip = shard.read(row)
             points = source_points(clip.keypoints, clip.matrices)
-            found[name] = dict(zip(clip.frame_indices.tolist(), points, strict=True))
-    return found
+            keypoints[name] = dict(zip(clip.frame_indices.tolist(), points, strict=True))
+    return keypoints
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare_crops", description=__doc__)
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
-    given = parser.parse_args()
-    before, after = keypoints_of(given.before), keypoints_of(given.after)
+    arguments = parser.parse_args()
+    before, after = keypoints_of(arguments.before), keypoints_of(arguments.after)
     frames = [{(name, number) for name, numbers in run.items() for number in numbers} for run in (before, after)]
     apart, others = distances(before, after)
     sys.stdout.write(

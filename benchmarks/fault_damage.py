@@ -1,4 +1,4 @@
-"""Damage to files, a full disk, and two runs at once."""
+"""Damages files, fills a disk, and starts two runs at once."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.fault_evidence import differences, tables, untold
+from benchmarks.fault_evidence import differences, mlflow_problems, tables
 from benchmarks.pipeline_runs import Runs, command_line
 from benchmarks.services import Services
 
-# where a bit is flipped in a finished work folder
+# files of a finished work folder in which a bit is flipped
 _FILES = {
     "a bit of a shard": "stages/align/[!.]*/clips.parquet",
     "a bit of a manifest": "stages/align/[!.]*/manifest.json",
@@ -25,7 +25,7 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Damaged:
-    """What was damaged, what the next run said of it, and what was lost."""
+    """The damaged thing, how the next run noticed it, and what was lost."""
 
     what: str
     noticed: str
@@ -33,7 +33,7 @@ class Damaged:
 
 
 def all_kinds(runs: Runs, expected: Mapping[str, str], chance: random.Random) -> Iterator[Damaged]:
-    """Damage one thing after the other in a finished folder, and run the pipeline again."""
+    """Damage one thing after the other in a finished folder, and run the pipeline again each time."""
     for what, pattern in _FILES.items():
         path = chance.choice(sorted(runs.work.glob(pattern)))
         _flip(path, chance)
@@ -55,10 +55,9 @@ def full_disk(
         return
     try:
         process = command_line(services, work, epochs)
-        said, _ = process.communicate(timeout=1800)
-        problems = (
-            [] if "No space left" in said and process.returncode else [f"a full disk was not said: {said[-1500:]}"]
-        )
+        output, _ = process.communicate(timeout=1800)
+        reported = "No space left" in output and process.returncode
+        problems = [] if reported else [f"the full disk was not reported: {output[-1500:]}"]
         subprocess.run(["mount", "-o", "remount,size=1g", str(work)], check=True)
         lost["full disk"] = problems + _finish(services, work, expected, epochs)
     finally:
@@ -69,17 +68,17 @@ def two_at_once(services: Services, expected: Mapping[str, str], lost: dict[str,
     """The same pipeline twice at the same time in the same folder."""
     work = services.work / "two-at-once"
     both = [command_line(services, work, epochs) for _ in range(2)]
-    said = [process.communicate(timeout=1800)[0] for process in both]
-    failed = [f"failed: {text[-500:]}" for process, text in zip(both, said, strict=True) if process.returncode]
-    lost["two runs at once"] = failed or differences(expected, tables(work)) + untold(work, services.mlflow, epochs)
+    outputs = [process.communicate(timeout=1800)[0] for process in both]
+    failed = [f"failed: {text[-500:]}" for process, text in zip(both, outputs, strict=True) if process.returncode]
+    lost["two runs at once"] = failed or _lost(services, work, expected, epochs)
 
 
 def _repaired(what: str, runs: Runs, expected: Mapping[str, str], path: Path) -> Damaged:
     since = time.time()
     process = command_line(runs.services, runs.work, runs.epochs)
-    said, _ = process.communicate(timeout=1800)
+    output, _ = process.communicate(timeout=1800)
     if process.returncode:
-        return Damaged(what, "no", [f"the run failed: {said[-500:]}"])
+        return Damaged(what, "no", [f"the run failed: {output[-500:]}"])
     again = path.stat().st_mtime > since
     return Damaged(
         what, f"{path.parent.parent.name} made again" if again else "no", differences(expected, tables(runs.work))
@@ -89,19 +88,19 @@ def _repaired(what: str, runs: Runs, expected: Mapping[str, str], path: Path) ->
 def _damaged_checkpoint(services: Services, expected: Mapping[str, str], epochs: int, chance: random.Random) -> Damaged:
     work, what = services.work / "checkpoint", "a bit of a checkpoint"
     process = command_line(services, work, epochs)
-    while not (found := sorted(work.glob("stages/train/.*.partial/checkpoint.pt"))):
+    while not (checkpoints := sorted(work.glob("stages/train/.*.partial/checkpoint.pt"))):
         if process.poll() is not None:
             return Damaged(
-                what, "no", [f"the run ended before a checkpoint was there: {process.communicate()[0][-500:]}"]
+                what, "no", [f"the run ended before a checkpoint existed: {process.communicate()[0][-500:]}"]
             )
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    time.sleep(2)  # its children end by themselves
-    if not found[0].exists():
+    time.sleep(2)  # until its children have ended
+    if not checkpoints[0].exists():
         return Damaged(what, "no", ["the training was over before it could be killed"])
-    with found[0].open("rb+") as file:  # in its middle, where the tensors are
-        file.seek(found[0].stat().st_size // 2 + chance.randrange(100))
+    with checkpoints[0].open("rb+") as file:  # in the middle, where the tensors are
+        file.seek(checkpoints[0].stat().st_size // 2 + chance.randrange(100))
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
@@ -111,10 +110,14 @@ def _damaged_checkpoint(services: Services, expected: Mapping[str, str], epochs:
 
 def _finish(services: Services, work: Path, expected: Mapping[str, str], epochs: int) -> list[str]:
     process = command_line(services, work, epochs)
-    said, _ = process.communicate(timeout=1800)
+    output, _ = process.communicate(timeout=1800)
     if process.returncode:
-        return [f"the run failed: {said[-500:]}"]
-    return differences(expected, tables(work)) + untold(work, services.mlflow, epochs)
+        return [f"the run failed: {output[-500:]}"]
+    return _lost(services, work, expected, epochs)
+
+
+def _lost(services: Services, work: Path, expected: Mapping[str, str], epochs: int) -> list[str]:
+    return differences(expected, tables(work)) + mlflow_problems(work, services.mlflow, epochs)
 
 
 def _flip(path: Path, chance: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""Who is killed."""
+"""Chooses and kills processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMPONENTS = ("flow", "child", "worker", "prefect", "postgres", "mlflow")
 
 
 def strike(services: Services, component: str, chance: random.Random) -> str:
-    """SIGKILL to a service, to the flow's process, or to a child of it by chance. What was hit; empty for none."""
+    """Kill a service, a flow's process, or a random child of it. Returns what was killed; "" for nothing."""
     if component not in ("flow", "child"):
         services.kill(component)
         return component
@@ -23,20 +23,21 @@ def strike(services: Services, component: str, chance: random.Random) -> str:
     victims = flows if component == "flow" else children
     for victim in [chance.choice(victims)] if victims else []:
         with suppress(psutil.NoSuchProcess):
-            said = f"process {victim.pid} of {len(victims)}"
+            hit = f"process {victim.pid} of {len(victims)}"
             victim.kill()
             victim.wait(30)
-            return said
+            return hit
     return ""
 
 
 def flow_processes(services: Services) -> tuple[list[psutil.Process], list[psutil.Process]]:
-    """The processes of flow runs, and those that they have started to do their work."""
+    """The processes of flow runs, and the worker processes that they started."""
     worker = read_state(services.folder)["worker-1"].pid
-    found = {process.pid: process for process in left_behind(services.folder.root, "worker-1") if process.pid != worker}
+    processes = {process.pid: process for process in left_behind(services.folder.root, "worker-1")}
+    processes.pop(worker, None)
     flows: list[psutil.Process] = []
     children: list[psutil.Process] = []
-    for process in found.values():
+    for process in processes.values():
         with suppress(psutil.NoSuchProcess):
             command = " ".join(process.cmdline())
             if process.status() == psutil.STATUS_ZOMBIE:

@@ -1,10 +1,9 @@
-"""`python -m benchmarks.faults --kills 30 --seed 0 --out FILE.json --markdown FILE.md`: is anything ever lost?
+"""`python -m benchmarks.faults --kills 30 --seed 0 --out FILE.json --markdown FILE.md`: is anything lost?
 
-The real services are started, and the demo pipeline, reduced, is run undisturbed once. Then it is run again and again
-in fresh work folders while one process or service after the other is killed (SIGKILL) at a random time; what is down is
-started again, and the pipeline is run again until it is done. In the end the tables of every folder have to be those of
-the undisturbed run, bit for bit, and MLflow has to have every epoch once. Damage to files, a full disk and two runs at
-once come after that. The seed decides who is killed in which stage and when.
+Starts the real services and runs a reduced demo pipeline once, undisturbed. Then runs it in new work folders, killing
+one process or service after the other (SIGKILL) at random times, restarting what is down, and repeating the pipeline
+until it is done. The tables of every folder must equal those of the undisturbed run bit for bit, and MLflow must have
+every epoch once. Damaged files, a full disk and two runs at once follow. The seed decides what is killed when.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks import fault_damage
-from benchmarks.fault_evidence import differences, tables, untold
+from benchmarks.fault_evidence import differences, mlflow_problems, tables
 from benchmarks.fault_victims import COMPONENTS, strike
 from benchmarks.pipeline_runs import Runs, under_way
 from benchmarks.services import Services
@@ -32,14 +31,14 @@ from dfer.services.ports import free_port
 STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
 KILLS_PER_FOLDER = 5
 EPOCHS = 6
-_LATEST = 4.0  # seconds after the beginning of a stage
+_LATEST = 4.0  # seconds after the start of a stage
 
 logger = logging.getLogger("benchmarks.faults")
 
 
 @dataclass(frozen=True)
 class Kill:
-    """Who is to be killed, so many seconds after a stage's beginning."""
+    """What to kill, and how many seconds after the start of which stage."""
 
     component: str
     stage: str
@@ -48,12 +47,12 @@ class Kill:
 
 @dataclass(frozen=True)
 class Killed:
-    """What a kill came to.
+    """The result of a kill.
 
     Attributes:
-        folder: the work folder, by its number.
-        hit: what was killed; empty if there was nothing of the kind at that moment.
-        seconds: from the kill until a run was at work again and all services were there.
+        folder: number of the work folder.
+        hit: what was killed; empty if no such process existed at that moment.
+        seconds: from the kill until all services were up and a run was working again.
     """
 
     kill: Kill
@@ -64,7 +63,7 @@ class Killed:
 
 @dataclass
 class Log:
-    """All that happened. `lost` names what is missing, differs or is there twice; it has to be empty."""
+    """Everything that happened. `lost` names results that are missing, different or duplicate; it must be empty."""
 
     seed: int
     undisturbed_seconds: float = 0.0
@@ -81,45 +80,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="the log, as JSON")
     parser.add_argument("--markdown", type=Path, help="the tables, for the documentation")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    # every user can pass it: PostgreSQL may run as another one
+    # accessible to all users: PostgreSQL may run as another one
     work = Path(tempfile.mkdtemp(prefix="dfer-faults-"))
     work.chmod(0o755)
     services = Services(work, (free_port(), free_port(), free_port()))
     try:
         services.up()
-        log = suite(services, given.kills, given.seed)
+        log = suite(services, options.kills, options.seed)
     finally:
         services.down()
     shutil.rmtree(work)
-    if given.out is not None:
-        given.out.write_text(json.dumps(asdict(log), indent=1))
-    command = f"python -m benchmarks.faults --kills {given.kills} --seed {given.seed}"
-    said = as_markdown(log, command)
-    if given.markdown is not None:
-        given.markdown.write_text(said)
-    sys.stdout.write(said)
+    if options.out is not None:
+        options.out.write_text(json.dumps(asdict(log), indent=1))
+    command = f"python -m benchmarks.faults --kills {options.kills} --seed {options.seed}"
+    page = as_markdown(log, command)
+    if options.markdown is not None:
+        options.markdown.write_text(page)
+    sys.stdout.write(page)
     return 1 if any(log.lost.values()) else 0
 
 
 def suite(services: Services, kills: int, seed: int) -> Log:
-    """Everything on running services; `lost` of the log says whether something was."""
+    """Run everything on running services."""
     log = Log(seed)
     started = time.monotonic()
     undisturbed = Runs(services, services.work / "undisturbed", EPOCHS)
     undisturbed.until_done()
     log.undisturbed_seconds = round(time.monotonic() - started, 1)
     expected = tables(undisturbed.work)
-    log.lost["undisturbed"] = untold(undisturbed.work, services.mlflow, EPOCHS)
+    log.lost["undisturbed"] = mlflow_problems(undisturbed.work, services.mlflow, EPOCHS)
     logger.info("undisturbed: %.0f s, %d results to compare", log.undisturbed_seconds, len(expected))
 
     runs = undisturbed
-    for number, of_folder in enumerate(plan(kills, seed), 1):
+    for number, kills_of_folder in enumerate(plan(kills, seed), 1):
         runs = Runs(services, services.work / f"disturbed-{number}", EPOCHS)
-        log.kills += [disturb(runs, kill, number, seed + at) for at, kill in enumerate(of_folder)]
+        log.kills += [disturb(runs, kill, number, seed + at) for at, kill in enumerate(kills_of_folder)]
         runs.until_done()
-        problems = differences(expected, tables(runs.work)) + untold(runs.work, services.mlflow, EPOCHS)
+        problems = differences(expected, tables(runs.work)) + mlflow_problems(runs.work, services.mlflow, EPOCHS)
         log.lost[f"folder {number}"] = problems
         logger.info("folder %d: %s", number, "; ".join(problems) or "nothing lost")
 
@@ -133,25 +132,25 @@ def suite(services: Services, kills: int, seed: int) -> Log:
 
 
 def plan(kills: int, seed: int) -> list[list[Kill]]:
-    """The kills of each work folder, in the order of the stages. Components and stages come in turn, so that a few
-    kills are spread as well as many; when in a stage, and who meets whom, is by chance."""
+    """The kills of each work folder, in the order of the stages. Components and stages take turns, so that all of them
+    occur equally often; the times and the pairs are random."""
     chance = random.Random(seed)
     victims = _in_turn(COMPONENTS, kills, chance)
     stages = _in_turn(STAGES, kills, chance)
     folders = []
     for first in range(0, kills, KILLS_PER_FOLDER):
-        mine = sorted(stages[first : first + KILLS_PER_FOLDER], key=STAGES.index)
-        pairs = zip(victims[first : first + KILLS_PER_FOLDER], mine, strict=True)
+        some = sorted(stages[first : first + KILLS_PER_FOLDER], key=STAGES.index)
+        pairs = zip(victims[first : first + KILLS_PER_FOLDER], some, strict=True)
         folders.append([Kill(victim, stage, round(chance.uniform(0, _LATEST), 2)) for victim, stage in pairs])
     return folders
 
 
 def disturb(runs: Runs, kill: Kill, folder: int, seed: int) -> Killed:
-    """Wait for the stage, kill, start again what is down, and see that a run is at work again."""
+    """Wait for the stage, kill, restart what is down, and wait until a run works again."""
     since = time.time()
     while not under_way(runs.work, STAGES[STAGES.index(kill.stage) :], since):
         if runs.done:
-            break  # the run was faster than its stage could be seen
+            break  # the stage was too short to be noticed
         runs.keep_going()
         time.sleep(0.1)
     time.sleep(kill.delay)
@@ -161,7 +160,7 @@ def disturb(runs: Runs, kill: Kill, folder: int, seed: int) -> Killed:
     runs.recover()
     killed = Killed(kill, folder, hit, round(time.monotonic() - started, 1))
     logger.info("%s in %s after %.1f s: %s; going on after %.0f s", kill.component, kill.stage, kill.delay,
-                hit or "nothing there to kill", killed.seconds)  # fmt: skip
+                hit or "nothing to kill", killed.seconds)  # fmt: skip
     return killed
 
 
@@ -177,22 +176,22 @@ def as_markdown(log: Log, command: str) -> str:
         "|---|" + "---|" * (len(STAGES) + 2),
     ]
     for component in COMPONENTS:
-        of = [killed for killed in hits if killed.kill.component == component]
-        counts = [sum(killed.kill.stage == stage for killed in of) for stage in STAGES]
-        seconds = [killed.seconds for killed in of]
+        kills = [killed for killed in hits if killed.kill.component == component]
+        counts = [sum(killed.kill.stage == stage for killed in kills) for stage in STAGES]
+        seconds = [killed.seconds for killed in kills]
         took = f"{statistics.median(seconds):.0f}, {max(seconds):.0f}" if seconds else ""
-        lines.append(f"| {component} | {' | '.join(str(n or '') for n in counts)} | {len(of)} | {took} |")
+        lines.append(f"| {component} | {' | '.join(str(n or '') for n in counts)} | {len(kills)} | {took} |")
     lines += ["", "| damage | noticed by the next run | lost |", "|---|---|---|"]
     lines += [f"| {damaged.what} | {damaged.noticed} | {len(damaged.lost)} |" for damaged in log.damage]
     for what in ("full disk", "two runs at once"):
-        said = f"not tried: {log.skipped[what]}" if what in log.skipped else "went on, with the same results"
-        lines.append(f"| {what} | {said} | {len(log.lost.get(what, []))} |")
+        result = f"not tried: {log.skipped[what]}" if what in log.skipped else "went on, with the same results"
+        lines.append(f"| {what} | {result} | {len(log.lost.get(what, []))} |")
     lines += [f"- {where}: {problem}" for where, problems in log.lost.items() for problem in problems]
     return "\n".join(lines) + "\n"
 
 
 def _in_turn(names: Sequence[str], number: int, chance: random.Random) -> list[str]:
-    """So many of the names, each as often as the others, in an order by chance."""
+    """`number` of the names, all equally often, in random order."""
     drawn: list[str] = []
     while len(drawn) < number:
         drawn += chance.sample(names, len(names))

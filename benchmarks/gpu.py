@@ -62,7 +62,7 @@ def _steps(options: Options) -> list[Row]:
     rows = []
     for name in _STEPS:
         precision = "bfloat16" if name.startswith("bfloat16") else "auto" if name.startswith("TF32") else "float32"
-        peak = measured[f"speed {precision}"].found.get("peak")
+        peak = measured[f"speed {precision}"].results.get("peak")
         median = measured[name].median
         rows.append(
             Row(
@@ -111,7 +111,7 @@ def _epochs(crops: Crops, options: Options) -> list[Row]:
             unit="step",
             ours=Timing.of(measured[name]),
             measure="share",
-            share=measured[name].found.get("waited"),
+            share=measured[name].results.get("waited"),
             target=_WAIT_TARGET if name == "frames kept on the GPU" else None,
             precision=_per_step(measured[name].median),
             limit="decoding on the processor's cores" if "no cache" in name else "copying to the GPU",

@@ -1,4 +1,4 @@
-"""Time and memory over numbers of clips, frames and workers."""
+"""Measures how time and memory grow with the numbers of clips, frames and workers."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ _SMALL = ("detection.input_size=160", "detection.search_size=160", "alignment.si
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity grown, all else equal.
+    """Time and memory over one quantity, all else equal.
 
-    x: what grows. points: its values; seconds (in all) and peak_bytes at each. expected: the exponent of x that the
-    time should grow with (1: linear, -1: inversely).
+    Attributes:
+        x: the quantity.
+        points: its values, each with its total `seconds` and `peak_bytes`.
+        expected: the exponent of x that the time should grow with (1: linear, -1: inversely).
     """
 
     name: str
@@ -58,7 +60,7 @@ def measure(options: Options) -> list[Curve]:
     """Curves of preprocessing over clips, frames a clip and workers, and of a pass of the loader over clips."""
     paths = synthetic_clips(options)
     chosen = settings(options, "shards.frames_per_segment=1", *_SMALL)
-    # a third of the logarithm's decade at a time
+    # two numbers per decade
     numbers = [round(10 ** (exponent / 2)) for exponent in range(4, 9)]
     numbers = (
         [6, 12, 24] if options.quick else [*[n for n in numbers if n < options.growth_clips], options.growth_clips]
@@ -107,21 +109,23 @@ def _curve(
     seconds: list[float] = []
     peaks: list[int] = []
     for point, arguments in points.items():
-        # one at a time: processes that wait would count nothing, but the largest need the memory
+        # one at a time: the largest need all of the memory
         variant = Variant(
             f"{name} {point}", f"{__name__}:{function}", 1, arguments, ("torch",) if function == "one_pass" else ()
         )
         measured = interleaved([variant], rounds=1)[variant.name]
         if measured.error:
-            done = tuple(points)[: len(seconds)]
-            return Curve(name, x, done, tuple(seconds), tuple(peaks), expected, how, f"at {point}: {measured.error}")
+            measured_points = tuple(points)[: len(seconds)]
+            return Curve(
+                name, x, measured_points, tuple(seconds), tuple(peaks), expected, how, f"at {point}: {measured.error}"
+            )
         seconds.append(measured.seconds[0])
         peaks.append(measured.peak_bytes)
     return Curve(name, x, tuple(points), tuple(seconds), tuple(peaks), expected, how)
 
 
 def preprocess(*, clips: Clips, workers: int, settings: StageSettings) -> Iterator[Work]:
-    """Align the clips once, in processes that are there already."""
+    """Align the clips once, in processes that have started already."""
     from dfer.system.processes import pool
 
     with pool(workers) as processes:
@@ -134,15 +138,15 @@ def preprocess(*, clips: Clips, workers: int, settings: StageSettings) -> Iterat
 
 
 def one_pass(*, crops: Crops, number: int, settings: StageSettings) -> Iterator[Work]:
-    """One pass of the training's loader over so many clips."""
+    """One pass of the training's loader over `number` clips."""
     repeats = -(-number // len(crops.table))
     table = pd.concat([crops.table] * repeats, ignore_index=True).head(number)
     return loading.passes(table, crops, settings, workers=0, cache=False)
 
 
 def _repeated(paths: list[Path], number: int) -> Clips:
-    """So many clips: the paths again and again, under other names."""
-    return [(f"{place:06d}", paths[place % len(paths)]) for place in range(number)]
+    """`number` clips: the paths repeated, with different names."""
+    return [(f"{index:06d}", paths[index % len(paths)]) for index in range(number)]
 
 
 def _up_to(cores: int) -> list[int]:

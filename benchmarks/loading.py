@@ -1,4 +1,4 @@
-"""From stored crops to batches, against a folder of JPEG files with per-frame transforms in float."""
+"""Measures reading batches of stored crops, against a folder of JPEG files with per-frame transforms in float."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WAIT_TARGET = 0.02
 
 @dataclass(frozen=True)
 class Crops:
-    """The same JPEGs twice: in shards with their index (relative to `root`), and as a folder of files for each clip."""
+    """The same JPEGs twice: in shards with their index (relative to `root`), and in a folder of files per clip."""
 
     root: Path
     table: pd.DataFrame
@@ -85,7 +85,7 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
     cores = options.machine.cores
     work: dict[str, Any] = {"crops": crops, "repeats": repeats, "settings": settings(options)}
     practice = {"crops": crops, "repeats": repeats, "workers": WORKERS}
-    ways: dict[str, dict[str, Any]] = {
+    options_of: dict[str, dict[str, Any]] = {
         "stored": {"workers": WORKERS, "ready": False},
         "stored, cache": {"cache": True, "ready": False},
         "workers": {"workers": WORKERS},
@@ -93,7 +93,7 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
         "cache": {"cache": True},
     }
     variants = [Variant("folder", f"{__name__}:folder", cores, practice)]
-    variants += [Variant(name, f"{__name__}:shards", cores, {**work, **more}) for name, more in ways.items()]
+    variants += [Variant(name, f"{__name__}:shards", cores, {**work, **more}) for name, more in options_of.items()]
     measured = interleaved(variants, rounds=1 if options.quick else 5)
     clips = len(crops.folders)
     how = (
@@ -101,11 +101,11 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
         f"random frames a clip, batch {BATCH}; the practice is PIL with RandomResizedCrop, flip, ToTensor and "
         f"Normalize frame by frame in {WORKERS} workers; passes of {repeats * clips} clips, files in the page cache"
     )
-    handed = "uint8 frames handed to the training, whose device does views and normalising, against ready batches"
+    stored = "uint8 frames handed to the training, whose device does views and normalising, against ready batches"
     ready = "batches ready for the network (view, flip, normalised float) on both sides"
     names = {
-        "stored": f"{handed}; {WORKERS} workers on both sides",
-        "stored, cache": f"{handed}; ours kept in host memory, without workers, theirs {WORKERS} workers",
+        "stored": f"{stored}; {WORKERS} workers on both sides",
+        "stored, cache": f"{stored}; ours kept in host memory, without workers, theirs {WORKERS} workers",
         "workers": f"{ready}; {WORKERS} workers on both sides",
         "no workers": f"{ready}; ours one thread that reads ahead, theirs {WORKERS} workers",
         "cache": f"{ready}; ours kept in host memory, without workers, theirs {WORKERS} workers",
@@ -141,15 +141,15 @@ def _waiting(crops: Crops, options: Options) -> Row:
         unit="step",
         ours=Timing.of(measured),
         measure="share",
-        share=measured.found.get("waited"),
+        share=measured.results.get("waited"),
         target=_WAIT_TARGET,
-        limit="the first batch of an epoch, which nothing can be done beside",
+        limit="the first batch of an epoch, which nothing can overlap",
         how=f"{steps} steps of an epoch, its first batch included, after one step to warm up",
     )
 
 
 def folder(*, crops: Crops, repeats: int, workers: int) -> Iterator[Work]:
-    """The practice."""
+    """Passes over folders of JPEG files."""
     from benchmarks.alternatives.loading import folder_loader
 
     folders = crops.folders * repeats
@@ -163,7 +163,7 @@ def folder(*, crops: Crops, repeats: int, workers: int) -> Iterator[Work]:
 def shards(
     *, crops: Crops, repeats: int, settings: StageSettings, workers: int = 0, cache: bool = False, ready: bool = True
 ) -> Iterator[Work]:
-    """Ours: passes over the clips, several times each."""
+    """Passes over our shards, each clip several times."""
     table = pd.concat([crops.table] * repeats, ignore_index=True)
     return passes(table, crops, settings, workers=workers, cache=cache, ready=ready)
 
@@ -171,9 +171,9 @@ def shards(
 def passes(
     table: pd.DataFrame, crops: Crops, settings: StageSettings, *, workers: int, cache: bool, ready: bool = True
 ) -> Iterator[Work]:
-    """Passes over the clips of a table as a training makes them, to the tensor that the network is given.
+    """Passes of a training's loader over the clips of a table, up to the network's input tensor.
 
-    Unless `ready`, only to the frames as they are stored.
+    Unless `ready`, only up to the frames as they are stored.
     """
     import torch
 
@@ -201,7 +201,7 @@ def passes(
 
 
 def training(*, crops: Crops, settings: StageSettings, steps: int, size: int) -> Iterator[Work]:
-    """Steps of a training on clips as they are read; finds the share of the time that it waited for them."""
+    """Steps of a training on clips as they are read, with the share of time that it waited for them."""
     import torch
 
     from benchmarks.step import make_step
@@ -222,7 +222,7 @@ def training(*, crops: Crops, settings: StageSettings, steps: int, size: int) ->
 
 
 def source_of(table: pd.DataFrame, crops: Crops, settings: StageSettings, size: int) -> ClipSource:
-    """Clips of the crops for a training, seen at `size` pixels."""
+    """The crops as clips for a training, at `size` pixels."""
     from dfer.training.data import ClipSource
 
     return ClipSource(

@@ -1,4 +1,4 @@
-"""The machine: what it is, and what it can do at most."""
+"""Describes the machine and measures its peak performance."""
 
 from __future__ import annotations
 
@@ -29,8 +29,12 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class Machine:
-    """matmul_gflops and copy_gbytes: the medians of what was measured, by number of threads; a copy counts what is read
-    and what is written."""
+    """The machine.
+
+    Attributes:
+        matmul_gflops: number of threads -> median of matrix products.
+        copy_gbytes: median GB per second, read and written, of copies with all cores.
+    """
 
     processor: str
     cores: int
@@ -43,12 +47,12 @@ class Machine:
 
     @property
     def peak_flops(self) -> float:
-        """Floating-point operations per second with all cores, as matrix products reach them."""
+        """Floating-point operations per second of matrix products with all cores."""
         return 1e9 * self.matmul_gflops[self.cores]
 
 
-def look(*, quick: bool) -> Machine:
-    """This machine, measured in a few seconds."""
+def measure(*, quick: bool) -> Machine:
+    """Measure this machine in a few seconds."""
     cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
     side, rounds = (768, 3) if quick else (3072, 5)
     gflops = {}
@@ -84,7 +88,7 @@ def multiply(*, side: int) -> Iterator[Work]:
 
 
 def copy(*, size: int) -> Iterator[Work]:
-    """Copies of `size` float32 numbers into memory that is there already."""
+    """Copies of `size` float32 numbers into allocated memory."""
     import torch
 
     source, out = torch.rand(size), torch.rand(size)
@@ -114,5 +118,5 @@ def _gpu() -> str:
 def _version(library: str) -> str:
     try:
         return version(library)
-    except PackageNotFoundError:  # another build of it has another name
+    except PackageNotFoundError:  # another build has another name
         return "unknown"

@@ -1,4 +1,4 @@
-"""What is measured on: the project's own synthetic clips, or real ones that are given."""
+"""The clips to measure on: the project's synthetic ones, or a folder of real ones."""
 
 from __future__ import annotations
 
@@ -23,10 +23,15 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for: folder of real clips, values of the stages' settings, and how much is measured.
+    """The options of the command line.
 
-    cache: where generated clips are kept. workers: processes side by side. growth_clips: the largest number of clips.
-    first_run_seconds: of the full demo, known from elsewhere; 0 if it is not.
+    Attributes:
+        cache: the folder for generated clips.
+        quick: whether to measure little.
+        clips: a folder of real clips.
+        overrides: of the stages' settings.
+        growth_clips: the largest number of clips.
+        first_run_seconds: of the full demo, measured elsewhere; 0 if unknown.
     """
 
     machine: Machine
@@ -43,7 +48,7 @@ class Options:
 
 
 def settings(options: Options, *more: str) -> StageSettings:
-    """The stages as they are by default, at the crop size and JPEG quality of every comparison."""
+    """The default settings of the stages, at the crop size and JPEG quality of all comparisons."""
     fixed = (
         f"alignment.size={CROP_SIZE}",
         f"shards.jpeg_quality={JPEG_QUALITY}",
@@ -64,21 +69,21 @@ def synthetic_clips(options: Options) -> list[Path]:
     paths = {name: [folder / plan.path for plan in plans if plan.dataset == name] for name in ("dfew", "afew")}
     few = len(paths["afew"])
     pairs = zip(evenly(paths["dfew"], few), paths["afew"], strict=True)
-    turns = [path for pair in pairs for path in pair]
-    return turns + [path for path in paths["dfew"] if path not in turns]
+    alternating = [path for pair in pairs for path in pair]
+    return alternating + [path for path in paths["dfew"] if path not in alternating]
 
 
 def real_clips(options: Options, number: int) -> list[Path]:
-    """Clips taken evenly from the folder that was given; none without one. Raises: ValueError if it holds no video."""
+    """Evenly chosen clips of the folder of real ones; [] without a folder. Raises ValueError if it has no video."""
     if options.clips is None:
         return []
-    found = sorted(path for path in options.clips.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
-    if not found:
+    videos = sorted(path for path in options.clips.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not videos:
         raise ValueError(f"no videos below {options.clips}")
-    return evenly(found, number)
+    return evenly(videos, number)
 
 
 def evenly(paths: Sequence[Path], number: int) -> list[Path]:
-    """`number` of the paths, or all of them if there are fewer, evenly spread."""
-    places = np.unique(np.linspace(0, len(paths) - 1, min(number, len(paths))).round().astype(int))
-    return [paths[place] for place in places]
+    """`number` of the paths, evenly spread; all of them if they are fewer."""
+    chosen = np.unique(np.linspace(0, len(paths) - 1, min(number, len(paths))).round().astype(int))
+    return [paths[index] for index in chosen]

@@ -1,6 +1,6 @@
-"""Measuring variants of the same work against each other: interleaved, each in a process of its own.
+"""Measures variants of the same work against each other: interleaved, each in a separate process.
 
-This module is loaded before the thread counts are set in a new process: it must not load numerical libraries.
+A new process imports this module before it sets the thread counts: it must not import numerical libraries.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dfer.system.processes import die_with_parent
 _log = logging.getLogger(__name__)
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Threads of a library go on looking for work for some milliseconds after it is done.
+# A library's threads spin for some milliseconds after their work.
 _SETTLE_SECONDS = 0.2
 _SAMPLING_SECONDS = 0.1
 
@@ -37,21 +37,29 @@ class MeasurementError(RuntimeError):
 
 @dataclass(frozen=True)
 class Work:
-    """What one turn of a variant did: `units` (clips, batches, calls), what else it found out, and its `seconds` where
-    the turn held more than what is to be timed."""
+    """The work of one turn of a variant.
+
+    Attributes:
+        units: number of clips, batches or calls.
+        seconds: of the timed part, if the turn had other parts.
+        results: other results.
+    """
 
     units: float = 0.0
     seconds: float | None = None
-    found: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Variant:
     """One way of doing the work.
 
-    function: `package.module:name` of a generator function. It prepares and warms up, yields an empty `Work`, and does
-    one turn for each further `Work` it yields. threads: of the numerical libraries, in its process; those in
-    `libraries` have to be told.
+    Attributes:
+        function: `package.module:name` of a generator function. It prepares and warms up, yields an empty `Work`, and
+            does one turn for each further `Work` it yields.
+        threads: number of threads of the numerical libraries.
+        arguments: of the function.
+        libraries: those whose threads must be set by a call.
     """
 
     name: str
@@ -63,11 +71,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a variant took.
+    """The measurement of a variant.
 
-    seconds: of each turn. units: work done in each turn. peak_bytes: largest sum of resident memory over its process
-    and those that it started (pages that they share count in each), libraries included. found: of the last turn.
-    error: why it could not be measured, "" if it could.
+    Attributes:
+        seconds: of each turn.
+        units: of work in each turn.
+        peak_bytes: largest sum of resident memory of its process and its children, with libraries; shared pages count
+            in each.
+        results: of the last turn.
+        error: why it could not be measured, or "".
     """
 
     name: str
@@ -75,7 +87,7 @@ class Measured:
     seconds: tuple[float, ...] = ()
     units: tuple[float, ...] = ()
     peak_bytes: int = 0
-    found: Mapping[str, Any] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
     error: str = ""
 
     @property
@@ -92,10 +104,11 @@ class Measured:
 def interleaved(variants: Sequence[Variant], *, rounds: int) -> dict[str, Measured]:
     """Measure variants in turn, round by round, every second round in the opposite order.
 
-    Each lives in a fresh process for the whole time and waits, asleep, while another one works. A variant that fails is
-    reported in its `error` and left out of the further rounds; the others go on.
+    Each has a new process, which sleeps while another one works. A variant that fails gets an `error` and no further
+    turns; the others continue.
 
-    Raises: ValueError for names that occur twice.
+    Raises:
+        ValueError: two variants have the same name.
     """
     if len({variant.name for variant in variants}) != len(variants):
         raise ValueError(f"variants of the same name: {[variant.name for variant in variants]}")
@@ -104,13 +117,13 @@ def interleaved(variants: Sequence[Variant], *, rounds: int) -> dict[str, Measur
     try:
         for variant in variants:
             processes[variant.name] = _Process(variant)
-            _attempt(processes[variant.name].turn, variant.name, errors)  # prepares and warms up
+            _try_turn(processes[variant.name].turn, variant.name, errors)  # prepares and warms up
             processes[variant.name].forget()
         for number in range(rounds):
             for variant in variants if number % 2 == 0 else reversed(variants):
                 if variant.name not in errors:
                     time.sleep(_SETTLE_SECONDS)
-                    _attempt(processes[variant.name].turn, variant.name, errors)
+                    _try_turn(processes[variant.name].turn, variant.name, errors)
         return {variant.name: processes[variant.name].measured(errors.get(variant.name, "")) for variant in variants}
     finally:
         for process in processes.values():
@@ -118,14 +131,14 @@ def interleaved(variants: Sequence[Variant], *, rounds: int) -> dict[str, Measur
 
 
 def alone(variant: Variant, *, rounds: int = 1) -> Measured:
-    """Measure one variant by itself. Raises: MeasurementError if it fails."""
+    """Measure a single variant. Raises MeasurementError if it fails."""
     measured = interleaved([variant], rounds=rounds)[variant.name]
     if measured.error:
         raise MeasurementError(f"{variant.name}: {measured.error}")
     return measured
 
 
-def _attempt(turn: Any, name: str, errors: dict[str, str]) -> None:
+def _try_turn(turn: Any, name: str, errors: dict[str, str]) -> None:
     try:
         turn()
     except MeasurementError as error:
@@ -134,23 +147,23 @@ def _attempt(turn: Any, name: str, errors: dict[str, str]) -> None:
 
 
 class _Process:
-    """The process of a variant, and what it took so far."""
+    """The process of a variant, and its measurements so far."""
 
     def __init__(self, variant: Variant) -> None:
         self._variant = variant
         self._seconds: list[float] = []
         self._units: list[float] = []
         self._peak = 0
-        self._found: Mapping[str, Any] = {}
+        self._results: Mapping[str, Any] = {}
         context = multiprocessing.get_context("spawn")
-        self._connection, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, variant))
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other_end, variant))
         with _environment({name: str(variant.threads) for name in _THREAD_VARIABLES}):
             self._process.start()
-        there.close()
+        other_end.close()
 
     def turn(self) -> None:
-        """Let the variant do one turn. Raises: MeasurementError."""
+        """Let the variant do one turn. Raises MeasurementError."""
         with _sampled_memory(self._process.pid) as peak:
             try:
                 self._connection.send("turn")
@@ -164,7 +177,7 @@ class _Process:
         work, seconds = payload
         self._seconds.append(seconds if work.seconds is None else work.seconds)
         self._units.append(work.units)
-        self._found = work.found
+        self._results = work.results
 
     def forget(self) -> None:
         """Forget the times so far."""
@@ -178,12 +191,12 @@ class _Process:
             tuple(self._seconds),
             tuple(self._units),
             self._peak,
-            self._found,
+            self._results,
             error,
         )
 
     def stop(self) -> None:
-        self._connection.close()  # tells it to end
+        self._connection.close()  # ends the process
         self._process.join(10)
         if self._process.is_alive():
             self._process.kill()
@@ -196,15 +209,15 @@ def _serve(connection: Connection, variant: Variant) -> None:
         _set_threads(variant)
         module, name = variant.function.split(":")
         turns: Iterator[Work] = getattr(importlib.import_module(module), name)(**variant.arguments)
-        while _asked(connection):
+        while _wait_for_turn(connection):
             started = time.perf_counter()
-            done = next(turns)
-            connection.send(("done", (done, time.perf_counter() - started)))
+            work = next(turns)
+            connection.send(("done", (work, time.perf_counter() - started)))
     except Exception:
         connection.send(("error", traceback.format_exc()))
 
 
-def _asked(connection: Connection) -> bool:
+def _wait_for_turn(connection: Connection) -> bool:
     """Wait for the next turn; False if there is none."""
     try:
         connection.recv()
@@ -214,7 +227,7 @@ def _asked(connection: Connection) -> bool:
 
 
 def _set_threads(variant: Variant) -> None:
-    # Loaded only where they are used: their memory counts.
+    # Imported only if they are used, since their memory is measured.
     if "cv2" in variant.libraries:
         import cv2
 
@@ -227,7 +240,7 @@ def _set_threads(variant: Variant) -> None:
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Variables that processes started in the meantime see."""
+    """Set environment variables for processes that are started in the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -242,7 +255,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _sampled_memory(pid: int | None) -> Iterator[list[int]]:
-    """A list of one number, the most memory that a process and its children held so far, in bytes."""
+    """Yield a list of one number: the largest memory of a process and its children so far, in bytes."""
     peak, done = [0], threading.Event()
 
     def sample() -> None:

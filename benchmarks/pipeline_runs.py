@@ -1,4 +1,4 @@
-"""Runs of the demo pipeline in one work folder, through its deployment, as often as it takes."""
+"""Runs the demo pipeline in one work folder, through its deployment, until it is done."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from dfer.storage.manifest import MANIFEST
 _TRIES = 12
 _LONGEST = 1800.0  # seconds for one run
 
-
 SMALL = (
     "demo_data.clips=21",
     "shards.clips_per_shard=12",
@@ -28,26 +27,24 @@ SMALL = (
     "model.width=0.125",
     "model.input_size=32",
 )
-"""Overrides: the demo pipeline as small as it gets with every stage, several shards and two trainings."""
+"""Overrides: the smallest demo pipeline with every stage, several shards and two trainings."""
 
 
 def overrides(work: Path, epochs: int) -> list[str]:
-    """Of a small pipeline in a work folder."""
+    """The overrides of a small pipeline in a work folder."""
     return [*SMALL, f"train.epochs={epochs}", f"work_dir={work}"]
 
 
 def command_line(services: Services, work: Path, epochs: int) -> subprocess.Popen[str]:
     """`dfer run` with the services' addresses."""
-    given = [word for value in overrides(work, epochs) for word in ("--set", value)]
-    command = [sys.executable, "-c", "import dfer.cli; dfer.cli.main()", "run", "demo", *given]
-    said = subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=ROOT, env=services.environment, stdout=said, stderr=subprocess.STDOUT, text=True
-    )
+    options = [word for value in overrides(work, epochs) for word in ("--set", value)]
+    command = [sys.executable, "-c", "import dfer.cli; dfer.cli.main()", "run", "demo", *options]
+    pipe, stderr = subprocess.PIPE, subprocess.STDOUT
+    return subprocess.Popen(command, cwd=ROOT, env=services.environment, stdout=pipe, stderr=stderr, text=True)
 
 
 def under_way(work: Path, stages: Sequence[str], since: float) -> bool:
-    """Whether one of the stages was begun or finished after a time (seconds since 1970)."""
+    """Whether one of the stages started or finished after a time (seconds since 1970)."""
     patterns = [f"stages/{stage}/{part}" for stage in stages for part in (".*.partial/.state.json", f"*/{MANIFEST}")]
     for path in (path for pattern in patterns for path in work.glob(pattern)):
         with suppress(FileNotFoundError):
@@ -71,7 +68,7 @@ class Runs:
         return bool(self.run) and self._state() == "COMPLETED"
 
     def keep_going(self) -> None:
-        """See to it that a run is under way: a fresh one of the deployment if the last one has ended."""
+        """Start another run of the deployment if the last one has ended."""
         if self.run and not self._ended():
             return
         if self.tries == _TRIES:
@@ -80,7 +77,7 @@ class Runs:
         self.run = self.services.deploy_run("midas/demo", overrides=overrides(self.work, self.epochs))
 
     def recover(self) -> None:
-        """Wait until work goes on: the run outlived the kill, or a fresh one has started."""
+        """Wait until a run is working: it survived the kill, or a new one has started."""
         until = time.monotonic() + 300
         while time.monotonic() < until and not self.done:
             self.keep_going()
@@ -108,13 +105,13 @@ class Runs:
             return ""  # the server is down for a moment
 
     def _ended(self) -> bool:
-        """Whether the last run has come to an end, or its process has without Prefect being told."""
+        """Whether the last run has ended, or its process has without Prefect's knowledge."""
         state = self._state()
         if state in FINISHED:
             return not flow_processes(self.services)[0]
         if state not in ("RUNNING", "CANCELLING", "PENDING"):
             return False
-        for _ in range(40):  # Prefect may learn of it in a moment, and a process may be about to start
+        for _ in range(40):  # Prefect may notice soon, and a process may be about to start
             if flow_processes(self.services)[0] or self._state() in (*FINISHED, ""):
                 return False
             time.sleep(0.5)

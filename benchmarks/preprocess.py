@@ -1,4 +1,4 @@
-"""From videos to shards of aligned faces, against the loop over all frames that InsightFace's examples suggest."""
+"""Measures making shards of aligned faces from videos, against the loop over all frames of InsightFace's examples."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TARGETS: dict[int | str, float] = {1: 20.0, 3: 10.0}
 
 
 def measure(options: Options) -> list[Row]:
-    """Rows for the synthetic clips, and for real ones where they are given."""
+    """Rows for the synthetic clips, and for real ones if there is a folder."""
     number = 2 if options.quick else 10
     synthetic = synthetic_clips(options)
     sets = {
@@ -59,30 +59,24 @@ def measure(options: Options) -> list[Row]:
 def _rows(kind: str, paths: list[Path], options: Options) -> list[Row]:
     clips = [(path.as_posix(), path) for path in paths]
     per_segment: tuple[int | str, ...] = (1,) if options.quick else (1, 3, "all")
-    chosen = {kept: settings(options, f"shards.frames_per_segment={kept}") for kept in per_segment}
     copies: dict[int | str, int] = {1: 4, 3: 2, "all": 1} if not options.quick else {1: 1}
-    variants = [
-        Variant("naive", f"{__name__}:naive", options.workers, {"clips": clips, "threads": options.workers}, ("cv2",))
-    ]
-    for kept in per_segment:
-        work = {"clips": clips, "workers": options.workers, "settings": chosen[kept], "copies": copies[kept]}
-        variants.append(Variant(f"ours {kept}", f"{__name__}:ours", 1, work, ()))
-    variants.append(Variant("ours 1, started anew", f"{__name__}:ours", 1, {**variants[1].arguments, "anew": True}, ()))
-    for kept in per_segment:
-        variants.append(
-            Variant(f"decode {kept}", f"{__name__}:decode", 1, {"clips": clips, "settings": chosen[kept]}, ("cv2",))
-        )
-    measured = interleaved(variants, rounds=1 if options.quick else 3)
-    counting = [
-        Variant(f"count {kept}", f"{__name__}:count", 1, {"clips": clips, "settings": chosen[kept]}, ("cv2",))
+    work = {
+        kept: {"clips": clips, "settings": settings(options, f"shards.frames_per_segment={kept}")}
         for kept in per_segment
+    }
+    parallel = {kept: {**work[kept], "workers": options.workers, "copies": copies[kept]} for kept in per_segment}
+    variants = [
+        Variant("naive", f"{__name__}:naive", options.workers, {"clips": clips, "threads": options.workers}, ("cv2",)),
+        *(Variant(f"ours {kept}", f"{__name__}:ours", 1, parallel[kept], ()) for kept in per_segment),
+        Variant("ours 1, started anew", f"{__name__}:ours", 1, {**parallel[1], "anew": True}, ()),
+        *(Variant(f"decode {kept}", f"{__name__}:decode", 1, work[kept], ("cv2",)) for kept in per_segment),
     ]
+    measured = interleaved(variants, rounds=1 if options.quick else 3)
+    counting = [Variant(f"count {kept}", f"{__name__}:count", 1, work[kept], ("cv2",)) for kept in per_segment]
     counted = interleaved(counting, rounds=1)
-    reference = measured["naive"].found.get("keypoints", {})
-    frames = measured["naive"].found.get("frames", {})
-    moved = _moved(
-        clips, measured[f"ours {per_segment[-1]}"] if "all" not in per_segment else measured["ours 3"], options
-    )
+    reference = measured["naive"].results.get("keypoints", {})
+    frames = measured["naive"].results.get("frames", {})
+    moved = _moved(clips, measured["ours 1" if options.quick else "ours 3"], options)
 
     rows = []
     mean_frames = np.mean(list(frames.values())) if frames else float("nan")
@@ -98,7 +92,7 @@ def _rows(kind: str, paths: list[Path], options: Options) -> list[Row]:
             target=_TARGETS.get(kept),
             floor=floor,
             floor_how=floor_how,
-            precision=_precision(reference, ours.found, frames, moved),
+            precision=_precision(reference, ours.results, frames, moved),
             limit=_LIMIT,
             how=(
                 f"{len(clips)} clips, video to written shard (practice: a JPEG file a frame), crops of {CROP_SIZE} px, "
@@ -128,27 +122,27 @@ def _kept(per_segment: int | str) -> str:
 
 
 def naive(*, clips: Clips, threads: int) -> Iterator[Work]:
-    """The practice: one process, every frame at 640 x 640, a JPEG file a frame."""
+    """The common practice: one process, every frame at 640 x 640, a JPEG file per frame."""
     from benchmarks.alternatives.faces import crop_every_frame, frame_detector
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="insightface")
     detector = frame_detector(threads)
     for turn in itertools.count():
-        done = clips if turn else clips[:1]
+        chosen = clips if turn else clips[:1]
         keypoints, frames = {}, {}
         with tempfile.TemporaryDirectory() as scratch:
             started = time.perf_counter()
-            for number, (name, path) in enumerate(done):
+            for number, (name, path) in enumerate(chosen):
                 folder = Path(scratch, str(number))
                 frames[name], keypoints[name] = crop_every_frame(
                     detector, path, folder, size=CROP_SIZE, quality=JPEG_QUALITY
                 )
             seconds = time.perf_counter() - started
-        yield Work(len(done), seconds, {"keypoints": keypoints, "frames": frames})
+        yield Work(len(chosen), seconds, {"keypoints": keypoints, "frames": frames})
 
 
 def ours(*, clips: Clips, workers: int, settings: StageSettings, copies: int = 1, anew: bool = False) -> Iterator[Work]:
-    """What `dfer align` does: single-threaded processes, each writing shards; with `anew`, they start in each turn."""
+    """The work of `dfer align`: single-threaded processes write shards; with `anew`, they start in each turn."""
     from dfer.system.processes import pool
 
     with pool(workers) as processes:
@@ -170,11 +164,11 @@ def ours(*, clips: Clips, workers: int, settings: StageSettings, copies: int = 1
 def align(
     processes: ProcessPoolExecutor, clips: Clips, copies: int, folder: Path, workers: int, settings: StageSettings
 ) -> None:
-    """Align each clip `copies` times, in shards of at most the configured size, at least one a worker."""
+    """Align each clip `copies` times, in shards of at most the configured size, at least one per worker."""
     work = [(f"{name}#{copy}", path) for copy in range(copies) for name, path in clips]
     parts = max(min(workers, len(work)), -(-len(work) // settings.shards.clips_per_shard))
-    places = [folder / str(part) for part in range(parts)]
-    list(processes.map(_align_part, [work[part::parts] for part in range(parts)], places, [settings] * parts))
+    folders = [folder / str(part) for part in range(parts)]
+    list(processes.map(_align_part, [work[part::parts] for part in range(parts)], folders, [settings] * parts))
 
 
 def _align_part(clips: Clips, folder: Path, settings: StageSettings) -> int:
@@ -183,30 +177,30 @@ def _align_part(clips: Clips, folder: Path, settings: StageSettings) -> int:
 
     align_in_process(clips=list(clips), folder=folder, settings=settings, send=lambda _: None)
     index = read_index(folder / FILE_NAME)
-    if unforeseen := index.loc[index["reason"] == "error", "detail"].tolist():
+    if errors := index.loc[index["reason"] == "error", "detail"].tolist():
         # Work that is not done must not count as fast.
-        raise RuntimeError(f"{len(unforeseen)} of {len(index)} clips ended with an error; the first: {unforeseen[0]}")
+        raise RuntimeError(f"{len(errors)} of {len(index)} clips ended with an error; the first: {errors[0]}")
     return os.getpid()
 
 
 def start_all(processes: ProcessPoolExecutor, workers: int, clips: Clips, settings: StageSettings) -> None:
     """Let every process of the pool align something."""
-    seen: set[int] = set()
-    while len(seen) < workers:  # one may be quick enough to take the work of two
+    started: set[int] = set()
+    while len(started) < workers:  # a quick process may take the work of two
         with tempfile.TemporaryDirectory() as scratch:
-            places = [Path(scratch, str(number)) for number in range(workers)]
-            seen |= set(processes.map(_align_part, [clips] * workers, places, [settings] * workers))
+            folders = [Path(scratch, str(number)) for number in range(workers)]
+            started |= set(processes.map(_align_part, [clips] * workers, folders, [settings] * workers))
 
 
 def decode(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
-    """Only the decoding, on one thread: passing over all frames, converting those that are kept."""
+    """Only the decoding, on one thread: of all frames, with conversion of those that are kept."""
     import cv2
 
     from dfer.sampling import kept_indices
 
     for turn in itertools.count():
-        done = clips if turn else clips[:1]
-        for _, path in done:
+        chosen = clips if turn else clips[:1]
+        for _, path in chosen:
             capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
             length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
             kept = set(kept_indices(length, settings.shards.segments, settings.shards.frames_per_segment).tolist())
@@ -216,11 +210,11 @@ def decode(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
                     capture.retrieve()
                 number += 1
             capture.release()
-        yield Work(len(done))
+        yield Work(len(chosen))
 
 
 def count(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
-    """How many pixels the detector is shown for the clips, its own start left out."""
+    """The number of pixels that the detector sees for the clips, without those of its test run."""
     from dfer.faces.detector import FaceDetector
     from dfer.faces.scrfd import Scrfd
 
@@ -237,11 +231,11 @@ def count(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
         FaceDetector(settings.detection)
         start = pixels
         _align_part(clips, Path(scratch, "shard"), settings)
-    yield Work(len(clips), found={"pixels": pixels - 2 * start})
+    yield Work(len(clips), results={"pixels": pixels - 2 * start})
 
 
-def moved(*, clips: Clips, wanted: Mapping[str, list[int]], threads: int) -> Iterator[Work]:
-    """Key points that the practice's detector finds when the picture is moved in its input."""
+def moved(*, clips: Clips, chosen: Mapping[str, list[int]], threads: int) -> Iterator[Work]:
+    """Key points of the common practice when the picture is moved in the detector's input."""
     import cv2
 
     from benchmarks.alternatives.faces import frame_detector, moved_face
@@ -249,34 +243,34 @@ def moved(*, clips: Clips, wanted: Mapping[str, list[int]], threads: int) -> Ite
     detector = frame_detector(threads)
     yield Work()
     while True:
-        found: KeyPoints = {}
+        keypoints: KeyPoints = {}
         for name, path in clips:
             capture = cv2.VideoCapture(str(path))
-            found[name] = {}
+            keypoints[name] = {}
             number = 0
             while True:
                 ok, frame = capture.read()
                 if not ok:
                     break
-                if number in wanted.get(name, ()):
+                if number in chosen.get(name, ()):
                     points = moved_face(detector, np.asarray(frame, np.uint8), _MOVED_PIXELS)
                     if points is not None:
-                        found[name][number] = points
+                        keypoints[name][number] = points
                 number += 1
             capture.release()
-        yield Work(1, found={"keypoints": found})
+        yield Work(1, results={"keypoints": keypoints})
 
 
 def _moved(clips: Clips, ours: Measured, options: Options) -> KeyPoints:
-    wanted = {name: sorted(found) for name, found in ours.found.get("keypoints", {}).items()}
-    work = {"clips": clips, "wanted": wanted, "threads": options.workers}
+    chosen = {name: sorted(frames) for name, frames in ours.results.get("keypoints", {}).items()}
+    work = {"clips": clips, "chosen": chosen, "threads": options.workers}
     measured = interleaved([Variant("moved", f"{__name__}:moved", options.workers, work, ("cv2",))], rounds=1)["moved"]
-    found: KeyPoints = measured.found.get("keypoints", {})
-    return found
+    keypoints: KeyPoints = measured.results.get("keypoints", {})
+    return keypoints
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """Key points in pixels of the source of each clip's first copy, where they were detected, and the failed clips."""
+    """The detected key points of each clip's first copy, in pixels of the source, and the failed clips."""
     from dfer.faces.index import FILE_NAME, read_index
     from dfer.shards import open_shard
 
@@ -292,29 +286,29 @@ def _stored(folder: Path) -> dict[str, Any]:
             if name.endswith("#0"):
                 clip = shard.read(row)
                 points = source_points(clip.keypoints, clip.matrices)
-                seen = np.flatnonzero(~clip.interpolated)
-                keypoints[name.removesuffix("#0")] = {int(clip.frame_indices[place]): points[place] for place in seen}
+                detected = np.flatnonzero(~clip.interpolated)
+                keypoints[name.removesuffix("#0")] = {int(clip.frame_indices[k]): points[k] for k in detected}
     return {"keypoints": keypoints, "failed": failed}
 
 
 def source_points(keypoints: NDArray[np.float32], matrices: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Key points [T, 5, 2] of crops back in pixels of their frames; matrices [T, 2, 3] lead from frame to crop."""
+    """Key points [T, 5, 2] of crops in pixels of their frames; matrices [T, 2, 3] map from frame to crop."""
     linear, shift = matrices[..., :2].astype(np.float64), matrices[..., 2]
     back = np.linalg.inv(linear)
     return np.asarray((keypoints - shift[:, None]) @ np.swapaxes(back, -1, -2), np.float32)
 
 
-def distances(reference: KeyPoints, found: KeyPoints) -> tuple[NDArray[np.float64], float]:
+def distances(reference: KeyPoints, keypoints: KeyPoints) -> tuple[NDArray[np.float64], float]:
     """Mean distance of the five points in each frame that both have, in pixels of the reference's crop.
 
-    Also the share of frames in which the two are of different people: the largest face of a frame is not always the one
-    that is followed through the clip.
+    Also the share of frames in which the two are of different people: the largest face of a frame may not be the
+    tracked person.
     """
     from dfer.faces.geometry import similarity, template
 
     target = template(CROP_SIZE, 0.0)
     values = []
-    for name, frames in found.items():
+    for name, frames in keypoints.items():
         for number, points in frames.items():
             if number in reference.get(name, {}):
                 expected = reference[name][number]
@@ -325,11 +319,11 @@ def distances(reference: KeyPoints, found: KeyPoints) -> tuple[NDArray[np.float6
 
 
 def _precision(
-    reference: KeyPoints, found: Mapping[str, Any], frames: Mapping[str, int], moved: KeyPoints
+    reference: KeyPoints, results: Mapping[str, Any], frames: Mapping[str, int], moved: KeyPoints
 ) -> dict[str, float]:
-    """Distances to the practice's key points, clips lost, and the practice's distance to itself."""
+    """Distances to the key points of the common practice, lost clips, and the distance of the practice to itself."""
     figures: dict[str, float] = {}
-    for name, keypoints in (("px", found.get("keypoints", {})), (f"px, practice moved by {_MOVED_PIXELS}", moved)):
+    for name, keypoints in (("px", results.get("keypoints", {})), (f"px, practice moved by {_MOVED_PIXELS}", moved)):
         values, others = distances(reference, keypoints)
         if len(values):
             if others:
@@ -337,16 +331,16 @@ def _precision(
             figures[f"{name}, median"] = round(float(np.median(values)), 2)
             figures[f"{name}, 95 %"] = round(float(np.percentile(values, 95)), 2)
     kept = {name for name, points in reference.items() if frames[name] and len(points) >= frames[name] / 2}
-    if "failed" in found:
-        figures["clips lost"] = len(kept & set(found["failed"]))
+    if "failed" in results:
+        figures["clips lost"] = len(kept & set(results["failed"]))
     return figures
 
 
 def _floor(decoding: Measured, counted: Measured, options: Options) -> tuple[float | None, str]:
-    """Seconds per clip: our detector's operations at the peak of all cores, and decoding spread over them."""
+    """Seconds per clip: our detector's operations at the peak of all cores, plus decoding on all cores."""
     if decoding.error or counted.error:
         return None, ""
-    gflop = counted.found["pixels"] / counted.units[-1] * _GFLOP_AT_640 / 640**2
+    gflop = counted.results["pixels"] / counted.units[-1] * _GFLOP_AT_640 / 640**2
     detecting = 1e9 * gflop / options.machine.peak_flops
     reading = decoding.median / options.workers
     how = (

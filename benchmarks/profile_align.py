@@ -1,6 +1,6 @@
-"""Where the time of one aligning process goes: `python -m benchmarks.profile_align VIDEO... [--set KEY=VALUE]`.
+"""Profiles one aligning process: `python -m benchmarks.profile_align VIDEO... [--set KEY=VALUE]`.
 
-Prints the functions that take most of it, by their own time, with the library calls they stand for.
+Prints the functions that take most time, without the functions that they call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_align", description=__doc__)
     parser.add_argument("videos", nargs="+", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a setting")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
 
     from dfer.system.processes import limit_threads
 
@@ -24,8 +24,8 @@ def main() -> None:
     from dfer.config.reading import stage_settings
     from dfer.faces.videos import align_in_process
 
-    settings = stage_settings(["shards.frames_per_segment=3", *given.set])
-    clips = [(path.as_posix(), path) for path in given.videos]
+    settings = stage_settings(["shards.frames_per_segment=3", *arguments.set])
+    clips = [(path.as_posix(), path) for path in arguments.videos]
 
     def align(part: list[tuple[str, Path]], folder: Path) -> None:
         align_in_process(clips=part, folder=folder, settings=settings, send=lambda _: None)

@@ -1,6 +1,6 @@
-"""Where the seconds of a finished run went: `python -m benchmarks.profile_run WORK_DIR [--wall SECONDS]`.
+"""Shows the time of each stage of a finished run: `python -m benchmarks.profile_run WORK_DIR [--wall SECONDS]`.
 
-Everything is read from what the run left behind: the manifests of its stage outputs and the histories of its trainings.
+Reads the manifests of its stage outputs and the histories of its trainings.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from dfer.storage.file_names import HISTORY
 
 ORDER = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
 CLIPS = {"align": "given", "index": "given", "ingest": "clips", "evaluate": "scored"}
-"""What a manifest's counts call the clips."""
+"""Stage -> name of the number of clips in a manifest's counts."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A stage, or a part of one (`part` says which).
+    """A stage, or a part of one.
 
     Attributes:
-        outputs: how many there are.
-        clips: that were worked on; for trainings, clips times epochs; 0 where it does not apply.
-        seconds: summed over the outputs, although some of them were made side by side.
+        part: name of the part; "" for the whole stage.
+        outputs: number of outputs.
+        clips: number of processed clips; of trainings, clips times epochs; 0 if it does not apply.
+        seconds: summed over the outputs, although some of them were made in parallel.
     """
 
     stage: str
@@ -42,14 +43,14 @@ def profile(work: Path) -> list[Line]:
     """Every stage of the run that made the newest report, and the parts of its trainings.
 
     Raises:
-        FileNotFoundError: no report was finished in the folder, or an output that it was made from is gone.
+        FileNotFoundError: no report was finished in the folder, or an output that it was made from is missing.
     """
-    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    by_stage: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for manifest in _outputs(work / "stages"):
-        found[manifest["stage"]].append(manifest)
+        by_stage[manifest["stage"]].append(manifest)
     lines = []
     for stage in ORDER:
-        if manifests := found.get(stage):
+        if manifests := by_stage.get(stage):
             clips = sum(_clips(stage, manifest) for manifest in manifests)
             seconds = sum(manifest["seconds"] for manifest in manifests)
             lines.append(Line(stage, "", len(manifests), clips, seconds))
@@ -59,7 +60,7 @@ def profile(work: Path) -> list[Line]:
 
 
 def as_markdown(lines: list[Line], *, wall: float | None = None) -> str:
-    """The table; with `wall`, the seconds of the whole command, also what it took beside the stages."""
+    """The table; with `wall`, the seconds of the whole command, also the number of parallel stages."""
     total = sum(line.seconds for line in lines if not line.part)
     rows = ["| stage | outputs | clips | seconds | share | clips a second |", "|---|---:|---:|---:|---:|---:|"]
     for line in lines:
@@ -80,15 +81,15 @@ def _outputs(stages: Path) -> Iterator[Mapping[str, Any]]:
     reports = [json.loads(path.read_text()) for path in stages.glob("report/*/manifest.json")]
     if not reports:
         raise FileNotFoundError(f"no finished report below {stages}: run a pipeline to its end first")
-    # a folder that was copied keeps its manifests; the paths in them are of where it was
-    left, seen = [max(reports, key=lambda manifest: manifest["created"])], set()
-    while left:
-        manifest = left.pop()
+    # not by the paths in the manifests: the folder may have been copied
+    pending, visited = [max(reports, key=lambda manifest: manifest["created"])], set()
+    while pending:
+        manifest = pending.pop()
         yield manifest
-        for made in manifest["made_from"]:
-            if (made["stage"], made["hash"]) not in seen:
-                seen.add((made["stage"], made["hash"]))
-                left.append(json.loads((stages / made["stage"] / made["hash"] / "manifest.json").read_text()))
+        for key in ((upstream["stage"], upstream["hash"]) for upstream in manifest["made_from"]):
+            if key not in visited:
+                visited.add(key)
+                pending.append(json.loads(stages.joinpath(*key, "manifest.json").read_text()))
 
 
 def _clips(stage: str, manifest: Mapping[str, Any]) -> int:
@@ -101,7 +102,7 @@ def _clips(stage: str, manifest: Mapping[str, Any]) -> int:
 
 
 def _training(folder: Path, manifests: list[Mapping[str, Any]], seconds: float) -> list[Line]:
-    """What the trainings' seconds went into: steps, waiting for clips, and all that surrounds the epochs."""
+    """The parts of the trainings' seconds: steps, waiting for clips, and everything outside the epochs."""
     epochs = [
         epoch
         for manifest in manifests
@@ -125,8 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_run", description=__doc__)
     parser.add_argument("work", type=Path, help="work_dir of the configuration")
     parser.add_argument("--wall", type=float, help="seconds that the whole command took")
-    given = parser.parse_args()
-    sys.stdout.write(as_markdown(profile(given.work), wall=given.wall) + "\n")
+    arguments = parser.parse_args()
+    sys.stdout.write(as_markdown(profile(arguments.work), wall=arguments.wall) + "\n")
 
 
 if __name__ == "__main__":

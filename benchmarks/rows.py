@@ -1,4 +1,4 @@
-"""A line of the benchmark's table: what was measured, against what, and against which target."""
+"""A row of the benchmark's table: our time, the time of an alternative, and the target."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Literal
 from benchmarks.measure import Measured
 
 NOT_ESTABLISHED = 1.15
-"""Repeats of the same code on a shared machine differ by as much: smaller differences say nothing."""
+"""Repeats of the same code on a shared machine differ by this factor: smaller differences mean nothing."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per unit of work of one side: all turns, and the largest resident memory in bytes."""
+    """Seconds per unit of work of one side in each turn, and the largest resident memory in bytes."""
 
     name: str
     threads: int
@@ -30,7 +30,7 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """nan if it failed."""
+        """nan if the measurement failed."""
         return statistics.median(self.seconds) if self.seconds and not self.error else math.nan
 
 
@@ -38,11 +38,15 @@ class Timing:
 class Row:
     """One comparison.
 
-    name: what was done, with every difference between the sides in frames, size or quality. unit: what `seconds` are
-    per. measure: what the headline and the target are: "ratio" (theirs / ours, at least the target), "seconds" (at
-    most), "floor" (ours / floor, at most), or "share" (of a training step, at most). floor: seconds per unit that the
-    machine allows, and how that was computed. precision: other figures by name. limit: what limits it now. how: how it
-    was measured.
+    Attributes:
+        name: the work, with every difference between the sides in frames, size or quality.
+        unit: the unit of work that `seconds` are per.
+        measure: the kind of headline and target: "ratio" (theirs / ours, at least the target), "seconds" (at most),
+            "floor" (ours / floor, at most), or "share" (of a training step, at most).
+        floor: seconds per unit that the machine allows; `floor_how` says how it was computed.
+        precision: other figures by name.
+        limit: the present bottleneck.
+        how: how it was measured.
     """
 
     section: str
@@ -61,7 +65,7 @@ class Row:
 
     @property
     def error(self) -> str:
-        """Why there is no number; "" if there is one."""
+        """Why there is no result; "" if there is one."""
         sides = [side for side in (self.ours, self.theirs) if side is not None and side.error]
         return "; ".join(f"{side.name}: {side.error}" for side in sides)
 
@@ -100,13 +104,13 @@ class Row:
 
     @property
     def shortfall(self) -> float:
-        """By what factor the target is missed: 1 or less if it is met, nan without one."""
+        """The factor by which the target is missed: 1 or less if it is met, nan without one."""
         if self.target is None:
             return math.nan
         return self.target / self.value if self.measure == "ratio" else self.value / self.target
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with what is derived from the rest; numbers that are not there are None."""
+        """For JSON, with the derived figures; None for nan."""
         derived = {
             "ratio": self.ratio,
             "ratio_range": list(self.ratio_range),

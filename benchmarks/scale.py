@@ -1,8 +1,8 @@
-"""`python -m benchmarks.scale`: what a million clips cost beyond the work on the clips themselves.
+"""`python -m benchmarks.scale`: the cost of a million clips beyond the work on the clips themselves.
 
-The flow's own code ingests, plans, aligns shard by shard, merges the index and finds everything again, with a real
-Prefect server. Only the videos are empty files, and what aligns a shard writes rows and no pictures. Trainings are left
-out: they know nothing of how many clips were prepared but the ones that they read.
+The flow ingests, plans, aligns shard by shard, merges the index and reuses everything, with a real Prefect server. Only
+the videos are empty files, and the aligner writes rows without pictures. Trainings are left out: their cost depends
+only on the clips that they read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import os
 import resource
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import Variant, Work, alone
+from dfer.services.ports import free_port
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dfer.datasets import IngestReport
 
 _log = logging.getLogger(__name__)
-_MODULE = "benchmarks.scale"  # also where it is the program, and called __main__
+_MODULE = "benchmarks.scale"  # also when it runs as __main__
 
 SIZES = (10_000, 100_000, 1_000_000)
 
@@ -49,11 +49,15 @@ _VOTES = 10
 
 @dataclass(frozen=True)
 class Turn:
-    """One command on a set: how long it took (s), the most memory that its process held (bytes), and its task runs.
+    """One command on a set.
 
-    cpu: seconds that its process computed, without those that it started. idle: the process's memory before, with the
-    libraries loaded. executed: stage -> outputs that were made. tasks: name of the task -> runs of it, and seconds from
-    the first one's start to the last one's end.
+    Attributes:
+        seconds: wall time.
+        cpu: seconds of CPU time of its process, without children.
+        peak: largest memory of its process in bytes.
+        idle: memory of its process before, with the libraries loaded.
+        executed: stage -> number of outputs that were made.
+        tasks: task -> number of runs, and seconds from the first start to the last end.
     """
 
     name: str
@@ -67,10 +71,12 @@ class Turn:
 
 @dataclass(frozen=True)
 class Size:
-    """What a number of clips came to.
+    """The measurements of one number of clips.
 
-    files: below the work directory, and their bytes. rows: of all tables of Prefect's database, added by the first run;
-    database: the bytes that its file grew by in the first run.
+    Attributes:
+        files, bytes: number and total size of files in the work directory.
+        rows: rows that the first run added to Prefect's database.
+        database: bytes that the first run added to it.
     """
 
     clips: int
@@ -88,26 +94,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--clips", type=int, default=SIZES[-1], help="the largest number of clips")
     parser.add_argument("--out", type=Path, help="a folder to write scale.json and scale.md to")
-    parser.add_argument("--scratch", type=Path, help="where the sets and the work lie meanwhile; default: a new folder")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--scratch", type=Path, help="for the sets and the work; default: a new folder")
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    sizes = [*(size for size in SIZES if size < given.clips), given.clips]
+    sizes = [*(size for size in SIZES if size < options.clips), options.clips]
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=given.scratch, prefix="dfer-scale-") as scratch:
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="dfer-scale-") as scratch:
         measured = [measure(clips, Path(scratch) / str(clips)) for clips in sizes]
     seconds = time.perf_counter() - started
-    page = as_markdown(measured, seconds, given.clips)
+    page = as_markdown(measured, seconds, options.clips)
     sys.stdout.write(page)
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        (given.out / "scale.md").write_text(page, encoding="utf-8")
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "scale.md").write_text(page, encoding="utf-8")
         plain = {"seconds": round(seconds), "sizes": [asdict(size) for size in measured]}
-        (given.out / "scale.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        (options.out / "scale.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
     return 0
 
 
 def measure(clips: int, folder: Path) -> Size:
-    """Everything about one number of clips, in a folder that is removed again."""
+    """Measure one number of clips, in a folder that is removed again."""
     _log.warning("%s clips: making empty videos", f"{clips:,}")
     make_videos(folder / "data", clips)
     with server(folder / "prefect") as (url, database):
@@ -116,9 +122,10 @@ def measure(clips: int, folder: Path) -> Size:
         def turn(name: str, function: str) -> None:
             _log.warning("%s clips: %s", f"{clips:,}", name)
             arguments = {"data": str(folder / "data"), "work": str(folder / "work"), "url": url}
-            done = alone(Variant(name, f"{_MODULE}:{function}", 1, arguments, ()))
-            _log.warning("%s clips: %s: %.1f s (%.1f)", f"{clips:,}", name, done.seconds[0], done.found["cpu"])
-            turns.append(Turn(name, done.seconds[0], **done.found))
+            measured = alone(Variant(name, f"{_MODULE}:{function}", 1, arguments, ()))
+            seconds, results = measured.seconds[0], measured.results
+            _log.warning("%s clips: %s: %.1f s (%.1f)", f"{clips:,}", name, seconds, results["cpu"])
+            turns.append(Turn(name, seconds, **results))
 
         before = rows_in(database), size_of(database)
         turn("first run", "run_it")
@@ -161,15 +168,15 @@ def inspect(root: Path, *, dataset: str, source: str | None = None) -> tuple[pd.
         name = f"{dataset}/{path.removesuffix('.mp4')}"
         return ClipRow(name, dataset, path, tuple(votes), label, None, fold, None, None, size, mtime_ns)
 
-    found = (source for name in subfolders(root) for source in scan_videos(root / name, root).sources)
-    table = from_rows(row(place, one.path, one.size, one.mtime_ns) for place, one in enumerate(found))
+    videos = (source for name in subfolders(root) for source in scan_videos(root / name, root).sources)
+    table = from_rows(row(n, video.path, video.size, video.mtime_ns) for n, video in enumerate(videos))
     return table, IngestReport(dataset, str(root), (), {"clips": len(table)})
 
 
 def align_nothing(
     *, clips: list[tuple[str, Path]], folder: Path, settings: StageSettings, send: Callable[[str], None]
 ) -> dict[str, int]:
-    """In place of `dfer.faces.videos.align_in_process`: every clip is found to be empty, and the shard is."""
+    """In place of `dfer.faces.videos.align_in_process`: every clip is empty, and so is the shard."""
     from dfer.faces.index import FILE_NAME, from_rows, write_index
     from dfer.shards import write_shard
 
@@ -259,19 +266,19 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
 
 
 def _memory() -> int:
-    """The most memory that this process held so far, in bytes."""
+    """The largest memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _tasks_of(run: str, url: str) -> dict[str, tuple[int, float]]:
-    """The task runs of a flow run as the server has them, by the first word of their names."""
+    """First word of the names of task runs of a flow run -> their number, and seconds from first start to last end."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     ours = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
     runs: list[Any] = []
     with get_client(sync_client=True) as client:
-        for _ in range(300):  # the server takes its time to write down what it was told
+        for _ in range(300):  # the server records them with a delay
             runs = []
             while page := client.read_task_runs(flow_run_filter=ours, offset=len(runs), limit=200):
                 runs += page
@@ -291,11 +298,9 @@ def _tasks_of(run: str, url: str) -> dict[str, tuple[int, float]]:
 
 @contextmanager
 def server(home: Path) -> Iterator[tuple[str, Path]]:
-    """A Prefect server of our own on a free port of loopback, with a new SQLite database: its address, and the file."""
+    """Start a Prefect server with a new SQLite database; yields its address and the database's file."""
     home.mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
     command = [str(Path(sys.executable).with_name("prefect")), "server", "start", "--host", "127.0.0.1"]
     with (home / "server.log").open("w") as log:
@@ -317,14 +322,14 @@ def server(home: Path) -> Iterator[tuple[str, Path]]:
 
 
 def rows_in(database: Path) -> int:
-    """Rows of all tables."""
+    """The number of rows in all tables."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         return sum(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in tables)
 
 
 def size_of(database: Path) -> int:
-    """Bytes of the file and of what is not yet written into it."""
+    """Bytes of the file and of its journals."""
     return sum(path.stat().st_size for path in database.parent.glob(f"{database.name}*"))
 
 
@@ -352,7 +357,7 @@ def as_markdown(sizes: Sequence[Size], seconds: float, clips: int) -> str:
         row("of it `align`", part("first run", "align")),
         row("of it `index`", part("first run", "index")),
         row("first run, a clip", lambda size: f"{1000 * size.turn('first run').seconds / size.clips:.2f} ms"),
-        row("`--plan`, everything there", whole("plan")),
+        row("`--plan`, everything up to date", whole("plan")),
         row("run with nothing to do", whole("nothing to do")),
         row("run after one clip changed", whole("one clip changed")),
         row("shards made for it", lambda size: f"{size.turn('one clip changed').executed['align']}"),
@@ -368,8 +373,8 @@ def as_markdown(sizes: Sequence[Size], seconds: float, clips: int) -> str:
         row("their bytes", lambda size: f"{size.bytes / 2**20:,.0f} MiB"),
     ]
     when = datetime.now(UTC).strftime("%Y-%m-%d")
-    said = f"`python -m benchmarks.scale --clips {clips}` on {os.cpu_count()} cores, {when}, {seconds / 60:.1f} minutes"
-    return "\n".join([*lines, "", f"{said}. In brackets: seconds that the process itself computed.", ""])
+    how = f"`python -m benchmarks.scale --clips {clips}` on {os.cpu_count()} cores, {when}, {seconds / 60:.1f} minutes"
+    return "\n".join([*lines, "", f"{how}. In brackets: seconds that the process itself computed.", ""])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The real services in a folder of their own, for what kills and restarts them."""
+"""The real services in a separate folder, for programs that kill and restart them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FINISHED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 @dataclass(frozen=True)
 class Services:
-    """The services of one work folder, as a person has them by `dfer services`.
+    """The services of one work folder, as `dfer services` starts them.
 
     Attributes:
-        work: a folder that every user of the machine can pass; pipelines may write below it as well.
+        work: a folder that every user of the machine can access; pipelines may write below it as well.
         ports: of Prefect's server, MLflow's server and PostgreSQL.
     """
 
@@ -35,17 +35,17 @@ class Services:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For programs that talk to the servers."""
+        """The environment of programs that use the servers."""
         prefect, mlflow, _ = self.ports
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+        others = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
         return {
-            **own,
+            **others,
             "PREFECT_API_URL": f"http://127.0.0.1:{prefect}/api",
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow}",
             "PREFECT_HOME": str(self.work / "client"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "COLUMNS": "200",  # or names are cut off in tables
+            "COLUMNS": "200",  # or tables cut names off
         }
 
     @property
@@ -58,7 +58,7 @@ class Services:
         return Folder(self.work / "services")
 
     def dfer(self, *arguments: str, seconds: float = 900) -> subprocess.CompletedProcess[str]:
-        """`dfer services ...` on these services; whether it succeeded is for the caller to look at."""
+        """Run `dfer services ...` on these services; the caller checks whether it succeeded."""
         prefect, mlflow, postgres = self.ports
         values = {
             "work_dir": self.work,
@@ -66,12 +66,12 @@ class Services:
             "services.mlflow_port": mlflow,
             "services.postgres_port": postgres,
         }
-        given = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-        command = [sys.executable, "-c", "import dfer.cli; dfer.cli.main()", "services", *arguments, *given]
+        options = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
+        command = [sys.executable, "-c", "import dfer.cli; dfer.cli.main()", "services", *arguments, *options]
         return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=seconds)
 
     def up(self) -> str:
-        """Start what is down; what was printed."""
+        """Start what is down; returns the command's output."""
         done = self.dfer("up")
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -82,23 +82,23 @@ class Services:
         return done.stdout
 
     def kill(self, name: str) -> None:
-        """SIGKILL to `postgres`, `prefect`, `mlflow` or `worker`; or to `runs`, the processes of all flow runs.
+        """Kill `postgres`, `prefect`, `mlflow` or `worker`; or `runs`, the processes of all flow runs.
 
-        A worker leaves its flow runs behind; the others are gone with all of their processes.
+        The flow runs of a killed worker survive; the other services are killed with all of their processes.
         """
-        found = [] if name == "runs" else [psutil.Process(read_state(self.folder)[_full(name)].pid)]
+        processes = [] if name == "runs" else [psutil.Process(read_state(self.folder)[_full(name)].pid)]
         if name == "runs":
             worker = read_state(self.folder)["worker-1"].pid
-            found = [process for process in left_behind(self.folder.root, "worker-1") if process.pid != worker]
+            processes = [process for process in left_behind(self.folder.root, "worker-1") if process.pid != worker]
         elif name != "worker":
-            found += left_behind(self.folder.root, name)
-        for process in found:
+            processes += left_behind(self.folder.root, name)
+        for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(found, timeout=30)
+        psutil.wait_procs(processes, timeout=30)
 
     def prefect(self, *arguments: str, check: bool = True) -> str:
-        """What Prefect's command printed."""
+        """Run Prefect's command; returns its output."""
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             cwd=ROOT,
@@ -111,35 +111,34 @@ class Services:
         return done.stdout
 
     def ask(self, path: str, **question: object) -> list[dict]:
-        """What Prefect's API answers to POST {path}/filter."""
+        """Prefect's answer to POST {path}/filter."""
         return ask(f"{self.environment['PREFECT_API_URL']}/{path}/filter", question)
 
     def deploy_run(self, deployment: str, **parameters: object) -> str:
-        """Ask for a run of a deployment; the flow run's id."""
-        given = [word for key, value in parameters.items() for word in ("--param", f"{key}={json.dumps(value)}")]
-        return self.prefect("deployment", "run", deployment, *given).split("UUID: ")[1].split()[0]
+        """Start a run of a deployment; returns the flow run's id."""
+        options = [word for key, value in parameters.items() for word in ("--param", f"{key}={json.dumps(value)}")]
+        return self.prefect("deployment", "run", deployment, *options).split("UUID: ")[1].split()[0]
 
     def flow_run(self, run: str) -> dict:
-        (found,) = self.ask("flow_runs", flow_runs={"id": {"any_": [run]}})
-        return found
+        (flow_run,) = self.ask("flow_runs", flow_runs={"id": {"any_": [run]}})
+        return flow_run
 
     def wait_for(self, run: str, states: tuple[str, ...] = FINISHED, seconds: float = 900) -> dict:
-        """Wait until a flow run is in one of the states (types, as COMPLETED); the flow run."""
+        """Wait until a flow run is in one of the states (types, as COMPLETED); returns it."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             with suppress(OSError):  # the server may be down for a while
-                found = self.flow_run(run)
-                if found["state_type"] in states:
-                    return found
+                flow_run = self.flow_run(run)
+                if flow_run["state_type"] in states:
+                    return flow_run
             time.sleep(1)
         log = self.folder.log("worker-1").read_text()[-5000:]
         raise AssertionError(f"{run} did not come to {states}: {self.flow_run(run)['state']}\n{log}")
 
     def task_states(self, run: str, seconds: float = 120) -> dict[str, str]:
-        """The state's name of the newest run of every task of a finished flow run, by the task run's name.
+        """Task run's name -> name of its newest state, for a finished flow run.
 
-        The server writes task runs down some time after they have happened: until all of them have ended, and for
-        ten seconds nothing was new, is waited for.
+        The server records task runs with a delay: waits until all have ended and nothing was new for ten seconds.
         """
         before: dict[str, str] = {}
         until, since = time.monotonic() + seconds, 0.0

@@ -1,4 +1,4 @@
-"""How soon the command line answers, and what a pipeline costs that has nothing to do."""
+"""Measures how soon the command line answers, and how long a pipeline with nothing to do takes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SMALL_DEMO = (
 
 
 def measure(options: Options) -> list[Row]:
-    """Rows of the commands; unless quick, also of a run in which nothing is to do."""
+    """Rows of the commands, and unless quick of a run with nothing to do."""
     variants = [
         Variant(name, f"{__name__}:command", 1, {"arguments": arguments, "status": status}, ())
         for name, (arguments, status, _) in _COMMANDS.items()
@@ -67,7 +67,7 @@ def _rerun(options: Options) -> list[Row]:
         total = time.perf_counter() - started
     ours, theirs = measured[again.name], measured[empty.name]
     beyond = _beyond(ours, theirs)
-    first = ours.found.get("first", float("nan"))
+    first = ours.results.get("first", float("nan"))
     rows = [
         Row(
             section="startup",
@@ -95,7 +95,7 @@ def _rerun(options: Options) -> list[Row]:
                 measure="share",
                 share=beyond.median / options.first_run_seconds,
                 target=_RERUN_SHARE_TARGET,
-                how="the time of the first run was given",
+                how="the time of the first run is an option of the command",
             )
         )
     return rows
@@ -104,11 +104,11 @@ def _rerun(options: Options) -> list[Row]:
 def _beyond(ours: Measured, theirs: Measured) -> Timing:
     error = ours.error or theirs.error
     pairs = () if error else zip(ours.per_unit, theirs.per_unit, strict=True)
-    return Timing("ours", ours.threads, tuple(own - empty for own, empty in pairs), ours.peak_bytes, error)
+    return Timing("ours", ours.threads, tuple(whole - empty for whole, empty in pairs), ours.peak_bytes, error)
 
 
 def command(*, arguments: Sequence[str], status: int) -> Iterator[Work]:
-    """Calls of `dfer`. Raises: RuntimeError if one ends with another status than expected."""
+    """Calls of `dfer`. Raises RuntimeError if one ends with another status than expected."""
     while True:
         _call([str(Path(sys.executable).with_name("dfer")), *arguments], status, {})
         yield Work(1)
@@ -124,7 +124,7 @@ def rerun(*, work_dir: str) -> Iterator[Work]:
         _call([program, "run", "demo", f"--config={DEFAULT_CONFIG}", *sets], 0, _prefect(Path(work_dir) / "prefect"))
         if turn == 0:
             first = time.perf_counter() - started
-        yield Work(1, found={"first": first})
+        yield Work(1, results={"first": first})
 
 
 def empty_flow() -> Iterator[Work]:

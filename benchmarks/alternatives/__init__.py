@@ -1,1 +1,1 @@
-"""What people do otherwise, written down once, to measure against. Nothing of the project uses it."""
+"""Common alternatives to our code, to measure against. The project does not use them."""

@@ -1,4 +1,4 @@
-"""Face crops as InsightFace's examples make them: every frame, at 640 x 640 pixels, a JPEG file each."""
+"""Face crops as in InsightFace's examples: of every frame, at 640 x 640 pixels, in a JPEG file each."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ def crop_every_frame(
 ) -> tuple[int, dict[int, NDArray[np.float32]]]:
     """Read a whole video, crop the largest face of every frame, write each as a JPEG file.
 
-    Returns: the number of frames, and the key points [5, 2] of the frames with a face.
+    Returns:
+        The number of frames, and the key points [5, 2] of the frames with a face.
     """
     folder.mkdir(parents=True)
     capture = cv2.VideoCapture(str(video))
-    found: dict[int, NDArray[np.float32]] = {}
+    faces: dict[int, NDArray[np.float32]] = {}
     number = 0
     while True:
         ok, frame = capture.read()
@@ -54,22 +55,22 @@ def crop_every_frame(
             break
         keypoints = largest_face(detector, frame)
         if keypoints is not None:
-            found[number] = keypoints
+            faces[number] = keypoints
             crop = norm_crop(frame, keypoints, size)
             cv2.imwrite(str(folder / f"{number:05d}.jpg"), crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
         number += 1
     capture.release()
-    return number, found
+    return number, faces
 
 
 def moved_face(detector: SCRFD, frame: NDArray[np.uint8], pixels: int) -> NDArray[np.float32] | None:
-    """The key points that the detector finds when the picture lies `pixels` further right and down in its input."""
+    """The key points of the largest face when the picture is shifted right and down by `pixels` of the input."""
     height, width = frame.shape[:2]
     scale = DETECTOR_INPUT / max(height, width)
     picture = cv2.resize(frame, (round(width * scale), round(height * scale)))
     canvas = np.zeros((DETECTOR_INPUT, DETECTOR_INPUT, 3), np.uint8)
-    room = canvas[pixels:, pixels:]
-    part = picture[: room.shape[0], : room.shape[1]]
-    room[: part.shape[0], : part.shape[1]] = part
+    target = canvas[pixels:, pixels:]
+    part = picture[: target.shape[0], : target.shape[1]]
+    target[: part.shape[0], : part.shape[1]] = part
     keypoints = largest_face(detector, canvas)
     return None if keypoints is None else (keypoints - pixels) / np.float32(scale)

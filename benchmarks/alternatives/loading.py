@@ -17,7 +17,7 @@ from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
 class JpegFolders(Dataset[tuple[Tensor, int]]):
-    """Clips as folders of JPEG files; `[i]` is (float32[T, 3, S, S], normalised, i), each frame transformed by itself.
+    """Clips as folders of JPEG files; `[i]` is (float32[T, 3, S, S], normalised, i), each frame transformed separately.
 
     One random frame of each of `num_segments` equal segments.
     """
@@ -42,7 +42,7 @@ class JpegFolders(Dataset[tuple[Tensor, int]]):
         files = self._clips[index]
         edges = np.linspace(0, len(files), self._num_segments + 1).astype(int)
         drawn = [self._generator.integers(low, max(low + 1, high)) for low, high in pairwise(edges)]
-        chosen = [files[min(place, len(files) - 1)] for place in drawn]
+        chosen = [files[min(index, len(files) - 1)] for index in drawn]
         return torch.stack([self._transform(Image.open(file).convert("RGB")) for file in chosen]), index
 
 

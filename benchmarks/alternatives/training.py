@@ -1,4 +1,4 @@
-"""Normalising, mixing and the temporal shift as published code has them: a new tensor at each step."""
+"""Normalising, mixing and the temporal shift as in published code, with a new tensor at each step."""
 
 from __future__ import annotations
 

@@ -45,8 +45,7 @@ def test_a_process_that_dies_is_reported() -> None:
 
 def test_thread_counts_are_what_was_asked_for() -> None:
     before = os.environ.get("OMP_NUM_THREADS")
-    found = alone(Variant("threads", "bench_variants:threads", 3)).found
-    assert found == {
+    assert alone(Variant("threads", "bench_variants:threads", 3)).results == {
         "OMP_NUM_THREADS": "3",
         "MKL_NUM_THREADS": "3",
         "OPENBLAS_NUM_THREADS": "3",

@@ -47,7 +47,7 @@ def threads() -> Iterator[Work]:
 
     while True:
         variables = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        yield Work(1, found={**variables, "torch": torch.get_num_threads(), "cv2": cv2.getNumThreads()})
+        yield Work(1, results={**variables, "torch": torch.get_num_threads(), "cv2": cv2.getNumThreads()})
 
 
 def hungry_child(*, megabytes: int) -> Iterator[Work]:
