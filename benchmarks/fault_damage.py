@@ -75,14 +75,10 @@ def two_at_once(services: Services, expected: Mapping[str, str], lost: dict[str,
 
 def _repaired(what: str, runs: Runs, expected: Mapping[str, str], path: Path) -> Damaged:
     since = time.time()
-    process = command_line(runs.services, runs.work, runs.epochs)
-    output, _ = process.communicate(timeout=1800)
-    if process.returncode:
-        return Damaged(what, "no", [f"the run failed: {output[-500:]}"])
-    again = path.stat().st_mtime > since
-    return Damaged(
-        what, f"{path.parent.parent.name} made again" if again else "no", differences(expected, tables(runs.work))
-    )
+    if problems := _run(runs.services, runs.work, runs.epochs):
+        return Damaged(what, "no", problems)
+    noticed = f"{path.parent.parent.name} made again" if path.stat().st_mtime > since else "no"
+    return Damaged(what, noticed, differences(expected, tables(runs.work)))
 
 
 def _damaged_checkpoint(services: Services, expected: Mapping[str, str], epochs: int, chance: random.Random) -> Damaged:
@@ -109,11 +105,14 @@ def _damaged_checkpoint(services: Services, expected: Mapping[str, str], epochs:
 
 
 def _finish(services: Services, work: Path, expected: Mapping[str, str], epochs: int) -> list[str]:
+    return _run(services, work, epochs) or _lost(services, work, expected, epochs)
+
+
+def _run(services: Services, work: Path, epochs: int) -> list[str]:
+    """Run the pipeline; returns its problems."""
     process = command_line(services, work, epochs)
     output, _ = process.communicate(timeout=1800)
-    if process.returncode:
-        return [f"the run failed: {output[-500:]}"]
-    return _lost(services, work, expected, epochs)
+    return [f"the run failed: {output[-500:]}"] if process.returncode else []
 
 
 def _lost(services: Services, work: Path, expected: Mapping[str, str], epochs: int) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from benchmarks.manifests import outputs_of_newest_report
 from dfer.storage.files import sha256
 from dfer.storage.manifest import MANIFEST
 from tasks.tracking.outbox import Outbox
@@ -23,7 +24,7 @@ def tables(work: Path) -> dict[str, str]:
         FileNotFoundError: no report is finished, or an output that it was made from is missing.
     """
     checksums: dict[str, str] = {}
-    for manifest, folder in _made_from(_newest_report(work)):
+    for manifest, folder in outputs_of_newest_report(work):
         match manifest["stage"]:
             case "align":
                 # equal shards have one entry; the index shows the number of clips
@@ -89,26 +90,6 @@ def mlflow_problems(work: Path, uri: str, epochs: int) -> list[str]:
             if len(logged.outputs.model_outputs if logged.outputs else ()) != 1:
                 problems.append(f"{name}: not exactly one model")
     return problems + [f"{name} was trained {times} times" for name, times in finished.items() if times > 1]
-
-
-def _newest_report(work: Path) -> Path:
-    manifests = sorted(work.glob(f"stages/report/*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
-    if not manifests:
-        raise FileNotFoundError(f"{work}: no finished report")
-    return manifests[-1].parent
-
-
-def _made_from(folder: Path) -> Iterator[tuple[dict[str, Any], Path]]:
-    """An output's manifest and those of all that it was made from, each once."""
-    pending, visited = [folder], set()
-    while pending:
-        folder = pending.pop()
-        if folder in visited:
-            continue
-        visited.add(folder)
-        manifest = json.loads((folder / MANIFEST).read_text())
-        yield manifest, folder
-        pending += [Path(upstream["folder"]) for upstream in manifest["made_from"]]
 
 
 def _arm(manifest: Mapping[str, Any]) -> str:

@@ -47,18 +47,12 @@ class Kill:
 
 @dataclass(frozen=True)
 class Killed:
-    """The result of a kill.
-
-    Attributes:
-        folder: number of the work folder.
-        hit: what was killed; empty if no such process existed at that moment.
-        seconds: from the kill until all services were up and a run was working again.
-    """
+    """The result of a kill."""
 
     kill: Kill
-    folder: int
-    hit: str
-    seconds: float
+    folder: int  # number of the work folder
+    hit: str  # what was killed; empty if no such process existed at that moment
+    seconds: float  # from the kill until all services were up and a run was working again
 
 
 @dataclass

@@ -24,20 +24,14 @@ _SMALL = ("detection.input_size=160", "detection.search_size=160", "alignment.si
 
 @dataclass(frozen=True)
 class Curve:
-    """Time and memory over one quantity, all else equal.
-
-    Attributes:
-        x: the quantity.
-        points: its values, each with its total `seconds` and `peak_bytes`.
-        expected: the exponent of x that the time should grow with (1: linear, -1: inversely).
-    """
+    """Time and memory over one quantity, all else equal."""
 
     name: str
-    x: str
-    points: tuple[float, ...]
+    x: str  # the quantity
+    points: tuple[float, ...]  # its values, each with its total `seconds` and `peak_bytes`
     seconds: tuple[float, ...]
     peak_bytes: tuple[int, ...]
-    expected: float
+    expected: float  # the exponent of x that the time should grow with (1: linear, -1: inversely)
     how: str
     error: str = ""
 

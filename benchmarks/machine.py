@@ -29,12 +29,7 @@ _LIBRARIES = (
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine.
-
-    Attributes:
-        matmul_gflops: number of threads -> median of matrix products.
-        copy_gbytes: median GB per second, read and written, of copies with all cores.
-    """
+    """The machine."""
 
     processor: str
     cores: int
@@ -42,8 +37,8 @@ class Machine:
     gpu: str
     python: str
     versions: dict[str, str]
-    matmul_gflops: dict[int, float]
-    copy_gbytes: float
+    matmul_gflops: dict[int, float]  # number of threads -> median of matrix products
+    copy_gbytes: float  # median GB per second, read and written, of copies with all cores
 
     @property
     def peak_flops(self) -> float:

@@ -23,24 +23,15 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Options:
-    """The options of the command line.
-
-    Attributes:
-        cache: the folder for generated clips.
-        quick: whether to measure little.
-        clips: a folder of real clips.
-        overrides: of the stages' settings.
-        growth_clips: the largest number of clips.
-        first_run_seconds: of the full demo, measured elsewhere; 0 if unknown.
-    """
+    """The options of the command line."""
 
     machine: Machine
-    cache: Path
-    quick: bool = False
-    clips: Path | None = None
-    overrides: tuple[str, ...] = ()
-    growth_clips: int = 3000
-    first_run_seconds: float = 0.0
+    cache: Path  # the folder for generated clips
+    quick: bool = False  # whether to measure little
+    clips: Path | None = None  # a folder of real clips
+    overrides: tuple[str, ...] = ()  # of the stages' settings
+    growth_clips: int = 3000  # the largest number of clips
+    first_run_seconds: float = 0.0  # of the full demo, measured elsewhere; 0 if unknown
 
     @property
     def workers(self) -> int:

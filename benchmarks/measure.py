@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 import psutil
 
@@ -37,17 +38,11 @@ class MeasurementError(RuntimeError):
 
 @dataclass(frozen=True)
 class Work:
-    """The work of one turn of a variant.
+    """The work of one turn of a variant."""
 
-    Attributes:
-        units: number of clips, batches or calls.
-        seconds: of the timed part, if the turn had other parts.
-        results: other results.
-    """
-
-    units: float = 0.0
-    seconds: float | None = None
-    results: Mapping[str, Any] = field(default_factory=dict)
+    units: float = 0.0  # number of clips, batches or calls
+    seconds: float | None = None  # of the timed part, if the turn had other parts
+    results: Mapping[str, Any] = field(default_factory=dict)  # other results
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,7 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self._connection, other_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(other_end, variant))
-        with _environment({name: str(variant.threads) for name in _THREAD_VARIABLES}):
+        with mock.patch.dict(os.environ, dict.fromkeys(_THREAD_VARIABLES, str(variant.threads))):
             self._process.start()
         other_end.close()
 
@@ -236,21 +231,6 @@ def _set_threads(variant: Variant) -> None:
         import torch
 
         torch.set_num_threads(variant.threads)
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for processes that are started in the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

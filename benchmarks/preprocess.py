@@ -194,22 +194,16 @@ def start_all(processes: ProcessPoolExecutor, workers: int, clips: Clips, settin
 
 def decode(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
     """Only the decoding, on one thread: of all frames, with conversion of those that are kept."""
-    import cv2
-
     from dfer.sampling import kept_indices
+    from dfer.video import Video
 
     for turn in itertools.count():
         chosen = clips if turn else clips[:1]
         for _, path in chosen:
-            capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-            length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-            kept = set(kept_indices(length, settings.shards.segments, settings.shards.frames_per_segment).tolist())
-            number = 0
-            while capture.grab():
-                if number in kept:
-                    capture.retrieve()
-                number += 1
-            capture.release()
+            video = Video(path)
+            kept = kept_indices(video.num_frames, settings.shards.segments, settings.shards.frames_per_segment)
+            for _ in video.frames(kept):
+                pass
         yield Work(len(chosen))
 
 
@@ -236,28 +230,18 @@ def count(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
 
 def moved(*, clips: Clips, chosen: Mapping[str, list[int]], threads: int) -> Iterator[Work]:
     """Key points of the common practice when the picture is moved in the detector's input."""
-    import cv2
-
     from benchmarks.alternatives.faces import frame_detector, moved_face
+    from dfer.video import Video
 
     detector = frame_detector(threads)
     yield Work()
     while True:
         keypoints: KeyPoints = {}
         for name, path in clips:
-            capture = cv2.VideoCapture(str(path))
             keypoints[name] = {}
-            number = 0
-            while True:
-                ok, frame = capture.read()
-                if not ok:
-                    break
-                if number in chosen.get(name, ()):
-                    points = moved_face(detector, np.asarray(frame, np.uint8), _MOVED_PIXELS)
-                    if points is not None:
-                        keypoints[name][number] = points
-                number += 1
-            capture.release()
+            for number, frame in Video(path).frames(chosen.get(name, ())):
+                if (points := moved_face(detector, frame, _MOVED_PIXELS)) is not None:
+                    keypoints[name][number] = points
         yield Work(1, results={"keypoints": keypoints})
 
 

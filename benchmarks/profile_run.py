@@ -9,11 +9,12 @@ import argparse
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.manifests import outputs_of_newest_report
 from dfer.storage.file_names import HISTORY
 
 ORDER = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
@@ -23,20 +24,13 @@ CLIPS = {"align": "given", "index": "given", "ingest": "clips", "evaluate": "sco
 
 @dataclass(frozen=True)
 class Line:
-    """A stage, or a part of one.
-
-    Attributes:
-        part: name of the part; "" for the whole stage.
-        outputs: number of outputs.
-        clips: number of processed clips; of trainings, clips times epochs; 0 if it does not apply.
-        seconds: summed over the outputs, although some of them were made in parallel.
-    """
+    """A stage, or a part of one."""
 
     stage: str
-    part: str
-    outputs: int
-    clips: int
-    seconds: float
+    part: str  # name of the part; "" for the whole stage
+    outputs: int  # number of outputs
+    clips: int  # number of processed clips; of trainings, clips times epochs; 0 if it does not apply
+    seconds: float  # summed over the outputs, although some of them were made in parallel
 
 
 def profile(work: Path) -> list[Line]:
@@ -46,7 +40,7 @@ def profile(work: Path) -> list[Line]:
         FileNotFoundError: no report was finished in the folder, or an output that it was made from is missing.
     """
     by_stage: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for manifest in _outputs(work / "stages"):
+    for manifest, _ in outputs_of_newest_report(work):
         by_stage[manifest["stage"]].append(manifest)
     lines = []
     for stage in ORDER:
@@ -74,22 +68,6 @@ def as_markdown(lines: list[Line], *, wall: float | None = None) -> str:
         rows.append(f"| **the whole command, as a clock saw it** | | | {wall:,.1f} | | |")
         rows.append(f"| stages at a time, on average | | | {total / wall:.2f} | | |")
     return "\n".join(rows)
-
-
-def _outputs(stages: Path) -> Iterator[Mapping[str, Any]]:
-    """The manifests of the newest report and of all that it was made from, each once."""
-    reports = [json.loads(path.read_text()) for path in stages.glob("report/*/manifest.json")]
-    if not reports:
-        raise FileNotFoundError(f"no finished report below {stages}: run a pipeline to its end first")
-    # not by the paths in the manifests: the folder may have been copied
-    pending, visited = [max(reports, key=lambda manifest: manifest["created"])], set()
-    while pending:
-        manifest = pending.pop()
-        yield manifest
-        for key in ((upstream["stage"], upstream["hash"]) for upstream in manifest["made_from"]):
-            if key not in visited:
-                visited.add(key)
-                pending.append(json.loads(stages.joinpath(*key, "manifest.json").read_text()))
 
 
 def _clips(stage: str, manifest: Mapping[str, Any]) -> int:

@@ -49,24 +49,15 @@ _VOTES = 10
 
 @dataclass(frozen=True)
 class Turn:
-    """One command on a set.
-
-    Attributes:
-        seconds: wall time.
-        cpu: seconds of CPU time of its process, without children.
-        peak: largest memory of its process in bytes.
-        idle: memory of its process before, with the libraries loaded.
-        executed: stage -> number of outputs that were made.
-        tasks: task -> number of runs, and seconds from the first start to the last end.
-    """
+    """One command on a set."""
 
     name: str
-    seconds: float
-    cpu: float
-    peak: int
-    idle: int
-    executed: Mapping[str, int]
-    tasks: Mapping[str, tuple[int, float]]
+    seconds: float  # wall time
+    cpu: float  # seconds of CPU time of its process, without children
+    peak: int  # largest memory of its process in bytes
+    idle: int  # memory of its process before, with the libraries loaded
+    executed: Mapping[str, int]  # stage -> number of outputs that were made
+    tasks: Mapping[str, tuple[int, float]]  # task -> number of runs, and seconds from the first start to the last end
 
 
 @dataclass(frozen=True)
@@ -215,8 +206,8 @@ def plan_it(*, data: str, work: str, url: str) -> Iterator[Work]:
     yield Work()
     started, worked = time.perf_counter(), time.process_time()
     forecast(plan)
-    found = {"cpu": time.process_time() - worked, "peak": _memory(), "idle": idle, "executed": {}, "tasks": {}}
-    yield Work(1, time.perf_counter() - started, found)
+    results = {"cpu": time.process_time() - worked, "peak": _memory(), "idle": idle, "executed": {}, "tasks": {}}
+    yield Work(1, time.perf_counter() - started, results)
 
 
 def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
@@ -261,8 +252,8 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
     started, worked = time.perf_counter(), time.process_time()
     run, executed = scale()
     seconds, cpu, peak = time.perf_counter() - started, time.process_time() - worked, _memory()
-    found = {"cpu": cpu, "peak": peak, "idle": idle, "executed": executed, "tasks": _tasks_of(run, url)}
-    yield Work(1, seconds, found)
+    results = {"cpu": cpu, "peak": peak, "idle": idle, "executed": executed, "tasks": _tasks_of(run, url)}
+    yield Work(1, seconds, results)
 
 
 def _memory() -> int:

@@ -23,15 +23,10 @@ FINISHED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 @dataclass(frozen=True)
 class Services:
-    """The services of one work folder, as `dfer services` starts them.
+    """The services of one work folder, as `dfer services` starts them."""
 
-    Attributes:
-        work: a folder that every user of the machine can access; pipelines may write below it as well.
-        ports: of Prefect's server, MLflow's server and PostgreSQL.
-    """
-
-    work: Path
-    ports: tuple[int, int, int]
+    work: Path  # a folder that every user of the machine can access; pipelines may write below it as well
+    ports: tuple[int, int, int]  # of Prefect's server, MLflow's server and PostgreSQL
 
     @property
     def environment(self) -> dict[str, str]:
@@ -72,12 +67,13 @@ class Services:
 
     def up(self) -> str:
         """Start what is down; returns the command's output."""
-        done = self.dfer("up")
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return self._must("up")
 
     def down(self) -> str:
-        done = self.dfer("down")
+        return self._must("down")
+
+    def _must(self, command: str) -> str:
+        done = self.dfer(command)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -26,7 +26,7 @@ def subsample_votes(votes: Sequence[Sequence[int]], k: int, *, clip_ids: Sequenc
         ValueError: `k` is below one, a clip has fewer than `k` votes, or the numbers of clips and ids differ.
     """
     if k < 1:
-        raise ValueError(f"k: expected at least one vote a clip, found {k}")
+        raise ValueError(f"k: expected at least one vote per clip, found {k}")
     short = [(clip_id, sum(counts)) for clip_id, counts in zip(clip_ids, votes, strict=True) if sum(counts) < k]
     if short:
         raise ValueError(f"{len(short)} clips have fewer than {k} votes, first {short[0][0]!r} with {short[0][1]}")

@@ -72,29 +72,17 @@ Quality: H.264 CRF, MPEG-4 qscale, JPEG quality.
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """How one clip is filmed.
+    """How one clip is filmed."""
 
-    Attributes:
-        size: width and height of the picture.
-        views: float32[T, 2, 3], affine maps from pixels of the picture to pixels of the portrait.
-        light: float32[H, W], gains.
-        curve: uint8[256], grey level -> luma (16..235).
-        blur: sigma in pixels.
-        noise: float32[H, W] grey levels; each frame shifts it by its `rolls`.
-        rolls: int64[T, 2].
-        tint: chroma offsets (U, V) at white.
-        quality: see `CAMERAS`.
-    """
-
-    size: tuple[int, int]
-    views: NDArray[np.float32]
-    light: NDArray[np.float32]
-    curve: NDArray[np.uint8]
-    blur: float
-    noise: NDArray[np.float32]
-    rolls: NDArray[np.int64]
-    tint: tuple[float, float]
-    quality: int
+    size: tuple[int, int]  # width and height of the picture
+    views: NDArray[np.float32]  # float32[T, 2, 3], affine maps from pixels of the picture to pixels of the portrait
+    light: NDArray[np.float32]  # float32[H, W], gains
+    curve: NDArray[np.uint8]  # uint8[256], grey level -> luma (16..235)
+    blur: float  # sigma in pixels
+    noise: NDArray[np.float32]  # float32[H, W] grey levels; each frame shifts it by its `rolls`
+    rolls: NDArray[np.int64]  # int64[T, 2]
+    tint: tuple[float, float]  # chroma offsets (U, V) at white
+    quality: int  # see `CAMERAS`
 
 
 def draw_look(camera: Camera, frames: int, generator: np.random.Generator) -> Look:

@@ -7,6 +7,7 @@ The sizes were chosen by eye, not measured on people.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from dfer.labels import EMOTIONS
@@ -39,34 +40,11 @@ INNER_LIPS: Final = (
     *((312, 317), (311, 402), (310, 318), (415, 324), (308,)),
 )
 
-MESH_POINTS: Final = tuple(
-    sorted(
-        {
-            *(50, 280),
-            *(number for points in INNER_LIPS for number in points),
-            *(
-                number
-                for pair in (
-                    *(BROW_INNER, BROW_RIM, BROW_MIDDLE, BROW_OUTER, LID_UPPER, LID_LOWER, EYE_OUTER, EYE_INNER, CHEEK),
-                    *(
-                        NOSE_WING,
-                        NOSE_ROOT,
-                        FOLD_MIDDLE,
-                        FOLD_END,
-                        LIP_UPPER,
-                        LIP_LOWER,
-                        LIP_MIDDLE,
-                        LIP_CORNER,
-                        CHIN_BOSS,
-                        CHIN,
-                    ),
-                )
-                for side in pair
-                for number in side
-            ),
-        }
-    )
+_ANCHORS: Final = (
+    *(BROW_INNER, BROW_RIM, BROW_MIDDLE, BROW_OUTER, LID_UPPER, LID_LOWER, EYE_OUTER, EYE_INNER, CHEEK, NOSE_WING),
+    *(NOSE_ROOT, FOLD_MIDDLE, FOLD_END, LIP_UPPER, LIP_LOWER, LIP_MIDDLE, LIP_CORNER, CHIN_BOSS, CHIN),
 )
+MESH_POINTS: Final = tuple(sorted({50, 280, *chain(*INNER_LIPS), *chain(*chain(*_ANCHORS))}))
 
 
 @dataclass(frozen=True)

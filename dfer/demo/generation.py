@@ -30,27 +30,17 @@ _PARTS: Final = ("dfew", "afew", "ferv39k", "contact_sheet.jpg", "README.txt")
 
 @dataclass(frozen=True)
 class DemoSummary:
-    """The written data.
-
-    Attributes:
-        clips: data set -> number of regular clips.
-        classes: data set -> emotion -> number of regular clips with this label.
-        folds: fold -> rows of dfew's "train" and "test" list, including odd clips.
-        lists: rows of ferv39k's "train" and "test" list.
-        unlabelled: number of regular dfew clips without a single label.
-        odd: path of an odd clip -> its problem or peculiarity.
-        seconds: how long the writing took.
-    """
+    """The written data."""
 
     folder: Path
     seed: int
-    clips: dict[str, int]
-    classes: dict[str, dict[str, int]]
-    folds: dict[int, dict[str, int]]
-    lists: dict[str, int]
-    unlabelled: int
-    odd: dict[str, str]
-    seconds: float
+    clips: dict[str, int]  # data set -> number of regular clips
+    classes: dict[str, dict[str, int]]  # data set -> emotion -> number of regular clips with this label
+    folds: dict[int, dict[str, int]]  # fold -> rows of dfew's "train" and "test" list, including odd clips
+    lists: dict[str, int]  # rows of ferv39k's "train" and "test" list
+    unlabelled: int  # number of regular dfew clips without a single label
+    odd: dict[str, str]  # path of an odd clip -> its problem or peculiarity
+    seconds: float  # how long the writing took
 
 
 def generate(

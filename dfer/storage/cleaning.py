@@ -17,8 +17,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dfer.storage.file_names import CHECKPOINT
-from dfer.storage.layout import OutputPaths, is_locked, lock_files, move_aside, old_folders, partial_folders
+from dfer.storage.layout import OutputPaths, lock_files, move_aside, old_folders, partial_folders
 from dfer.storage.manifest import read_manifest
+from dfer.system.locks import is_locked
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dfer.system.locks import is_locked
+
 logger = logging.getLogger(__name__)
 
 _FILE = ".in-use.lock"
@@ -51,11 +53,4 @@ def alone(folder: Path) -> Iterator[None]:
 
 def occupied(folder: Path) -> bool:
     """Whether a run is under way in the folder now. Writes nothing."""
-    if not (folder / _FILE).exists():
-        return False
-    with (folder / _FILE).open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return is_locked(folder / _FILE)

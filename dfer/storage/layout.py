@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 _PARTIAL, _LOCK, _OLD = ".partial", ".lock", ".old-"
 
 
@@ -70,16 +68,3 @@ def put_in_place(partial: Path, final: Path) -> None:
     partial.rename(final)
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)  # last: it takes a while, and this process may be killed meanwhile
-
-
-def is_locked(lock_file: Path) -> bool:
-    """Whether a process holds the lock of the file."""
-    if not lock_file.exists():
-        return False
-    lock = FileLock(lock_file)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        return True
-    lock.release()
-    return False

@@ -31,9 +31,10 @@ from filelock import FileLock, Timeout
 
 from dfer.storage import copies
 from dfer.storage.files import write_atomically
-from dfer.storage.layout import OutputPaths, is_locked, put_in_place
+from dfer.storage.layout import OutputPaths, put_in_place
 from dfer.storage.manifest import MANIFEST, is_unchanged, problem_with_manifest, read_manifest, write_manifest
 from dfer.system import processes
+from dfer.system.locks import is_locked
 
 logger = logging.getLogger(__name__)
 

@@ -25,6 +25,8 @@ from typing import Any
 
 from rich.console import Console
 
+from dfer.system.locks import is_locked
+
 KEPT = 50
 """The number of logs that a folder keeps: the newest."""
 
@@ -126,12 +128,7 @@ def read(path: Path, *, last: int | None = None) -> list[dict[str, Any]]:
 
 def is_written(path: Path) -> bool:
     """Whether a process on this machine has the log open for writing."""
-    with path.open("rb+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return is_locked(path)
 
 
 def newest(folder: Path, number: int) -> list[Path]:
