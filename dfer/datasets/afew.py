@@ -39,7 +39,7 @@ RULES: Rules = {
     "unlabelled_videos": ("warning", "videos outside the folders of emotions, so without a label; they are left out"),
     "split_missing": (
         "warning",
-        "splits that are missing: nothing can be trained (train) or evaluated (val) on them",
+        "splits that are not there: nothing can be trained (train) or evaluated (val) on them",
     ),
     "train_val_overlap": ("warning", "clips of the same name in the train and the validation part"),
     "missing_clips": ("warning", "clips without a folder of faces; alignment will report them as missing_file"),

@@ -37,7 +37,7 @@ _POINTER_BYTES = 1024
 
 RULES: Rules = {
     "outside_root": OUTSIDE_ROOT,
-    "duplicate_source": ("error", "clips that exist twice in different formats; remove one"),
+    "duplicate_source": ("error", "clips that are there twice in different formats; remove one"),
     **VOTES_RULES,
     "lfs_pointers": (
         "warning",

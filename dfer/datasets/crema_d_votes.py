@@ -56,7 +56,7 @@ VOTES_RULES: Rules = {
     "listed_twice_differently": ("error", "clips with two rows of different votes; remove one of the rows"),
     "vote_contradicts": (
         "error",
-        "clips whose emoVote is not the emotion with the most votes: the columns of votes may be mixed up",
+        "clips whose emoVote is not what most of the votes are for: the columns of votes are not what they seem",
     ),
     "listed_twice": ("warning", "clips with two rows of the same votes, used once"),
     "responses_total": (

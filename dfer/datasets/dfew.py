@@ -50,18 +50,18 @@ _SAMPLE = 1000
 
 RULES: Rules = {
     "outside_root": OUTSIDE_ROOT,
-    "duplicate_source": ("error", "clips that exist twice under names for the same number; remove one"),
+    "duplicate_source": ("error", "clips that are there twice under names for the same number; remove one"),
     **LIST_RULES,
     "fold_label_differs": ("error", "clips whose label in the fold lists is not the one in the annotation"),
     "labels_contradict_votes": (
         "error",
         "clips whose label is not the emotion with the most votes, more than half of all: the annotation's columns or "
-        "its label numbers may be mixed up",
+        "its label numbers are not what they seem",
     ),
     "label_not_top_vote": ("warning", "clips whose label is not the emotion with the most votes"),
     "not_in_annotation": ("warning", "clips of the folds without a row in the annotation: they have no soft label"),
-    "missing_clips": ("warning", "clips that are listed but missing; alignment will report them as missing_file"),
-    "unlisted_clips": ("note", "clips that are in no list; they are left out"),
+    "missing_clips": ("warning", "clips that are listed but not there; alignment will report them as missing_file"),
+    "unlisted_clips": ("note", "clips that are there but in no list; they are left out"),
     "other_files": ("note", "files and folders among the clips that are no clip"),
     "official_counts": ("note", "numbers of test clips that differ from the official folds'"),
 }
@@ -118,9 +118,9 @@ def _source_finding(root: Path, source: str) -> Finding | None:
     if (root / "Clip" / source).is_dir():
         return None
     clip = root / "Clip"
-    content = f"Clip holds {listing(clip)}" if clip.is_dir() else f"Clip does not exist; {root} holds {listing(root)}"
+    content = f"Clip holds {listing(clip)}" if clip.is_dir() else f"there is no Clip; {root} holds {listing(root)}"
     usable = [name for name in subfolders(clip) if name in SOURCES]
-    hint = f" Usable as source: {', '.join(usable)}." if usable else " Unpack the clips of the download into it."
+    hint = f" Usable as source: {', '.join(usable)}." if usable else " Unpack the clips of the download there."
     return Finding("clips_missing", "error", f"expected the clips in {clip / source}, but {content}.{hint}")
 
 

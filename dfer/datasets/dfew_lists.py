@@ -41,7 +41,7 @@ _LABEL_COLUMNS = frozenset({"label", "annotation"})
 LIST_RULES: Rules = {
     "folds_missing": (
         "error",
-        f"fold lists that are missing; each of the {NUM_FOLDS} folds needs a train and a test list. Unpack "
+        f"fold lists that are not there; each of the {NUM_FOLDS} folds needs a train and a test list. Unpack "
         f"{SPLIT_FOLDER} of the download into the root",
     ),
     "fold_folder_twice": ("error", "folders for the same lists under two spellings; keep the right one"),
@@ -51,7 +51,7 @@ LIST_RULES: Rules = {
     "bad_label": ("error", "labels that are no number from 1 (happy) to 7 (fear), or 0 for none in the annotation"),
     "label_base": (
         "error",
-        "lists whose labels may count from 0, not from 1 as DFEW's: reading them could shift every class "
+        "lists whose labels may count from 0, not from 1 as DFEW's own do: reading them could shift every class "
         "by one; take the list from the original download",
     ),
     "bad_votes": ("error", "votes that are no whole number from 0 up"),
@@ -69,7 +69,7 @@ LIST_RULES: Rules = {
     ),
     "annotation_missing": (
         "warning",
-        f"no {ANNOTATION}, so no votes: only hard labels can be used. Unpack Annotation of the download into "
+        f"no {ANNOTATION}: there are no votes, so only hard labels can be used. Unpack Annotation of the download into "
         "the root for soft labels",
     ),
     "listed_twice": ("warning", "clips that a list gives twice with the same content, used once"),
@@ -322,7 +322,8 @@ def _compare_train_lists(
         if missing or extra:
             tested = len(extra & set(tests[fold]))
             problems["train_list_differs"].append(
-                f"set_{fold}: {len(missing)} clips missing, {len(extra)} too many, {tested} of them in its test list"
+                f"set_{fold}: {len(missing)} clips missing, {len(extra)} too many, "
+                f"{tested} of them in its own test list"
             )
 
 

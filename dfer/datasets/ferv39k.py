@@ -41,11 +41,11 @@ _SAMPLE = 1000
 
 RULES: Rules = {
     "outside_root": OUTSIDE_ROOT,
-    "folder_twice": ("error", "several folders for the same part of the download; move their content into one"),
-    "clips_missing": ("error", f"no folder of clips; unpack {CLIPS_FOLDER} of the download into the root"),
+    "folder_twice": ("error", "folders for the same part of the download side by side; move what they hold into one"),
+    "clips_missing": ("error", f"there is no folder of clips; unpack {CLIPS_FOLDER} of the download into the root"),
     "list_missing": (
         "error",
-        f"lists that are missing, so that the clips have no split; unpack {SETUPS_FOLDER} of the download into the "
+        f"lists that are not there, so that the clips have no split; unpack {SETUPS_FOLDER} of the download into the "
         "root",
     ),
     "list_unreadable": ("error", "lists that are no text; take the file from the original download"),
@@ -56,11 +56,11 @@ RULES: Rules = {
         "error",
         "clips whose label in the list is not the emotion of their folder; take the list from the original download",
     ),
-    "in_both_lists": ("error", "clips in the train and in the test list: the test would be on training clips"),
+    "in_both_lists": ("error", "clips in the train and in the test list: they would be tested on what was learnt"),
     "listed_twice": ("warning", "clips that a list gives twice, used once"),
-    "missing_clips": ("warning", "clips that are listed but missing; alignment will report them as missing_file"),
+    "missing_clips": ("warning", "clips that are listed but not there; alignment will report them as missing_file"),
     "clips_without_frames": ("warning", "listed clips whose folder holds no picture; unpack the download again"),
-    "unlisted_clips": ("note", "clips that are in no list; they are left out"),
+    "unlisted_clips": ("note", "clips that are there but in no list; they are left out"),
     "other_files": ("note", "files and folders among the clips that are no clip"),
     "official_counts": ("note", "numbers of clips that differ from the official ones"),
 }

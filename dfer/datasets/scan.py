@@ -101,7 +101,7 @@ def root_finding(root: Path, expected: str, fits: Callable[[Path], bool]) -> Fin
     below = [root / name for name in subfolders(root)]
     better = next((folder for folder in [*below, *above] if fits(folder)), None)
     hint = f"Did you mean {better}?" if better else f"Give the folder that holds {expected}."
-    return Finding("wrong_root", "error", f"expected {expected} in {root}, found: {listing(root)}. {hint}")
+    return Finding("wrong_root", "error", f"expected {expected} in {root}, but found there: {listing(root)}. {hint}")
 
 
 def _ordered(names: Iterable[str]) -> list[str]:

@@ -68,8 +68,8 @@ ODDITIES: Final = {
     "portrait": "an upright phone clip: stored lying, with a rotation flag",
     "single-frame": "a clip of one frame",
     "vanishing": "a face that vanishes half-way",
-    "missing": "listed in the annotation, but missing",
-    "unlisted": "not listed in the annotation",
+    "missing": "listed in the annotation, but not there",
+    "unlisted": "there, but not listed in the annotation",
 }
 """Problems and peculiarities of clips; dfew gets one clip of each, besides the regular clips."""
 

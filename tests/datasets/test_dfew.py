@@ -345,7 +345,7 @@ def test_a_train_list_that_is_not_the_other_folds(tmp_path: Path) -> None:
     dfew = Dfew()
     dfew.trains[3] = [*dfew.trains[3][2:], dfew.tests[3][0]]
     _, report = check(dfew.write(tmp_path), {"train_list_differs": 1})
-    assert "set_3: 2 clips missing, 1 too many, 1 of them in its test list" in text_of(report, "train_list_differs")
+    assert "set_3: 2 clips missing, 1 too many, 1 of them in its own test list" in text_of(report, "train_list_differs")
     assert report.fatal
 
 
@@ -473,7 +473,7 @@ def test_a_root_on_the_wrong_level(tmp_path: Path, given: str, meant: str) -> No
 def test_a_root_that_is_something_else(tmp_path: Path) -> None:
     fill(tmp_path, ["a.txt"])
     _, report = check(tmp_path, {"wrong_root": 1})
-    assert "found: a.txt" in text_of(report, "wrong_root")
+    assert "found there: a.txt" in text_of(report, "wrong_root")
     _, report = check(tmp_path / "a.txt", {"wrong_root": 1})
     assert "is a file" in text_of(report, "wrong_root")
 
@@ -487,7 +487,7 @@ def test_the_chosen_source_is_not_there(tmp_path: Path) -> None:
 def test_no_clips_folder(tmp_path: Path) -> None:
     write_annotation(tmp_path, [HEADER, *Dfew().rows])
     _, report = check(tmp_path, {"clips_missing": 1})
-    assert "Clip does not exist" in text_of(report, "clips_missing")
+    assert "there is no Clip" in text_of(report, "clips_missing")
 
 
 def test_an_unknown_source_is_the_callers_error(tmp_path: Path) -> None:
