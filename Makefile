@@ -2,6 +2,7 @@
 # make test      set-up, then lint, types and tests
 # make test-integration  set-up with servers and clusters, then the tests that start them
 # make audit     which of the packages in use have known faults; a report, never a failure
+# make rooms     draw the picture in docs/architecture.md again, after imports between rooms have changed
 # make bench     set-up, then measure speed against what one would do otherwise (docs/benchmarks)
 # make ui        browse and compare the runs in MLflow, on loopback
 PYTHON ?= python3
@@ -15,7 +16,7 @@ READY_INTEGRATION := .venv/.ready-integration
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test test-slow test-integration postgresql audit bench ui clean
+.PHONY: setup demo test test-slow test-integration postgresql audit rooms bench ui clean
 
 setup: $(READY)
 
@@ -54,6 +55,9 @@ postgresql:
 
 audit: $(READY_INTEGRATION)
 	$(BIN)/python .ci/audit
+
+rooms: $(READY)
+	$(BIN)/python docs/draw_rooms.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(BENCH)
