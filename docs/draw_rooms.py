@@ -72,8 +72,9 @@ def flowchart(room_of: dict[str, str], counts: Counter[Arrow]) -> list[str]:
         lines += [f"        {room}[{label(room)}]:::{package}" for room in inside]
         lines.append("    end")
     lines += [f"    {importer} -->|{counts[importer, imported]}| {imported}" for importer, imported in needed(counts)]
-    lines += [f"    classDef {package} fill:{colour},stroke:#888,color:#222" for package, colour in COLOURS.items()]
-    lines += [f"    style {package}_ fill:none,stroke:{COLOURS[package]},stroke-width:3px" for package in ("tasks", "dfer")]
+    for package, colour in COLOURS.items():
+        lines.append(f"    classDef {package} fill:{colour},stroke:#888,color:#222")
+        lines += [f"    style {package}_ fill:none,stroke:{colour},stroke-width:3px"] * (package != "flows")
     return [*lines, "```"]
 
 
