@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -103,3 +104,15 @@ def test_a_stage_of_ones_own(run_demo, on_path, monkeypatch):
     counts = pd.read_csv(made[0].output.path / "counts.csv")
     assert counts["label"].tolist() == counts["label"].unique().tolist()
     assert set(counts["label"]) == set(range(len(EMOTIONS)))
+
+
+def test_the_python_of_the_readme(run_demo, tmp_path, monkeypatch, capsys):
+    run_demo()
+    (tmp_path / "work").symlink_to(run_demo.work)
+    (tmp_path / "faces").symlink_to(run_demo.work / "stages" / "align")
+    monkeypatch.chdir(tmp_path)
+    reading, quick_start = re.findall(r"```python\n(.*?)```", (EXAMPLES.parents[1] / "README.md").read_text(), flags=re.DOTALL)
+    exec(reading, {})
+    assert "demo-dfew" in capsys.readouterr().out
+    exec(quick_start, {})
+    assert re.fullmatch(r"loss \d+\.\d+\nWAR (0|1)\.\d+\n", capsys.readouterr().out)
