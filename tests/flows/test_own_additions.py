@@ -111,7 +111,8 @@ def test_the_python_of_the_readme(run_demo, tmp_path, monkeypatch, capsys):
     (tmp_path / "work").symlink_to(run_demo.work)
     (tmp_path / "faces").symlink_to(run_demo.work / "stages" / "align")
     monkeypatch.chdir(tmp_path)
-    reading, quick_start = re.findall(r"```python\n(.*?)```", (EXAMPLES.parents[1] / "README.md").read_text(), flags=re.DOTALL)
+    text = (EXAMPLES.parents[1] / "README.md").read_text()
+    reading, quick_start = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     exec(reading, {})
     assert "demo-dfew" in capsys.readouterr().out
     exec(quick_start, {})
