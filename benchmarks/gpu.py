@@ -17,7 +17,7 @@ from benchmarks.material import CROP_SIZE, SEGMENTS, Options, settings, syntheti
 from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.preprocess import Clips
 from benchmarks.rows import Row, Timing
-from benchmarks.step import Precision
+from benchmarks.step import Precision, paper_plan
 from dfer.config.settings import StageSettings
 
 _TRAINING_CLIPS = 9_356  # of one fold of DFEW
@@ -40,7 +40,6 @@ def measure(options: Options) -> list[Row]:
 
 
 def _steps(options: Options) -> list[Row]:
-    from dfer.config.settings import ModelSettings, SamplingSettings
     from dfer.training.speed import flops_per_clip
 
     seconds = 1.0 if options.quick else 5.0
@@ -58,7 +57,7 @@ def _steps(options: Options) -> list[Row]:
         for name, more in _STEPS.items()
     ]
     measured = interleaved([*steps, *speeds], rounds=1 if options.quick else 3)
-    flops = BATCH * flops_per_clip(ModelSettings(input_size=CROP_SIZE), SamplingSettings(num_segments=SEGMENTS))
+    flops = BATCH * flops_per_clip(paper_plan(CROP_SIZE))
     rows = []
     for name in _STEPS:
         precision = "bfloat16" if name.startswith("bfloat16") else "auto" if name.startswith("TF32") else "float32"
@@ -147,16 +146,13 @@ def _detection(options: Options) -> list[Row]:
 
 def speed(*, precision: str, seconds: float) -> Iterator[Work]:
     """The project's own measurement of a step and of the peak, in a precision."""
-    from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
     from dfer.training.speed import step_speed
 
-    train = TrainSettings(device="cuda", precision=precision)
-    arm = ArmSettings(labels="soft", mixing="midas", normalize="softmax")
-    model, sampling = ModelSettings(pretrained=None, input_size=CROP_SIZE), SamplingSettings(num_segments=SEGMENTS)
+    plan = paper_plan(CROP_SIZE, device="cuda", precision=precision)
     yield Work()
     while True:
-        found = step_speed(model, sampling, train, arm, MixingSettings(), threads=0, seconds=seconds)
-        yield Work(1, 1 / found.steps_per_second, {"peak": found.peak_flops, "share": found.share_of_peak})
+        measured = step_speed(plan, threads=0, seconds=seconds)
+        yield Work(1, 1 / measured.steps_per_second, {"peak": measured.peak_flops, "share": measured.share_of_peak})
 
 
 def step(

@@ -227,7 +227,7 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
     from tasks.tracking.deliverer import Deliverer
     from tasks.tracking.runs import PipelineTracking, outbox_of
 
-    tasks.align.ALIGNER = f"{_MODULE}:align_nothing"
+    tasks.align.align_in_process = align_nothing
 
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=64)
 

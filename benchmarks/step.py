@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options
 from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.mixing import batch as random_batch
 from benchmarks.rows import Row, Timing
-from dfer.config.settings import ModelSettings, SamplingSettings
+from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dfer.training.plan import Plan
     from dfer.training.step import Step
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -37,7 +38,7 @@ def measure(options: Options) -> list[Row]:
         Variant("ours", f"{__name__}:own_step", cores, sizes),
     ]
     measured = interleaved(variants, rounds=rounds)
-    flops = batch * flops_per_clip(ModelSettings(input_size=size), SamplingSettings(num_segments=SEGMENTS))
+    flops = batch * flops_per_clip(paper_plan(size))
     name = f"training step, ResNet-18 TSM, {batch} clips of {SEGMENTS} frames of {size} px"
     shift_sizes = {**sizes, "turns": 1 if options.quick else 3}
     shifts = interleaved(
@@ -80,6 +81,18 @@ def measure(options: Options) -> list[Row]:
     ]
 
 
+def paper_plan(size: int, **train: Any) -> Plan:
+    """The paper's training (MIDAS, SGD) of frames of that size, with random weights."""
+    from dfer.training.plan import Plan
+
+    return Plan(
+        arm=ArmSettings(labels="soft", mixing="midas", normalize="softmax"),
+        model=ModelSettings(pretrained=None, input_size=size),
+        sampling=SamplingSettings(num_segments=SEGMENTS),
+        train=TrainSettings(**train),
+    )
+
+
 def make_step(
     size: int,
     *,
@@ -88,22 +101,19 @@ def make_step(
     channels_last: bool = False,
     compiled: bool = False,
 ) -> Step:
-    """A step of the paper's training (MIDAS, SGD) with random weights, in a process that keeps freed memory."""
+    """A step of the paper's training, in a process that keeps freed memory."""
     import torch
 
-    from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
     from dfer.system.memory import keep_freed_memory
     from dfer.training.step import Step, make_network
 
     keep_freed_memory()
     torch.manual_seed(0)
-    settings = TrainSettings(precision=precision, channels_last=channels_last)
-    sampling = SamplingSettings(num_segments=SEGMENTS)
-    network = make_network(ModelSettings(pretrained=None, input_size=size), sampling, settings).to(device).train()
+    plan = paper_plan(size, precision=precision, channels_last=channels_last)
+    network = make_network(plan).to(device).train()
     if compiled:
         network.compile()
-    arm = ArmSettings(labels="soft", mixing="midas", normalize="softmax")
-    return Step(network, arm, MixingSettings(), settings, steps=1_000_000)
+    return Step(network, plan, steps=1_000_000)
 
 
 def own_step(*, batch: int, size: int) -> Iterator[Work]:
@@ -123,7 +133,6 @@ def published_step(*, batch: int, size: int) -> Iterator[Work]:
     from torch.nn.functional import cross_entropy
 
     from benchmarks.alternatives.training import PublishedTSM, mixed, normalized
-    from dfer.config.settings import TrainSettings
 
     torch.manual_seed(0)
     model, chosen = PublishedTSM(_CLASSES, dropout=0.5), TrainSettings()

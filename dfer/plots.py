@@ -161,11 +161,10 @@ def training_clips(
     """
     import torch
 
-    from dfer.mixing import midas
+    from dfer.mixing import mixing_of, normalize_targets
     from dfer.training.data import ClipSource
     from dfer.training.targets import has_target, label_distributions
 
-    mixing = settings.mixing
     usable = clips[has_target(clips, arm)]
     some = usable.iloc[np.unique(np.linspace(0, len(usable) - 1, 4 * number).round().astype(int))]
     source = ClipSource(
@@ -181,15 +180,11 @@ def training_clips(
     frames = torch.stack([source[row, 1][0] for row in range(number)])
     targets = label_distributions(source.clips, arm, settings.train.seed)[:number]
     captions = [[clip_id, _in_words(target)] for clip_id, target in zip(source.clips["clip_id"], targets, strict=False)]
-    if arm.mixing == "midas" and number > 1:
-        seeds = [torch.Generator().manual_seed(settings.train.seed) for _ in range(2)]
-        mixed, plain = midas(
-            frames.float(), targets, alpha=mixing.alpha, ratio=arm.ratio, normalize="none", generator=seeds[0]
-        )
-        _, trained_on = midas(
-            frames.float(), targets, alpha=mixing.alpha, ratio=arm.ratio, normalize=arm.normalize, generator=seeds[1]
-        )
-        frames = mixed.round().to(torch.uint8)
+    if arm.mixing != "none" and number > 1:
+        generator = torch.Generator().manual_seed(settings.train.seed)
+        mixed, plain = mixing_of(arm, settings.mixing)(frames, targets, generator=generator)
+        trained_on = normalize_targets(plain, arm.normalize)
+        frames = mixed.float().round().to(torch.uint8)
         captions = [
             [f"{row[0]} mixed with another", _in_words(before), f"target: {_in_words(after)}"]
             for row, before, after in zip(captions, plain, trained_on, strict=True)

@@ -12,12 +12,12 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dfer.config.catalogue import load
 from dfer.config.experiments import Faces
 from dfer.config.pipeline import Pipeline
 from dfer.datasets import table
 from dfer.faces import index
 from dfer.faces.model_files import detector_file, detector_sha256
+from dfer.faces.videos import align_in_process
 from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.ingest import CLIPS, root_of
@@ -27,9 +27,6 @@ from tasks.running.retries import WHERE_IT_CAN_PASS
 from tasks.running.stage import RunResources, ensure, store_of, task_result
 
 VERSION = 3
-
-# What aligns the clips of a shard: `package.module:function`, called as `dfer.faces.videos.align_in_process` is.
-ALIGNER = "dfer.faces.videos:align_in_process"
 
 # Task runs of a data set at most: every one is rows in Prefect's database and requests to its server, and a line in
 # its page, which nobody reads beyond some hundreds.
@@ -229,13 +226,10 @@ def align_shards(
 
 def _align(run: RunResources | None, arguments: dict[str, Any], bar: str, number: int) -> dict[str, int]:
     """The shard's counts, from a process that is kept or from this one."""
-    counts: dict[str, int]
     if run is None:
-        counts = load(ALIGNER)(send=_ignore, **arguments)
-        return counts
+        return align_in_process(send=_ignore, **arguments)
     with run.progress.bar(bar, "clips aligned", share=number) as advance, run.slots.aligners.one() as process:
-        counts = process.call(ALIGNER, on_message=lambda _: advance(), **arguments)
-    return counts
+        return process.call(align_in_process, on_message=lambda _: advance(), **arguments)
 
 
 def _ignore(_: str) -> None:

@@ -87,14 +87,16 @@ def evaluate_model(
     slot = run.slots.training()
 
     def work(folder: Path) -> dict[str, int]:
+        from dfer.evaluation import evaluate_in_process
+
         clips, fold = clips_of(ingested), evaluation.training.fold
         if _whole_part(evaluation):
             listed, part = protocol.across(clips)
         else:
             listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
         with slot.evaluators.one() as process:
-            counts: dict[str, int] = process.call(
-                "dfer.evaluation:evaluate_in_process",
+            counts = process.call(
+                evaluate_in_process,
                 model=model.output.path,
                 clips=listed,
                 part=part,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from prefect import task
@@ -32,6 +32,9 @@ from tasks.running.stage import RunResources, ensure, store_of, task_result
 from tasks.tracking.outbox import TrackedRun
 from tasks.tracking.runs import PipelineTracking, log_epoch, log_summary
 from tasks.tracking.system_metrics import system_metrics
+
+if TYPE_CHECKING:
+    from dfer.training.run import EpochRow
 
 VERSION = 3
 
@@ -143,15 +146,14 @@ def train_arm(
             )
 
             def train(settings: TrainSettings) -> dict[str, int]:
-                counts: dict[str, int] = run_isolated(
-                    "tasks.train:train_in_process",
+                return run_isolated(
+                    train_in_process,
                     threads=job.threads,
                     environment=slot.environment,
                     on_message=advance,
                     job=job,
                     settings=settings,
                 )
-                return counts
 
             return in_smaller_parts(train, training.settings.train, folder, title=training.title)
 
@@ -195,7 +197,7 @@ def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int],
     """The training itself, tracked epoch by epoch. `settings` are its own but for the micro-batches of this try."""
     from dfer import plots
     from dfer.faces.index import FILE_NAME, read_index
-    from dfer.training import remove_damaged, train
+    from dfer.training import Plan, Resources, TrainingData, remove_damaged, train
 
     pipeline, training, folder, run = job.pipeline, job.training, job.folder, job.run
     sections = training.settings
@@ -208,7 +210,7 @@ def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int],
     plots.training_clips(clips, rows, stages, picture, arm=training.arm, settings=sections)
     run.log_files([picture])
 
-    def on_epoch(row: dict[str, Any]) -> None:
+    def on_epoch(row: EpochRow) -> None:
         send(row["epoch"])
         # epochs between the last checkpoint and a kill are trained again, with the same numbers
         if row["epoch"] > logged:
@@ -216,17 +218,9 @@ def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int],
 
     remove_damaged(folder)
     result = train(
-        clips=clips,
-        monitor=test if settings.monitor_every else None,
-        index=rows,
-        root=stages,
-        arm=training.arm,
-        mixing=sections.mixing,
-        model=sections.model,
-        sampling=sections.sampling,
-        groups=sections.groups,
-        settings=settings,
-        folder=folder,
+        replace(Plan.of(training.arm, sections), train=settings),
+        TrainingData(clips, test if settings.monitor_every else None, rows, stages),
+        folder,
         card={
             "pipeline": pipeline.name,
             "dataset": training.dataset,
@@ -235,10 +229,7 @@ def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int],
             "alignment": sections.alignment.model_dump(mode="json"),
             "detection": sections.detection.model_dump(mode="json"),
         },
-        threads=job.threads,
-        side_by_side=trainings_at_a_time(pipeline),
-        on_its_gpu=job.on_its_gpu,
-        extra={"run_id": run.id},
+        resources=Resources(job.threads, trainings_at_a_time(pipeline), job.on_its_gpu),
         on_epoch=on_epoch,
     )
     log_summary(run, result.summary)

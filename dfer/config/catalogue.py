@@ -1,15 +1,17 @@
-"""The names of networks and data set layouts.
+"""Everything that is chosen by name: networks, mixings, losses, label normalisations and data set layouts.
 
-The configuration is checked against these names without loading the modules that they stand for. A network or adapter
-that is not listed here can be named as `module:attribute`.
+Light on purpose: the configuration is checked against these names without importing what they stand for. To add one,
+write its module and add a line here. What is not listed can be named as `module:attribute` in the configuration.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from dfer.config.problems import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,35 @@ NETWORKS: dict[str, Network] = {
     ),
 }
 
+
+@dataclass(frozen=True)
+class Mixing:
+    """A way to mix the clips of a batch.
+
+    Attributes:
+        function: `module:attribute`, called as (clips, labels, *, generator, **options) -> (clips, targets); see
+            `dfer.mixing`.
+        options: the settings that it is called with: keys of the section `mixing`, and `ratio` of the arm.
+    """
+
+    function: str
+    options: tuple[str, ...] = ("alpha", "ratio")
+
+
+MIXINGS: dict[str, Mixing] = {
+    "none": Mixing("dfer.mixing.none:unmixed", options=()),
+    "midas": Mixing("dfer.mixing.midas:mix"),
+}
+
+NORMALIZATIONS: dict[str, str] = {
+    "none": "dfer.mixing.normalization:unchanged",
+    "softmax": "dfer.mixing.normalization:softmax",
+}
+"""Label normalisation -> `module:function`, (targets) -> targets."""
+
+LOSSES: dict[str, str] = {"cross_entropy": "dfer.losses.cross_entropy:cross_entropy"}
+"""Loss -> `module:function`, (logits, targets) -> the sum of the clips' losses; see `dfer.losses`."""
+
 LAYOUTS: dict[str, str] = {
     "dfew": "dfer.datasets.dfew:inspect",
     "afew": "dfer.datasets.afew:inspect",
@@ -83,6 +114,33 @@ def network(name: str) -> Network:
     if ":" in name:
         return Network(name, "named in the configuration", num_segments=8, input_size=224)
     raise ValueError(f"unknown model {name!r}; there are: {', '.join(NETWORKS)}, or your own as module:attribute")
+
+
+def mixing(name: str) -> Mixing:
+    """The mixing of that name; one that is named `module:attribute` is called with all options.
+
+    Raises ValueError for a name that is neither.
+    """
+    if problem := problem_with_name(name, MIXINGS):
+        raise ValueError(f"unknown mixing {name!r}: {problem}")
+    return MIXINGS.get(name, Mixing(name))
+
+
+def choose(name: str, functions: Mapping[str, Any], kind: str) -> Any:
+    """`functions[name]`, or the function that is named `module:attribute`.
+
+    Raises ValueError for a name that is neither; `kind` says in its message what was asked for.
+    """
+    if problem := problem_with_name(name, functions):
+        raise ValueError(f"unknown {kind} {name!r}: {problem}")
+    return functions[name] if name in functions else load(name)
+
+
+def problem_with_name(name: str, known: Iterable[str]) -> str:
+    """Why a name can stand for nothing: it is not known, nor of the form `module:attribute`. Empty if it can."""
+    if name in known or ":" in name:
+        return ""
+    return f"expected {', '.join(known)}, or your own as module:attribute{did_you_mean(name, known)}"
 
 
 def load(reference: str) -> Any:

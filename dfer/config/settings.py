@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
-from dfer.config.catalogue import LAYOUTS, NETWORKS
-from dfer.config.problems import did_you_mean
+from dfer.config.catalogue import LAYOUTS, LOSSES, MIXINGS, NETWORKS, NORMALIZATIONS, mixing, problem_with_name
 
 NO_PASSWORD = "give it by the environment's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
 
@@ -32,8 +39,8 @@ Protocol = Literal["last", "validation", "paper"]
 
 def _one_of(known: Iterable[str]) -> AfterValidator:
     def check(name: str) -> str:
-        if name not in known and ":" not in name:
-            raise ValueError(f"expected {', '.join(known)}, or your own as module:attribute{did_you_mean(name, known)}")
+        if problem := problem_with_name(name, known):
+            raise ValueError(problem)
         return name
 
     return AfterValidator(check)
@@ -55,6 +62,9 @@ def _work_dir(folder: str) -> str:
 
 
 NetworkName = Annotated[str, _one_of(NETWORKS)]
+MixingName = Annotated[str, _one_of(MIXINGS)]
+NormalizationName = Annotated[str, _one_of(NORMALIZATIONS)]
+LossName = Annotated[str, _one_of(LOSSES)]
 LayoutName = Annotated[str, _one_of(LAYOUTS)]
 
 
@@ -62,6 +72,16 @@ class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values do not change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    added_later: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are left out when the section is written while they have their default, so that cache keys, checkpoints
+    and cards from before they existed stay the same."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_later_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unset = {key for key in self.added_later if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in serialize(self).items() if key not in unset}
 
 
 class DetectionSettings(Section):
@@ -225,11 +245,14 @@ class GroupSettings(Section):
 
 
 class ArmSettings(Section):
-    """One arm of an experiment: which clips, which labels, which mixing, which normalisation."""
+    """One arm of an experiment: which clips, which labels, which mixing, which normalisation, which loss."""
+
+    added_later = frozenset({"loss"})
 
     labels: Literal["hard", "soft"]
-    mixing: Literal["none", "midas"] = "none"
-    normalize: Literal["none", "softmax"] = "none"
+    mixing: MixingName = "none"
+    normalize: NormalizationName = "none"
+    loss: LossName = "cross_entropy"
     alpha: Positive | None = Field(None, description="for this arm instead of mixing.alpha")
     ratio: Literal["clip", "batch"] = Field("clip", description="lambda is drawn per clip or per batch")
     votes: Count | None = Field(None, description="votes drawn from each clip for its soft label; null: all")
@@ -240,8 +263,11 @@ class ArmSettings(Section):
     def _is_consistent(self) -> ArmSettings:
         if self.votes is not None and self.labels == "hard":
             raise ValueError("votes: so many votes make a soft label, but this arm has labels: hard")
-        if self.mixing == "none" and (self.alpha is not None or self.ratio == "batch"):
-            raise ValueError("alpha and ratio are about lambda, which only an arm with mixing: midas draws")
+        asked = {"alpha": self.alpha is not None, "ratio": self.ratio == "batch"}
+        for option in (name for name, is_asked in asked.items() if is_asked):
+            if option not in mixing(self.mixing).options:
+                takers = ", ".join(name for name, one in MIXINGS.items() if option in one.options)
+                raise ValueError(f"{option} is about lambda, which only an arm with mixing: {takers} draws")
         return self
 
 

@@ -13,8 +13,6 @@ import pandas as pd
 
 from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
-from dfer.faces.clips import align_clips
-from dfer.faces.detector import FaceDetector
 from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, StageResult, Store
@@ -76,6 +74,8 @@ def align_videos(
         InputError: `out` has other content.
         ModelFileError, DetectorError: the detector cannot run.
     """
+    from dfer.faces.detector import FaceDetector
+
     sections = settings.model_dump(mode="json", include=SECTIONS)
     job = {"settings": sections, "videos": {name: _fingerprint(path) for name, path in videos.items()}}
     FaceDetector(settings.detection)  # fetched and tested once, before anything is written
@@ -90,7 +90,7 @@ def align_videos(
 
         def work(folder: Path) -> None:
             run_isolated(
-                "dfer.faces.videos:align_in_process",
+                align_in_process,
                 on_message=lambda _: on_clip(),
                 clips=[(name, videos[name]) for name in part],
                 folder=folder,
@@ -113,6 +113,9 @@ def align_in_process(
     *, clips: list[tuple[str, Path]], folder: Path, settings: StageSettings, send: Callable[[str], None]
 ) -> dict[str, int]:
     """`align_clips` in a process: sends each clip's id, returns the counts."""
+    # here, so that the process that names this function does not load OpenCV and ONNX Runtime
+    from dfer.faces.clips import align_clips
+
     rows = align_clips(
         clips,
         folder,

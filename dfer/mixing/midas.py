@@ -18,13 +18,37 @@ def midas(
     normalize: str = "softmax",
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """`mix`, and the mixed label normalised: equations 1 to 3 and the end of section 3.1.
+
+    Args:
+        clips, labels, alpha, ratio, generator: see `mix`.
+        normalize: "softmax" (the paper), "none", or another of `dfer.mixing.NORMALIZATIONS`.
+
+    Returns:
+        The mixed clips and the targets, see `mix`.
+
+    Raises:
+        TypeError, ValueError: see `mix`; and a bad `normalize`.
+    """
+    clips, targets = mix(clips, labels, alpha=alpha, ratio=ratio, generator=generator)
+    return clips, normalize_targets(targets, normalize)
+
+
+def mix(
+    clips: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = 0.4,
+    ratio: str = "clip",
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
     """Mix every clip i of a batch with another clip j != i of the same batch.
 
     Equations 1 to 3, with one lambda ~ Beta(alpha, alpha) for all frames t of a clip, drawn anew for every clip i::
 
         x~(t) = lambda * x_i(t) + (1 - lambda) * x_j(t)        y~ = lambda * y_i + (1 - lambda) * y_j
 
-    The partner j is uniform among the other clips. The mixed label is then normalised by softmax, or left as it is.
+    The partner j is uniform among the other clips.
 
     Args:
         clips: uint8[B, T, C, H, W], or float in any affine pixel scale (mixing commutes with normalising). Not
@@ -33,17 +57,16 @@ def midas(
             another device than the clips (on the CPU, checking them never waits for a GPU).
         alpha: parameter of the beta distribution, above 0.
         ratio: "clip" (the paper), or "batch": one lambda for all clips of the batch, as in mixup's public code.
-        normalize: "softmax" (the paper) or "none".
         generator: source of the randomness; torch's global one if None.
 
     Returns:
-        The mixed clips, like `clips` (of uint8 as float32, still in 0..255), and the targets, like `labels`. No
+        The mixed clips, like `clips` (of uint8 as float32, still in 0..255), and the mixed labels, like `labels`. No
         gradient flows through the mixing.
 
     Raises:
         TypeError: clips are neither uint8 nor floating point, or labels are not floating point.
-        ValueError: fewer than two clips, shapes that do not fit, label rows that are no distributions, a bad `alpha`,
-            `ratio` or `normalize`.
+        ValueError: fewer than two clips, shapes that do not fit, label rows that are no distributions, a bad `alpha`
+            or `ratio`.
     """
     _check(clips, labels, alpha)
     if ratio not in ("clip", "batch"):
@@ -53,7 +76,7 @@ def midas(
         weight = weight[:1].expand(len(clips))
     # Rounded to the pixels' precision first, so that labels get exactly the lambda that the frames get.
     weight = weight.to(clips.dtype if clips.is_floating_point() else torch.float32)
-    return _mix(clips, partner, weight), normalize_targets(_mix(labels, partner, weight), normalize)
+    return _mix(clips, partner, weight), _mix(labels, partner, weight)
 
 
 @torch.no_grad()
@@ -64,9 +87,9 @@ def _mix(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
     and partners are plain numbers here, so that nothing is copied to a GPU.
     """
     dtype = values.dtype if values.is_floating_point() else torch.float32
-    mixed, own = torch.empty_like(values, dtype=dtype), torch.empty_like(values[0], dtype=dtype)
+    mixed, row_values = torch.empty_like(values, dtype=dtype), torch.empty_like(values[0], dtype=dtype)
     for row, (other, share) in enumerate(zip(partner.tolist(), weight.tolist(), strict=True)):
-        mixed[row].copy_(values[other]).lerp_(own.copy_(values[row]), share)
+        mixed[row].copy_(values[other]).lerp_(row_values.copy_(values[row]), share)
     return mixed
 
 

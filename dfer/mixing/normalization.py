@@ -5,15 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dfer.config import catalogue
 
-def normalize_targets(targets: Tensor, how: str) -> Tensor:
-    """Normalise target rows float[B, K]: "softmax" (section 3.1, end) or "none", which returns them as they are.
 
-    The softmax of a row that already sums to 1 is nearly uniform: a one-hot row of 7 classes becomes 0.312 and six
-    times 0.115. Raises ValueError for another `how`.
+def unchanged(targets: Tensor) -> Tensor:
+    """The targets as they are."""
+    return targets
+
+
+def softmax(targets: Tensor) -> Tensor:
+    """Softmax over the classes (section 3.1, end).
+
+    Of a row that already sums to 1 it is nearly uniform: a one-hot row of 7 classes becomes 0.312 and six times 0.115.
     """
-    if how == "softmax":
-        return torch.softmax(targets, dim=-1)
-    if how == "none":
-        return targets
-    raise ValueError(f"target normalisation {how!r}: expected 'softmax' or 'none'")
+    return torch.softmax(targets, dim=-1)
+
+
+NORMALIZATIONS = {name: catalogue.load(reference) for name, reference in catalogue.NORMALIZATIONS.items()}
+"""Name -> function from target rows float[B, K] to such rows."""
+
+
+def normalize_targets(targets: Tensor, name: str) -> Tensor:
+    """Normalise target rows float[B, K].
+
+    Args:
+        targets: rows that sum to 1.
+        name: a key of `NORMALIZATIONS`, or one's own function as `module:attribute`.
+
+    Raises:
+        ValueError: the name is neither.
+    """
+    normalized: Tensor = catalogue.choose(name, NORMALIZATIONS, "label normalisation")(targets)
+    return normalized

@@ -3,11 +3,14 @@
 A process starts clean (its own threads, its own CUDA context), reports progress while it works, and dies with the one
 that started it, however that one ends: nothing goes on writing into a folder that a new run has taken over. What it
 logs is logged by the thread that waits for it.
+
+Parent and child speak over one pipe. The parent sends a pickled call, (function, arguments), or `_STOP`; the child
+answers with pairs (kind, payload): any number of "log" (a record for `logs.emit`) and "message" (what the function
+sends), then one "result" or "error" (the exception and its traceback as text).
 """
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import os
 import pickle
@@ -15,24 +18,30 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import copy_context
+from functools import partial
 from multiprocessing.connection import Connection
 from types import MappingProxyType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from dfer.system import logs
 
-_ending = threading.Event()
-LAST = "ends last"
-"""Name of a process that `end_all` leaves alone, because there is something to do when the others have ended."""
+T = TypeVar("T")
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
+LAST = "ends last"
+"""Name of a process that `end_all` leaves alone, because it still has work when the others have ended."""
+
+_STOP = b""
+_ending = threading.Event()
+
 
 class ProcessDiedError(RuntimeError):
-    """A process ended without a word, or its error could not travel."""
+    """A process ended without a result, or its error could not be pickled."""
 
 
 class EndingError(BaseException):
@@ -68,40 +77,53 @@ def sleep(seconds: float) -> None:
 
 
 class Worker:
-    """A process of its own that does one call after another: what a call has loaded is there for the next one."""
+    """A process of its own that does one call after another: what a call has loaded stays loaded for the next one."""
 
-    def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING) -> None:
-        """Start the process; `threads` is how many the numerical libraries may use there, under this `environment`."""
-        go_on()
+    def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING, *, ends_last: bool = False) -> None:
+        """Start the process.
+
+        Args:
+            threads: that the numerical libraries may use in it; 0 leaves what the environment says.
+            environment: variables that are set in it before anything is imported.
+            ends_last: `end_all` leaves it alone, and it may be started while this process is ending.
+        """
+        self._ends_last = ends_last
+        self._go_on()
         context = multiprocessing.get_context("spawn")
-        self._connection, there = context.Pipe()
+        self._connection, child_end = context.Pipe()
         self._calling = False
-        self._process = context.Process(target=_serve, args=(there, threads, dict(environment)))
+        self._process = context.Process(
+            target=_serve, args=(child_end, threads, dict(environment)), name=LAST if ends_last else None
+        )
         self._process.start()
-        there.close()
+        child_end.close()
 
-    def call(self, function: str, *, on_message: Callable[[Any], None] | None = None, **arguments: Any) -> Any:
+    def call(
+        self, function: Callable[..., T], *, on_message: Callable[[Any], None] | None = None, **arguments: Any
+    ) -> T:
         """Call a function in the process and wait for its result.
 
         Args:
-            function: `package.module:name`. It is called with the arguments and with `send`, which passes messages
-                back.
+            function: pickled by reference, so one that its module has by name. The process imports that module first
+                when it is called, after the numbers of threads and the environment are set. It is called with the
+                arguments and with `send`, a `Sender`.
             on_message: is called here with each message.
             arguments: anything that can be pickled.
 
         Raises:
             Whatever the function raised, with its traceback as a note; ProcessDiedError if the process just died.
         """
+        name, call = f"{function.__module__}:{function.__qualname__}", pickle.dumps((function, arguments))
         self._calling = True
         try:
-            self._connection.send((function, arguments))
+            self._connection.send_bytes(call)
         except ConnectionError:
-            self._has_died(function)
+            self._has_died(name)
         while True:
             try:
                 kind, payload = self._connection.recv()
             except (EOFError, ConnectionError):
-                self._has_died(function)
+                self._has_died(name)
             self._calling = kind in ("message", "log")
             if kind == "log":
                 logs.emit(payload)
@@ -109,18 +131,34 @@ class Worker:
                 if on_message is not None:
                     on_message(payload)
             elif kind == "result":
-                return payload
+                result: T = payload
+                return result
             else:
                 error, text = payload
-                error.add_note(f"in the process of {function}:\n{text}")
+                error.add_note(f"in the process of {name}:\n{text}")
                 raise error
+
+    def request_stop(self) -> None:
+        """Ask the function that is being called to return (`Sender.stop_requested`). For another thread than the
+        caller's; the process takes no call after it."""
+        with suppress(OSError):
+            self._connection.send_bytes(_STOP)
+
+    def abort(self) -> None:
+        """End a call that is going on, from another thread: its caller gets a ProcessDiedError."""
+        if self._calling:
+            self._process.kill()
 
     def _has_died(self, function: str) -> NoReturn:
         self._process.join()
         if self._process.exitcode == -signal.SIGTERM:
             _ending.wait(1)  # a signal to the whole group of processes reaches this one as well
-        go_on()
-        raise ProcessDiedError(_last_words(function, self._process.exitcode)) from None
+        self._go_on()
+        raise ProcessDiedError(_cause_of_death(function, self._process.exitcode)) from None
+
+    def _go_on(self) -> None:
+        if not self._ends_last:
+            go_on()
 
     @property
     def ready(self) -> bool:
@@ -187,19 +225,82 @@ class Workers:
 
 
 def run_isolated(
-    function: str,
+    function: Callable[..., T],
     *,
     threads: int = 1,
     environment: Mapping[str, str] = NOTHING,
     on_message: Callable[[Any], None] | None = None,
     **arguments: Any,
-) -> Any:
+) -> T:
     """Call a function in a new process and wait for its result: `Worker.call`, in a worker of its own."""
     with Worker(threads, environment) as worker:
         return worker.call(function, on_message=on_message, **arguments)
 
 
-def _last_words(function: str, exit_code: int | None) -> str:
+def run_together(
+    function: Callable[..., T],
+    arguments: Sequence[Mapping[str, Any]],
+    *,
+    threads: int = 1,
+    environment: Mapping[str, str] = NOTHING,
+    on_message: Callable[[Any], None] | None = None,
+) -> list[T]:
+    """Call a function in several new processes at once and wait for all results.
+
+    Args:
+        function, threads, environment: as for `Worker`.
+        arguments: those of each process.
+        on_message: is called with each message of any process, in a thread of this one.
+
+    Returns:
+        The results in the order of `arguments`.
+
+    Raises:
+        The first error, after which all processes are ended. If one of them died, its ProcessDiedError: the others'
+        errors follow from it.
+    """
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(threads, environment)) for _ in arguments]
+        with ThreadPoolExecutor(len(workers)) as callers:
+            try:
+                futures = [
+                    # with the fields that are logged with everything here, see `logs.about`
+                    callers.submit(copy_context().run, partial(worker.call, function, on_message=on_message, **its))
+                    for worker, its in zip(workers, arguments, strict=True)
+                ]
+                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                if any(future.exception() for future in done):
+                    done, _ = wait(futures, timeout=1)  # for the death of another that the first one to fail noticed
+                errors = [error for future in done if (error := future.exception()) is not None]
+                if errors:
+                    raise min(errors, key=lambda error: not isinstance(error, ProcessDiedError))
+            finally:
+                for worker in workers:
+                    worker.abort()
+    return [future.result() for future in futures]
+
+
+class Sender:
+    """Passes messages of a called function back to the process that called it. Safe to use from several threads."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def __call__(self, message: Any) -> None:
+        """Pass a message, anything that can be pickled, to the caller's `on_message`."""
+        self.put("message", message)
+
+    def put(self, kind: str, payload: Any) -> None:
+        """Send one pair of the protocol."""
+        with self._lock:
+            self._connection.send((kind, payload))
+
+    def stop_requested(self, seconds: float = 0.0) -> bool:
+        """Wait up to so many seconds for the caller's `Worker.request_stop`, or its end; whether it came."""
+        return self._connection.poll(seconds)
+
+
+def _cause_of_death(function: str, exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         hint = "; the machine may have run out of memory" if exit_code == -signal.SIGKILL else ""
         return f"the process of {function} was ended by signal {signal.Signals(-exit_code).name}{hint}"
@@ -207,38 +308,29 @@ def _last_words(function: str, exit_code: int | None) -> str:
 
 
 def _serve(connection: Connection, threads: int, environment: Mapping[str, str]) -> None:
+    """Answer calls until the parent sends `_STOP` or closes its end."""
     die_with_parent()
-    # before a function's module loads the libraries
-    limit_threads(threads)
+    if threads:
+        limit_threads(threads)
     os.environ.update(environment)
-    sending = threading.Lock()
-
-    def send(kind: str, payload: Any) -> None:
-        with sending:
-            connection.send((kind, payload))
-
-    logs.forward(lambda record: send("log", record))
-    while True:
-        try:
-            function, arguments = connection.recv()
-        except EOFError:
-            return  # nothing more to do
-        send(*_answer(send, function, arguments))
+    send = Sender(connection)
+    logs.forward(lambda record: send.put("log", record))
+    with suppress(EOFError):
+        while (call := connection.recv_bytes()) != _STOP:
+            send.put(*_answer(send, call))
 
 
-def _answer(send: Callable[[str, Any], None], function: str, arguments: dict[str, Any]) -> tuple[str, Any]:
+def _answer(send: Sender, call: bytes) -> tuple[str, Any]:
     try:
-        module, name = function.split(":")
-        target = getattr(importlib.import_module(module), name)
-        return "result", target(**arguments, send=lambda message: send("message", message))
+        function, arguments = pickle.loads(call)  # imports the function's module
+        return "result", function(**arguments, send=send)
     except Exception as error:
-        return "error", (portable(error), traceback.format_exc())
+        return "error", (_picklable(error), traceback.format_exc())
 
 
-def portable(error: Exception) -> Exception:
-    """The error itself if it survives the way to another process, else its text."""
+def _picklable(error: Exception) -> Exception:
+    """The error itself if it can be pickled and unpickled, else its text."""
     try:
-        # a round trip through our own bytes, to find out here what would fail there
         pickle.loads(pickle.dumps(error))
     except Exception:
         return ProcessDiedError(f"{type(error).__name__}: {error}")
@@ -246,18 +338,18 @@ def portable(error: Exception) -> Exception:
 
 
 def die_with_parent() -> None:
-    """End this process as soon as its parent has ended, however that came about. To be called in a child process."""
+    """End this process as soon as its parent has ended, whatever ended it. To be called in a child process."""
     pid = os.getppid()
 
     def watch() -> None:
         parent = multiprocessing.parent_process()
         if parent is not None:
             parent.join()
-        while os.getppid() == pid and parent is None:  # started by another program, which leaves nothing to wait at
+        while os.getppid() == pid and parent is None:  # started by another program: there is nothing to wait for
             time.sleep(1)
         os._exit(1)
 
-    # Ctrl-C reaches the whole group of processes; the parent is the one that says something about it
+    # Ctrl-C reaches the whole group of processes; the parent reports it.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     threading.Thread(target=watch, daemon=True).start()
 

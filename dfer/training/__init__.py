@@ -1,7 +1,18 @@
 """Training of one arm on one fold."""
 
-from dfer.training.checkpoint import CheckpointError, read_extra, remove_damaged
-from dfer.training.loop import TrainResult, train
+from dfer.training.checkpoint import CheckpointError, remove_damaged
+from dfer.training.fit import TrainResult
+from dfer.training.plan import Plan, Resources, TrainingData
 from dfer.training.run import TrainingError
+from dfer.training.train import train
 
-__all__ = ["CheckpointError", "TrainResult", "TrainingError", "read_extra", "remove_damaged", "train"]
+__all__ = [
+    "CheckpointError",
+    "Plan",
+    "Resources",
+    "TrainResult",
+    "TrainingData",
+    "TrainingError",
+    "remove_damaged",
+    "train",
+]

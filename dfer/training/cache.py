@@ -16,14 +16,15 @@ from torch import Tensor
 from dfer.shards import ShardError
 from dfer.storage.remote import Location
 from dfer.system.memory import available_memory
+from dfer.training.plan import Resources
 
-Place = tuple[Location, int]
-"""A clip's shard folder and its row there."""
+ShardRow = tuple[Location, int]
+"""Where a clip is stored: its shard's folder and its row in it."""
 
 Where = Literal["none", "host", "device"]
 
 HOST_SHARE, DEVICE_SHARE = 0.5, 0.6
-"""What "auto" takes of the memory that is there: the rest is for the training itself, and for others."""
+"""The most that "auto" takes of the memory that is free: the rest is for the training itself, and for others."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,18 +46,16 @@ def choose_cache(
     asked: Literal["auto", "host", "device"],
     num_bytes: int,
     device: torch.device,
-    *,
-    side_by_side: int = 1,
-    on_its_gpu: int | None = None,
+    resources: Resources,
 ) -> CacheChoice:
     """Where `num_bytes` of decoded frames are kept.
 
-    "auto" takes the GPU's memory if they fill at most 60 % of what is free there, else RAM if they fill at most half of
-    what is available. `side_by_side` processes that train share the RAM, `on_its_gpu` of them (None: all) the GPU.
+    "auto" takes the GPU's memory if they fill at most 60 % of what is free of it, else RAM if they fill at most half of
+    what is available. Both are shared with the other trainings that `resources` names.
 
     Raises ValueError when a place that was asked for by name does not exist or is too small.
     """
-    on_its_gpu = on_its_gpu or side_by_side
+    side_by_side, on_its_gpu = resources.side_by_side, resources.on_its_gpu or resources.side_by_side
     rooms: dict[Where, int] = {"host": available_memory() // side_by_side}
     if device.type == "cuda":
         rooms["device"] = torch.cuda.mem_get_info(device)[0] // on_its_gpu
@@ -68,14 +67,14 @@ def choose_cache(
         sharing = on_its_gpu if asked == "device" else side_by_side
         raise ValueError(
             f"train.cache is {asked!r}, but the decoded frames take {_gib(num_bytes)}, and {_gib(rooms[asked])} are "
-            f"there for each of {sharing} trainings at a time: set it to 'auto' or 'none', or store fewer or "
+            f"free for each of {sharing} trainings at a time: set it to 'auto' or 'none', or store fewer or "
             "smaller frames"
         )
     else:
         choice = CacheChoice(asked, num_bytes, "asked for")
     # How much happened to be free is in the log alone: it differs every time.
-    there = ", ".join(f"{_gib(room)} ({name})" for name, room in rooms.items())
-    _log.info("cache of decoded frames: %s (%s): %s; there: %s", choice.where, choice.why, _gib(num_bytes), there)
+    free = ", ".join(f"{_gib(room)} ({name})" for name, room in rooms.items())
+    _log.info("cache of decoded frames: %s (%s): %s; free: %s", choice.where, choice.why, _gib(num_bytes), free)
     return choice
 
 
@@ -95,7 +94,7 @@ class FrameCache:
     """The decoded frames of clips, one after another in one tensor uint8[N, H, W, 3]."""
 
     def __init__(
-        self, lengths: Mapping[Place, int], size: tuple[int, int], *, device: torch.device, pinned: bool = False
+        self, lengths: Mapping[ShardRow, int], size: tuple[int, int], *, device: torch.device, pinned: bool = False
     ) -> None:
         """Nothing is allocated or read yet.
 
@@ -113,12 +112,12 @@ class FrameCache:
 
     @property
     def filled(self) -> bool:
-        """Whether frames can be taken."""
+        """Whether it holds the frames."""
         return self._frames is not None
 
     @staticmethod
-    def num_bytes(lengths: Mapping[Place, int], size: tuple[int, int]) -> int:
-        """What the frames of so many clips take."""
+    def num_bytes(lengths: Mapping[ShardRow, int], size: tuple[int, int]) -> int:
+        """Bytes that the frames of these clips take."""
         return sum(lengths.values()) * size[0] * size[1] * 3
 
     @property
@@ -126,20 +125,20 @@ class FrameCache:
         """Where the frames are kept."""
         return self._device
 
-    def fill(self, clips: Iterable[tuple[Place, Tensor]]) -> None:
-        """Take in every clip once: its place and its frames uint8[T, H, W, 3].
+    def fill(self, clips: Iterable[tuple[ShardRow, Tensor]]) -> None:
+        """Store every clip: where it comes from, and its frames uint8[T, H, W, 3].
 
         Raises ShardError when a clip's frames have another size.
         """
         started = reported = time.perf_counter()
         frames = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
-        for number, (place, decoded) in enumerate(clips, start=1):
+        for number, (shard_row, decoded) in enumerate(clips, start=1):
             if decoded.shape[1:] != frames.shape[1:]:
                 raise ShardError(
-                    f"{place[0]}: row {place[1]} has frames of {_pixels(decoded.shape)}, other clips of this training "
-                    f"of {_pixels(frames.shape)}; align them with the same settings"
+                    f"{shard_row[0]}: row {shard_row[1]} has frames of {_pixels(decoded.shape)}, other clips of this "
+                    f"training of {_pixels(frames.shape)}; align them with the same settings"
                 )
-            start = self._starts[place]
+            start = self._starts[shard_row]
             frames[start : start + len(decoded)] = decoded
             if time.perf_counter() - reported > 10:
                 reported = time.perf_counter()
@@ -148,10 +147,10 @@ class FrameCache:
         seconds = time.perf_counter() - started
         _log.info("cache of decoded frames: %d clips in %.1f s", len(self._starts), seconds)
 
-    def take(self, places: Sequence[Place], positions: npt.NDArray[np.int64]) -> Tensor:
+    def take(self, shard_rows: Sequence[ShardRow], positions: npt.NDArray[np.int64]) -> Tensor:
         """Frames uint8[B, T, H, W, 3] of B clips at `positions` int64[B, T]."""
         assert self._frames is not None, "fill the cache first"
-        starts = np.array([self._starts[place] for place in places])
+        starts = np.array([self._starts[shard_row] for shard_row in shard_rows])
         index = starts[:, None] + positions
         if self._device.type == "cuda":
             return self._frames[torch.from_numpy(index).to(self._device, non_blocking=True)]

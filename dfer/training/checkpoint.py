@@ -1,4 +1,4 @@
-"""The state of a training that is under way: `checkpoint.pt`.
+"""The state of a training that is under way: `checkpoint.pt`, and what tells whose it is.
 
 It holds tensors, numbers, strings, lists and dicts alone, so that reading it runs no code. No random state is in it:
 every epoch derives its own from the seed (`dfer.system.randomness`).
@@ -6,7 +6,9 @@ every epoch derives its own from the seed (`dfer.system.randomness`).
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import logging
 import pickle
 import zipfile
@@ -14,10 +16,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from dfer.storage.file_names import CHECKPOINT
 from dfer.storage.files import replacing
+from dfer.training.plan import Plan
+from dfer.training.split import Splits
+from dfer.training.targets import single_labels
+
+# These decide how fast a training is and how much of it a crash can cost, not what it computes. Except micro_batches:
+# BatchNorm sees them, but they may become more when memory runs out; the summary says how many they were.
+_FREE_TO_CHANGE = {"threads", "loader_workers", "cache", "checkpoint_every", "micro_batches"}
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +67,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def remove_damaged(folder: Path) -> None:
-    """Remove a training's checkpoint if it cannot be read, and say so: the training begins anew then."""
+    """Remove a training's checkpoint if it cannot be read, and log it: the training then begins anew."""
     try:
         read_checkpoint(folder)
     except CheckpointError as error:
@@ -65,10 +75,23 @@ def remove_damaged(folder: Path) -> None:
         (folder / CHECKPOINT).unlink()
 
 
-def read_extra(folder: Path) -> dict[str, Any] | None:
-    """What the caller of `train` had stored in the checkpoint as `extra`; None if there is no checkpoint."""
-    state = read_checkpoint(folder)
-    return None if state is None else state["extra"]
+def fingerprint(plan: Plan, splits: Splits, device: str, *, tf32: bool) -> dict[str, str]:
+    """Everything that decides what a training computes, as text by name, so that an error can name what differs."""
+    values = {
+        f"{section}.{key}": str(value)
+        for section, keys in plan.as_dict().items()
+        for key, value in keys.items()
+        if key not in _FREE_TO_CHANGE
+    }
+    if plan.train.processes == 1:
+        del values["train.processes"]  # unknown to earlier checkpoints
+    values["train.device"] = device
+    if device == "cuda":
+        values["TF32"] = str(tf32)
+    for name in ("training", "validation", "monitor"):
+        source = getattr(splits, name)
+        values[f"{name} clips"] = "none" if source is None else _digest(source.clips)
+    return values
 
 
 def check_fingerprint(folder: Path, stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
@@ -83,3 +106,10 @@ def check_fingerprint(folder: Path, stored: Mapping[str, Any], current: Mapping[
             f"{folder / CHECKPOINT} was written by a training with other settings or clips: {'; '.join(differing)}. "
             "Go back to those, or delete the file to train from the first epoch."
         )
+
+
+def _digest(clips: pd.DataFrame) -> str:
+    known = clips["votes"].notna()
+    votes = [[int(count) for count in row] if has else None for row, has in zip(clips["votes"], known, strict=True)]
+    text = json.dumps([clips["clip_id"].tolist(), single_labels(clips).tolist(), votes])
+    return f"{len(clips)} ({hashlib.sha256(text.encode()).hexdigest()[:12]})"

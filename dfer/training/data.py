@@ -19,7 +19,7 @@ from dfer.shards import Shard, ShardError, open_shard
 from dfer.storage.remote import Location, below
 from dfer.system.prefetch import prefetch
 from dfer.system.randomness import stream
-from dfer.training.cache import FrameCache, Place
+from dfer.training.cache import FrameCache, ShardRow
 from dfer.training.transforms import full_view, random_views
 from dfer.training.world import ALONE, World
 
@@ -30,16 +30,16 @@ _CPU = torch.device("cpu")
 
 
 class StoredBatch(NamedTuple):
-    """Clips as they are stored, with all that is random about their views.
+    """Clips as they are stored, with everything random about their views.
 
     Attributes:
         frames: uint8[B, T, H, W, 3].
-        numbers: float64[B, 4] for `random_view`, or None for the evaluation's view.
+        crop_params: float64[B, 4] for `random_view`, or None for the evaluation's view.
         rows: int64[B] in the source.
     """
 
     frames: Tensor
-    numbers: Tensor | None
+    crop_params: Tensor | None
     rows: Tensor
 
 
@@ -53,7 +53,7 @@ class ClipSource:
     Attributes:
         clips: the usable rows of the table, numbered from 0.
         left_out: how many rows of the table have no aligned face.
-        places: each clip's shard folder and row there.
+        shard_rows: where each clip is stored.
         cache: where decoded frames are taken from once it is filled; None decodes every time.
     """
 
@@ -71,13 +71,13 @@ class ClipSource:
         """Nothing is opened yet.
 
         Args:
-            clips: rows of the clip table; a clip that is there twice is drawn twice, in different views.
+            clips: rows of the clip table; a clip that is listed twice is drawn twice, in different views.
             index: the align index; `shard` is a folder relative to `root`, or absolute.
             root: see `index`; a folder, or the URL of one.
             num_segments: T.
             input_size: S, pixels.
             augment: the random view; without it, only the evaluation's view can be read.
-            seed: of everything that is random here.
+            seed: of all random draws.
 
         Raises:
             ValueError: a clip is listed twice in the index, or no clip is usable.
@@ -94,9 +94,9 @@ class ClipSource:
             )
         self.clips = clips[usable].reset_index(drop=True)
         self.left_out = int((~usable).sum())
-        found = aligned.loc[self.clips["clip_id"]]
-        self.places: list[Place] = [
-            (below(root, shard), int(row)) for shard, row in zip(found["shard"], found["row"], strict=True)
+        stored = aligned.loc[self.clips["clip_id"]]
+        self.shard_rows: list[ShardRow] = [
+            (below(root, shard), int(row)) for shard, row in zip(stored["shard"], stored["row"], strict=True)
         ]
         self.cache: FrameCache | None = None
         self._num_segments, self._input_size = num_segments, input_size
@@ -104,16 +104,16 @@ class ClipSource:
         self._shards: dict[Location, Shard] = {}
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.shard_rows)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, int]:
         batch = self.stored([key])
-        return self.views(batch.frames, batch.numbers)[0], key[0]
+        return self.views(batch.frames, batch.crop_params)[0], key[0]
 
     def num_frames(self, row: int) -> int:
-        """How many frames are stored of a clip; no picture is read."""
-        shard, place = self._shard(row)
-        return shard.num_frames(place)
+        """How many frames of a clip are stored; decodes nothing."""
+        shard, shard_row = self._shard(row)
+        return shard.num_frames(shard_row)
 
     def stored(self, keys: Sequence[Key]) -> StoredBatch:
         """One frame of each segment of some clips, as stored: random ones for an epoch, the centres for None.
@@ -122,38 +122,38 @@ class ClipSource:
         the rest of the batch.
         """
         if not keys:
-            nothing = torch.empty((0, self._num_segments, 1, 1, 3), dtype=torch.uint8)
-            return StoredBatch(nothing, torch.empty((0, 4), dtype=torch.float64), torch.empty(0, dtype=torch.int64))
+            no_frames = torch.empty((0, self._num_segments, 1, 1, 3), dtype=torch.uint8)
+            return StoredBatch(no_frames, torch.empty((0, 4), dtype=torch.float64), torch.empty(0, dtype=torch.int64))
         drawn = [self._draw(row, epoch) for row, epoch in keys]
-        positions = np.stack([places for places, _ in drawn])
+        positions = np.stack([indices for indices, _ in drawn])
         rows = [row for row, _ in keys]
         if self.cache is not None and self.cache.filled:
-            frames = self.cache.take([self.places[row] for row in rows], positions)
+            frames = self.cache.take([self.shard_rows[row] for row in rows], positions)
         else:
             frames = torch.from_numpy(self._decoded(rows, positions))
-        numbers = [values for _, values in drawn if values is not None]
-        return StoredBatch(frames, torch.from_numpy(np.stack(numbers)) if numbers else None, torch.tensor(rows))
+        params = [values for _, values in drawn if values is not None]
+        return StoredBatch(frames, torch.from_numpy(np.stack(params)) if params else None, torch.tensor(rows))
 
-    def views(self, frames: Tensor, numbers: Tensor | None) -> Tensor:
-        """What the network sees of stored frames, uint8[B, T, 3, S, S], computed where they are.
+    def views(self, frames: Tensor, crop_params: Tensor | None) -> Tensor:
+        """What the network sees of stored frames, uint8[B, T, 3, S, S], computed on their device.
 
         Args:
             frames: uint8[B, T, H, W, 3].
-            numbers: of the random views, float64[B, 4] on the CPU; None for the evaluation's view.
+            crop_params: of the random views, float64[B, 4] on the CPU; None for the evaluation's view.
         """
         # Channels last in memory, as stored: torchvision resizes uint8 fastest so.
         clips, size = frames.permute(0, 1, 4, 2, 3), self._input_size
-        if numbers is None:
+        if crop_params is None:
             return full_view(clips.flatten(0, 1), size).unflatten(0, clips.shape[:2]).contiguous()
         assert self._augment is not None
-        return random_views(clips, size, self._augment, numbers)
+        return random_views(clips, size, self._augment, crop_params)
 
     def whole(self, row: int) -> Tensor:
         """All stored frames of a clip, uint8[N, H, W, 3]; raises as `stored`."""
         return torch.from_numpy(self._read(row, np.arange(self.num_frames(row))))
 
     def _draw(self, row: int, epoch: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
-        """Which frames a clip is seen in, int64[T], and the four numbers of its view."""
+        """The frames of a clip that are shown, int64[T], and the four crop parameters of its view."""
         if epoch is None:
             return segment_indices(self.num_frames(row), self._num_segments, train=False), None
         if self._augment is None:
@@ -166,8 +166,8 @@ class ClipSource:
         first = self._read(rows[0], positions[0])
         batch = np.empty((len(rows), *first.shape), np.uint8)
         batch[0] = first
-        for place, row in enumerate(rows[1:], start=1):
-            frames = self._read(row, positions[place], batch[place])
+        for number, row in enumerate(rows[1:], start=1):
+            frames = self._read(row, positions[number], batch[number])
             if frames.shape != first.shape:
                 (height, width), (first_height, first_width) = frames.shape[1:3], first.shape[1:3]
                 raise ShardError(
@@ -176,30 +176,30 @@ class ClipSource:
                     "that were aligned with the same settings"
                 )
             if frames.base is not batch:
-                batch[place] = frames
+                batch[number] = frames
         return batch
 
     def _read(
         self, row: int, positions: npt.NDArray[np.int64], out: npt.NDArray[np.uint8] | None = None
     ) -> npt.NDArray[np.uint8]:
-        shard, place = self._shard(row)
-        there, wanted = shard.clip_ids[place], self.clips["clip_id"].iloc[row]
-        if there != wanted:
+        shard, shard_row = self._shard(row)
+        stored, expected = shard.clip_ids[shard_row], self.clips["clip_id"].iloc[row]
+        if stored != expected:
             raise ShardError(
-                f"{shard.path}: the align index says that row {place} is clip {wanted}, found {there}; the index is "
-                "of other shards: align again"
+                f"{shard.path}: the align index says that row {shard_row} is clip {expected}, found {stored}; the "
+                "index is of other shards: align again"
             )
-        return shard.frames(place, positions, out)
+        return shard.frames(shard_row, positions, out)
 
     def _shard(self, row: int) -> tuple[Shard, int]:
-        folder, place = self.places[row]
+        folder, shard_row = self.shard_rows[row]
         if folder not in self._shards:
             self._shards[folder] = open_shard(folder)
-        return self._shards[folder], place
+        return self._shards[folder], shard_row
 
 
 class TrainingBatches:
-    """The batches of one epoch after another, each a list of keys: all clips, shuffled by (seed, epoch).
+    """The batches of each epoch, lists of keys: all clips, shuffled by (seed, epoch).
 
     A last batch of a single clip joins the one before it, since a clip can only be mixed with another one. Of several
     processes each gets its share of every batch, which may be empty in a small last one (`World.share`).
@@ -253,13 +253,13 @@ class Loader:
         self.waited = 0.0
         stored = self.stored()
         while True:
-            asked = time.perf_counter()
+            started = time.perf_counter()
             batch = next(stored, None)
-            self.waited += time.perf_counter() - asked
+            self.waited += time.perf_counter() - started
             if batch is None:
                 return
             frames = batch.frames.to(self._device, non_blocking=True)
-            yield self._source.views(frames, batch.numbers), batch.rows
+            yield self._source.views(frames, batch.crop_params), batch.rows
 
     def stored(self) -> Iterator[StoredBatch]:
         """One pass over the batches before their views are made."""
@@ -270,10 +270,10 @@ class Loader:
             if self._processes is None:
                 self._processes = self._start_processes()
             return iter(self._processes)
-        return prefetch(map(self._on_the_way, self._batches))
+        return prefetch(map(self._pinned, self._batches))
 
-    def _on_the_way(self, keys: list[Key]) -> StoredBatch:
-        """A batch in memory that a GPU can copy from while this process goes on."""
+    def _pinned(self, keys: list[Key]) -> StoredBatch:
+        """A batch; for a GPU in memory that it can copy from while this process goes on."""
         batch = self._source.stored(keys)
         if self._device.type == "cuda" and not batch.frames.is_pinned():
             return batch._replace(frames=batch.frames.pin_memory())
@@ -285,7 +285,7 @@ class Loader:
             sampler=self._batches,
             batch_size=None,
             num_workers=self._workers,
-            # A process that runs threads, as one that is tracked does, must not be forked.
+            # A process that runs threads must not be forked.
             multiprocessing_context="spawn",
             persistent_workers=True,
             pin_memory=self._device.type == "cuda",
@@ -305,7 +305,7 @@ class _Batched(Dataset[StoredBatch]):
 
 
 class _Whole(Dataset[Tensor]):
-    """The same for filling a cache: one clip at a time, by its number in `clips`."""
+    """What they do to fill a cache: one clip at a time, by its number in `clips`."""
 
     def __init__(self, clips: Sequence[tuple[ClipSource, int]]) -> None:
         self._clips = clips
@@ -344,11 +344,11 @@ def fill_cache(cache: FrameCache, sources: Sequence[ClipSource], *, workers: int
 
     Raises ShardError as `ClipSource.stored`.
     """
-    # By name too: of two clips that the index has at one place, one is at the wrong place, and reading it says so.
+    # By name too: if the index has two clips in one row of a shard, one of them is wrong, and reading it raises.
     clips = {
-        (place, clip_id): (source, row)
+        (shard_row, clip_id): (source, row)
         for source in sources
-        for row, (place, clip_id) in enumerate(zip(source.places, source.clips["clip_id"], strict=True))
+        for row, (shard_row, clip_id) in enumerate(zip(source.shard_rows, source.clips["clip_id"], strict=True))
     }
     on_disk = sorted(clips)
     loader = DataLoader(
@@ -358,13 +358,15 @@ def fill_cache(cache: FrameCache, sources: Sequence[ClipSource], *, workers: int
         multiprocessing_context="spawn" if workers else None,
         generator=torch.Generator(),
     )
-    cache.fill(zip((place for place, _ in on_disk), loader, strict=True))
+    cache.fill(zip((shard_row for shard_row, _ in on_disk), loader, strict=True))
     for source in sources:
         source.cache = cache
 
 
-def stored_frames(sources: Sequence[ClipSource]) -> tuple[dict[Place, int], tuple[int, int]]:
+def stored_frames(sources: Sequence[ClipSource]) -> tuple[dict[ShardRow, int], tuple[int, int]]:
     """Every clip of the sources with its number of frames, and height and width of the first one's."""
-    lengths = {place: source.num_frames(row) for source in sources for row, place in enumerate(source.places)}
+    lengths = {
+        shard_row: source.num_frames(row) for source in sources for row, shard_row in enumerate(source.shard_rows)
+    }
     height, width = sources[0].stored([(0, None)]).frames.shape[2:4]
     return lengths, (height, width)

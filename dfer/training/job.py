@@ -9,66 +9,50 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 
-from dfer.config.settings import (
-    ArmSettings,
-    GroupSettings,
-    MixingSettings,
-    ModelSettings,
-    SamplingSettings,
-    Section,
-    TrainSettings,
-)
 from dfer.storage.files import replacing, sha256, write_atomically
-from dfer.storage.remote import is_url
+from dfer.storage.remote import Location, is_url
+from dfer.training.plan import Plan, Resources, TrainingData
 
 FOLDER, _JOB, _RESULT = "job", "job.json", "result.json"
-_SECTIONS: dict[str, type[Section]] = {
-    "arm": ArmSettings,
-    "mixing": MixingSettings,
-    "model": ModelSettings,
-    "sampling": SamplingSettings,
-    "groups": GroupSettings,
-    "settings": TrainSettings,
-}
 _TABLES = ("clips", "monitor", "index")
+_NAMES = {"train": "settings"}  # sections that job.json has under another name
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job's folder, and what it says: `what` decides the training, `how` its speed; see `dfer.training.train`."""
+    """A training that is written down.
+
+    Attributes:
+        path: the job's folder.
+        digests: table -> SHA-256 of its Parquet file; None for a table that is None.
+        plan, root, card, resources: see `dfer.training.train`.
+    """
 
     path: Path
-    what: Mapping[str, Any]
-    how: Mapping[str, int | None]
+    plan: Plan
+    digests: Mapping[str, str | None]
+    root: Location
+    card: Mapping[str, Any]
+    resources: Resources
 
     @property
     def folder(self) -> Path:
-        """The training's."""
+        """The training's folder."""
         return self.path.parent
 
-    @property
-    def settings(self) -> TrainSettings:
-        return TrainSettings.model_validate(self.what["settings"])
-
-    def arguments(self) -> dict[str, Any]:
-        """Arguments for `dfer.training.train`; the tables are read."""
-        sections = {name: kind.model_validate(self.what[name]) for name, kind in _SECTIONS.items()}
+    def data(self) -> TrainingData:
+        """Read the tables."""
         tables = {
-            name: pd.read_parquet(self.path / f"{name}.parquet") if self.what[name] is not None else None
+            name: None if self.digests[name] is None else pd.read_parquet(self.path / f"{name}.parquet")
             for name in _TABLES
         }
-        plain = {
-            "root": self.what["root"] if is_url(self.what["root"]) else Path(self.what["root"]),
-            "card": self.what["card"],
-            "extra": self.what["extra"],
-        }
-        return {**sections, **tables, **plain, **self.how, "folder": self.folder}
+        return TrainingData(**tables, root=self.root)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Note that the training is done: its `epoch`, `history` and `summary`."""
@@ -76,46 +60,36 @@ class Job:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What `finish` has noted; None before that."""
+        """What `finish` noted; None before that."""
         path = self.path / _RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def remove(self) -> None:
+        """Delete the job's folder."""
         shutil.rmtree(self.path)
 
 
-def write_job(
-    folder: Path,
-    *,
-    sections: Mapping[str, Section],
-    tables: Mapping[str, pd.DataFrame | None],
-    root: Path | str,
-    card: Mapping[str, Any],
-    extra: Mapping[str, Any] | None,
-    how: Mapping[str, int | None],
-) -> Job:
-    """Write a job into a training's folder. The same one that is there already keeps its result."""
+def write_job(plan: Plan, data: TrainingData, folder: Path, *, card: Mapping[str, Any], resources: Resources) -> Job:
+    """Write a training into its folder. If the same job is in it already, whatever its resources, its result stays."""
     path = folder.resolve() / FOLDER
     path.mkdir(parents=True, exist_ok=True)
     before = read_job(path) if (path / _JOB).exists() else None
     digests: dict[str, str | None] = {}
-    for name, table in tables.items():
-        digests[name] = None
+    for name in _TABLES:
+        table = getattr(data, name)
         if table is not None:
             with replacing(path / f"{name}.parquet") as temporary:
                 table.to_parquet(temporary)
-            digests[name] = sha256(path / f"{name}.parquet")
-    what = {
-        **{name: section.model_dump(mode="json") for name, section in sections.items()},
-        **digests,
-        "root": str(root.resolve()) if isinstance(root, Path) else root,
-        "card": dict(card),
-        "extra": dict(extra) if extra is not None else None,
-    }
-    if before is None or before.what != what:
+        digests[name] = None if table is None else sha256(path / f"{name}.parquet")
+    sections = {_NAMES.get(name, name): section for name, section in plan.as_dict().items()}
+    root = str(data.root.resolve()) if isinstance(data.root, Path) else data.root
+    what = {**sections, **digests, "root": root, "card": dict(card)}
+    text = json.dumps({"what": what, "how": asdict(resources)}, indent=1)
+    job = _parsed(path, text)
+    if before is None or replace(before, resources=resources) != job:
         (path / _RESULT).unlink(missing_ok=True)
-    write_atomically(path / _JOB, json.dumps({"what": what, "how": dict(how)}, indent=1).encode())
-    return Job(path, what, how)
+    write_atomically(path / _JOB, text.encode())
+    return job
 
 
 def read_job(path: Path) -> Job:
@@ -123,5 +97,14 @@ def read_job(path: Path) -> Job:
     file = path / _JOB
     if not file.exists():
         raise FileNotFoundError(f"{file} is not there: expected a job that a run with train.processes has written")
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return Job(path, content["what"], content["how"])
+    return _parsed(path, file.read_text(encoding="utf-8"))
+
+
+def _parsed(path: Path, text: str) -> Job:
+    content = json.loads(text)
+    what = content["what"]  # that of earlier versions has `extra` too, which decides nothing
+    kinds = get_type_hints(Plan)
+    sections = {name: kinds[name].model_validate(what[_NAMES.get(name, name)]) for name in Plan.__dataclass_fields__}
+    root = what["root"] if is_url(what["root"]) else Path(what["root"])
+    digests = {name: what[name] for name in _TABLES}
+    return Job(path, Plan(**sections), digests, root, what["card"], Resources(**content["how"]))

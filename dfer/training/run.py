@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Required, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,8 @@ from dfer.training.data import (
     training_loader,
 )
 from dfer.training.inference import predict_logits
-from dfer.training.plan import Parts, Plan
+from dfer.training.plan import Plan, Resources
+from dfer.training.split import Splits
 from dfer.training.step import Step, make_network
 from dfer.training.targets import label_distributions, single_labels
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
@@ -36,16 +37,47 @@ from dfer.training.world import ALONE, World
 
 EVALUATION_BATCH = 16
 
-Row = dict[str, Any]
+
+class EpochRow(TypedDict, total=False):
+    """One epoch in the history of a training. JSON data.
+
+    Attributes:
+        epoch: its number, from 1.
+        loss: mean over clips, against the arm's own targets.
+        learning_rate: at the start of the epoch.
+        train_accuracy: share of clips whose logits are largest at the single label of the clip that was not mixed in,
+            in training mode; None if no clip has a label.
+        seconds: of training only; filling the cache is part of the first epoch's.
+        clips_per_second: clips trained on in these seconds.
+        data_seconds: waiting for clips.
+        data_wait: their share of `seconds`.
+        monitor_war, monitor_uar, monitor_nll: on the test fold, in epochs that evaluate it.
+        validation_war, validation_uar, validation_nll: on the inner validation part, if there is one.
+    """
+
+    epoch: Required[int]
+    loss: Required[float]
+    learning_rate: Required[float]
+    train_accuracy: Required[float | None]
+    seconds: Required[float]
+    clips_per_second: Required[float]
+    data_seconds: Required[float]
+    data_wait: Required[float]
+    monitor_war: float
+    monitor_uar: float
+    monitor_nll: float
+    validation_war: float
+    validation_uar: float
+    validation_nll: float
 
 
 class TrainingError(Exception):
-    """The training cannot go on: it has diverged."""
+    """The training cannot go on: it has diverged, or a process of it died."""
 
 
 @dataclass(frozen=True)
-class _Watched:
-    """Clips that are looked at after an epoch, and those of their rows that this process looks at."""
+class _Evaluated:
+    """Clips that are evaluated after an epoch, and those of their rows that this process takes."""
 
     source: ClipSource
     rows: range
@@ -57,57 +89,55 @@ class Run:
 
     Attributes:
         model: the network, on its device.
-        history: one row per epoch that is done.
+        history: one row per finished epoch.
         best_weights: of the epoch with the best UAR on the validation part; empty without one.
-        best_on_test_fold: of the epoch with the best UAR on the monitored clips; empty if they are not looked at.
+        best_on_test_fold: of the epoch with the best UAR on the monitored clips; empty if they are not evaluated.
     """
 
     def __init__(
         self,
         plan: Plan,
-        parts: Parts,
+        splits: Splits,
         device: torch.device,
         *,
         world: World = ALONE,
-        side_by_side: int = 1,
-        on_its_gpu: int | None = None,
+        resources: Resources = Resources(),  # noqa: B008 - frozen
     ) -> None:
         """Initial weights, drawn from the seed or pretrained; uses torch's global generator.
 
-        `side_by_side` processes that train share the RAM that a cache may take, `on_its_gpu` of them (None: all) the
-        GPU's memory. Raises ValueError if a cache that was asked for by name does not fit.
+        Raises ValueError if a cache that was asked for by name does not fit.
         """
-        self._plan, self._parts, self._device, self._world = plan, parts, device, world
+        self._plan, self._splits, self._device, self._world = plan, splits, device, world
         # On the CPU until after mixing: checking them there does not wait for a GPU.
-        self._distributions = label_distributions(parts.training.clips, plan.arm, plan.train.seed)
-        self._labels = single_labels(parts.training.clips)
+        self._distributions = label_distributions(splits.training.clips, plan.arm, plan.train.seed)
+        self._labels = single_labels(splits.training.clips)
         torch.manual_seed(torch_seed(plan.train.seed, "weights"))
-        self.model = make_network(plan.model, plan.sampling, plan.train).to(device)
+        self.model = make_network(plan).to(device)
         if world.size > 1:
             self.model = with_whole_batch_norm(self.model, device)
         workers = plan.train.loader_workers
-        self._batches = TrainingBatches(len(parts.training), plan.train.batch_size, plan.train.seed, world)
-        self._loader = training_loader(parts.training, self._batches, workers=workers, device=device)
-        # A GPU on which a batch has no room whole has none for many clips at a look either.
+        self._batches = TrainingBatches(len(splits.training), plan.train.batch_size, plan.train.seed, world)
+        self._loader = training_loader(splits.training, self._batches, workers=workers, device=device)
+        # A GPU without memory for a whole batch has none for as many clips in an evaluation either.
         at_a_time = max(1, EVALUATION_BATCH // plan.train.micro_batches)
-        self._watched = {
-            name: _Watched(
+        self._evaluated = {
+            name: _Evaluated(
                 source,
                 rows := range(world.rank, len(source), world.size),
                 evaluation_loader(source, rows=rows, batch_size=at_a_time, workers=workers, device=device),
             )
-            for name, source in parts.sources.items()
+            for name, source in splits.sources.items()
             if name != "training"
         }
         steps = plan.train.epochs * len(self._batches)
-        self._step = Step(self.model, plan.arm, plan.mixing, plan.train, steps=steps, world=world)
-        self._choose_cache(side_by_side, on_its_gpu)
-        self.history: list[Row] = []
+        self._step = Step(self.model, plan, steps=steps, world=world)
+        self._choose_cache(resources)
+        self.history: list[EpochRow] = []
         self.best_weights: dict[str, Tensor] = {}
         self.best_on_test_fold: dict[str, Tensor] = {}
 
-    def train_epoch(self, epoch: int) -> Row:
-        """Train for one epoch, look at the monitored clips, and add a row to the history.
+    def train_epoch(self, epoch: int) -> EpochRow:
+        """Train for one epoch, evaluate the monitored clips, and add a row to the history.
 
         Raises TrainingError when the loss is infinite or nan.
         """
@@ -119,20 +149,20 @@ class Run:
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
             raise self._diverged(f"the loss of epoch {epoch} is {loss}")
-        row: Row = {
+        row: EpochRow = {
             "epoch": epoch,
             "loss": loss,
             "learning_rate": rate,
             "train_accuracy": accuracy,
             "seconds": seconds,
-            "clips_per_second": len(self._parts.training) / seconds,
+            "clips_per_second": len(self._splits.training) / seconds,
             "data_seconds": filling + waited,
             "data_wait": (filling + waited) / seconds,
         }
         every = {"monitor": self._plan.train.monitor_every, "validation": 1}
-        for name in self._watched:
+        for name in self._evaluated:
             if epoch % every[name] == 0 or epoch == self._plan.train.epochs:
-                row.update(self._look_at(name))
+                row.update(self._evaluate(name))
         if self._is_best(row, "validation_uar"):
             self.best_weights = self._weights()
         if self._is_best(row, "monitor_uar"):
@@ -140,31 +170,29 @@ class Run:
         self.history.append(row)
         return row
 
-    def _is_best(self, row: Row, measure: str) -> bool:
+    def _is_best(self, row: EpochRow, measure: Literal["validation_uar", "monitor_uar"]) -> bool:
         return measure in row and row[measure] > max((past.get(measure, -1.0) for past in self.history), default=-1.0)
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
 
-    def _choose_cache(self, side_by_side: int, on_its_gpu: int | None) -> None:
+    def _choose_cache(self, resources: Resources) -> None:
         self._cache: FrameCache | None = None
         self._cache_choice = CacheChoice("none", 0, "asked for")
         asked = self._plan.train.cache
         if asked == "none":
             return
-        lengths, size = stored_frames(list(self._parts.sources.values()))
+        lengths, size = stored_frames(list(self._splits.sources.values()))
         num_bytes = FrameCache.num_bytes(lengths, size)
-        self._cache_choice = choose_cache(
-            asked, num_bytes, self._device, side_by_side=side_by_side, on_its_gpu=on_its_gpu
-        )
+        self._cache_choice = choose_cache(asked, num_bytes, self._device, resources)
         if self._cache_choice.where != "none":
             device = self._device if self._cache_choice.where == "device" else torch.device("cpu")
             self._cache = FrameCache(lengths, size, device=device, pinned=self._device.type == "cuda")
 
     def _fill_cache(self) -> None:
-        """At first use: a training that has nothing left to do decodes nothing."""
+        """Fill it when an epoch begins: a training that has nothing left to do decodes nothing."""
         if self._cache is not None and not self._cache.filled:
-            sources = list(self._parts.sources.values())
+            sources = list(self._splits.sources.values())
             fill_cache(self._cache, sources, workers=self._plan.train.loader_workers)
 
     def _pass(self, epoch: int) -> tuple[float, float | None, float]:
@@ -186,24 +214,26 @@ class Run:
         accuracy = int(correct) / labelled if labelled else None
         return float(loss_sum) / len(self._labels), accuracy, self._loader.waited
 
-    def _look_at(self, name: str) -> Row:
-        source = self._watched[name].source
-        logits = self._logits(self._watched[name])
+    def _evaluate(self, name: str) -> EpochRow:
+        """The columns of one part of the clips."""
+        source = self._evaluated[name].source
+        logits = self._logits(self._evaluated[name])
         if not np.isfinite(logits).all():
             raise self._diverged("the network's output is infinite or nan")
         labels, predicted = source.clips["label"].to_numpy("int64"), logits.argmax(axis=1)
-        return {
+        columns = {
             f"{name}_war": metrics.war(labels, predicted),
             f"{name}_uar": metrics.uar(labels, predicted, len(EMOTIONS)),
             f"{name}_nll": metrics.nll(softmax(logits, axis=1), labels),
         }
+        return cast(EpochRow, columns)
 
-    def _logits(self, watched: _Watched) -> npt.NDArray[np.float64]:
-        """Of all clips, float64[N, K]; each process looks at its rows."""
-        logits = np.zeros((len(watched.source), len(EMOTIONS)))
-        if watched.rows:
-            logits[watched.rows] = predict_logits(
-                self.model, watched.loader, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device
+    def _logits(self, part: _Evaluated) -> npt.NDArray[np.float64]:
+        """The logits of all its clips, float64[N, K]; each process computes those of its rows."""
+        logits = np.zeros((len(part.source), len(EMOTIONS)))
+        if part.rows:
+            logits[part.rows] = predict_logits(
+                self.model, part.loader, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device
             )
         return self._world.sum(torch.from_numpy(logits).to(self._device)).cpu().numpy()
 
@@ -214,7 +244,7 @@ class Run:
         )
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs, for `torch.save`."""
+        """Everything that `restore` needs, for `torch.save`."""
         return {
             "model": self.model.state_dict(),
             **self._step.state(),
@@ -238,18 +268,18 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """Which epoch is taken and how it was chosen, the best epoch on the test fold, and the clips used."""
         chosen, how = self.history[-1], "last epoch"
-        if self._parts.validation is not None:
+        if self._splits.validation is not None:
             chosen = max(self.history, key=lambda row: row["validation_uar"])
             how = "best UAR on an inner validation part of the training clips"
-        watched = [row for row in self.history if "monitor_uar" in row]
-        best = max(watched, key=lambda row: row["monitor_uar"], default=None)
+        monitored = [row for row in self.history if "monitor_uar" in row]
+        best = max(monitored, key=lambda row: row["monitor_uar"], default=None)
         return {
             "epoch": chosen["epoch"],
             "chosen_by": how,
             "best_on_test_fold": best
             and {"epoch": best["epoch"], "war": best["monitor_war"], "uar": best["monitor_uar"]},
-            "clips": {name: len(source) for name, source in self._parts.sources.items()},
-            "left_out": self._parts.left_out,
+            "clips": {name: len(source) for name, source in self._splits.sources.items()},
+            "left_out": self._splits.left_out,
             "seconds": sum(row["seconds"] for row in self.history),
             "precision": self._plan.train.precision,
             "cache": self._cache_choice.as_dict(),

@@ -1,10 +1,10 @@
-"""How fast a network trains on this machine, measured with the training's own step, against what the machine can do."""
+"""How fast a network trains on this machine, measured with the training's step, and how fast the machine can be."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.labels import EMOTIONS
 from dfer.system.memory import keep_freed_memory
 from dfer.training.optimization import PRECISIONS, choose_device, choose_precision, torch_state
+from dfer.training.plan import Plan
 from dfer.training.step import Step, make_network
 from dfer.training.transforms import random_views
 
@@ -25,7 +25,7 @@ MATRIX_SIDE = {"cpu": 3072, "cuda": 8192}
 
 @dataclass(frozen=True)
 class StepSpeed:
-    """What `step_speed` has measured.
+    """The speed of a training's step.
 
     Attributes:
         device: "cpu", or the GPU's name.
@@ -49,67 +49,61 @@ class StepSpeed:
         return self.clips_per_second * self.flops_per_clip / self.peak_flops
 
 
-def step_speed(
-    model: ModelSettings,
-    sampling: SamplingSettings,
-    train: TrainSettings,
-    arm: ArmSettings,
-    mixing: MixingSettings,
-    *,
-    threads: int,
-    seconds: float = 5.0,
-) -> StepSpeed:
-    """Time the training's step on made frames of the size that the network sees, with random weights.
+def step_speed(plan: Plan, *, threads: int, seconds: float = 5.0) -> StepSpeed:
+    """Time the training's step on random frames of the size that the network sees, with random weights.
 
     A step is everything from stored frames on the device to new weights: view, mixing, normalising, forward, backward,
     update. The first steps (allocation, cuDNN's search for kernels) do not count.
 
     Args:
-        model, sampling, train, arm, mixing: sections of the configuration, as `train` takes them.
+        plan: the training.
         threads: CPU threads; 0 leaves torch's number.
         seconds: to measure for, at least three steps.
 
     Raises:
-        ValueError: a device or precision that is not there.
+        ValueError: a device or precision that this machine lacks.
     """
     keep_freed_memory()
-    device = choose_device(train.device)
-    settings = train.model_copy(update={"precision": choose_precision(train.precision, device)})
-    model = model.model_copy(update={"pretrained": None})
-    batch, size, segments = train.batch_size, model.input_size, sampling.num_segments
-    with torch_state(threads, device, tf32=train.precision == "auto"):
-        network = make_network(model, sampling, settings).to(device).train()
-        step = Step(network, arm, mixing, settings, steps=1_000_000)
+    device, tf32 = choose_device(plan.train.device), plan.train.precision == "auto"
+    precision = choose_precision(plan.train.precision, device)
+    plan = replace(_untrained(plan), train=plan.train.model_copy(update={"precision": precision}))
+    batch, size, segments = plan.train.batch_size, plan.model.input_size, plan.sampling.num_segments
+    with torch_state(threads, device, tf32=tf32):
+        network = make_network(plan).to(device).train()
+        step = Step(network, plan, steps=1_000_000)
         generator = np.random.default_rng(0)
         stored = torch.randint(0, 256, (batch, segments, size, size, 3), dtype=torch.uint8, device=device)
         targets = torch.from_numpy(generator.dirichlet(np.ones(len(EMOTIONS)), batch)).to(torch.float32)
         draws = torch.Generator().manual_seed(0)
 
         def one_step() -> None:
-            numbers = torch.from_numpy(generator.random((batch, 4)))
-            step(random_views(stored.permute(0, 1, 4, 2, 3), size, train.augment, numbers), targets, draws)
+            crop_params = torch.from_numpy(generator.random((batch, 4)))
+            step(random_views(stored.permute(0, 1, 4, 2, 3), size, plan.train.augment, crop_params), targets, draws)
 
         seconds_per_step = _median_seconds(one_step, device, seconds)
-        peak = _peak_flops(PRECISIONS[settings.precision], device)
+        peak = _peak_flops(PRECISIONS[precision], device)
     return StepSpeed(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        precision=settings.precision,
+        precision=precision,
         clips_per_second=batch / seconds_per_step,
         steps_per_second=1 / seconds_per_step,
-        flops_per_clip=flops_per_clip(model, sampling),
+        flops_per_clip=flops_per_clip(plan),
         peak_flops=peak,
     )
 
 
-def flops_per_clip(model: ModelSettings, sampling: SamplingSettings) -> float:
+def flops_per_clip(plan: Plan) -> float:
     """Floating-point operations of one clip's forward and backward pass; counted, nothing is computed."""
-    size = model.input_size
-    bare = model.model_copy(update={"pretrained": None})
+    size = plan.model.input_size
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        network = make_network(bare, sampling, TrainSettings())
-        logits = network(torch.empty(2, sampling.num_segments, 3, size, size))
+        network = make_network(_untrained(plan))
+        logits = network(torch.empty(2, plan.sampling.num_segments, 3, size, size))
         cross_entropy(logits, torch.empty_like(logits)).backward()
     return counter.get_total_flops() / 2
+
+
+def _untrained(plan: Plan) -> Plan:
+    return replace(plan, model=plan.model.model_copy(update={"pretrained": None}))
 
 
 def _median_seconds(run: Callable[[], object], device: torch.device, seconds: float) -> float:

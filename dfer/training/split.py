@@ -1,15 +1,108 @@
-"""An inner validation part of the training clips, for choosing an epoch without a look at the test fold."""
+"""Which clips a training is fitted to, which choose its epoch, and which are only evaluated."""
 
 from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from dfer.datasets.groups import expression_group
 from dfer.system.randomness import stream
+from dfer.training.data import ClipSource
+from dfer.training.plan import Plan, TrainingData
+from dfer.training.targets import has_target
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The clips of a training.
+
+    Attributes:
+        training: what the weights are fitted to.
+        validation: the inner part that chooses the epoch; None if the last one is taken.
+        monitor: the test fold, only evaluated; None if it is not.
+        left_out: clips of the training part that cannot be used, by reason.
+    """
+
+    training: ClipSource
+    validation: ClipSource | None
+    monitor: ClipSource | None
+    left_out: dict[str, int]
+
+    @property
+    def sources(self) -> dict[str, ClipSource]:
+        """Those that are not None, by name."""
+        every = {"training": self.training, "monitor": self.monitor, "validation": self.validation}
+        return {name: source for name, source in every.items() if source is not None}
+
+
+def split_clips(plan: Plan, data: TrainingData) -> Splits:
+    """The clips that a training uses, and for what; those that it cannot use are counted and logged.
+
+    Raises ValueError when a clip is listed twice, when a part that is needed has no usable clip, or when a class of the
+    training clips has no clear one though a group of clear or mixed expressions is asked for.
+    """
+    clips, index = data.clips, data.index
+    twice = clips["clip_id"][clips["clip_id"].duplicated()]
+    if len(twice):
+        raise ValueError(f"the clip table lists {len(twice)} clips twice, the first is {twice.iloc[0]}")
+    clips = clips.reset_index(drop=True)
+    every = pd.Series(True, index=clips.index)
+    aligned = clips["clip_id"].isin(index["clip_id"][index["status"] == "ok"])
+    # Without votes there is no soft label of any clip: that is an error later on, not a clip to leave out.
+    labelled = has_target(clips, plan.arm) if plan.arm.labels == "hard" else every
+    left_out = {
+        "without aligned face": int((~aligned).sum()),
+        "without single label": int((aligned & ~labelled).sum()),
+    }
+    for reason, count in left_out.items():
+        if count:
+            _log.warning("%d of %d training clips are left out: %s", count, len(clips), reason)
+    inner = ~every
+    if plan.train.selection == "validation":
+        usable = clips[aligned & labelled]
+        inner[usable.index] = validation_rows(usable, plan.train.validation_share, plan.train.seed)
+
+    training = clips[labelled & ~inner]
+    if plan.arm.clips != "all":
+        candidates = training[aligned]
+        training = expression_group(
+            candidates,
+            plan.arm.clips,
+            clear_above=plan.groups.clear_above,
+            size=plan.groups.size,
+            seed=plan.train.seed,
+        )
+        drawn = training["clip_id"].nunique()
+        left_out[f"not drawn into the {plan.arm.clips} group"] = len(candidates) - drawn
+        left_out["there again, over-sampled"] = len(training) - drawn
+
+    def source(table: pd.DataFrame) -> ClipSource:
+        return ClipSource(
+            table,
+            index,
+            data.root,
+            num_segments=plan.sampling.num_segments,
+            input_size=plan.model.input_size,
+            augment=plan.train.augment,
+            seed=plan.train.seed,
+        )
+
+    monitor = data.monitor if plan.train.monitor_every else None
+    return Splits(
+        training=source(training),
+        validation=source(clips[inner & clips["label"].notna()]) if inner.any() else None,
+        monitor=None if monitor is None else source(monitor[monitor["label"].notna()]),
+        left_out=left_out,
+    )
 
 
 def validation_rows(clips: pd.DataFrame, share: float, seed: int) -> pd.Series:
-    """Which clips form the validation part, bool[N]; about `share` of them.
+    """Which clips, about `share` of them, form the part that chooses an epoch without the test fold: bool[N].
 
     By person if every clip's `subject` is known: whole subjects in random order until the share is reached. Otherwise
     stratified: the share of each class's clips, at least one where a class has two or more; clips without a single

@@ -8,58 +8,55 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.config.catalogue import choose
 from dfer.labels import EMOTIONS
-from dfer.mixing import midas, normalize_targets
+from dfer.losses import LOSSES
+from dfer.mixing import NORMALIZATIONS, mixing_of
 from dfer.models import build, channels_last
 from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_, to_float
+from dfer.training.plan import Plan
+from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
 from dfer.training.world import ALONE, World
 
 
-def make_network(model: ModelSettings, sampling: SamplingSettings, train: TrainSettings) -> nn.Module:
+def make_network(plan: Plan) -> nn.Module:
     """The network that a training fits, on the CPU, with weights from torch's global generator or pretrained ones."""
     network = build(
-        model.name,
+        plan.model.name,
         num_classes=len(EMOTIONS),
-        num_segments=sampling.num_segments,
-        pretrained=model.pretrained,
-        width=model.width,
-        dropout=model.dropout,
+        num_segments=plan.sampling.num_segments,
+        pretrained=plan.model.pretrained,
+        width=plan.model.width,
+        dropout=plan.model.dropout,
     )
-    return channels_last(network) if train.channels_last else network
+    return channels_last(network) if plan.train.channels_last else network
 
 
 class Step:
     """Mixing, normalising, forward, backward and the optimiser's update.
 
-    Nothing in it waits for the GPU: the numbers that decide anything (lambdas, partners, checks of the labels) are on
-    the CPU, and what it returns stays on the device.
+    Nothing in it waits for the GPU: all numbers that decide anything (lambdas, partners, checks of the labels) are on
+    the CPU, and the results stay on the device.
 
-    A batch may be shared between processes, and every share cut into micro-batches after it was mixed: the gradient is
-    that of the mean over the whole batch all the same.
+    A batch may be shared between processes, and every share cut into `train.micro_batches` parts after it was mixed.
+    The gradient stays that of the mean over the whole batch, but BatchNorm sees the parts.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        arm: ArmSettings,
-        mixing: MixingSettings,
-        train: TrainSettings,
-        *,
-        steps: int,
-        world: World = ALONE,
-    ) -> None:
+    def __init__(self, network: nn.Module, plan: Plan, *, steps: int, world: World = ALONE) -> None:
         """The network is on its device and in training mode; `steps` is the length of the learning-rate schedule.
 
-        Raises ValueError for the precision "auto": what is used has to be chosen before (`choose_precision`).
+        Raises ValueError for an unknown mixing, normalisation or loss, and for the precision "auto": which one is used
+        has to be chosen before (`choose_precision`).
         """
+        train = plan.train
         if train.precision == "auto":
             raise ValueError("a step computes in one precision: choose it for the device first")
-        self._network, self._arm, self._mixing = network, arm, mixing
+        self._network = network
+        self._mix = mixing_of(plan.arm, plan.mixing)
+        self._normalize = choose(plan.arm.normalize, NORMALIZATIONS, "label normalisation")
+        self._loss = choose(plan.arm.loss, LOSSES, "loss")
         self._world, self._micro_batches = world, train.micro_batches
         self._device = next(network.parameters()).device
         self._shared: DistributedDataParallel | None = None
@@ -74,7 +71,8 @@ class Step:
     def __call__(
         self, frames: Tensor, targets: Tensor, generator: torch.Generator, *, count: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What these clips add to the mean loss of the whole batch, and their logits float[B, K] (detached).
+        """Take one step. Returns what these clips add to the mean loss of the whole batch, a scalar, and their logits
+        float[B, K], both detached.
 
         Args:
             frames: uint8[B, T, 3, S, S], on the device.
@@ -103,32 +101,24 @@ class Step:
         with waiting:
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
                 logits = network(inputs)
-                loss = cross_entropy(logits, targets, reduction="sum") / count
+                loss = self._loss(logits, targets) / count
             # The processes' gradients are averaged, but their shares of the mean have to be summed.
             self._scaler.scale(loss * self._world.size).backward()
         return loss.detach(), logits.detach()
 
     def _inputs(self, frames: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        if self._arm.mixing == "none" or len(frames) == 0:
-            return to_float(frames, IMAGENET_MEAN, IMAGENET_STD), normalize_targets(targets, self._arm.normalize)
-        # Mixing commutes with normalising; in this order the bytes are read once and written once as floats.
-        mixed, targets = midas(
-            frames,
-            targets,
-            alpha=self._mixing.alpha,
-            ratio=self._arm.ratio,
-            normalize=self._arm.normalize,
-            generator=generator,
-        )
-        return normalize_(mixed, IMAGENET_MEAN, IMAGENET_STD), targets
+        if len(frames):  # a process may have no share of a small last batch
+            frames, targets = self._mix(frames, targets, generator=generator)
+        # Mixing commutes with normalising pixels; in this order the bytes are read once and written once as floats.
+        return to_float(frames, IMAGENET_MEAN, IMAGENET_STD), self._normalize(targets)
 
     @property
     def learning_rate(self) -> float:
-        """Of the step that comes next."""
+        """That of the next step."""
         return float(self._schedule.get_last_lr()[0])
 
     def state(self) -> dict[str, Any]:
-        """All but the network that `restore` needs, for `torch.save`."""
+        """What `restore` needs besides the network, for `torch.save`."""
         return {
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),

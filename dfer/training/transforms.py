@@ -20,21 +20,21 @@ def full_view(frames: Tensor, size: int) -> Tensor:
     return functional.resize(frames, [size, size], antialias=True)
 
 
-def random_view(frames: Tensor, size: int, augment: AugmentSettings, numbers: Sequence[float]) -> Tensor:
+def random_view(frames: Tensor, size: int, augment: AugmentSettings, crop_params: Sequence[float]) -> Tensor:
     """One random square crop and flip, the same for all frames of a clip: for training ("random scaling", section 4.3).
 
-    The side of the crop is uniform in [min_scale, 1] times the shorter side of the frame, its place uniform.
+    The side of the crop is uniform in [min_scale, 1] times the shorter side of the frame, its position uniform.
 
     Args:
         frames: uint8[T, 3, H, W].
         size: side of the result, pixels.
         augment: least scale and flip probability.
-        numbers: four of the clip's own, uniform in [0, 1): scale, place down and to the right, flip.
+        crop_params: four numbers, uniform in [0, 1): scale, position down and to the right, flip.
 
     Returns:
         uint8[T, 3, size, size].
     """
-    scale, down, right, flip = numbers
+    scale, down, right, flip = crop_params
     height, width = frames.shape[-2:]
     side = max(1, round(min(height, width) * (augment.min_scale + scale * (1 - augment.min_scale))))
     top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
@@ -42,20 +42,20 @@ def random_view(frames: Tensor, size: int, augment: AugmentSettings, numbers: Se
     return functional.horizontal_flip(view) if flip < augment.horizontal_flip else view
 
 
-def random_views(clips: Tensor, size: int, augment: AugmentSettings, numbers: Tensor) -> Tensor:
-    """`random_view` of each clip of a batch, computed where it is.
+def random_views(clips: Tensor, size: int, augment: AugmentSettings, crop_params: Tensor) -> Tensor:
+    """`random_view` of each clip of a batch, computed on its device.
 
     Args:
         clips: uint8[B, T, 3, H, W].
         size: side of the result, pixels.
         augment: see `random_view`.
-        numbers: float64[B, 4] in [0, 1), on the CPU.
+        crop_params: float64[B, 4] in [0, 1), on the CPU.
 
     Returns:
-        uint8[B, T, 3, size, size], contiguous: convolutions round differently in another layout, whoever reads.
+        uint8[B, T, 3, size, size], contiguous, because convolutions round differently in another layout.
     """
     views = torch.empty((*clips.shape[:3], size, size), dtype=torch.uint8, device=clips.device)
-    for view, clip, values in zip(views, clips, numbers.tolist(), strict=True):
+    for view, clip, values in zip(views, clips, crop_params.tolist(), strict=True):
         view.copy_(random_view(clip, size, augment, values))
     return views
 

@@ -19,30 +19,30 @@ class World:
     """All processes of a training, as one of them sees it; several are torch.distributed's default process group.
 
     Attributes:
-        rank: this one's number, from 0; rank 0 writes files and speaks.
-        size: how many there are.
+        rank: its number, from 0; rank 0 writes the files and reports.
+        size: how many processes there are.
     """
 
     rank: int = 0
     size: int = 1
 
     def sharing(self, count: int) -> int:
-        """How many processes get clips of a batch of `count`: the first ones, so many that each has two or more."""
+        """How many processes get clips of a batch of `count`: the first ones, as many as can have two or more each."""
         return max(1, min(self.size, count // 2))
 
     def share(self, batch: Sequence[T]) -> list[T]:
         """This process's part of a batch. The parts are disjoint, and together they are the batch."""
-        taking = self.sharing(len(batch))
-        return list(batch[self.rank :: taking]) if self.rank < taking else []
+        sharing = self.sharing(len(batch))
+        return list(batch[self.rank :: sharing]) if self.rank < sharing else []
 
     def parts(self, count: int, asked: int) -> int:
         """Into how many micro-batches every share of a batch of `count` is cut: as many as asked for, fewer if one of
-        them would have less than two clips. All processes must cut alike, since each part is a meeting of all."""
+        them would have less than two clips. All processes cut alike, since BatchNorm sums each part over them."""
         smallest = count // self.sharing(count)
         return max(1, min(asked, smallest // 2))
 
     def agrees(self, text: str, device: torch.device) -> bool:
-        """Whether all processes come with the same text; a meeting of all."""
+        """Whether all processes call this with the same text; each waits for all."""
         if self.size == 1:
             return True
         number = int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)
@@ -52,7 +52,7 @@ class World:
         return int(least) == int(most)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in place; a meeting of all."""
+        """The sum over all processes, in place; each waits for all."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor

@@ -14,6 +14,7 @@ import pandas as pd
 
 from dfer.config.experiments import Faces, Training
 from dfer.config.settings import StageSettings
+from dfer.faces.videos import align_in_process
 from dfer.system.processes import run_isolated
 
 SECONDS = 5.0
@@ -74,7 +75,7 @@ class Trials:
         key = json.dumps({name: section.model_dump(mode="json") for name, section in sections.items()})
         if key not in self._speeds:
             speed = run_isolated(
-                "tasks.inspection.estimate:step_speed_in_process",
+                step_speed_in_process,
                 threads=self._threads,
                 settings=settings,
                 arm=training.arm,
@@ -101,7 +102,7 @@ class Trials:
         finished: list[float] = []
         with tempfile.TemporaryDirectory(prefix="dfer-estimate-") as folder:
             run_isolated(
-                "dfer.faces.videos:align_in_process",
+                align_in_process,
                 on_message=lambda _: finished.append(time.monotonic()),
                 clips=[(clip, root / source) for clip, source in zip(chosen["clip_id"], chosen["source"], strict=True)],
                 folder=Path(folder),
@@ -118,15 +119,8 @@ def step_speed_in_process(
     *, settings: StageSettings, arm: Any, threads_of_training: int, send: Callable[[Any], None]
 ) -> dict[str, Any]:
     """`dfer.training.speed.step_speed` as the work of a process; the result as plain data."""
+    from dfer.training.plan import Plan
     from dfer.training.speed import step_speed
 
-    speed = step_speed(
-        settings.model,
-        settings.sampling,
-        settings.train,
-        arm,
-        settings.mixing,
-        threads=threads_of_training,
-        seconds=SECONDS,
-    )
+    speed = step_speed(Plan.of(arm, settings), threads=threads_of_training, seconds=SECONDS)
     return {**asdict(speed), "share_of_peak": speed.share_of_peak}

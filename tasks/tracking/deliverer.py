@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dfer.system.processes import LAST, die_with_parent, limit_threads
+from dfer.system.processes import Sender, Worker
 from tasks.tracking.outbox import Outbox, TrackedRun
 
 logger = logging.getLogger("dfer.mlflow")
@@ -29,6 +26,8 @@ _RESTART_AFTER = 10.0
 # How long the end of a run waits for the rest to be delivered, counted from what was delivered last.
 _PATIENCE = 300.0
 _PATIENCE_WHILE_AWAY = 15.0
+# How long a request that MLflow is answering may take at the end.
+_STOP_PATIENCE = 5.0
 
 
 class Deliverer:
@@ -42,7 +41,7 @@ class Deliverer:
         self.outbox = outbox
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._connection: Connection | None = None
+        self._worker: Worker | None = None
         self._closing = threading.Event()
         self._away = False
 
@@ -66,7 +65,7 @@ class Deliverer:
     def __exit__(self, *_: object) -> None:
         try:
             self.settle()
-        finally:  # or the process would be waited for when this one ends, and it for this one
+        finally:  # otherwise this process and the one that delivers wait for each other at exit
             self._stop()
 
     def settle(self, patience: float = _PATIENCE) -> None:
@@ -97,56 +96,50 @@ class Deliverer:
 
     def _stop(self) -> None:
         self._closing.set()
-        if self._connection is not None:
-            with contextlib.suppress(OSError):
-                self._connection.send("stop")
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return
+        if self._worker is not None:
+            self._worker.request_stop()
+        self._thread.join(_STOP_PATIENCE)
+        if self._worker is not None:
+            self._worker.abort()
+        self._thread.join()
 
     def _keep_running(self) -> None:
-        """A process that dies is replaced: what it had in hand is in doubt, which the next one looks into."""
-        context = multiprocessing.get_context("spawn")
+        """A process that dies is replaced: the next one finds out whether MLflow has what it was sending."""
         while not self._closing.is_set():
-            here, there = context.Pipe()
-            process = context.Process(name=LAST, target=_serve, args=(self.outbox.root, there), daemon=True)
-            process.start()
-            there.close()
-            self._connection = here
-            self._listen(here)
-            process.join(5)
-            process.kill()
+            with Worker(ends_last=True) as self._worker:
+                try:
+                    self._worker.call(deliver, on_message=self._log, root=self.outbox.root)
+                    return
+                except Exception as error:
+                    problem = str(error)
             if not self._closing.is_set():
                 logger.warning(
-                    "the process that delivers to MLflow ended with status %s; everything is kept in %s, "
-                    "and another one starts in %.0f s",
-                    process.exitcode,
+                    "delivery to MLflow stopped (%s); everything is kept in %s, and it starts again in %.0f s",
+                    problem,
                     self.outbox.root,
                     _RESTART_AFTER,
                 )
                 self._closing.wait(_RESTART_AFTER)
 
-    def _listen(self, connection: Connection) -> None:
-        """Say what the process says, until it ends or is to end."""
-        while not self._closing.is_set():
-            try:
-                if not connection.poll(_POLL):
-                    continue
-                kind, message = connection.recv()
-            except (EOFError, OSError):
-                return
-            if kind != "refused":
-                self._away = kind != "back"
-            level = logging.INFO if kind == "back" else logging.WARNING
-            logger.log(level, message)
+    def _log(self, message: tuple[str, str]) -> None:
+        kind, text = message
+        if kind != "refused":
+            self._away = kind != "back"
+        logger.log(logging.INFO if kind == "back" else logging.WARNING, text)
 
 
-def _serve(root: Path, connection: Connection) -> None:
-    """Deliver until there is word from the other end of the connection, or it is gone."""
-    die_with_parent()
-    # after Ctrl-C there is still something to deliver: that the run was stopped
+def deliver(*, root: Path, send: Sender) -> None:
+    """Deliver the outbox at `root` until the caller asks to stop; the work of a process.
+
+    Sends (kind, text) whenever something changes: "away" or "stuck" (MLflow does not take what is logged), "back" (it
+    does again), "refused" (it refused operations for good).
+    """
+    # After Ctrl-C there is still something to deliver: that the run was stopped.
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
-    limit_threads(1)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # no line for every request to a server that is away
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - what MLflow prints fails where nobody reads it any more
     lock = FileLock(root / LOCK)
     while True:  # another process delivers as long as it holds the lock
@@ -154,23 +147,22 @@ def _serve(root: Path, connection: Connection) -> None:
             lock.acquire(timeout=_POLL)
             break
         except Timeout:
-            if connection.poll(0):
+            if send.stop_requested():
                 return
     from tasks.tracking.delivery import Delivery
 
     delivery, pause, before = Delivery(Outbox(root)), _POLL, ""
-    while not connection.poll(pause):
+    while not send.stop_requested(pause):
         report = delivery.round()
         problem = "; ".join([*report.away.values(), *(f"run {run}: {why}" for run, why in report.stuck.items())])
         pause = min(max(1.0, 2 * pause), _LONGEST_BACK_OFF) if problem else _POLL
         if refused := sum(report.refused.values()):
-            connection.send(
-                ("refused", f"MLflow refused {refused} operations: see refused.jsonl in the run's folder under {root}")
-            )
+            where = f"refused.jsonl in the run's folder under {root}"
+            send(("refused", f"MLflow refused {refused} operations: see {where}"))
         if problem and not before:
             kind = "away" if report.away else "stuck"
-            connection.send((kind, f"MLflow does not take what is logged ({problem}). Work goes on; it is kept in "
-                                   f"{root} and delivered when MLflow answers"))  # fmt: skip
+            send((kind, f"MLflow does not take what is logged ({problem}). Work goes on; it is kept in {root} and "
+                        "delivered when MLflow answers"))  # fmt: skip
         elif before and not problem:
-            connection.send(("back", "MLflow answers again; what was kept is delivered"))
+            send(("back", "MLflow answers again; what was kept is delivered"))
         before = problem

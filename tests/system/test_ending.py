@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
@@ -42,14 +41,22 @@ def say_and_sleep(*, send: Callable[[str], None]) -> None:
     time.sleep(600)
 
 
-def test_who_waits_for_a_process_stops_waiting_and_has_not_failed(monkeypatch):
+def answer(*, send: Callable[[str], None]) -> str:
+    return "done"
+
+
+@pytest.fixture
+def importable(monkeypatch):
     here = str(Path(__file__).parent)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
+
+
+def test_who_waits_for_a_process_stops_waiting_and_has_not_failed(importable):
     working = threading.Event()
 
     def work() -> None:
         with processes.Worker() as worker:
-            worker.call(f"{__name__}:say_and_sleep", on_message=lambda _: working.set())
+            worker.call(say_and_sleep, on_message=lambda _: working.set())
 
     thread, ended = in_thread(work)
     assert working.wait(60)
@@ -60,19 +67,13 @@ def test_who_waits_for_a_process_stops_waiting_and_has_not_failed(monkeypatch):
         processes.Worker()
 
 
-def test_the_process_that_ends_last_is_left_alone():
-    context = multiprocessing.get_context("spawn")
-    last = context.Process(name=processes.LAST, target=time.sleep, args=(60,))
-    other = context.Process(target=time.sleep, args=(60,))
-    for process in (last, other):
-        process.start()
-    processes.end_all()
-    other.join(30)
-    try:
-        assert (last.is_alive(), other.is_alive()) == (True, False)
-    finally:
-        last.kill()
-        last.join()
+def test_the_process_that_ends_last_is_left_alone_and_may_be_started_late(importable):
+    with processes.Worker(ends_last=True) as last, processes.Worker() as other:
+        processes.end_all()
+        other._process.join(30)
+        assert (last.ready, other.ready) == (True, False)
+        with processes.Worker(ends_last=True) as late:
+            assert late.call(answer) == "done"
 
 
 def test_who_waits_for_another_run_stops_waiting_and_leaves_nothing(tmp_path):

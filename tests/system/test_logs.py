@@ -170,7 +170,7 @@ def importable(monkeypatch):
 def test_what_a_process_logs_is_in_the_log_of_the_run(importable, tmp_path, capfd):
     messages = []
     with logs.writing(tmp_path, "run") as path, logs.about(stage="align", clip_id="nobody's"), Worker() as worker:
-        pid = worker.call(f"{__name__}:talk", on_message=messages.append)
+        pid = worker.call(talk, on_message=messages.append)
     assert messages == ["a message"]
     lines = logs.read(path)
     info, warning, error = lines
@@ -185,15 +185,16 @@ def test_what_a_process_logs_is_in_the_log_of_the_run(importable, tmp_path, capf
 
 def test_prefect_does_not_take_the_log_away_from_a_process(importable, tmp_path, capfd):
     with logs.writing(tmp_path, "run") as path:
-        run_isolated(f"{__name__}:talk_after_prefect")
+        run_isolated(talk_after_prefect)
     assert [line["message"] for line in logs.read(path)] == ["still here"]
     assert "still here" not in "".join(capfd.readouterr())
 
 
 def test_without_a_log_warnings_of_a_process_reach_the_terminal_as_ever(importable):
     code = (
+        "import test_logs\n"
         "from dfer.system.processes import run_isolated\n"
-        "if __name__ == '__main__': run_isolated('test_logs:talk', on_message=lambda _: None)"
+        "if __name__ == '__main__': run_isolated(test_logs.talk, on_message=lambda _: None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "it failed" in done.stderr

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfer.system.memory import available_memory, keep_freed_memory
-from dfer.training import cache
+from dfer.training import Resources, cache
 from dfer.training.cache import FrameCache, choose_cache
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+ALONE = Resources()
 GIB = 2**30
 
 
@@ -37,24 +37,24 @@ def a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_auto_takes_the_nearest_place_with_room(gib: int, device: torch.device, side_by_side: int, where: str) -> None:
-    choice = choose_cache("auto", gib * GIB, device, side_by_side=side_by_side)
+    choice = choose_cache("auto", gib * GIB, device, Resources(side_by_side=side_by_side))
     assert (choice.where, choice.num_bytes) == (where, gib * GIB)
 
 
 def test_with_a_full_gpu_frames_are_kept_in_ram(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 80 * GIB))
-    assert choose_cache("auto", 20 * GIB, CUDA).where == "host"
+    assert choose_cache("auto", 20 * GIB, CUDA, ALONE).where == "host"
 
 
 def test_a_place_asked_for_by_name_is_taken_up_to_the_last_byte_and_no_further() -> None:
-    assert choose_cache("host", 40 * GIB, CPU).where == "host"
-    assert choose_cache("device", 80 * GIB, CUDA).where == "device"
-    with pytest.raises(ValueError, match=r"'host', but the decoded frames take 41\.00 GiB, and 40\.00 GiB are there"):
-        choose_cache("host", 41 * GIB, CPU)
-    with pytest.raises(ValueError, match=r"30\.00 GiB, and 20\.00 GiB are there for each of 2 trainings"):
-        choose_cache("host", 30 * GIB, CPU, side_by_side=2)
+    assert choose_cache("host", 40 * GIB, CPU, ALONE).where == "host"
+    assert choose_cache("device", 80 * GIB, CUDA, ALONE).where == "device"
+    with pytest.raises(ValueError, match=r"'host', but the decoded frames take 41\.00 GiB, and 40\.00 GiB are free"):
+        choose_cache("host", 41 * GIB, CPU, ALONE)
+    with pytest.raises(ValueError, match=r"30\.00 GiB, and 20\.00 GiB are free for each of 2 trainings"):
+        choose_cache("host", 30 * GIB, CPU, Resources(side_by_side=2))
     with pytest.raises(ValueError, match="'device', but the training is on the CPU"):
-        choose_cache("device", GIB, CPU)
+        choose_cache("device", GIB, CPU, ALONE)
 
 
 @given(lengths=st.lists(st.integers(1, 6), min_size=1, max_size=5), data=st.data())
@@ -75,22 +75,3 @@ def test_every_frame_of_every_clip_comes_back(lengths: list[int], data: st.DataO
     taken = kept.take([places[row] for row in rows], positions)
     expected = np.stack([clips[places[row]][where] for row, where in zip(rows, positions, strict=True)])
     np.testing.assert_array_equal(taken.numpy(), expected)
-
-
-def test_a_limit_of_a_control_group_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, text in {
-        "memory.max": "1000000",
-        "memory.current": "600000",
-        "memory.stat": "anon 1\ninactive_file 50000\n",
-    }.items():
-        (tmp_path / name).write_text(text)
-    names = ("memory.max", "memory.current")
-    monkeypatch.setattr("dfer.system.memory._control_groups", lambda: [(tmp_path, names), (tmp_path / "no", names)])
-    assert available_memory() == 450000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available_memory() > 450000
-
-
-def test_memory_that_is_kept_can_still_be_used() -> None:
-    assert isinstance(keep_freed_memory(), bool)
-    assert float(torch.ones(40 * 2**20).sum()) == 40 * 2**20

@@ -15,17 +15,18 @@ import torch
 from safetensors.torch import load_file
 from toy_set import ToySet
 
-from dfer.config.settings import (
-    ArmSettings,
-    GroupSettings,
-    MixingSettings,
-    ModelSettings,
-    SamplingSettings,
-    TrainSettings,
+from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.training import (
+    CheckpointError,
+    Plan,
+    Resources,
+    TrainingData,
+    TrainingError,
+    TrainResult,
+    distributed,
+    train,
 )
-from dfer.training import CheckpointError, TrainingError, TrainResult, distributed, train
-from dfer.training.job import read_job, write_job
-from dfer.training.targets import label_distributions
+from dfer.training.job import read_job
 from dfer.training.world import World
 
 SOFT = ArmSettings(labels="soft")
@@ -37,21 +38,14 @@ def run(toy: ToySet, folder: Path, arm: ArmSettings = SOFT, *, clips: int = 21, 
     """Batches of 8, 8 and 5 clips: shares of 4 and 4, and in the last batch of 3 and 2."""
     chosen = {"epochs": 3, "batch_size": 8, "learning_rate": 0.01, "device": "cpu", "selection": "validation"}
     network = {"name": "smooth_network:Smooth", "dropout": 0.0}
-    return train(
-        clips=toy.clips[: clips + 9],
-        monitor=toy.clips[30:41],
-        index=toy.index,
-        root=toy.root,
+    plan = Plan(
         arm=arm,
-        mixing=MixingSettings(),
         model=ModelSettings(**{**network, **options.pop("model", {})}, pretrained=None, input_size=32),
         sampling=SamplingSettings(num_segments=4),
-        settings=TrainSettings(**{**chosen, "validation_share": 0.3, **options.pop("settings", {})}),
-        folder=folder,
-        card={},
-        threads=1,
-        **options,
+        train=TrainSettings(**{**chosen, "validation_share": 0.3, **options.pop("settings", {})}),
     )
+    data = TrainingData(toy.clips[: clips + 9], toy.clips[30:41], toy.index, toy.root)
+    return train(plan, data, folder, card={}, resources=Resources(threads=1), **options)
 
 
 def close(first: TrainResult, second: TrainResult, tolerance: float) -> None:
@@ -83,7 +77,7 @@ def test_more_processes_than_gpus_is_an_error_with_the_command_for_several_machi
     monkeypatch.setattr(distributed, "visible_gpus", lambda: ["0"])
     with pytest.raises(ValueError, match=r"processes is 2, but 1 GPUs are visible.*\n  torchrun --nnodes .*/job\n"):
         run(toy_set, tmp_path, settings={"processes": 2, "device": "auto"})
-    assert read_job(tmp_path / "job").settings.processes == 2
+    assert read_job(tmp_path / "job").plan.train.processes == 2
 
 
 def test_a_process_sees_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,45 +85,13 @@ def test_a_process_sees_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> No
     seen = []
     for rank in range(3):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-        assert distributed._own_device("auto", distributed.Place(World(3 + rank, 6), rank, 3)) == "cuda"
+        assert distributed._choose_device("auto", distributed.ProcessRank(World(3 + rank, 6), rank, 3)) == "cuda"
         seen.append(distributed.os.environ["CUDA_VISIBLE_DEVICES"])
     assert seen == ["4", "5", "7"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    assert distributed._own_device("cpu", distributed.Place(World(0, 2), 0, 2)) == "cpu"
+    assert distributed._choose_device("cpu", distributed.ProcessRank(World(0, 2), 0, 2)) == "cpu"
     with pytest.raises(ValueError, match="4 processes were started here, but 3 GPUs are visible"):
-        distributed._own_device("cuda", distributed.Place(World(0, 4), 0, 4))
-
-
-def test_a_job_says_all_that_a_training_is_given(toy_set: ToySet, tmp_path: Path) -> None:
-    sections = {
-        "arm": MIDAS,
-        "mixing": MixingSettings(alpha=0.2),
-        "model": ModelSettings(pretrained=None),
-        "sampling": SamplingSettings(num_segments=4),
-        "settings": TrainSettings(processes=2),
-    }
-    given: dict[str, Any] = {
-        "sections": {**sections, "groups": GroupSettings()},
-        "tables": {"clips": toy_set.clips, "monitor": None, "index": toy_set.index},
-        "root": toy_set.root,
-        "card": {"alignment": {"size": 32}},
-        "extra": {"run_id": "abc"},
-        "how": {"threads": 3, "side_by_side": 2, "on_its_gpu": None},
-    }
-    write_job(tmp_path, **given).finish({"epoch": 1, "history": [], "summary": {}})
-    job = read_job(tmp_path / "job")
-    read = job.arguments()
-    assert all(read[name] == section for name, section in given["sections"].items())
-    assert (read["folder"], read["root"], read["monitor"]) == (tmp_path, toy_set.root, None)
-    assert (read["card"], read["extra"], read["threads"]) == (given["card"], given["extra"], 3)
-    assert label_distributions(read["clips"], SOFT, 0).equal(label_distributions(toy_set.clips, SOFT, 0))
-    assert read["clips"]["label"].equals(toy_set.clips["label"])
-    assert read["index"].equals(toy_set.index)
-    # written again it is still done; of other clips it is another job
-    assert write_job(tmp_path, **given).result == {"epoch": 1, "history": [], "summary": {}}
-    assert write_job(tmp_path, **{**given, "how": {"threads": 1}}).result is not None
-    other = {**given["tables"], "clips": toy_set.clips[:9]}
-    assert write_job(tmp_path, **{**given, "tables": other}).result is None
+        distributed._choose_device("cuda", distributed.ProcessRank(World(0, 4), 0, 4))
 
 
 def processes_of(parent: psutil.Process) -> list[psutil.Process]:
@@ -174,8 +136,8 @@ def test_errors_of_any_process_arrive_as_what_they_are(toy_set: ToySet, tmp_path
     two = {"processes": 2}
     with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate 4 GiB") as caught:
         run(toy_set, tmp_path / "cramped", model={"name": "smooth_network:Cramped"}, settings=two)
-    assert "in a process of the training" in caught.value.__notes__[0]
-    with pytest.raises(TrainingError, match="SIGKILL, one of 2 that train together, and without a word"):
+    assert "in the process of" in caught.value.__notes__[0]
+    with pytest.raises(TrainingError, match=r"SIGKILL; .*out of memory; it was one of 2 that train together"):
         run(toy_set, tmp_path / "mortal", model={"name": "smooth_network:Mortal"}, settings=two)
     assert not processes_of(psutil.Process())
     halves = {**two, "micro_batches": 2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,10 +17,10 @@ from toy_set import ToySet
 
 import dfer.training.run
 import dfer.training.step
-from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
-from dfer.mixing import midas
-from dfer.training import train
+from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.training import Plan, Resources, TrainingData
 from dfer.training.data import TrainingBatches
+from dfer.training.fit import fit
 from dfer.training.world import World
 
 MIDAS = ArmSettings(labels="soft", mixing="midas", normalize="softmax")
@@ -80,7 +81,7 @@ def drawn_by(
 ) -> tuple[list[Tensor], list[Tensor], list[int]]:
     """What one of several processes draws in two epochs: lambdas, partners, and the seeds of its dropout."""
     weights, partners, seeds = [], [], []
-    module = __import__("dfer.mixing.midas", fromlist=["_draw"])
+    module = importlib.import_module("dfer.mixing.midas")
     draw = module._draw
 
     def watched(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -94,21 +95,14 @@ def drawn_by(
     monkeypatch.setattr(dfer.training.step, "DistributedDataParallel", Unshared)
     monkeypatch.setattr(dfer.training.run, "with_whole_batch_norm", lambda network, device: network)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda *arguments: None)
-    train(
-        clips=toy.clips[:29],
-        monitor=None,
-        index=toy.index,
-        root=toy.root,
+    plan = Plan(
         arm=MIDAS,
-        mixing=MixingSettings(),
         model=ModelSettings(name="smooth_network:Smooth", pretrained=None, input_size=32),
         sampling=SamplingSettings(num_segments=4),
-        settings=TrainSettings(epochs=2, batch_size=8, processes=world.size, device="cpu"),
-        folder=folder,
-        card={},
-        threads=1,
-        world=world,
+        train=TrainSettings(epochs=2, batch_size=8, processes=world.size, device="cpu"),
     )
+    data = TrainingData(toy.clips[:29], None, toy.index, toy.root)
+    fit(plan, data, folder, card={}, resources=Resources(threads=1), world=world)
     monkeypatch.undo()
     return weights, partners, seeds
 
@@ -135,13 +129,8 @@ def test_each_process_draws_its_own_lambdas_partners_and_dropout_and_only_the_fi
     assert not list(folders[1].iterdir())
 
 
-def test_a_clip_is_never_left_to_mix_with_itself() -> None:
-    with pytest.raises(ValueError, match="a clip is never mixed with itself"):
-        midas(torch.zeros(1, 4, 3, 8, 8), torch.tensor([[1.0, 0.0]]))
-
-
 @pytest.mark.parametrize(
-    ("given_settings", "message"),
+    ("values", "message"),
     [
         ({"batch_size": 8, "processes": 3}, "batch_size 8 cannot be divided between 3 processes"),
         ({"batch_size": 4, "processes": 4}, "leaves 4 processes 1 clip each, and a clip is never mixed with itself"),
@@ -149,6 +138,6 @@ def test_a_clip_is_never_left_to_mix_with_itself() -> None:
         ({"batch_size": 8, "processes": 2, "micro_batches": 3}, "a share of a batch has 4, so at most 2"),
     ],
 )
-def test_what_cannot_be_shared_is_an_error_of_the_configuration(given_settings: dict, message: str) -> None:
+def test_what_cannot_be_shared_is_an_error_of_the_configuration(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TrainSettings(**given_settings)
+        TrainSettings(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from dfer.config.experiments import Faces, evaluations_of, trainings_of
 from dfer.config.reading import load_pipeline
+from dfer.faces.videos import align_in_process
 from tasks.inspection import estimate
 from tasks.inspection.estimate import CLIPS, Trials
 
@@ -29,13 +31,13 @@ def trainings(plan) -> list:
 
 
 @pytest.fixture
-def calls(monkeypatch) -> list[str]:
+def calls(monkeypatch) -> list[Callable]:
     """Processes are not started; steps train 10 clips a second, and a clip takes as long to align as a message."""
-    made: list[str] = []
+    made: list[Callable] = []
 
     def run_isolated(function, *, threads=1, on_message=None, **arguments):
         made.append(function)
-        if "step_speed" in function:
+        if function is estimate.step_speed_in_process:
             return {"device": "cpu", "precision": "float32", "clips_per_second": 10.0, "share_of_peak": 0.5}
         for clip, _ in arguments["clips"]:
             on_message(clip)
@@ -59,7 +61,7 @@ def test_each_network_is_tried_once(calls):
     for training in trainings(plan):
         trials.training(training, 100, 20)
     assert len(trainings(plan)) == 3
-    assert calls == ["tasks.inspection.estimate:step_speed_in_process"]
+    assert calls == [estimate.step_speed_in_process]
     (made,) = trials.results
     assert "resnet18_tsm" in made.what
     assert made.device == "cpu, float32, 2 threads"
@@ -73,7 +75,7 @@ def test_a_few_clips_are_aligned_once_a_data_set(calls, monkeypatch):
     trials = Trials(threads=1)
     assert trials.alignment(faces("a"), Path("/data"), clips, 64) == 64 * 2.0
     assert trials.alignment(faces("a"), Path("/data"), clips, 10) == 10 * 2.0
-    assert calls == ["dfer.faces.videos:align_in_process"]
+    assert calls == [align_in_process]
     assert f"{CLIPS} clips of a" in trials.results[0].what
     # nothing can be said of a set whose files are not there
     assert trials.alignment(faces("b"), Path("/data"), clips.assign(source_size=-1), 10) is None

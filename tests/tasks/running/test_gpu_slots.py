@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from seen_gpus import seen as visible_to_it
 
 from dfer.config.reading import load_pipeline
 from dfer.system.gpus import visible_gpus
@@ -50,7 +51,7 @@ def test_a_process_gets_the_gpus_of_its_place_in_its_environment(
     with slots("train.device=cuda", "train.processes=2") as mine:
         first, second = mine.training(2), mine.training(2)
         with first, second:
-            seen = [run_isolated("seen_gpus:seen", environment=place.environment) for place in (first, second)]
+            seen = [run_isolated(visible_to_it, environment=place.environment) for place in (first, second)]
             assert (first.sharing, second.sharing) == (1, 1)
     assert seen == ["4,5", "6,7"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,5,6,7"

@@ -13,9 +13,9 @@ import pytest
 import torch
 from toy_set import ToySet
 
-from dfer.config.settings import ArmSettings, MixingSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.system.processes import run_isolated
-from dfer.training import train
+from dfer.training import Plan, Resources, TrainingData, train
 from tasks.running.out_of_memory import in_smaller_parts
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
@@ -96,20 +96,14 @@ def test_every_other_failure_is_raised_at_once(tmp_path: Path) -> None:
 def train_with_one_gibibyte(*, toy: ToySet, settings: TrainSettings, folder: Path, send: Any) -> int:
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(2**30 / total)
-    result = train(
-        clips=toy.clips,
-        monitor=toy.clips,
-        index=toy.index,
-        root=toy.root,
+    plan = Plan(
         arm=ArmSettings(labels="soft"),
-        mixing=MixingSettings(),
-        sampling=SamplingSettings(num_segments=8),
         model=ModelSettings(width=1.0, pretrained=None, input_size=112),
-        card={},
-        threads=1,
-        settings=settings,
-        folder=folder,
+        sampling=SamplingSettings(num_segments=8),
+        train=settings,
     )
+    data = TrainingData(toy.clips, toy.clips, toy.index, toy.root)
+    result = train(plan, data, folder, card={}, resources=Resources(threads=1))
     return len(result.history)
 
 
@@ -121,9 +115,7 @@ def test_a_gpu_whose_memory_really_runs_out(
     settings = TrainSettings(epochs=2, batch_size=32, device="cuda", precision="float32", cache="none")
 
     def in_a_process(settings: TrainSettings) -> int:
-        function = f"{__name__}:train_with_one_gibibyte"
-        epochs: int = run_isolated(function, toy=toy_set, settings=settings, folder=tmp_path)
-        return epochs
+        return run_isolated(train_with_one_gibibyte, toy=toy_set, settings=settings, folder=tmp_path)
 
     with caplog.at_level(logging.WARNING):
         assert in_smaller_parts(in_a_process, settings, tmp_path, title="soft", sleep=lambda _: None) == 2

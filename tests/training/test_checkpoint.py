@@ -1,0 +1,95 @@
+"""A training goes on from its own checkpoint, also from one of an earlier version, and from no other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy_set import ToySet
+
+from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.training import CheckpointError, Plan, Resources, TrainingData, TrainResult, remove_damaged
+from dfer.training.checkpoint import fingerprint
+from dfer.training.fit import fit
+from dfer.training.split import split_clips
+
+HARD, SOFT = ArmSettings(labels="hard"), ArmSettings(labels="soft")
+
+
+def plan_of(arm: ArmSettings, **settings: object) -> Plan:
+    return Plan(
+        arm=arm,
+        model=ModelSettings(width=0.125, pretrained=None, input_size=32),
+        sampling=SamplingSettings(num_segments=4),
+        train=TrainSettings(**{"epochs": 2, "device": "cpu", **settings}),  # type: ignore[arg-type]
+    )
+
+
+def data_of(toy: ToySet) -> TrainingData:
+    return TrainingData(toy.clips, None, toy.index, toy.root)
+
+
+def few(toy: ToySet, count: int) -> ToySet:
+    return replace(toy, clips=toy.clips[:count])
+
+
+def run(toy: ToySet, folder: Path, arm: ArmSettings = HARD, *, settings: dict | None = None) -> TrainResult:
+    return fit(plan_of(arm, **(settings or {})), data_of(toy), folder, card={}, resources=Resources(threads=1))
+
+
+def test_a_checkpoint_of_other_settings_or_clips_is_refused(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 10)
+    run(toy, tmp_path)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt .*train\.epochs was 2, is 3"):
+        run(toy, tmp_path, settings={"epochs": 3})
+    with pytest.raises(CheckpointError, match=r"arm\.labels was hard, is soft"):
+        run(toy, tmp_path, SOFT)
+    with pytest.raises(CheckpointError, match=r"training clips was 10 .*, is 9"):
+        run(few(toy_set, 9), tmp_path)
+    relabelled = toy.clips.assign(label=(toy.clips["label"] + 1) % 7)
+    with pytest.raises(CheckpointError, match="training clips was 10"):
+        run(replace(toy, clips=relabelled), tmp_path)
+    # How fast it runs may change.
+    run(toy, tmp_path, settings={"loader_workers": 1, "checkpoint_every": 2, "cache": "none"})
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "text"])
+def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(toy_set: ToySet, tmp_path: Path, damage: str) -> None:
+    toy = few(toy_set, 10)
+    run(toy, tmp_path, settings={"epochs": 1})
+    path = tmp_path / "checkpoint.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes({"cut": content[: len(content) // 2], "flip": content, "text": b"no checkpoint"}[damage])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is damaged .*delete it to train again"):
+        run(toy, tmp_path, settings={"epochs": 1})
+    remove_damaged(tmp_path)
+    assert len(run(toy, tmp_path, settings={"epochs": 1}).history) == 1
+    remove_damaged(tmp_path)
+    assert path.exists()
+
+
+def test_a_checkpoint_with_keys_of_an_earlier_version_is_gone_on_with(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 10)
+    first = run(toy, tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({**state, "extra": {"run_id": "abc"}}, tmp_path / "checkpoint.pt")
+    assert run(toy, tmp_path).history == first.history
+
+
+def test_the_fingerprint_is_that_of_earlier_versions(toy_set: ToySet) -> None:
+    """Computed by the version before this test was written: another text would refuse every earlier checkpoint."""
+    plan = plan_of(ArmSettings(labels="soft", mixing="midas", normalize="softmax"), precision="float32")
+    identity = fingerprint(plan, split_clips(plan, data_of(few(toy_set, 10))), "cpu", tf32=True)
+    assert identity["arm.mixing"] == "midas"
+    assert identity["monitor clips"] == "none"
+    assert hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16] == "54abdcc6e81ad22e"
+
+
+def test_a_loss_of_ones_own_is_part_of_the_fingerprint(toy_set: ToySet) -> None:
+    plan = plan_of(ArmSettings(labels="soft", loss="own:loss"))
+    assert fingerprint(plan, split_clips(plan, data_of(toy_set)), "cpu", tf32=True)["arm.loss"] == "own:loss"
