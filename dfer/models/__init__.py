@@ -29,9 +29,9 @@ def build(
     """A network float[B, T, C, H, W] -> logits float[B, K], in training mode, on the CPU.
 
     Args:
-        name: a key of `dfer.config.catalogue.NETWORKS`, or `module:attribute` of a class of one's own.
+        name: a key of `dfer.config.catalogue.NETWORKS`, or your own class as `module:attribute`.
         num_classes: K.
-        num_segments: T, or None for what the catalogue says.
+        num_segments: T; None takes the catalogue's.
         pretrained: a name that the catalogue has for this network, the path of a weight file (see `load_pretrained`),
             or None for random weights (drawn from torch's global generator). Never silently random.
         width: channels of every layer as a share of torchvision's, in (0, 1]; 1.0 is exactly its network.
@@ -69,15 +69,15 @@ def channels_last(model: nn.Module) -> nn.Module:
 
 
 def available() -> dict[str, dict[str, Any]]:
-    """For every name of the catalogue what there is to know before choosing, at width 1 and with our classes.
+    """The networks of the catalogue by name, for choosing one; at width 1 and with our classes.
 
-    `description`, `parameters` (count), `gflops` (convolutions and matrix products of one clip's forward pass; a
-    multiplication with its addition counts as two operations), `input`, `pretrained` (names) and `source`.
+    Each has `description`, `parameters` (count), `gflops` (convolutions and matrix products of one clip's forward pass;
+    a multiplication with its addition counts as two operations), `input`, `pretrained` (names) and `source`.
     """
     models = {}
     for name, network in catalogue.NETWORKS.items():
         segments, size = network.num_segments, network.input_size
-        # Shapes are all it takes: the meta device has no values and computes nothing.
+        # Shapes are enough: the meta device has no values and computes nothing.
         with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
             model = build(name, num_classes=len(EMOTIONS)).eval()
             model(torch.empty(1, segments, 3, size, size))
@@ -100,22 +100,22 @@ def _check_pretrained(name: str, network: catalogue.Network, pretrained: str, wi
         )
     others = {weights for other in catalogue.NETWORKS.values() for weights in other.pretrained}
     if pretrained in others - network.pretrained.keys():
-        there = f"{', '.join(network.pretrained)}, " if network.pretrained else ""
+        names = f"{', '.join(network.pretrained)}, " if network.pretrained else ""
         raise ValueError(
-            f"there are no {pretrained!r} weights for {name}; set model.pretrained to {there}the path of a weight "
+            f"there are no {pretrained!r} weights for {name}; set model.pretrained to {names}the path of a weight "
             "file, or null for random weights"
         )
 
 
 def _network_class(builder: str) -> type[nn.Module]:
-    """The class behind `module:attribute`. Looked at before it is called: model cards are read from disk."""
-    found = catalogue.load(builder)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(f"{builder!r} is {found!r}, expected a class derived from torch.nn.Module")
+    """The class that `module:attribute` names. Checked before it is called: the name may come from a card on disk."""
+    network = catalogue.load(builder)
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
+        raise ValueError(f"{builder!r} is {network!r}, expected a class derived from torch.nn.Module")
     try:
-        inspect.signature(found).bind("num_classes", "num_segments", "width", "dropout")
+        inspect.signature(network).bind("num_classes", "num_segments", "width", "dropout")
     except TypeError as error:
         raise ValueError(
             f"{builder!r} cannot be called with (num_classes, num_segments, width, dropout): {error}"
         ) from None
-    return found
+    return network

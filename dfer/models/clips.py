@@ -1,4 +1,4 @@
-"""What every network says of clips that it was not built for."""
+"""The check of its input that every network makes."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def logits_of(model: nn.Module, clips: Tensor, rows: Tensor, frames: Frames) -> 
         clips: float[B, T, C, H, W], frames in order.
         rows: int64[B], each clip's number in its table: a clip is shuffled in the same way for every model.
         frames: "in order"; "shuffled": a random order for each clip; "reversed"; "peak": each frame in turn is shown T
-            times, and the one counts for which the largest probability is highest.
+            times, and the logits with the highest probability of any class count.
 
     Raises ValueError for another `frames`.
     """
@@ -43,7 +43,7 @@ def logits_of(model: nn.Module, clips: Tensor, rows: Tensor, frames: Frames) -> 
 
 
 def _order(row: int, num_frames: int) -> Tensor:
-    """A random order of a clip's frames that is not the one they have (where there are two or more)."""
+    """A random order of a clip's frames, another than theirs if they are two or more."""
     generator = torch.Generator().manual_seed(torch_seed(0, "shuffle", row))
     while True:
         order = torch.randperm(num_frames, generator=generator)

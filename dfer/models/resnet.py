@@ -7,7 +7,7 @@ from torchvision.models.resnet import BasicBlock
 
 
 def stem_channels(width: float) -> int:
-    """Channels of the first convolution: torchvision's 64 times `width`, at least 8 so that TSM has some to shift."""
+    """Channels of the first convolution: torchvision's 64 times `width`, at least 8, or TSM could shift none."""
     return max(8, round(64 * width))
 
 

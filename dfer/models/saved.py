@@ -1,4 +1,4 @@
-"""A trained network on disk: `model.safetensors` (weights) and `model.json` (the card, all it takes to use them)."""
+"""A trained network on disk: `model.safetensors` (weights) and `model.json` (the card, which says how to use them)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ def save_model(
     card: Mapping[str, Any],
     best_on_test_fold: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights and card into a folder; each file is complete or not there.
+    """Write weights and card into a folder; each file is complete or missing.
 
-    The card holds at least `model` (name for `build`), `classes` (names in the order of the logits), `num_segments`,
-    `width`, `dropout`, `input_size` and `normalization` (`mean`, `std`); the weights' checksum is added to it.
-    `best_on_test_fold` are other weights of the same network, which lie beside them if there are any.
+    Args:
+        folder: exists.
+        state: the weights.
+        card: holds at least `model` (name for `build`), `classes` (names in the order of the logits), `num_segments`,
+            `width`, `dropout`, `input_size` and `normalization` (`mean`, `std`); the weights' checksum is added to it.
+        best_on_test_fold: other weights of the same network, written beside them; none if empty.
     """
     sums = {"weights_sha256": _write_weights(folder / WEIGHTS, state)}
     if best_on_test_fold:
@@ -51,8 +54,12 @@ def _write_weights(path: Path, state: Mapping[str, Tensor]) -> str:
 def load_model(folder: Path, weights: Weights = "chosen") -> tuple[nn.Module, dict[str, Any]]:
     """The network (on the CPU, in evaluation mode) and its card.
 
-    `weights`: of the epoch that the training chose, or of the best one on the test fold.
-    Raises SavedModelError when a file is missing, damaged, or not the other's.
+    Args:
+        folder: of a finished training.
+        weights: those of the epoch that the training chose, or of the best one on the test fold.
+
+    Raises:
+        SavedModelError: a file is missing or damaged, or the two do not belong together.
     """
     card = load_card(folder)
     file, checksum = {

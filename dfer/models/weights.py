@@ -40,12 +40,12 @@ def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None
         state = _torchvision(network.pretrained[pretrained])
     else:
         state = _file(Path(pretrained), network)
-    own = model.state_dict()
-    new = {name for name in own if name.split(".")[0] in network.new_layers}
+    current = model.state_dict()
+    new = {name for name in current if name.split(".")[0] in network.new_layers}
     for name in sorted(new & state.keys()):
-        found, expected = list(state[name].shape), list(own[name].shape)
-        if found != expected:
-            _log.info("%s: %s is %s, here %s: left out", pretrained, name, found, expected)
+        shape, expected = list(state[name].shape), list(current[name].shape)
+        if shape != expected:
+            _log.info("%s: %s is %s, here %s: left out", pretrained, name, shape, expected)
             del state[name]
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)

@@ -1,4 +1,4 @@
-"""Memory: how the C library hands it out, and how much of it there is."""
+"""How the C library hands out memory, and how much of it is free."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep memory that it frees, for the next time it needs as much; whether the C library can.
+    """Let this process keep memory that it frees, for the next time it needs as much.
 
-    glibc maps every large block anew and gives it back when it is freed, so that each step of a training has the kernel
-    clear all of its activations' pages again. The price is a higher peak (kept blocks do not fit every later size), and
-    that the process gives nothing back until it ends. A no-op where the C library is another one.
+    glibc maps every large block anew and unmaps it when it is freed, so that in each step of a training the kernel has
+    to clear all pages of its activations again. The price is a higher peak (kept blocks do not fit every later size),
+    and that the process gives nothing back until it ends.
+
+    Returns:
+        Whether the C library can; if it is not glibc, nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
@@ -28,12 +31,12 @@ def keep_freed_memory() -> bool:
 
 def available_memory() -> int:
     """Bytes of RAM that this process can still take: what the machine has free, or what its control groups leave it."""
-    rooms = [_room(folder, *names) for folder, names in _control_groups()]
-    return min([psutil.virtual_memory().available, *(room for room in rooms if room is not None)])
+    left = [_left_by(folder, *names) for folder, names in _control_groups()]
+    return min([psutil.virtual_memory().available, *(one for one in left if one is not None)])
 
 
 def _control_groups() -> list[tuple[Path, tuple[str, str]]]:
-    """The folders of this process's memory control groups, its own and all above it, with their files' names."""
+    """The folders of this process's memory control group and all above it, with their files' names."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -47,13 +50,13 @@ def _control_groups() -> list[tuple[Path, tuple[str, str]]]:
             root, names = Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
         else:
             continue
-        own = root / path.lstrip("/")
-        groups += [(folder, names) for folder in (own, *own.parents) if folder.is_relative_to(root)]
+        lowest = root / path.lstrip("/")
+        groups += [(folder, names) for folder in (lowest, *lowest.parents) if folder.is_relative_to(root)]
     return groups
 
 
-def _room(folder: Path, limit: str, used: str) -> int | None:
-    """What a control group still leaves, counting files' pages that can be dropped; None without a limit."""
+def _left_by(folder: Path, limit: str, used: str) -> int | None:
+    """Bytes that a control group still leaves, counting files' pages that can be dropped; None without a limit."""
     try:
         most = (folder / limit).read_text().strip()
         taken = int((folder / used).read_text())

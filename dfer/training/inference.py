@@ -22,10 +22,14 @@ def predict_logits(
     device: torch.device,
     forward: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Logits float64[N, K] of batches of (frames uint8[B, T, 3, S, S], rows), in the batches' order, in float32.
+    """Logits of all clips, float64[N, K], computed in float32.
 
-    The model is on `device`; it is put into evaluation mode for this and left in the mode it was in. `forward`, given
-    clips float[B, T, 3, S, S] and rows, may show it the clips in another way.
+    Args:
+        model: on `device`; it is in evaluation mode meanwhile, and in its former mode afterwards.
+        batches: pairs of frames uint8[B, T, 3, S, S] and rows; the logits are in their order.
+        mean, std: per channel, see `to_float`.
+        device: where to compute.
+        forward: called instead of the model with clips float[B, T, 3, S, S] and rows.
     """
     show = forward or (lambda clips, _: model(clips))
     training = model.training

@@ -16,7 +16,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
-    """SGD with momentum, or AdamW (which has no use for `momentum`); weight decay on all parameters."""
+    """SGD with momentum, or AdamW (which ignores `momentum`); weight decay on all parameters."""
     if settings.optimizer == "adamw":
         return AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     return SGD(
@@ -67,11 +67,13 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 @contextmanager
 def torch_state(threads: int, device: torch.device, *, tf32: bool) -> Iterator[None]:
-    """What torch keeps for the whole process, set for the time of one training.
+    """Set torch's global state for one training, and restore it.
 
-    Its number of threads (0 leaves it), its random generators, cuDNN's search for the fastest kernels, and whether a
-    GPU may round the inputs of float32 products to TF32 (10 bits of mantissa; `precision: auto` allows it, a precision
-    that was asked for by name does not).
+    Args:
+        threads: 0 leaves torch's number.
+        device: of the training; its random generator and the CPU's are restored.
+        tf32: whether a GPU may round the inputs of float32 products to TF32 (10 bits of mantissa); `precision: auto`
+            allows it, a precision that was asked for by name does not.
     """
     before, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(threads or before)

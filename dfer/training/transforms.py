@@ -66,9 +66,9 @@ def to_float(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
 
 
 def normalize_(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The same for frames that are float32[..., 3, H, W] in 0..255 already, in place; returns them."""
+    """`to_float` of frames that are float32[..., 3, H, W] in 0..255, in place; returns them."""
     scale = torch.tensor([1 / (255 * value) for value in std]).view(-1, 1, 1)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(-1, 1, 1)
-    # A blocking copy would wait for all that the GPU still has to do.
+    # A blocking copy would wait for everything that the GPU has still to do.
     scale, shift = (tensor.to(frames.device, non_blocking=True) for tensor in (scale, shift))
     return frames.mul_(scale).add_(shift)

@@ -28,7 +28,7 @@ class WholeBatchNorm(_BatchNorm):
     """BatchNorm of any dimension over the shares of all processes of the default group; a share may be empty."""
 
     def __init__(self, layer: _BatchNorm) -> None:
-        """In place of `layer`, with its own parameters and running statistics."""
+        """Takes the place of `layer`, with its parameters and running statistics."""
         super().__init__(
             layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats, device="meta"
         )
@@ -42,7 +42,7 @@ class WholeBatchNorm(_BatchNorm):
             raise ValueError(f"expected channels in the second dimension, found a tensor of shape {list(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """float[B, C, ...] -> the same shape; every process of the group must come along."""
+        """float[B, C, ...] -> the same shape; every process of the group must call it too."""
         if not self.training:
             return super().forward(input)
         self._check_input_dim(input)
@@ -71,7 +71,7 @@ class WholeBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; what it is used for in any of them comes back into the gradient of each."""
+    """The sum over all processes; its gradient in each of them is the sum of the gradients in all."""
 
     @staticmethod
     def forward(_: FunctionCtx, values: Tensor) -> Tensor:

@@ -32,3 +32,12 @@ def test_more_than_one_makes_another_model_and_one_is_not_spoken_of(name: str) -
 @pytest.mark.parametrize("speed", ["train.cache=none", "train.loader_workers=2", "train.threads=3", "train.device=cpu"])
 def test_what_decides_the_speed_alone_makes_the_same_model(speed: str) -> None:
     assert made_by(speed).hash == made_by().hash
+
+
+def test_a_loss_of_ones_own_makes_another_model_and_the_default_is_not_spoken_of() -> None:
+    def key(**arm: str) -> CacheKey:
+        settings = load_pipeline("demo", CONFIG, (), ()).settings
+        return cache_key(Training("demo-dfew", 1, ArmSettings(labels="hard", **arm), settings, "hard"), INPUT, INPUT)
+
+    assert "loss" not in key(loss="cross_entropy").key["arm"]
+    assert key(loss="own:loss").hash != key().hash
