@@ -1,4 +1,4 @@
-"""What a GPU makes of it: detection, training steps, and the wait for data. Left out where there is none."""
+"""Detection, training steps and the wait for data on a GPU. Left out on a machine without one."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _TARGET = 6.0
 
 
 def measure(options: Options) -> list[Row]:
-    """A uint8 batch to the mixed float batch that the network is given: as a training does it, and for itself."""
+    """Rows: from a uint8 batch to the mixed, normalised float batch that the network sees."""
     side = 64 if options.quick else CROP_SIZE
     shape = (_BATCH, SEGMENTS, 3, side, side)
     work = {"shape": shape, "turns": 2 if options.quick else 10}
@@ -30,7 +30,7 @@ def measure(options: Options) -> list[Row]:
     ]
     measured = interleaved(variants, rounds=2 if options.quick else 10)
     values = _BATCH * SEGMENTS * 3 * side * side
-    traffic = values * (1 + 1 + 4)  # own and partner's pixel are read as bytes, a float is written
+    traffic = values * (1 + 1 + 4)  # a clip's pixel and its partner's are read as bytes, a float is written
     floor = traffic / (1e9 * options.machine.copy_gbytes)
     floor_how = f"{traffic / 1e6:.0f} MB at the speed of a copy"
     name = f"uint8 batch {list(shape)} to mixed, normalised float"
@@ -45,15 +45,15 @@ def measure(options: Options) -> list[Row]:
             section="mixing",
             name=row,
             unit="batch",
-            ours=Timing.of(measured[own]),
-            theirs=Timing.of(measured[other]),
+            ours=Timing.of(measured[ours_name]),
+            theirs=Timing.of(measured[theirs_name]),
             target=target,
             floor=floor,
             floor_how=floor_how,
             limit="memory traffic: the mixed batch is written once and normalised in a second pass" if target else "",
             how=how,
         )
-        for row, (own, other, target) in pairs.items()
+        for row, (ours_name, theirs_name, target) in pairs.items()
     ]
 
 
@@ -92,7 +92,7 @@ def ours(*, shape: tuple[int, ...], turns: int, keep_memory: bool) -> Iterator[W
 
 
 def mixed_and_normalized(clips: Tensor, labels: Tensor) -> Tensor:
-    """What the network is given for a batch uint8[B, T, 3, H, W] with labels float[B, K]."""
+    """The network's input for a batch uint8[B, T, 3, H, W] with labels float[B, K]."""
     from dfer.mixing import midas
     from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_
 

@@ -30,7 +30,7 @@ def normalize_targets(targets: Tensor, name: str) -> Tensor:
 
     Args:
         targets: rows that sum to 1.
-        name: a key of `NORMALIZATIONS`, or one's own function as `module:attribute`.
+        name: a key of `NORMALIZATIONS`, or your own function as `module:attribute`.
 
     Raises:
         ValueError: the name is neither.

@@ -14,8 +14,8 @@ def stem_channels(width: float) -> int:
 class ResNet18Trunk(nn.Module):
     """Frames -> features: torchvision's `resnet18` up to its classifier, with the same parameter names.
 
-    A network for clips derives from it, adds its own layers, and so keeps the names at the top, where weight files have
-    them. At width 1 the shapes are torchvision's too.
+    A network for clips derives from it and adds layers, so that the trunk's parameters keep the names of weight files.
+    At width 1 the shapes are torchvision's too.
 
     Attributes:
         num_features: D, 512 at width 1.

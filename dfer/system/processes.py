@@ -1,8 +1,8 @@
-"""Heavy work in processes of its own, which do not outlive the one that started them.
+"""Heavy work in child processes, which do not outlive the one that started them.
 
-A process starts clean (its own threads, its own CUDA context), reports progress while it works, and dies with the one
-that started it, however that one ends: nothing goes on writing into a folder that a new run has taken over. What it
-logs is logged by the thread that waits for it.
+A child starts clean (no threads, no CUDA context), reports progress while it works, and dies with its parent, also if
+that is killed: nothing goes on writing into a folder that a new run has taken over. Its log records are logged by the
+thread that waits for it.
 
 Parent and child speak over one pipe. The parent sends a pickled call, (function, arguments), or `_STOP`; the child
 answers with pairs (kind, payload): any number of "log" (a record for `logs.emit`) and "message" (what the function
@@ -77,7 +77,7 @@ def sleep(seconds: float) -> None:
 
 
 class Worker:
-    """A process of its own that does one call after another: what a call has loaded stays loaded for the next one."""
+    """A process that does one call after another: modules and models that one call loads are loaded for the next."""
 
     def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING, *, ends_last: bool = False) -> None:
         """Start the process.
@@ -338,7 +338,7 @@ def _picklable(error: Exception) -> Exception:
 
 
 def die_with_parent() -> None:
-    """End this process as soon as its parent has ended, whatever ended it. To be called in a child process."""
+    """End this process as soon as its parent has ended, also if that was killed. To be called in a child process."""
     pid = os.getppid()
 
     def watch() -> None:

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CacheChoice:
-    """Where decoded frames are kept: `where`, the bytes they take, and why there."""
+    """Where decoded frames are kept, how many bytes they take, and the reason for the choice."""
 
     where: Where
     num_bytes: int
@@ -102,7 +102,7 @@ class FrameCache:
             lengths: the clips and their numbers of frames.
             size: H and W of all of them.
             device: where the frames are kept.
-            pinned: from RAM, batches are taken into page-locked memory, from which a GPU copies on its own.
+            pinned: gather batches in page-locked RAM, from which a GPU copies while this process goes on.
         """
         ends = np.cumsum(list(lengths.values()))
         self._starts = dict(zip(lengths, (ends - list(lengths.values())).tolist(), strict=True))

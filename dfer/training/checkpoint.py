@@ -1,7 +1,7 @@
 """The state of a training that is under way: `checkpoint.pt`, and what tells whose it is.
 
 It holds tensors, numbers, strings, lists and dicts alone, so that reading it runs no code. No random state is in it:
-every epoch derives its own from the seed (`dfer.system.randomness`).
+every epoch derives it from the seed (`dfer.system.randomness`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CheckpointError(Exception):
 
 def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """Write the state; the checkpoint before it stays until this one is complete on disk."""
-    content = io.BytesIO()  # torch's own writing of files does not say that a disk is full
+    content = io.BytesIO()  # torch.save to a file does not report a full disk
     torch.save(dict(state), content)
     with replacing(folder / CHECKPOINT) as temporary:
         temporary.write_bytes(content.getbuffer())

@@ -234,7 +234,7 @@ class TrainingBatches:
 
 
 class Loader:
-    """Batches of (frames uint8[B, T, 3, S, S] on a device, rows int64[B]), read ahead of whoever takes them.
+    """Batches of (frames uint8[B, T, 3, S, S] on a device, rows int64[B]), read ahead of the training.
 
     Clips are decoded by worker processes, or by one thread of this process; with a filled cache they are only gathered.
     Crop and resize follow on the device, one batch at a time.
@@ -333,7 +333,7 @@ def evaluation_loader(
     device: torch.device = _CPU,
     rows: Sequence[int] | None = None,
 ) -> Loader:
-    """The evaluation's view of some clips in the order given, or of all in the order of `source.clips`."""
+    """The evaluation's view of the clips in `rows`, in that order, or of all in the order of `source.clips`."""
     keys: list[Key] = [(row, None) for row in (range(len(source)) if rows is None else rows)]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return Loader(source, batches, workers=workers, device=device)

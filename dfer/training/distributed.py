@@ -1,7 +1,7 @@
 """One training by several processes: PyTorch's DistributedDataParallel, one process a GPU, or on the CPU.
 
-The processes compute the mean over the whole batch, with its batch normalisation; each mixes within its own share, and
-drops out by its own stream.
+The processes compute the mean over the whole batch, with its batch normalisation. Each mixes the clips of its share of
+the batch among themselves, and draws its dropout from a stream of its own.
 
 On one machine `train` starts the processes itself. On several, with a work directory that all of them share, torchrun
 starts the job that `train` has written on each of them::

@@ -70,7 +70,7 @@ class Job:
 
 
 def write_job(plan: Plan, data: TrainingData, folder: Path, *, card: Mapping[str, Any], resources: Resources) -> Job:
-    """Write a training into its folder. If the same job is in it already, whatever its resources, its result stays."""
+    """Write a training into its folder. The result of the same job from before stays, even if its resources differ."""
     path = folder.resolve() / FOLDER
     path.mkdir(parents=True, exist_ok=True)
     before = read_job(path) if (path / _JOB).exists() else None
@@ -93,7 +93,7 @@ def write_job(plan: Plan, data: TrainingData, folder: Path, *, card: Mapping[str
 
 
 def read_job(path: Path) -> Job:
-    """Raises FileNotFoundError where there is none."""
+    """The job in a folder. Raises FileNotFoundError if it holds none."""
     file = path / _JOB
     if not file.exists():
         raise FileNotFoundError(f"{file} is not there: expected a job that a run with train.processes has written")
@@ -102,7 +102,7 @@ def read_job(path: Path) -> Job:
 
 def _parsed(path: Path, text: str) -> Job:
     content = json.loads(text)
-    what = content["what"]  # that of earlier versions has `extra` too, which decides nothing
+    what = content["what"]  # earlier versions wrote `extra` too, which decides nothing
     kinds = get_type_hints(Plan)
     sections = {name: kinds[name].model_validate(what[_NAMES.get(name, name)]) for name in Plan.__dataclass_fields__}
     root = what["root"] if is_url(what["root"]) else Path(what["root"])

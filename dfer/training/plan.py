@@ -1,4 +1,4 @@
-"""What one training is given: its settings, its clips, and its share of the machine."""
+"""The input of one training: its settings, its clips, and its share of the machine."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Resources:
     """What a training may take of this machine. It decides how fast a training is; `threads` also how it rounds.
 
     Attributes:
-        threads: CPU threads, whatever `train.threads` says; 0 leaves torch's number.
+        threads: CPU threads, instead of `train.threads`; 0 leaves torch's number.
         side_by_side: how many trainings run on this machine at a time, and share its memory.
         on_its_gpu: how many of them share a GPU; None: all.
     """

@@ -108,7 +108,7 @@ class Run:
         Raises ValueError if a cache that was asked for by name does not fit.
         """
         self._plan, self._splits, self._device, self._world = plan, splits, device, world
-        # On the CPU until after mixing: checking them there does not wait for a GPU.
+        # On the CPU until after mixing, where checking them does not wait for a GPU.
         self._distributions = label_distributions(splits.training.clips, plan.arm, plan.train.seed)
         self._labels = single_labels(splits.training.clips)
         torch.manual_seed(torch_seed(plan.train.seed, "weights"))

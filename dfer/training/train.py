@@ -26,8 +26,8 @@ def train(
     The folder gets `checkpoint.pt`, `history.json` (`epochs` and `summary`), `model.safetensors` and `model.json`, and
     with a test fold also the weights of the best epoch on it, for comparisons with code that reports those. A training
     that was killed and goes on ends with the same numbers as one that was not. On a CPU the same seed and number of
-    threads give the same numbers; arms with the same seed and clips start from the same weights and see the same
-    batches, whatever their labels and mixing. With `train.processes` above 1 see `dfer.training.distributed`.
+    threads give the same numbers; arms that differ in labels and mixing alone start from the same weights and see the
+    same batches. With `train.processes` above 1 see `dfer.training.distributed`.
 
     Args:
         plan: the settings.
@@ -47,7 +47,7 @@ def train(
     """
     if plan.train.processes == 1:
         return fit(plan, data, folder, card=card, resources=resources, on_epoch=on_epoch)
-    # Not above: `python -m dfer.training.distributed` warns of a module that its own package has imported.
+    # Not at the top: `python -m dfer.training.distributed` warns if its package has imported it already.
     from dfer.training.distributed import train_together
 
     return train_together(write_job(plan, data, folder, card=card, resources=resources), on_epoch)

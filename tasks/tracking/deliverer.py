@@ -31,9 +31,9 @@ _STOP_PATIENCE = 5.0
 
 
 class Deliverer:
-    """Delivers an outbox in the background, from the first thing that there is to deliver.
+    """Delivers an outbox in the background, once it holds something.
 
-    Used as a context manager around a pipeline's run. At its end there is a bounded wait for what is not delivered
+    Used as a context manager around a pipeline's run. At its end it waits, within bounds, for what is not delivered
     yet; what remains is delivered by the next run, or by `dfer mlflow deliver`.
     """
 
@@ -69,7 +69,7 @@ class Deliverer:
             self._stop()
 
     def settle(self, patience: float = _PATIENCE) -> None:
-        """Wait, within bounds, until everything is delivered; say what is not."""
+        """Wait, within bounds, until everything is delivered; log what is not."""
         if self._thread is None:
             return
         if not self._wait(self.outbox.pending, patience):
