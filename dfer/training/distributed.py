@@ -71,8 +71,9 @@ def train_together(job: Job, on_epoch: Callable[[EpochRow], None] | None = None)
         result = _launch(job, on_epoch)
     else:
         result = TrainResult(job.folder, noted["epoch"], noted["history"], noted["summary"])
-        for row in result.history if on_epoch is not None else []:
-            on_epoch(row)
+        for row in result.history:
+            if on_epoch is not None:
+                on_epoch(row)
     job.remove()
     return result
 
