@@ -20,13 +20,7 @@ from dfer.models.saved import save_model
 from dfer.storage.file_names import HISTORY
 from dfer.storage.files import remove_unfinished, write_atomically
 from dfer.system.memory import keep_freed_memory
-from dfer.training.checkpoint import (
-    CheckpointError,
-    check_fingerprint,
-    fingerprint,
-    read_checkpoint,
-    write_checkpoint,
-)
+from dfer.training.checkpoint import CheckpointError, check_fingerprint, fingerprint, read_checkpoint, write_checkpoint
 from dfer.training.optimization import choose_device, choose_precision, torch_state
 from dfer.training.plan import Plan, Resources, TrainingData
 from dfer.training.run import EpochRow, Run
