@@ -93,6 +93,11 @@ def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] =
         for message in dict.fromkeys(of_key):
             check(keys, message, section=("pipelines", pipeline.name, "settings"))
 
+    arms = {name: arm for experiment in pipeline.experiments for name, arm in experiment.arms.items()}
+    for name, arm in arms.items():
+        for key in ("mixing", "normalize", "loss"):
+            check(("arms", name, key), _problem_with_module(getattr(arm, key)))
+
     for keys, message in _problems_with_published(pipeline).items():
         check(keys, message)
     runner = pipeline.run.task_runner

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from dfer.config import catalogue
-from dfer.config.reading import ConfigError, load_pipeline
+from dfer.config.problems import ConfigError
+from dfer.config.reading import load_pipeline
 from dfer.config.settings import ArmSettings
 
 CONFIG = Path(__file__).parents[2] / "pipeline_config.yaml"
