@@ -27,8 +27,8 @@ from benchmarks.fault_victims import COMPONENTS, strike
 from benchmarks.pipeline_runs import Runs, under_way
 from benchmarks.services import Services
 from dfer.services.ports import free_port
+from tasks.graph import STAGES
 
-STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
 KILLS_PER_FOLDER = 5
 EPOCHS = 6
 _LATEST = 4.0  # seconds after the start of a stage
