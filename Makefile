@@ -9,6 +9,8 @@ PYTHON ?= python3
 WORK   ?= work
 BENCH  ?=
 BIN    := .venv/bin
+# two processes, each with whole files, in the order that tests/conftest.py gives them
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 READY  := .venv/.ready
 READY_INTEGRATION := .venv/.ready-integration
 
@@ -34,13 +36,13 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
-	$(BIN)/pytest
+	$(PYTEST)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
 
 test-integration: $(READY_INTEGRATION) postgresql
-	$(BIN)/pytest -m integration
+	$(PYTEST) -m integration
 
 $(READY_INTEGRATION): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,integration]'

@@ -10,9 +10,24 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What tests expect is computed on a CPU, also on a machine with GPUs; `-m gpu` is for these."""
+    """What tests expect is computed on a CPU, also on a machine with GPUs; `-m gpu` is for these.
+
+    Processes of `pytest -n` share the cores, so each computes in one thread.
+    """
     if config.option.markexpr.strip() != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+
+LONGEST = ("flows", "test_faults.py", "test_reruns.py", "test_s3.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What `pytest -n` runs in one process: the tests of a file, or of flows, which share a server and a run."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("flows" if "flows" in item.path.parts else str(item.path)))
+    items.sort(key=lambda item: min(LONGEST.index(part) if part in LONGEST else 9 for part in item.path.parts))
 
 
 @pytest.fixture(autouse=True)

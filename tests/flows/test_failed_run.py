@@ -6,11 +6,11 @@ import pytest
 from prefect.client.orchestration import get_client
 
 
-def test_a_failed_stage_is_named_with_the_command_to_go_on(run_demo, tmp_path):
+def test_a_failed_stage_is_named_with_the_command_to_go_on(demo, tmp_path):
     detector = tmp_path / "detector.onnx"
     detector.write_bytes(b"a download that broke off")
     with pytest.raises(Exception, match="detector") as raised:
-        run_demo(f"work_dir={tmp_path / 'work'}", f"detection.model={detector}")
+        demo.run(f"detection.model={detector}")
     notes = raised.value.__notes__
     assert "stage: align demo-dfew 0" in notes
     others = [note.split(":")[1].strip() for note in notes if note.startswith("also failed")]
@@ -19,7 +19,7 @@ def test_a_failed_stage_is_named_with_the_command_to_go_on(run_demo, tmp_path):
     assert len(others) > 1
     (command,) = (line.strip() for note in notes if note.startswith("To go on") for line in note.splitlines()[1:])
     assert command.startswith("dfer run demo --config ")
-    assert command.endswith(f"--set work_dir={tmp_path / 'work'} --set detection.model={detector}")
+    assert command.endswith(f"--set work_dir={demo.work} --set detection.model={detector}")
 
     with get_client(sync_client=True) as client:
         artifacts = client.request(

@@ -1,7 +1,4 @@
-"""The whole pipeline on a few real (synthetic) videos: what is run, what is not, and what it leaves behind.
-
-The tests build on one another's files, in the order in which they stand.
-"""
+"""The whole pipeline on a few real (synthetic) videos: what is run, what is not, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -10,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
+from tiny import CONFIG
 
 from dfer import shards
 from dfer.demo.casting import plan_clips
@@ -32,14 +29,13 @@ def executed(outcome) -> dict[str, int]:
     return {stage: n for stage, made in outcome.stages.items() if (n := sum(m.executed for m in made))}
 
 
-@pytest.fixture(scope="module")
-def first(run_demo):
-    return run_demo()
+@pytest.fixture
+def first(finished_demo):
+    return finished_demo.first
 
 
-@pytest.fixture(scope="module")
-def client(run_demo):
-    return MlflowClient(f"sqlite:///{run_demo.work}/mlflow/mlflow.db")
+def client_of(demo) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{demo.work}/mlflow/mlflow.db")
 
 
 def runs(client, kind):
@@ -70,10 +66,10 @@ def test_every_clip_is_accounted_for(first):
     assert broken <= set(dfew["reason"])
 
 
-def test_shards_hold_what_the_index_says(first, run_demo):
+def test_shards_hold_what_the_index_says(first, finished_demo):
     index = read_index(first.indexes["demo-dfew"].output.path / "index.parquet")
     for row in index[index["status"] == "ok"].to_dict(orient="records"):
-        clip = shards.open_shard(run_demo.work / "stages" / row["shard"]).read(row["row"])
+        clip = shards.open_shard(finished_demo.work / "stages" / row["shard"]).read(row["row"])
         assert clip.clip_id == row["clip_id"]
         assert len(clip.frames) == row["frames_kept"]
 
@@ -104,7 +100,8 @@ def test_no_clip_and_no_person_is_in_both_parts_of_a_fold(first):
     assert not set.union(*(people[clip] for clip in trained)) & set.union(*(people[clip] for clip in tested))
 
 
-def test_mlflow_has_a_parent_and_a_child_for_every_arm(first, client):
+def test_mlflow_has_a_parent_and_a_child_for_every_arm(finished_demo):
+    client = client_of(finished_demo)
     (parent,) = runs(client, "pipeline")
     children = runs(client, "arm")
     assert parent.info.status == "FINISHED"
@@ -123,8 +120,8 @@ def test_mlflow_has_a_parent_and_a_child_for_every_arm(first, client):
     assert "own-test-part/resnet18_tsm/midas/in-order/UAR" in parent.data.metrics
 
 
-def test_the_logged_model_predicts_in_a_process_that_does_not_know_us(first, client, run_demo, tmp_path):
-    child = next(c for c in runs(client, "arm") if c.data.tags["dfer.arm"] == "midas")
+def test_the_logged_model_predicts_in_a_process_that_does_not_know_us(finished_demo, tmp_path):
+    child = next(c for c in runs(client_of(finished_demo), "arm") if c.data.tags["dfer.arm"] == "midas")
     (model,) = child.outputs.model_outputs
     code = (
         "import mlflow, numpy as np, sys\n"
@@ -135,7 +132,7 @@ def test_the_logged_model_predicts_in_a_process_that_does_not_know_us(first, cli
         "assert 'dfer' not in sys.modules\n"
         "assert model.metadata.metadata['classes'] == sys.argv[4].split(',')\n"
     )
-    uri = f"sqlite:///{run_demo.work}/mlflow/mlflow.db"
+    uri = f"sqlite:///{finished_demo.work}/mlflow/mlflow.db"
     target = tmp_path / "probabilities.npy"
     arguments = [uri, f"models:/{model.model_id}", str(target), ",".join(EMOTIONS)]
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -145,14 +142,16 @@ def test_the_logged_model_predicts_in_a_process_that_does_not_know_us(first, cli
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_the_second_time_nothing_is_run_and_nothing_is_logged(first, run_demo, client):
+def test_the_second_time_nothing_is_run_and_nothing_is_logged(demo):
+    client = client_of(demo)
     before = len(runs(client, "pipeline")), len(runs(client, "arm"))
-    assert executed(run_demo()) == {}
+    assert executed(demo.run()) == {}
     assert (len(runs(client, "pipeline")), len(runs(client, "arm"))) == before
 
 
-def test_another_alpha_trains_the_arms_that_mix_and_nothing_before(first, run_demo, client):
-    outcome = run_demo("mixing.alpha=0.8")
+def test_another_alpha_trains_the_arms_that_mix_and_nothing_before(demo):
+    client = client_of(demo)
+    outcome = demo.run("mixing.alpha=0.8")
     assert executed(outcome) == {"train": 1, "evaluate": 2, "report": 1}
     newest = max(runs(client, "pipeline"), key=lambda run: run.info.start_time)
     children = [c for c in runs(client, "arm") if c.data.tags["mlflow.parentRunId"] == newest.info.run_id]
@@ -164,25 +163,26 @@ def test_another_alpha_trains_the_arms_that_mix_and_nothing_before(first, run_de
         assert scored == {"evaluation/demo-dfew", "evaluation/demo-afew"}
 
 
-def test_a_deleted_shard_is_made_again_with_all_that_depends_on_it(first, run_demo):
-    shard = first.stages["align"][0].output
-    before = (shard.path / "clips.parquet").read_bytes()
-    (shard.path / "clips.parquet").unlink()
-    outcome = run_demo()
+def test_a_deleted_shard_is_made_again_with_all_that_depends_on_it(demo):
+    def scores(outcome):
+        return [json.loads((made.output.path / "metrics.json").read_text()) for made in outcome.stages["evaluate"]]
+
+    shard = demo.first.stages["align"][0].output.path / "clips.parquet"
+    before = shard.read_bytes(), scores(demo.first)
+    shard.unlink()
+    outcome = demo.run()
     assert executed(outcome) == {"align": 1, "index": 1, "train": 2, "evaluate": 4, "report": 1}
-    assert (shard.path / "clips.parquet").read_bytes() == before
-    scores = [json.loads((m.output.path / "metrics.json").read_text()) for m in outcome.stages["evaluate"]]
-    assert scores == [json.loads((m.output.path / "metrics.json").read_text()) for m in first.stages["evaluate"]]
+    assert (shard.read_bytes(), scores(outcome)) == before
 
 
-def test_too_many_failed_clips_stop_the_pipeline_with_their_reasons(first, run_demo):
+def test_too_many_failed_clips_stop_the_pipeline_with_their_reasons(demo):
     from tasks.align import TooManyFailedError
 
     with pytest.raises(TooManyFailedError, match=r"demo-dfew: \d+ of \d+ clips .*no_face"):
-        run_demo("shards.max_failed_share=0.05")
+        demo.run("shards.max_failed_share=0.05")
 
 
-def test_a_data_set_that_cannot_be_used_stops_before_any_face_is_looked_for(prefect_server, tmp_path, first):
+def test_a_data_set_that_cannot_be_used_stops_before_any_face_is_looked_for(first, tmp_path):
     from dfer.datasets import IngestError
     from flows.midas import midas
 
@@ -190,11 +190,10 @@ def test_a_data_set_that_cannot_be_used_stops_before_any_face_is_looked_for(pref
     made = first.stages["demo-data"][0].output.path / "dfew"
     shutil.copytree(made, root)
     shutil.rmtree(root / "EmoLabel_DataSplit")
-    config = Path(__file__).parents[2] / "pipeline_config.yaml"
     with pytest.raises(IngestError, match="EmoLabel_DataSplit"):
         midas(
             "dfew-fold1",
-            str(config),
+            str(CONFIG),
             [
                 f"datasets.dfew.root={root}",
                 f"datasets.afew.root={made.parent / 'afew'}",
@@ -205,13 +204,13 @@ def test_a_data_set_that_cannot_be_used_stops_before_any_face_is_looked_for(pref
     assert not (tmp_path / "stages" / "align").exists()
 
 
-def test_folders_of_the_real_layout_run_through_the_pipeline_for_real_data(prefect_server, tmp_path, first):
+def test_folders_of_the_real_layout_run_through_the_pipeline_for_real_data(first, tmp_path):
     """The demo data's folders are in the real sets' layout: taken as if they were real, two folds, one arm."""
     from flows.midas import midas
 
     made = first.stages["demo-data"][0].output.path
-    config = Path(__file__).parents[2] / "pipeline_config.yaml"
     small = ["model.pretrained=null", "model.width=0.125", "model.input_size=32", "train.epochs=1", "alignment.size=64"]
+    small += ["run.workers=1"]
     where = [f"datasets.dfew.root={made / 'dfew'}", f"datasets.afew.root={made / 'afew'}", f"work_dir={tmp_path}"]
     how = [
         "pipelines.dfew-full.arms=[soft]",
@@ -222,7 +221,7 @@ def test_folders_of_the_real_layout_run_through_the_pipeline_for_real_data(prefe
         "train.selection=validation",
         "train.validation_share=0.3",
     ]
-    outcome = midas("dfew-full", str(config), [*where, *small, *how, "shards.frames_per_segment=1"])
+    outcome = midas("dfew-full", str(CONFIG), [*where, *small, *how, "shards.frames_per_segment=1"])
     assert {stage: len(made) for stage, made in outcome.stages.items() if stage in ("train", "evaluate")} == {
         "train": 2,
         "evaluate": 4,

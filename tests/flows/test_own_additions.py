@@ -11,7 +11,7 @@ import sys
 
 import pandas as pd
 import pytest
-from tiny import CONFIG, EXAMPLES, TINY
+from tiny import CONFIG, EXAMPLES
 
 from dfer.config.reading import load_pipeline
 from dfer.datasets import load_clips
@@ -19,7 +19,10 @@ from dfer.labels import EMOTIONS
 
 pytestmark = pytest.mark.timeout(600)
 
-SMALL = [value for value in TINY if not value.startswith("pipelines.")]
+
+def small(demo) -> list[str]:
+    """The overrides but for the pipeline's arms."""
+    return [value for value in demo.overrides if not value.startswith("pipelines.")]
 
 
 @pytest.fixture
@@ -34,19 +37,18 @@ def test_examples_are_short(path):
     assert len(path.read_text().splitlines()) < 40
 
 
-def test_an_arm_of_ones_own(run_demo):
+def test_an_arm_of_ones_own(demo):
     from flows.midas import midas
 
-    outcome = midas(
-        "mine", str(EXAMPLES / "own_arm.yaml"), [*SMALL, f"work_dir={run_demo.work}", "groups.clear_above=0.2"]
-    )
+    outcome = midas("mine", str(EXAMPLES / "own_arm.yaml"), [*small(demo), "groups.clear_above=0.2"])
     table = pd.read_csv(outcome.report.output.path / "results.csv")
     assert table["arm"].tolist() == ["soft", "midas", "midas-5-votes-clear"]
     assert len(outcome.stages["train"]) == 3
 
 
-def test_a_network_of_ones_own(run_demo, on_path):
-    outcome = run_demo("model.name=own_model:MobileFrames", "model.pretrained=null", "model.width=0.25")
+def test_a_network_of_ones_own(demo, on_path):
+    network = ["model.name=own_model:MobileFrames", "model.pretrained=null", "model.width=0.25"]
+    outcome = demo.run(*network, "pipelines.demo.arms=[midas]")
     cards = [json.loads((made.output.path / "model.json").read_text()) for made in outcome.stages["train"]]
     assert {card["model"] for card in cards} == {"own_model:MobileFrames"}
     assert all(made.executed for made in outcome.stages["train"])
@@ -59,13 +61,11 @@ def test_a_network_that_cannot_be_found_is_said_before_anything_runs(tmp_path):
         load_pipeline("demo", CONFIG, ["model.name=nowhere:Net", "model.pretrained=null", f"work_dir={tmp_path}"])
 
 
-def test_a_data_set_of_ones_own(run_demo, on_path, tmp_path):
+def test_a_data_set_of_ones_own(finished_demo, on_path, tmp_path):
     from flows.midas import midas
 
     # real videos under the real set's names: two actors a fold in two folds, every emotion, one calm clip
-    root, videos = tmp_path / "RAVDESS", sorted(run_demo.work.glob("stages/demo-data/*/afew/Val_AFEW/*/*.avi"))
-    if not videos:
-        videos = sorted(run_demo().stages["demo-data"][0].output.path.glob("afew/*/*/*.avi"))
+    root, videos = tmp_path / "RAVDESS", sorted(finished_demo.work.glob("stages/demo-data/*/afew/Val_AFEW/*/*.avi"))
     codes = ("01", "03", "04", "05", "06", "07", "08")
     named = [(code, actor) for actor in ("01", "02", "06", "07") for code in codes] + [("02", "01")]
     for number, (code, actor) in enumerate(named):
@@ -84,22 +84,22 @@ arms: {{hard: {{labels: hard}}}}
 pipelines: {{ravdess: {{description: Mine, dataset: ravdess, folds: [1], arms: [hard]}}}}
 """
     )
-    small = [value for value in SMALL if not value.startswith("demo_data")]
-    outcome = midas("ravdess", str(config), [*small, "model.pretrained=null", "detection.input_size=320"])
+    overrides = [value for value in small(finished_demo) if not value.startswith(("demo_data", "work_dir"))]
+    outcome = midas("ravdess", str(config), [*overrides, "model.pretrained=null", "detection.input_size=320"])
     counts = outcome.indexes["ravdess"].output.counts
     assert (counts["given"], outcome.stages["evaluate"][0].output.counts["listed"]) == (28, 14)
     assert sys.modules["own_dataset"].RULES["left_out"][0] == "note"
     assert "Actor_01/01-01-02-01-01-01-01.mp4" in (outcome.stages["ingest"][0].output.path / "report.txt").read_text()
 
 
-def test_a_stage_of_ones_own(run_demo, on_path, monkeypatch):
+def test_a_stage_of_ones_own(demo, on_path, monkeypatch):
     from tasks import graph
 
     own_stage = importlib.import_module("own_stage")
     *phases, last = graph.PHASES
     monkeypatch.setattr(graph, "PHASES", (*phases, (own_stage.STAGE,), last))
     monkeypatch.setattr(graph, "STAGES", (*graph.STAGES[:-1], "count", "report"))
-    made, cached = run_demo().stages["count"], run_demo().stages["count"]
+    made, cached = demo.run().stages["count"], demo.run().stages["count"]
     assert [result.executed for result in made + cached] == [True, True, False, False]
     counts = pd.read_csv(made[0].output.path / "counts.csv")
     assert counts["label"].tolist() == counts["label"].unique().tolist()

@@ -1,7 +1,4 @@
-"""Tables and figures as experiments, on a few synthetic videos: what they share, what they say, what is not run again.
-
-The tests build on one another's files, in the order in which they stand.
-"""
+"""Tables and figures as experiments, on a few synthetic videos: what they share and say, what is not run again."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from html import unescape
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
-from tiny import CONFIG, TINY
+from tiny import CONFIG
 
 from dfer.config.problems import InputError
 from dfer.config.reading import load_pipeline
@@ -24,9 +21,9 @@ ONLY = ["table-4", "figure-5", "temporal", "test-fold"]
 
 
 @pytest.fixture(scope="module")
-def overrides(run_demo):
-    tiny = [value for value in TINY if not value.startswith("pipelines.")]
-    return [*tiny, f"work_dir={run_demo.work}", "pipelines.paper-demo.arms=[hard, midas]", "train.monitor_every=1"]
+def overrides(demo_of_module):
+    small = [value for value in demo_of_module.overrides if not value.startswith("pipelines.")]
+    return [*small, "pipelines.paper-demo.arms=[hard, midas]", "train.monitor_every=1"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def plan(overrides):
 
 
 @pytest.fixture(scope="module")
-def before(run_demo, plan):
+def before(plan):
     from tasks.inspection.forecast import forecast
 
     return forecast(plan)
@@ -134,8 +131,8 @@ def test_the_order_of_frames_changes_what_is_predicted(paper):
     assert len({str(values) for values in logits.values()}) == 4
 
 
-def test_every_cell_leads_to_a_run_that_mlflow_has(paper, run_demo):
-    client = MlflowClient(f"sqlite:///{run_demo.work}/mlflow/mlflow.db")
+def test_every_cell_leads_to_a_run_that_mlflow_has(paper, plan):
+    client = MlflowClient(plan.tracking_uri)
     page = (paper.report.output.path / "report.html").read_text()
     ids = set(re.findall(r"/runs/([0-9a-f]{32})", unescape(page)))
     table = pd.read_csv(paper.report.output.path / "runs.csv")
@@ -152,7 +149,7 @@ def test_every_cell_leads_to_a_run_that_mlflow_has(paper, run_demo):
         assert run.data.metrics[f"{row['evaluated_on']}{odd}/WAR"] == pytest.approx(row["war"])
 
 
-def test_runs_are_found_by_name_and_compared(paper, plan, run_demo):
+def test_runs_are_found_by_name_and_compared(paper, plan):
     from tasks.inspection.compare import find, pairs
 
     hard, midas = find(["paper-demo/hard", "paper-demo/resnet18_tsm/midas"], [plan], "demo-dfew_best-on-test-fold")
@@ -189,10 +186,10 @@ def test_runs_that_cannot_be_found_are_said(paper, plan, name, dataset, message)
         find([name], [plan], dataset)
 
 
-def test_the_report_shown_is_that_of_the_last_command(paper, overrides, run_demo):
+def test_the_report_shown_is_that_of_the_last_command(paper, overrides, plan):
     from flows.midas import midas
 
-    page = run_demo.work / "reports" / "paper-demo.figure-5" / "report.html"
+    page = plan.work_dir / "reports" / "paper-demo.figure-5" / "report.html"
     midas("paper-demo", str(CONFIG), overrides, ["figure-5"])
     first = page.read_text()
     other = [*overrides, 'pipelines.paper-demo.experiments.figure-5.title="Another title"']

@@ -8,7 +8,6 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.states import Scheduled
-from tiny import TINY
 
 from dfer.config.problems import ConfigError
 from dfer.config.reading import load_pipeline
@@ -38,12 +37,11 @@ def executed(outcome) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def run(prefect_server, tmp_path_factory):
+def run(demo_of_module):
     """The demo with one arm and one epoch; what was executed."""
     from flows.midas import midas
 
-    work = tmp_path_factory.mktemp("again")
-    overrides = [*TINY, f"work_dir={work}", "pipelines.demo.arms=[midas]", "train.epochs=1"]
+    overrides = [*demo_of_module.overrides, "pipelines.demo.arms=[midas]", "train.epochs=1"]
 
     def run(start_from: str | None = None, **options: object) -> dict[str, int]:
         return executed(midas("demo", str(CONFIG), overrides, start_from=start_from, **options))

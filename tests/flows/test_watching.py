@@ -1,17 +1,14 @@
-"""What a run of the demo pipeline lets a person see: its log, its progress in Prefect's page, its status.
-
-Runs after `test_midas_flow` in the same folder, or makes it.
-"""
+"""What a run of the demo pipeline lets a person see: its log, its progress in Prefect's page, its status."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 
 import pytest
 from mlflow.tracking import MlflowClient
-from tiny import CONFIG, TINY
+from prefect.client.orchestration import get_client
+from tiny import CONFIG
 
 from dfer import cli
 from dfer.config.reading import load_pipeline
@@ -21,25 +18,22 @@ from tasks.inspection.status import outputs, runs
 pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture(scope="module")
-def outcome(run_demo):
-    """A run in which a shard and all that depends on it is made."""
-    first = run_demo()
-    shutil.rmtree(first.stages["align"][0].output.path)
-    return run_demo()
+@pytest.fixture
+def outcome(finished_demo):
+    return finished_demo.first
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lines(outcome):
     return logs.read(outcome.log)
 
 
-def plan(run_demo, *overrides):
-    return load_pipeline("demo", CONFIG, [*TINY, f"work_dir={run_demo.work}", *overrides])
+def plan(demo, *overrides):
+    return load_pipeline("demo", CONFIG, [*demo.overrides, *overrides])
 
 
-def test_the_log_begins_and_ends_with_what_ran(lines, run_demo, outcome):
-    assert outcome.log.parent == run_demo.work / "logs"
+def test_the_log_begins_and_ends_with_what_ran(lines, finished_demo, outcome):
+    assert outcome.log.parent == finished_demo.work / "logs"
     assert lines[0]["event"] == "began"
     assert lines[0]["run"] == outcome.log.stem
     assert (lines[-1]["event"], lines[-1]["how"]) == ("ended", "finished")
@@ -75,80 +69,71 @@ def test_every_clip_that_failed_has_a_line_with_its_reason(lines, outcome):
         assert line["pid"] != lines[0]["pid"]
 
 
-def test_prefects_page_shows_how_far_long_stages_are(outcome, prefect_server):
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType
-
-    of_progress = ArtifactFilter(type=ArtifactFilterType(any_=["progress"]))
+def artifacts(outcome, **of: dict) -> list[dict]:
+    """Artifacts in Prefect of the run that an outcome is of."""
+    run = {"name": {"any_": [outcome.log.stem]}}
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts(artifact_filter=of_progress)
-    newest = {artifact.key: artifact for artifact in sorted(found, key=lambda artifact: artifact.created)}
-    assert {"progress-demo-data", "progress-train-hard-fold-1", "progress-train-midas-fold-1"} <= set(newest)
-    assert any(key.startswith("progress-align-demo-") for key in newest)
-    for artifact in newest.values():
-        assert artifact.data == 100
-        assert artifact.flow_run_id is not None
-        assert artifact.task_run_id is not None
-    assert re.match(r"train midas fold 1: 2 of 2 epochs, .* each", newest["progress-train-midas-fold-1"].description)
+        return client.request("POST", "/artifacts/filter", json={"artifacts": of, "flow_runs": run}).json()
 
 
-def test_prefects_page_links_to_the_trainings_side_by_side_in_mlflow(outcome, run_demo, prefect_server):
-    from prefect.client.orchestration import get_client
+def test_prefects_page_shows_how_far_long_stages_are(outcome):
+    shown = {artifact["key"]: artifact for artifact in artifacts(outcome, type={"any_": ["progress"]})}
+    assert {"progress-demo-data", "progress-train-hard-fold-1", "progress-train-midas-fold-1"} <= set(shown)
+    assert any(key.startswith("progress-align-demo-") for key in shown)
+    for artifact in shown.values():
+        assert artifact["data"] == 100
+        assert artifact["task_run_id"] is not None
+    assert re.match(r"train midas fold 1: 2 of 2 epochs, .* each", shown["progress-train-midas-fold-1"]["description"])
 
-    with get_client(sync_client=True) as prefect:
-        of_trainings = {"artifacts": {"key": {"any_": ["trainings-demo"]}}}
-        found = prefect.request("POST", "/artifacts/filter", json=of_trainings).json()
-    newest = max(found, key=lambda artifact: artifact["created"])
-    assert newest["flow_run_id"] is not None
-    assert len({artifact["flow_run_id"] for artifact in found}) == len(found)
-    mlflow = MlflowClient(plan(run_demo).tracking_uri)
+
+def test_prefects_page_links_to_the_trainings_side_by_side_in_mlflow(outcome, finished_demo):
+    (link,) = artifacts(outcome, key={"any_": ["trainings-demo"]})
+    mlflow = MlflowClient(plan(finished_demo).tracking_uri)
     experiment = mlflow.get_experiment_by_name("demo")
-    arms = mlflow.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'")  # the newest first
-    latest = [arm for arm in arms if arm.data.tags["mlflow.parentRunId"] == arms[0].data.tags["mlflow.parentRunId"]]
-    assert len(latest) == 2
-    assert "/#/compare-runs?runs=" in newest["data"]
-    assert all(arm.info.run_id in newest["data"] for arm in latest)
+    arms = mlflow.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'")
+    assert len(arms) == 2
+    assert "/#/compare-runs?runs=" in link["data"]
+    assert all(arm.info.run_id in link["data"] for arm in arms)
 
 
-def test_status_and_doctor_of_what_ran(outcome, run_demo, monkeypatch, capsys):
-    assert {one.state for one in outputs(plan(run_demo))} == {"done"}
-    last = runs(plan(run_demo), 1)[0]
+def test_status_and_doctor_of_what_ran(outcome, finished_demo, monkeypatch, capsys):
+    assert {one.state for one in outputs(plan(finished_demo))} == {"done"}
+    last = runs(plan(finished_demo), 1)[0]
     assert (last.log, last.how) == (outcome.log, "finished")
-    states = {one.title: one.state for one in outputs(plan(run_demo, "mixing.alpha=0.7"))}
+    states = {one.title: one.state for one in outputs(plan(finished_demo, "mixing.alpha=0.7"))}
     assert states["train hard fold 1"] == "done"
     assert states["train midas fold 1"] == "missing"
-    words = [word for override in (*TINY, f"work_dir={run_demo.work}") for word in ("--set", override)]
+    words = [word for override in finished_demo.overrides for word in ("--set", override)]
     monkeypatch.setattr(sys, "argv", ["dfer", "doctor", "demo", *words, "--config", str(CONFIG)])
     with pytest.raises(SystemExit):
         cli.main()
     assert "mlflow.db is whole" in re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
-def test_a_registered_model_keeps_its_training(outcome, run_demo):
+def test_a_registered_model_keeps_its_training(demo):
     """Registered as a person does it, by the run's id."""
     import mlflow
 
     from tasks.inspection.clean import plan as clean_plan
     from tasks.tracking.runs import outbox_of
 
-    pipeline = plan(run_demo)
-    run_demo("mixing.alpha=0.6")
-    other = [plan(run_demo, "train.epochs=3")]  # needs none of the trainings that are there
+    pipeline = plan(demo)
+    other = [plan(demo, "train.epochs=3")]  # needs none of the trainings that are there
     trained = {removal.path for removal in clean_plan(other).remove if removal.stage == "train"}
-    assert len(trained) >= 3
-    model = next(made for made in outcome.stages["train"] if made.output.path in trained)
-    run = outbox_of(pipeline).noted(model.output.path).delivered.run_id
+    assert len(trained) == 2
+    model = min(trained)
+    run = outbox_of(pipeline).noted(model).delivered.run_id
     mlflow.set_tracking_uri(pipeline.tracking_uri)
     mlflow.register_model(f"runs:/{run}/model", "faces")
     found = clean_plan(other)
-    assert {removal.path for removal in found.remove if removal.stage == "train"} == trained - {model.output.path}
-    assert [one.path for one in found.stays["registered model faces version 1"]] == [model.output.path]
+    assert {removal.path for removal in found.remove if removal.stage == "train"} == trained - {model}
+    assert [one.path for one in found.stays["registered model faces version 1"]] == [model]
 
 
-def test_a_run_that_fails_says_where_its_log_is(outcome, run_demo):
+def test_a_run_that_fails_says_where_its_log_is(demo):
     with pytest.raises(RuntimeError) as failure:
-        run_demo("shards.max_failed_share=0.05")
+        demo.run("shards.max_failed_share=0.05")
     (said,) = {note for note in failure.value.__notes__ if "log of this run" in note}
-    path = max((run_demo.work / "logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    path = max((demo.work / "logs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     assert str(path) in said
     assert logs.read(path)[-1]["how"].startswith("failed: TooManyFailedError: demo-")

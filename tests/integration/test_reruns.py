@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 import torchvision
 from mlflow.tracking import MlflowClient
 from tiny import TINY
+
+from benchmarks.fault_victims import flow_processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -149,17 +150,6 @@ def test_the_three_ways_to_run_again_only_what_failed(services, tmp_path):
     assert found == {"Cached": {**UP_TO_INDEX, "train": 1}, "Completed": {"evaluate": 2, "report": 1}}
 
 
-def descendants_at_work() -> Callable[[], list[psutil.Process]]:
-    """The processes that flow runs have at work now; called later, those of them that are still there."""
-    found = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "multiprocessing.spawn" in " ".join(process.info["cmdline"] or [])
-        and any("prefect" in " ".join(parent.cmdline()) for parent in process.parents()[:1])
-    ]
-    return lambda: [process for process in found if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-
-
 def wait_until(seen: Callable[[], object], seconds: float = 600) -> None:
     until = time.monotonic() + seconds
     while not seen():
@@ -189,9 +179,9 @@ def training(services, tmp_path) -> Iterator[tuple[str, Path, list[str]]]:
     yield run, tmp_path, overrides
 
 
-def left_valid(work: Path, alive: Callable[[], list[psutil.Process]]) -> None:
+def left_valid(services, work: Path) -> None:
     """Nothing half made under a final name, nobody at work, and MLflow knows that it was stopped."""
-    wait_until(lambda: not alive(), 40)
+    wait_until(lambda: not flow_processes(services)[1], 40)
     assert not list(work.glob("stages/train/[0-9a-f]*"))
     wait_until(lambda: mlflow_statuses(work) == {"KILLED"}, 40)
     (state,) = work.glob("stages/train/.*.partial/.state.json")
@@ -200,13 +190,12 @@ def left_valid(work: Path, alive: Callable[[], list[psutil.Process]]) -> None:
 
 def test_a_cancelled_run_leaves_everything_valid_and_the_next_goes_on(services, training):
     run, work, overrides = training
-    alive = descendants_at_work()
-    assert alive()
+    assert flow_processes(services)[1]
     began = time.monotonic()
     services.prefect("flow-run", "cancel", run)
     services.wait_for(run, ("CANCELLED",), seconds=120)
     sys.stdout.write(f"\ncancelled after {time.monotonic() - began:.0f} s\n")
-    left_valid(work, alive)
+    left_valid(services, work)
     assert "train midas fold 1" in explanation(services, run)
 
     run = services.deploy_run("midas/demo", overrides=overrides)

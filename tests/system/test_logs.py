@@ -19,7 +19,7 @@ from dfer.system import logs
 from dfer.system.processes import Worker, run_isolated
 
 logger = logging.getLogger("dfer.tests")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_record_is_a_line_with_its_fields(tmp_path):
