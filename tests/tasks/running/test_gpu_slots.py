@@ -12,7 +12,6 @@ import torch
 from seen_gpus import seen as visible_to_it
 
 from dfer.config.reading import load_pipeline
-from dfer.system.gpus import visible_gpus
 from dfer.system.processes import run_isolated
 from tasks.running.gpu_slots import GpuSlot, GpuSlots
 from tasks.running.slots import Slots, threads_per_training, trainings_at_a_time
@@ -28,17 +27,6 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def slots(*overrides: str) -> Slots:
     return Slots(load_pipeline("demo", CONFIG, overrides, ()))
-
-
-def test_gpus_that_were_given_to_this_process_keep_their_names(
-    four_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert visible_gpus() == ["0", "1", "2", "3"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-ab, 5,7,2")
-    assert visible_gpus() == ["GPU-ab", "5", "7", "2"]
-    # what follows a GPU that is not there is not there either
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert visible_gpus() == ["GPU-ab", "5"]
 
 
 def test_a_process_gets_the_gpus_of_its_place_in_its_environment(
