@@ -1,0 +1,61 @@
+"""A work folder made by an earlier version is found again: the keys of the demo's stages are what they were.
+
+A key that comes out otherwise makes everybody compute everything again. Where a stage's output is meant to be another
+one, raise the stage's VERSION and write the new key here. A setting that is added is left out while it has its default.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tiny import CONFIG
+
+from dfer.config.experiments import Faces, evaluations_of, trainings_of
+from dfer.config.pipeline import Pipeline
+from dfer.config.reading import load_pipeline
+from dfer.datasets import IngestReport
+from dfer.datasets.table import ClipRow, from_rows
+from dfer.storage.store import CacheKey, Output
+from tasks import align, demo_data, evaluate, ingest, report, train
+
+KEYS = {
+    "demo-data": "da8599bf6e91de16",
+    "ingest": "f1c92504977b0e62",
+    "align": "e7a9471769355881",
+    "index": "a71bd46edefe2e29",
+    "train": "c91585910463167f",
+    "evaluate": "f6bc78aa2d23b704",
+    "report": "2bd175a1524c82e8",
+}
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return load_pipeline("demo", CONFIG)
+
+
+@pytest.fixture(scope="module")
+def keys(pipeline: Pipeline) -> dict[str, CacheKey]:
+    """Of the demo's first training, which mixes, on a table of one clip; every input has the hash `0...0`."""
+    made = Output("any", "0" * 16, "a build", "/work")
+    votes = (0, 1, 2, 3, 4, 0, 0)
+    clips = from_rows([ClipRow("set/1", "set", "a/1.mp4", votes, 4, fold=1, source_size=7, source_mtime_ns=9)])
+    findings = IngestReport("demo-dfew", "/data", (), {"clips": 1})
+    rows = {experiment.name: experiment.rows(has_folds=True) for experiment in pipeline.experiments}
+    evaluations = evaluations_of(row for table in rows.values() for row in table)
+    training = next(one for one in trainings_of(evaluations) if one.arm.mixing != "none")
+    evaluation = next(one for one in evaluations if one.training == training)
+    keys = [
+        demo_data.cache_key(pipeline),
+        ingest.cache_key(pipeline, "demo-dfew", clips, findings, made),
+        align.align_cache_key(Faces.of("demo-dfew", pipeline.settings), clips, "the detector's checksum"),
+        align.index_cache_key("demo-dfew", [made]),
+        train.cache_key(training, made, made),
+        evaluate.cache_key(evaluation, made, made, made),
+        report.cache_key(pipeline, rows, [made], [made], [made]),
+    ]
+    return {key.stage: key for key in keys}
+
+
+@pytest.mark.parametrize("stage", KEYS)
+def test_a_key_is_what_it_was(keys: dict[str, CacheKey], stage: str) -> None:
+    assert keys[stage].hash == KEYS[stage], keys[stage].key
