@@ -107,7 +107,7 @@ def test_status_and_doctor_of_what_ran(outcome, finished_demo, monkeypatch, caps
     monkeypatch.setattr(sys, "argv", ["dfer", "doctor", "demo", *words, "--config", str(CONFIG)])
     with pytest.raises(SystemExit):
         cli.main()
-    assert "mlflow.db is whole" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "mlflow.dbiswhole" in re.sub(r"\s+", "", capsys.readouterr().out)  # a long path is broken anywhere
 
 
 def test_a_registered_model_keeps_its_training(demo):
