@@ -5,7 +5,7 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from dfer.system.downloads import out_of_reach
+from dfer.system.downloads import is_temporary
 
 
 def answer(code: int) -> HTTPError:
@@ -28,4 +28,4 @@ def answer(code: int) -> HTTPError:
     ids=str,
 )
 def test_a_server_that_refuses_is_not_out_of_reach(error: Exception, expected: bool) -> None:
-    assert out_of_reach(error) is expected
+    assert is_temporary(error) is expected
