@@ -22,11 +22,15 @@ def up(
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Start PostgreSQL, Prefect's server, MLflow's server and the workers: whatever of them does not run."""
+    """Start a database, Prefect's server, MLflow's server and the workers: those that do not run.
+
+    The database is PostgreSQL where it is installed, else SQLite (services.database).
+    """
     from dfer.services import stack
 
     services = _stack(config, overrides)
-    _print(services, stack.up(services, lambda line: out.print(f"  {line}", markup=False, highlight=False)))
+    statuses = stack.up(services, lambda line: out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True))
+    _print(services, statuses)
     out.print("\nIn each terminal from which you run or deploy something:")
     out.print(f"  source {relative(services.folder.client)}", markup=False, highlight=False, soft_wrap=True)
     out.print("  prefect deployment run midas/demo")
@@ -37,13 +41,13 @@ def status(
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Say of each service whether it runs and answers. Ends with status 0 if all do, otherwise with 1."""
+    """Show of each service whether it runs and answers. Ends with status 0 if all do, otherwise with 1."""
     from dfer.services import stack
 
     services = _stack(config, overrides)
-    states = stack.status(services)
-    _print(services, states)
-    if any(service.state != "running" for service in states):
+    statuses = stack.status(services)
+    _print(services, statuses)
+    if any(service.state != "running" for service in statuses):
         raise typer.Exit(1)
 
 
@@ -70,12 +74,14 @@ def _stack(config: Config, overrides: Overrides) -> Stack:
     return Stack(home, home / folder, file.services, training_places(file.run.trainings, file.train.processes))
 
 
-def _print(services: Stack, states: list[Status]) -> None:
+def _print(services: Stack, statuses: list[Status]) -> None:
+    from dfer.services.database import TITLES
     from dfer.services.processes import local_time
+    from dfer.services.stack import database_of
 
-    logs = relative(services.folder.log("x").parent)
-    table = new_table(f"Services (logs in {logs})", "service", "state", "since", "address", "pid", "log")
-    for service in states:
+    title = f"Services on {TITLES[database_of(services)]} (logs in {relative(services.folder.log('x').parent)})"
+    table = new_table(title, "service", "state", "since", "address", "pid", "log")
+    for service in statuses:
         since = local_time(service.since) if service.pid else ""
         table.add_row(service.name, service.state, since, service.address, str(service.pid or ""), service.log.name)
     out.print(table)

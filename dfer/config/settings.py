@@ -347,7 +347,10 @@ class ServicesSettings(Section):
     prefect_port: Port = 4200
     mlflow_port: Port = 5000
     postgres_port: Port = Field(5433, description="not 5432, where a server of the system itself listens")
-    workers: int = Field(1, ge=1, description="worker processes, each of which runs any number of flows")
+    database: Literal["auto", "sqlite", "postgresql"] = Field(
+        "auto", description="auto: PostgreSQL where it is installed"
+    )
+    workers: int = Field(1, ge=1, description="processes, each of which runs any number of flows; with SQLite: 1")
     folder: Path | None = Field(None, description="for their data and logs; null: `services` in a local work directory")
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""PostgreSQL, Prefect's server, MLflow's server and Prefect's workers as processes of one machine, on loopback.
+"""Prefect's server, MLflow's server, their database and Prefect's workers as processes of one machine, on loopback.
 
-They are other programs here: neither Prefect nor MLflow is imported.
+They are programs here: neither Prefect nor MLflow is imported.
 """

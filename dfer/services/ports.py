@@ -11,25 +11,17 @@ HOST = "127.0.0.1"
 
 def is_free(port: int) -> bool:
     """Whether a server could listen on the port; connections that were closed a moment ago do not count."""
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind((HOST, port))
+            server.bind((HOST, port))
         except OSError:
             return False
     return True
 
 
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as free:
-        free.bind((HOST, 0))
-        port: int = free.getsockname()[1]
-        return port
-
-
 def listener(port: int) -> str:
-    """Who listens on a port, as far as this user may know."""
+    """The process that listens on a port, as far as this user may know it."""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.pid and tuple(connection.laddr)[1] == port:

@@ -1,10 +1,11 @@
-"""PostgreSQL of one's own: a data folder, two databases, loopback only.
+"""A PostgreSQL server for the services alone: a data folder, two databases, on loopback.
 
 PostgreSQL refuses to run as root; started by root, it runs as the user `postgres` of the distribution's package.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 ADMIN = "postgres"
 DATABASES = ("prefect", "mlflow")  # each belongs to a role of the same name
 _DEBIAN = Path("/usr/lib/postgresql")
-_PACKAGE = "On Debian and Ubuntu: apt-get install postgresql (its own server on port 5432 is not touched)."
+_GET_SERVER, _GET_DRIVER = "apt-get install postgresql", "pip install -e '.[services]'"
+_PACKAGE = f"On Debian and Ubuntu: {_GET_SERVER} (its own server on port 5432 is not touched)."
 
 
 @dataclass(frozen=True)
 class Postgres:
-    """A server that is not running yet. `programs` is the folder of its programs, `user` whom root runs it as."""
+    """A server to be started: the folder of its programs, and the user that it runs as where root starts it."""
 
     programs: Path
     data: Path
@@ -43,17 +45,32 @@ class Postgres:
         return (str(self.programs / "postgres"), "-D", str(self.data), *options)
 
 
+def how_to_install() -> str:
+    """The commands that install what is missing of PostgreSQL and its driver; empty where nothing is."""
+    commands = []
+    try:
+        find_programs(None)
+        user_to_run_as()
+    except ServiceError:
+        commands.append(_GET_SERVER)
+    if not _has_driver():
+        commands.append(_GET_DRIVER)
+    return ", ".join(commands)
+
+
 def prepare(folder: Path, port: int, password: str) -> Postgres:
-    """Find PostgreSQL and make its data folder where there is none yet.
+    """Find PostgreSQL, and make its data folder the first time.
 
     Args:
-        folder: is made where it is not there; the data lie in `data` below it.
+        folder: the data lie in `data` below it.
         port: to listen on.
         password: of the administrator, for new data.
 
     Raises:
-        ServiceError: the programs are not installed, or the user that they run as cannot reach the folder.
+        ServiceError: the programs or the driver are not installed, or the user that runs them cannot reach the folder.
     """
+    if not _has_driver():
+        raise ServiceError(f"PostgreSQL's driver psycopg2 is not installed: {_GET_DRIVER}")
     data = folder / "data"
     version = (data / "PG_VERSION").read_text().strip() if (data / "PG_VERSION").exists() else None
     server = Postgres(find_programs(version), data, port, user_to_run_as())
@@ -65,41 +82,41 @@ def prepare(folder: Path, port: int, password: str) -> Postgres:
     return server
 
 
-def find_programs(version: str | None, places: str | None = None, debian: Path = _DEBIAN) -> Path:
+def find_programs(version: str | None, path: str | None = None, debian: Path = _DEBIAN) -> Path:
     """The folder with `initdb` and `postgres`: on the PATH or where Debian puts them, the newest first.
 
     Args:
         version: the major version that wrote the data; None for new data.
-        places: what to search in place of PATH.
-        debian: the folder with a folder a major version.
+        path: searched in place of PATH.
+        debian: holds a folder for each major version.
 
     Raises:
         ServiceError: there is none, or none of that version.
     """
-    on_path = shutil.which("initdb", path=places)
+    on_path = shutil.which("initdb", path=path)
     candidates = [folder / "bin" for folder in sorted(debian.glob("*"), key=_number, reverse=True)]
     if on_path is not None:
         # the folder it really lies in: `postgres` is beside it there
         candidates.insert(0, Path(on_path).resolve().parent)
-    found = [folder for folder in candidates if (folder / "initdb").exists() and (folder / "postgres").exists()]
-    if not found:
+    installed = [folder for folder in candidates if (folder / "initdb").exists() and (folder / "postgres").exists()]
+    if not installed:
         raise ServiceError(f"PostgreSQL is not installed: no initdb on the PATH, none in {debian}/*/bin. {_PACKAGE}")
     if version is None:
-        return found[0]
-    for folder in found:
+        return installed[0]
+    for folder in installed:
         if _version_of(folder) == version:
             return folder
     raise ServiceError(
-        f"The data were written by PostgreSQL {version}, and it is not installed (there is {_version_of(found[0])})."
+        f"The data were written by PostgreSQL {version}, but {_version_of(installed[0])} is installed."
         f" Install postgresql-{version}, or move the data with pg_upgrade."
     )
 
 
 def user_to_run_as() -> str | None:
-    """None for the user that asks; `postgres` for root.
+    """None for the present user; `postgres` where that is root.
 
     Raises:
-        ServiceError: root asks, and there is no user `postgres`.
+        ServiceError: the present user is root, and there is no user `postgres`.
     """
     if os.geteuid() != 0:
         return None
@@ -116,13 +133,10 @@ def connect(port: int, role: str, password: str, database: str) -> Connection:
     """A connection to the server.
 
     Raises:
-        ServiceError: the driver is not installed.
         psycopg2.OperationalError: there is no answer, or the password is not right.
     """
-    try:
-        import psycopg2
-    except ImportError:
-        raise ServiceError("psycopg2 is not installed: pip install 'dfer[services]'") from None
+    import psycopg2
+
     return psycopg2.connect(
         host=HOST, port=port, user=role, password=password, dbname=database, connect_timeout=5, sslmode="disable"
     )
@@ -144,7 +158,7 @@ def answers(port: int, password: str) -> bool:
 
 
 def make_databases(port: int, passwords: Mapping[str, str]) -> None:
-    """The databases and their roles, where they are not there yet."""
+    """Make the databases and their roles, those that do not exist yet."""
     from psycopg2 import sql
     from psycopg2.extensions import encrypt_password
 
@@ -182,7 +196,7 @@ def _make_data(server: Postgres, password: str) -> None:
                 shutil.chown(path, server.user, pwd.getpwnam(server.user).pw_gid)
         # from the documented defaults, whatever the language of the machine: sorted by bytes, UTF-8
         options = ["--username", ADMIN, "--auth=scram-sha-256", "--data-checksums", "--encoding=UTF8", "--locale=C"]
-        done = subprocess.run(
+        initdb = subprocess.run(
             [str(server.programs / "initdb"), "-D", str(unfinished), "--pwfile", str(secret), *options],
             cwd="/",
             env={"PATH": os.defpath, "LC_ALL": "C"},
@@ -191,8 +205,8 @@ def _make_data(server: Postgres, password: str) -> None:
             text=True,
             **identity(server.user),
         )
-        if done.returncode != 0:
-            raise ServiceError(f"initdb failed:\n{done.stdout}{done.stderr}")
+        if initdb.returncode != 0:
+            raise ServiceError(f"initdb failed:\n{initdb.stdout}{initdb.stderr}")
     finally:
         secret.unlink(missing_ok=True)
     unfinished.rename(server.data)
@@ -200,22 +214,23 @@ def _make_data(server: Postgres, password: str) -> None:
 
 def _check_reachable(folder: Path, user: str) -> None:
     """Every folder on the way has to let the user through; the kernel is asked as that user."""
-    for place in reversed([folder, *folder.parents]):
-        through = subprocess.run(
-            ["test", "-x", str(place)],
-            cwd="/",
-            **identity(user),
-        )
-        if through.returncode != 0:
+    for parent in reversed([folder, *folder.parents]):
+        if subprocess.run(["test", "-x", str(parent)], cwd="/", **identity(user)).returncode != 0:
             raise ServiceError(
-                f"PostgreSQL runs as the user `{user}` when root starts it, and that user cannot pass {place}."
-                f" Let it pass (chmod o+x {place}), choose another work_dir, or run this command as another user."
+                f"PostgreSQL runs as the user `{user}` when root starts it, and that user cannot pass {parent}."
+                f" Let it pass (chmod o+x {parent}), choose another work_dir, run this command as another user,"
+                " or use SQLite (services.database=sqlite)."
             )
 
 
+def _has_driver() -> bool:
+    return importlib.util.find_spec("psycopg2") is not None
+
+
 def _version_of(programs: Path) -> str:
-    said = subprocess.run([str(programs / "postgres"), "--version"], capture_output=True, text=True, check=True).stdout
-    return said.split()[2].split(".")[0]  # postgres (PostgreSQL) 15.13 (Debian ...)
+    command = [str(programs / "postgres"), "--version"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return output.split()[2].split(".")[0]  # postgres (PostgreSQL) 15.13 (Debian ...)
 
 
 def _number(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""The services: how each is started, where it answers, and how one knows that it does."""
+"""The services: how each is started, where it answers, and how that is checked."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Service:
     Attributes:
         name: as in the state file, the logs and `dfer services status`.
         address: where people or programs find it.
-        port: None for what listens nowhere.
+        port: None for a service that does not listen.
         command: the program and its arguments, without secrets.
-        environment: all of it, with secrets.
+        environment: the whole environment, with secrets.
         working_folder: where it runs.
         answers: whether the process that was started does its work.
-        user: whom to run it as; None: who asks.
+        user: the user that it runs as; None: the present one.
         stop_with: the signal that ends it in good order.
-        patience: seconds it gets for that.
+        patience: seconds until it is killed after that.
     """
 
     name: str
@@ -67,8 +67,8 @@ def database_server(server: postgres.Postgres, password: str) -> Service:
     )
 
 
-def prefect_server(folder: Path, port: int, database_port: int, password: str) -> Service:
-    database = f"postgresql+asyncpg://prefect:{password}@{HOST}:{database_port}/prefect"
+def prefect_server(folder: Path, port: int, database: str) -> Service:
+    """Prefect's server; `database` is an address with its password."""
     return Service(
         name="prefect",
         address=prefect_page(port),
@@ -85,16 +85,22 @@ def prefect_server(folder: Path, port: int, database_port: int, password: str) -
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": _origins(port),
             # or any web page that a browser on this machine shows could ask for a run
             "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
-            # who holds a place of a concurrency limit is known after a restart as well; from memory it would be
-            # forgotten, and runs that are going on would be cancelled for it
+            # the holders of a concurrency limit's places outlive a restart; in memory they would be
+            # forgotten, and their runs cancelled
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+            **(
+                {"PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "flows.event_broker"}
+                if database.startswith("sqlite")
+                else {}
+            ),
         },
         working_folder=folder,
         answers=lambda _: _is_well(f"{prefect_api(port)}/ready"),
     )
 
 
-def mlflow_server(folder: Path, port: int, database_port: int, password: str) -> Service:
+def mlflow_server(folder: Path, port: int, database: str) -> Service:
+    """MLflow's server; `database` is an address with its password."""
     hosts = f"{HOST}:{port},localhost:{port}"
     return Service(
         name="mlflow",
@@ -109,7 +115,7 @@ def mlflow_server(folder: Path, port: int, database_port: int, password: str) ->
         ),
         environment={
             **inherited(),
-            "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://mlflow:{password}@{HOST}:{database_port}/mlflow",
+            "MLFLOW_BACKEND_STORE_URI": database,
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # background jobs of its language model tools
         },
@@ -162,9 +168,9 @@ _TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 def inherited() -> dict[str, str]:
     """This environment without what is meant for other servers of the same programs; loopback needs no proxy."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    without = ",".join(filter(None, [own.get("no_proxy") or own.get("NO_PROXY"), HOST, "localhost"]))
-    return {**own, "NO_PROXY": without, "no_proxy": without}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
+    direct = ",".join(filter(None, [kept.get("no_proxy") or kept.get("NO_PROXY"), HOST, "localhost"]))
+    return {**kept, "NO_PROXY": direct, "no_proxy": direct}
 
 
 def _origins(port: int) -> str:
@@ -182,14 +188,14 @@ def _is_well(address: str) -> bool:
 def _worker_is_online(api: str, name: str, started: Started) -> bool:
     """Whether the server has heard from this very process, and lately."""
     try:
-        known = ask(f"{api}/work_pools/{POOL}/workers/filter", {})
+        workers = ask(f"{api}/work_pools/{POOL}/workers/filter", {})
     except (OSError, ValueError):
         return False
     return any(
-        one["name"] == name
-        and one["status"] == "ONLINE"
-        and datetime.fromisoformat(one["last_heartbeat_time"]).timestamp() >= started.created
-        for one in known
+        worker["name"] == name
+        and worker["status"] == "ONLINE"
+        and datetime.fromisoformat(worker["last_heartbeat_time"]).timestamp() >= started.created
+        for worker in workers
     )
 
 

@@ -16,6 +16,16 @@ from filelock import FileLock, Timeout
 
 from dfer.config.settings import ServicesSettings
 from dfer.services import ports, postgres, servers
+from dfer.services.database import (
+    TITLES,
+    Addresses,
+    Database,
+    begun,
+    choose,
+    postgres_addresses,
+    prepare_sqlite,
+    sqlite_addresses,
+)
 from dfer.services.errors import ServiceError
 from dfer.services.processes import Started, end, last_lines, left_behind, start
 from dfer.services.servers import Service
@@ -49,7 +59,7 @@ class Stack:
 
     @property
     def client(self) -> dict[str, str]:
-        """The environment of whoever wants to talk to the servers."""
+        """The environment variables that clients of the servers need."""
         return {
             "PREFECT_API_URL": servers.prefect_api(self.settings.prefect_port),
             "MLFLOW_TRACKING_URI": servers.mlflow_page(self.settings.mlflow_port),
@@ -58,7 +68,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Status:
-    """How a service is; `since` in seconds since 1970, 0 and no pid if it is stopped."""
+    """The state of a service; `since` in seconds since 1970, 0 and no pid where it is stopped."""
 
     name: str
     state: Literal["running", "not answering", "stopped"]
@@ -77,79 +87,87 @@ def up(stack: Stack, say: Say) -> list[Status]:
     """Start what does not run, in order, each when what it needs answers. What runs is left alone.
 
     Raises:
-        ServiceError: a port is taken, a program is missing, or a service ended early. What was started stays.
+        ServiceError: a port is taken, a program is missing, or a service ended early. What was started keeps running.
     """
-    with _alone(stack.folder):
+    folder = stack.folder
+    with _alone(folder):
         if not (stack.home / "prefect.yaml").exists():
             raise ServiceError(f"{stack.home} has no prefect.yaml: give --config of the project's own folder")
-        running = {name: process for name, process in read_state(stack.folder).items() if process.alive}
-        _check_ports(stack, running)
-        secret = passwords(stack.folder, (postgres.ADMIN, *postgres.DATABASES))
-        server = postgres.prepare(stack.folder.root / "postgres", stack.settings.postgres_port, secret[postgres.ADMIN])
-        database, *others = _servers(stack, server, secret)
-        _start(stack, [database], running, say)
-        postgres.make_databases(stack.settings.postgres_port, secret)
-        _start(stack, others, running, say)
+        state = read_state(folder)
+        running = {name: process for name, process in state.items() if process.alive}
+        database, note = choose(folder, stack.settings.database)
+        _check_database(stack, database, state, running)
+        _check_ports(stack, database, running)
+        if note:
+            say(note)
+        addresses = prepare_sqlite(folder) if database == "sqlite" else _start_postgres(stack, running, say)
+        write_atomically(folder.database, database.encode())
+        _start(stack, _servers(stack, addresses), running, say)
         _write_client(stack)
-        _set_up(stack, say)
+        _set_up(stack, database, say)
         _start(stack, _workers(stack), running, say)
     return status(stack)
 
 
 def status(stack: Stack) -> list[Status]:
-    """How each service is, those that should be there first."""
-    started = read_state(stack.folder)
-    known = {service.name: service for service in _known(stack)}
-    found = []
-    for name in dict.fromkeys([*known, *started]):
-        process, service, log = started.get(name), known.get(name), stack.folder.log(name)
+    """The state of each service, in the order in which they are started."""
+    state = read_state(stack.folder)
+    known = _known(stack)
+    statuses = []
+    for name in dict.fromkeys([*known, *state]):
+        process, service, log = state.get(name), known.get(name), stack.folder.log(name)
         address = service.address if service else "no longer in the configuration"
         if process is None or not process.alive:
-            found.append(Status(name, "stopped", address, 0.0, None, log))
+            statuses.append(Status(name, "stopped", address, 0.0, None, log))
         else:
             answers = service is not None and service.port == process.port and service.answers(process)
-            found.append(
-                Status(name, "running" if answers else "not answering", address, process.created, process.pid, log)
-            )
-    return found
+            word: Literal["running", "not answering"] = "running" if answers else "not answering"
+            statuses.append(Status(name, word, address, process.created, process.pid, log))
+    return statuses
 
 
 def down(stack: Stack, say: Say) -> None:
-    """Stop everything: workers first, with the runs they have started; PostgreSQL last."""
+    """Stop everything: workers first, with the runs they have started; the database last."""
     with _alone(stack.folder):
-        started = read_state(stack.folder)
-        known = {service.name: service for service in _known(stack)}
-        names = list(dict.fromkeys([*known, *started]))
+        state = read_state(stack.folder)
+        known = _known(stack)
+        names = list(dict.fromkeys([*known, *state]))
         for name in sorted(names, key=lambda name: _ORDER.index(name.partition("-")[0])):
-            like = known.get(name) or known["worker-1"]
-            process = started.pop(name, None)
-            was_there = process is not None and process.stop(like.stop_with, like.patience)
-            end(left_behind(stack.folder.root, name), like.patience)
-            say(f"{name} stopped" if was_there else f"{name} was not running")
+            service = known.get(name) or known["worker-1"]
+            process = state.pop(name, None)
+            was_running = process is not None and process.stop(service.stop_with, service.patience)
+            end(left_behind(stack.folder.root, name), service.patience)
+            say(f"{name} stopped" if was_running else f"{name} was not running")
             if process is not None:
-                write_state(stack.folder, started)
+                write_state(stack.folder, state)
+
+
+def database_of(stack: Stack) -> Database:
+    """The database that the services run on, or else that `up` would choose."""
+    state = read_state(stack.folder)
+    return _running_on(state, state) or choose(stack.folder, stack.settings.database)[0]
 
 
 _ORDER = ("worker", "mlflow", "prefect", "postgres")
+_ROLES = (postgres.ADMIN, *postgres.DATABASES)
 
 
 @contextmanager
 def _alone(folder: Folder) -> Iterator[None]:
-    """Nobody else starts or stops these services meanwhile."""
+    """Hold the lock against another process that starts or stops these services."""
     folder.root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.lock).acquire(blocking=False):
             yield
     except Timeout:
-        raise ServiceError(f"Another `dfer services` is at work on {folder.root}; wait for it to end") from None
+        raise ServiceError(f"Another `dfer services` is at work on {folder.root}; wait until it ends") from None
 
 
-def _servers(stack: Stack, server: postgres.Postgres, secret: Mapping[str, str]) -> list[Service]:
-    root, wanted = stack.folder.root, stack.settings
+def _servers(stack: Stack, addresses: Addresses) -> list[Service]:
+    root, settings = stack.folder.root, stack.settings
     return [
-        servers.database_server(server, secret[postgres.ADMIN]),
-        servers.prefect_server(root, wanted.prefect_port, wanted.postgres_port, secret["prefect"]),
-        servers.mlflow_server(root, wanted.mlflow_port, wanted.postgres_port, secret["mlflow"]),
+        servers.prefect_server(root, settings.prefect_port, addresses.prefect),
+        servers.mlflow_server(root, settings.mlflow_port, addresses.mlflow),
     ]
 
 
@@ -160,30 +178,65 @@ def _workers(stack: Stack) -> list[Service]:
     ]
 
 
-def _known(stack: Stack) -> list[Service]:
-    """All services, to be asked and stopped; nothing is made or looked for on the disk but the secrets."""
-    names = (postgres.ADMIN, *postgres.DATABASES)
-    secret = passwords(stack.folder, names) if stack.folder.secrets.exists() else dict.fromkeys(names, "")
-    data = stack.folder.root / "postgres" / "data"
-    server = postgres.Postgres(Path(), data, stack.settings.postgres_port, None)
-    return [*_servers(stack, server, secret), *_workers(stack)]
+def _known(stack: Stack) -> dict[str, Service]:
+    """All services by name, to be asked and stopped; nothing is made."""
+    services = [*_servers(stack, sqlite_addresses(stack.folder)), *_workers(stack)]
+    if database_of(stack) == "postgresql":
+        password = passwords(stack.folder, _ROLES)[postgres.ADMIN] if stack.folder.secrets.exists() else ""
+        data = stack.folder.postgres / "data"
+        server = postgres.Postgres(Path(), data, stack.settings.postgres_port, None)
+        services.insert(0, servers.database_server(server, password))
+    return {service.name: service for service in services}
 
 
-def _check_ports(stack: Stack, running: Mapping[str, Started]) -> None:
+def _start_postgres(stack: Stack, running: dict[str, Started], say: Say) -> Addresses:
+    port, secrets = stack.settings.postgres_port, passwords(stack.folder, _ROLES)
+    try:
+        server = postgres.prepare(stack.folder.postgres, port, secrets[postgres.ADMIN])
+    except ServiceError as error:
+        if stack.settings.database == "auto" and begun(stack.folder) == "postgresql":
+            fresh = "--set services.database=sqlite begins an empty one beside it."
+            raise ServiceError(
+                f"{error}\nThe history of these services is in {stack.folder.postgres}; {fresh}"
+            ) from None
+        raise
+    _start(stack, [servers.database_server(server, secrets[postgres.ADMIN])], running, say)
+    postgres.make_databases(port, secrets)
+    return postgres_addresses(port, secrets)
+
+
+def _running_on(state: Mapping[str, Started], running: Mapping[str, Started]) -> Database | None:
+    """The database that running servers are connected to; None where none runs."""
+    if not running.keys() & {"postgres", "prefect", "mlflow"}:
+        return None
+    return "postgresql" if "postgres" in state else "sqlite"
+
+
+def _check_database(
+    stack: Stack, database: Database, state: Mapping[str, Started], running: Mapping[str, Started]
+) -> None:
+    if _running_on(state, running) not in (None, database):
+        raise ServiceError(f"The services run on another database than {TITLES[database]}: `dfer services down` first")
+    if database == "sqlite" and stack.settings.workers > 1:
+        to_install = postgres.how_to_install()
+        raise ServiceError(
+            f"services.workers is {stack.settings.workers}, and several workers need PostgreSQL"
+            f" ({to_install or 'it is installed: --set services.database=postgresql'}). Nothing was started."
+        )
+
+
+def _check_ports(stack: Stack, database: Database, running: Mapping[str, Started]) -> None:
     """All ports before anything is started."""
-    wanted = {
-        "postgres": ("postgres_port", stack.settings.postgres_port),
-        "prefect": ("prefect_port", stack.settings.prefect_port),
-        "mlflow": ("mlflow_port", stack.settings.mlflow_port),
-    }
-    for name, (key, port) in wanted.items():
+    for name in ("postgres", "prefect", "mlflow") if database == "postgresql" else ("prefect", "mlflow"):
+        key = f"{name}_port"
+        port = getattr(stack.settings, key)
         if name in running and running[name].port != port:
             raise ServiceError(
                 f"{name} runs on port {running[name].port}, and services.{key} is {port}:"
                 " `dfer services down` with the former setting first"
             )
         if name not in running:
-            # what a server that was killed has left may still hold its port
+            # children of a server that was killed may still hold its port
             end(left_behind(stack.folder.root, name), 10.0)
             if not ports.is_free(port):
                 raise ServiceError(
@@ -230,17 +283,18 @@ def _write_client(stack: Stack) -> None:
     stack.folder.client.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _set_up(stack: Stack, say: Say) -> None:
-    """What Prefect's server has to know: told once, and again when something of it has changed."""
-    told = stack.folder.root / "postgres" / "prefect-knows"  # it goes with the data if somebody removes them
-    given = hashlib.sha256(f"{stack.home} {stack.trainings}".encode())
+def _set_up(stack: Stack, database: Database, say: Say) -> None:
+    """Tell Prefect's server of deployments, limit and automations: once, and again when they have changed."""
+    # beside the data, so that it is removed with them
+    done = (stack.folder.sqlite if database == "sqlite" else stack.folder.postgres) / "prefect-knows"
+    sources = hashlib.sha256(f"{stack.home} {stack.trainings}".encode())
     for source in ("prefect.yaml", "flows/set_up.py", "flows/midas.py"):
-        given.update((stack.home / source).read_bytes())
-    if told.exists() and told.read_text() == given.hexdigest():
+        sources.update((stack.home / source).read_bytes())
+    if done.exists() and done.read_text() == sources.hexdigest():
         return
     say("telling Prefect of the deployments")
-    # in a process of its own, for this package does not know Prefect
-    done = subprocess.run(
+    # in a process of its own: this package does not import Prefect
+    process = subprocess.run(
         [sys.executable, "-m", "flows.set_up", "--trainings", str(stack.trainings)],
         cwd=stack.home,
         env={**servers.inherited(), **stack.client, "PREFECT_HOME": str(stack.folder.root / "worker")},
@@ -248,6 +302,7 @@ def _set_up(stack: Stack, say: Say) -> None:
         capture_output=True,
         text=True,
     )
-    if done.returncode != 0:
-        raise ServiceError(f"Prefect's server could not be set up:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    write_atomically(told, given.hexdigest().encode())
+    if process.returncode != 0:
+        output = process.stdout[-3000:] + process.stderr[-3000:]
+        raise ServiceError(f"Prefect's server could not be set up:\n{output}")
+    write_atomically(done, sources.hexdigest().encode())

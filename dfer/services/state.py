@@ -1,4 +1,4 @@
-"""What is written down of running services, and the secrets between them."""
+"""The folder of the services: which processes were started, and the secrets between them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dfer.storage.files import write_atomically
 
 @dataclass(frozen=True)
 class Folder:
-    """Where the services of one work directory keep what is theirs."""
+    """The files of the services of one work directory."""
 
     root: Path
 
@@ -27,6 +27,19 @@ class Folder:
     @property
     def secrets(self) -> Path:
         return self.root / "secrets.json"
+
+    @property
+    def sqlite(self) -> Path:
+        return self.root / "sqlite"
+
+    @property
+    def postgres(self) -> Path:
+        return self.root / "postgres"
+
+    @property
+    def database(self) -> Path:
+        """The name of the database that was used last."""
+        return self.root / "database"
 
     @property
     def client(self) -> Path:
@@ -41,14 +54,14 @@ class Folder:
 
 
 def read_state(folder: Folder) -> dict[str, Started]:
-    """Service -> its process as it was started last; whether it still runs is not said here.
+    """Service -> the process that was started last, which may have ended since.
 
     Raises:
-        ServiceError: the file is not legible.
+        ServiceError: the file cannot be read.
     """
     try:
-        given = json.loads(folder.state.read_text(encoding="utf-8"))
-        return {name: Started(int(of["pid"]), float(of["created"]), of["port"]) for name, of in given.items()}
+        state = json.loads(folder.state.read_text(encoding="utf-8"))
+        return {name: Started(int(of["pid"]), float(of["created"]), of["port"]) for name, of in state.items()}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -65,7 +78,7 @@ def write_state(folder: Folder, started: Mapping[str, Started]) -> None:
 
 
 def passwords(folder: Folder, names: tuple[str, ...]) -> dict[str, str]:
-    """Database role -> password, drawn the first time and read from a file that only its owner can read afterwards."""
+    """Database role -> password: drawn the first time, and kept in a file that only its owner can read."""
     try:
         known: dict[str, str] = json.loads(folder.secrets.read_text(encoding="utf-8"))
         if missing := set(names) - known.keys():
