@@ -25,8 +25,7 @@ from benchmarks import fault_damage
 from benchmarks.fault_evidence import differences, mlflow_problems, tables
 from benchmarks.fault_victims import COMPONENTS, strike
 from benchmarks.pipeline_runs import Runs, under_way
-from benchmarks.services import Services
-from dfer.services.ports import free_port
+from benchmarks.services import Services, free_port
 from tasks.graph import STAGES
 
 KILLS_PER_FOLDER = 5

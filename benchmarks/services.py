@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from dfer.services.ports import HOST
 from dfer.services.processes import left_behind
 from dfer.services.servers import ask
 from dfer.services.state import Folder, read_state
@@ -149,6 +151,14 @@ class Services:
             if (ended and time.monotonic() - since > 10) or time.monotonic() > until:
                 return states
             time.sleep(1)
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as server:
+        server.bind((HOST, 0))
+        port: int = server.getsockname()[1]
+        return port
 
 
 def _full(name: str) -> str:

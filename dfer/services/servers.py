@@ -162,6 +162,7 @@ def mlflow_page(port: int) -> str:
     return f"http://{HOST}:{port}"
 
 
+_SQLITE_BROKER = {"PREFECT_SERVER_EVENTS_MESSAGING_BROKER": "flows.event_broker"}
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is behind no proxy
 _TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.services import Services
-from dfer.services.ports import free_port
+from benchmarks.services import Services, free_port
 
 
 @pytest.fixture(scope="session")

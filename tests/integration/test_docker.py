@@ -23,7 +23,7 @@ import pytest
 import requests
 import yaml
 
-from dfer.services.ports import free_port
+from benchmarks.services import free_port
 from dfer.services.postgres import find_programs, user_to_run_as
 
 ROOT = Path(__file__).parents[2]

@@ -40,13 +40,27 @@ def test_the_newest_of_the_distribution_is_taken(tmp_path):
 
 def test_data_of_a_version_that_is_not_installed(tmp_path):
     installed(tmp_path / "17" / "bin", "17")
-    with pytest.raises(ServiceError, match=r"written by PostgreSQL 15.*there is 17.*postgresql-15.*pg_upgrade"):
+    with pytest.raises(ServiceError, match=r"written by PostgreSQL 15.*but 17 is installed.*postgresql-15.*pg_upgrade"):
         postgres.find_programs("15", "", tmp_path)
 
 
 def test_programs_that_are_not_there_are_asked_for_by_their_package(tmp_path):
     with pytest.raises(ServiceError, match=r"not installed.*apt-get install postgresql"):
         postgres.find_programs(None, str(tmp_path), tmp_path)
+
+
+def test_what_is_missing_is_said_by_the_commands_that_install_it(monkeypatch):
+    def missing(version: None) -> Path:
+        raise ServiceError("not installed")
+
+    monkeypatch.setattr(postgres, "_has_driver", lambda: True)
+    monkeypatch.setattr(postgres, "user_to_run_as", lambda: None)
+    monkeypatch.setattr(postgres, "find_programs", lambda version: Path("/bin"))
+    assert postgres.how_to_install() == ""
+    monkeypatch.setattr(postgres, "find_programs", missing)
+    assert postgres.how_to_install() == "apt-get install postgresql"
+    monkeypatch.setattr(postgres, "_has_driver", lambda: False)
+    assert postgres.how_to_install() == "apt-get install postgresql, pip install -e '.[services]'"
 
 
 def test_only_root_needs_another_user(monkeypatch):
@@ -72,6 +86,7 @@ def test_a_folder_that_the_user_cannot_pass_is_named(tmp_path, monkeypatch):
             parent.chmod(0o755)
     monkeypatch.setattr(postgres, "find_programs", lambda version: Path("/nowhere"))
     monkeypatch.setattr(postgres, "user_to_run_as", lambda: "nobody")
+    monkeypatch.setattr(postgres, "_has_driver", lambda: True)
     with pytest.raises(ServiceError, match=f"`nobody`.*cannot pass {closed}.*chmod o.x {closed}"):
         postgres.prepare(closed / "postgres", 5433, "secret")
 

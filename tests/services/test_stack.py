@@ -1,4 +1,4 @@
-"""Services before any of them is started: what is refused, what is said, what is written."""
+"""Services before any of them is started: what is refused, printed and written."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
+from benchmarks.services import free_port
 from dfer.config.settings import ServicesSettings
 from dfer.services import ports, postgres, servers, stack
 from dfer.services.errors import ServiceError
@@ -19,46 +22,84 @@ from dfer.services.state import write_state
 
 
 @pytest.fixture
-def given(tmp_path) -> stack.Stack:
+def services(tmp_path) -> stack.Stack:
     (tmp_path / "prefect.yaml").touch()
-    prefect, mlflow, database = ports.free_port(), ports.free_port(), ports.free_port()
-    settings = ServicesSettings(prefect_port=prefect, mlflow_port=mlflow, postgres_port=database)
+    settings = ServicesSettings(prefect_port=free_port(), mlflow_port=free_port(), postgres_port=free_port())
     return stack.Stack(tmp_path, tmp_path / "services", settings, 1)
 
 
-def test_nothing_runs_at_first_and_asking_writes_nothing(given):
-    found = stack.status(given)
-    assert [service.name for service in found] == ["postgres", "prefect", "mlflow", "worker-1"]
-    assert {service.state for service in found} == {"stopped"}
-    assert not given.root.exists()
+@pytest.fixture
+def to_install(monkeypatch) -> Callable[[str], None]:
+    """Sets what is missing of PostgreSQL; nothing at first."""
+    missing = [""]
+    monkeypatch.setattr(postgres, "how_to_install", lambda: missing[0])
+    return lambda commands: missing.__setitem__(0, commands)
 
 
-def test_a_taken_port_is_said_with_who_has_it_and_nothing_is_started(given):
+def on(services: stack.Stack, database: str, **settings) -> stack.Stack:
+    return replace(services, settings=services.settings.model_copy(update={"database": database, **settings}))
+
+
+@pytest.mark.parametrize(("database", "first"), [("postgresql", ["postgres"]), ("sqlite", [])])
+def test_nothing_runs_at_first_and_asking_writes_nothing(services, database, first):
+    statuses = stack.status(on(services, database))
+    assert [service.name for service in statuses] == [*first, "prefect", "mlflow", "worker-1"]
+    assert {service.state for service in statuses} == {"stopped"}
+    assert not services.root.exists()
+
+
+def test_a_taken_port_is_said_with_who_has_it_and_nothing_is_started(services):
     with socket.socket() as other:
-        other.bind(("127.0.0.1", given.settings.prefect_port))
+        other.bind(("127.0.0.1", services.settings.prefect_port))
         other.listen()
         with pytest.raises(ServiceError, match=f"prefect is taken by process {os.getpid()} .*services.prefect_port"):
-            stack.up(given, print)
-    assert not (given.folder.root / "postgres").exists()
-    assert not given.folder.state.exists()
+            stack.up(services, print)
+    assert not services.folder.postgres.exists() and not services.folder.sqlite.exists()
+    assert not services.folder.state.exists()
 
 
-def test_a_port_that_was_changed_while_its_server_runs(given):
-    import psutil
-
+def test_a_port_that_was_changed_while_its_server_runs(services):
     me = Started(os.getpid(), psutil.Process().create_time(), 1)
-    write_state(given.folder, {"prefect": me})
+    write_state(services.folder, {"prefect": me})
     with pytest.raises(ServiceError, match=r"prefect runs on port 1, and services\.prefect_port is .*down"):
-        stack.up(given, print)
+        stack.up(services, print)
 
 
-def test_a_folder_without_deployments_is_refused(given):
-    (given.home / "prefect.yaml").unlink()
+def test_several_workers_need_postgresql(services, to_install):
+    to_install("apt-get install postgresql")
+    with pytest.raises(ServiceError, match=r"services\.workers is 2.*need PostgreSQL \(apt-get install postgresql\)"):
+        stack.up(on(services, "auto", workers=2), print)
+    to_install("")
+    with pytest.raises(ServiceError, match=r"need PostgreSQL \(it is installed: --set services\.database=postgresql\)"):
+        stack.up(on(services, "sqlite", workers=2), print)
+    assert not services.folder.sqlite.exists()
+
+
+def test_running_servers_are_not_moved_to_another_database(services):
+    me = Started(os.getpid(), psutil.Process().create_time(), services.settings.prefect_port)
+    write_state(services.folder, {"prefect": me})
+    with pytest.raises(ServiceError, match=r"run on another database than PostgreSQL.*down"):
+        stack.up(on(services, "postgresql"), print)
+    write_state(services.folder, {"postgres": replace(me, pid=2**30), "prefect": me})
+    with pytest.raises(ServiceError, match=r"run on another database than SQLite.*down"):
+        stack.up(on(services, "sqlite"), print)
+
+
+def test_postgresql_that_is_gone_is_not_replaced_by_an_empty_history(services, monkeypatch):
+    (services.folder.postgres / "data").mkdir(parents=True)
+    monkeypatch.setattr(postgres, "_has_driver", lambda: False)
+    with pytest.raises(ServiceError, match=r"(?s)psycopg2 is not installed.*history.*/postgres.*database=sqlite"):
+        stack.up(services, print)
+    assert not services.folder.sqlite.exists()
+
+
+def test_a_folder_without_deployments_is_refused(services):
+    (services.home / "prefect.yaml").unlink()
     with pytest.raises(ServiceError, match=r"no prefect\.yaml"):
-        stack.up(given, print)
+        stack.up(services, print)
 
 
-def test_prefect_is_told_of_the_deployments_once_and_when_they_change(given, monkeypatch):
+def test_prefect_is_told_of_the_deployments_once_and_when_they_change(services, monkeypatch):
     told: list[list[str]] = []
     status = 1
 
@@ -67,39 +108,39 @@ def test_prefect_is_told_of_the_deployments_once_and_when_they_change(given, mon
         return subprocess.CompletedProcess(command, status, "", "no such server")
 
     monkeypatch.setattr(subprocess, "run", run)
-    (given.folder.root / "postgres").mkdir(parents=True)
-    (given.home / "flows").mkdir()
+    services.folder.sqlite.mkdir(parents=True)
+    (services.home / "flows").mkdir()
     for name in ("set_up.py", "midas.py"):
-        (given.home / "flows" / name).touch()
+        (services.home / "flows" / name).touch()
     with pytest.raises(ServiceError, match="no such server"):
-        stack._set_up(given, print)
+        stack._set_up(services, "sqlite", print)
     status = 0
     for _ in range(2):
-        stack._set_up(given, print)
+        stack._set_up(services, "sqlite", print)
     assert len(told) == 2  # a set-up that failed is tried again, one that was done is not
     assert told[1][-2:] == ["--trainings", "1"]
-    (given.home / "prefect.yaml").write_text("deployments: []")
-    stack._set_up(given, print)
-    stack._set_up(replace(given, trainings=2), print)
+    (services.home / "prefect.yaml").write_text("deployments: []")
+    stack._set_up(services, "sqlite", print)
+    stack._set_up(replace(services, trainings=2), "sqlite", print)
     assert len(told) == 4
     assert told[3][-2:] == ["--trainings", "2"]
 
 
-def test_down_says_what_was_not_running_and_workers_come_first(given):
-    said: list[str] = []
-    stack.down(given, said.append)
-    assert said == [f"{name} was not running" for name in ("worker-1", "mlflow", "prefect", "postgres")]
+def test_down_says_what_was_not_running_and_workers_come_first(services):
+    lines: list[str] = []
+    stack.down(on(services, "postgresql"), lines.append)
+    assert lines == [f"{name} was not running" for name in ("worker-1", "mlflow", "prefect", "postgres")]
 
 
-def test_two_at_once_are_refused(given):
-    with stack._alone(given.folder), pytest.raises(ServiceError, match="Another `dfer services` is at work"):
-        stack.down(given, print)
+def test_two_at_once_are_refused(services):
+    with stack._alone(services.folder), pytest.raises(ServiceError, match="Another `dfer services` is at work"):
+        stack.down(services, print)
 
 
 def test_passwords_are_in_the_environment_and_never_in_the_command(tmp_path):
     for service in (
-        servers.prefect_server(tmp_path, 4200, 5433, "secret-word"),
-        servers.mlflow_server(tmp_path, 5000, 5433, "secret-word"),
+        servers.prefect_server(tmp_path, 4200, "postgresql+asyncpg://prefect:secret-word@127.0.0.1/prefect"),
+        servers.mlflow_server(tmp_path, 5000, "postgresql+psycopg2://mlflow:secret-word@127.0.0.1/mlflow"),
     ):
         assert any("secret-word" in value for value in service.environment.values())
         assert not any("secret-word" in word for word in service.command)
@@ -116,7 +157,9 @@ def test_services_do_not_follow_the_terminal_to_another_server(tmp_path, monkeyp
     environment = servers.worker(tmp_path, 1, tmp_path, client).environment
     assert {name: environment[name] for name in client} == client
     assert environment["no_proxy"] == "intranet,127.0.0.1,localhost"
-    assert not any("elsewhere" in value for value in servers.prefect_server(tmp_path, 1, 2, "p").environment.values())
+    assert not any(
+        "elsewhere" in value for value in servers.prefect_server(tmp_path, 1, "sqlite:").environment.values()
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,8 +170,8 @@ def test_places_to_train_in(monkeypatch, gpus, trainings, processes, places):
     assert stack.training_places(trainings, processes) == places
 
 
-def test_ports(given):
-    port = given.settings.mlflow_port
+def test_ports(services):
+    port = services.settings.mlflow_port
     assert ports.is_free(port)
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))
@@ -138,7 +181,7 @@ def test_ports(given):
     assert ports.is_free(port)
 
 
-def test_runs_of_the_command_line_are_heard_of_before_they_are_given_up():
+def test_runs_of_the_command_line_are_heard_of_before_they_are_services_up():
     from flows.set_up import SILENT
 
     asks = "from flows.midas import midas; from prefect.settings import get_current_settings as now; "
