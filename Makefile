@@ -1,5 +1,6 @@
 # make demo      set-up, then the whole pipeline on the bundled demo data
 # make test      set-up, then lint, types and tests
+# make readme    run the README's commands, after make demo
 # make test-integration  set-up with servers and clusters, then the tests that start them
 # make audit     which of the packages in use have known faults; a report, never a failure
 # make rooms     draw the picture in docs/architecture.md again, after imports between rooms have changed
@@ -18,7 +19,7 @@ READY_INTEGRATION := .venv/.ready-integration
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test test-slow test-integration postgresql audit rooms bench ui clean
+.PHONY: setup demo test test-slow test-integration readme postgresql audit rooms bench ui clean
 
 setup: $(READY)
 
@@ -40,6 +41,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m slow
+
+readme: $(READY)
+	$(BIN)/python .ci/readme
 
 test-integration: $(READY_INTEGRATION) postgresql
 	$(PYTEST) -m integration
