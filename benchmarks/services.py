@@ -29,6 +29,7 @@ class Services:
 
     work: Path  # a folder that every user of the machine can access; pipelines may write below it as well
     ports: tuple[int, int, int]  # of Prefect's server, MLflow's server and PostgreSQL
+    database: str = "postgresql"  # services.database
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,6 +63,7 @@ class Services:
             "services.prefect_port": prefect,
             "services.mlflow_port": mlflow,
             "services.postgres_port": postgres,
+            "services.database": self.database,
         }
         options = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
         command = [sys.executable, "-c", "import dfer.cli; dfer.cli.main()", "services", *arguments, *options]
@@ -129,28 +131,23 @@ class Services:
                 flow_run = self.flow_run(run)
                 if flow_run["state_type"] in states:
                     return flow_run
-            time.sleep(1)
+            time.sleep(0.5)
         log = self.folder.log("worker-1").read_text()[-5000:]
         raise AssertionError(f"{run} did not come to {states}: {self.flow_run(run)['state']}\n{log}")
 
-    def task_states(self, run: str, seconds: float = 120) -> dict[str, str]:
+    def task_states(self, run: str, tasks: int, seconds: float = 120) -> dict[str, str]:
         """Task run's name -> name of its newest state, for a finished flow run.
 
-        The server records task runs with a delay: waits until all have ended and nothing was new for ten seconds.
+        The server records task runs with a delay: waits until so many have ended.
         """
-        before: dict[str, str] = {}
-        until, since = time.monotonic() + seconds, 0.0
+        until = time.monotonic() + seconds
         while True:
             runs = self.ask("task_runs", flow_runs={"id": {"any_": [run]}}, limit=200)
             newest = {run["name"]: run for run in sorted(runs, key=lambda run: run["start_time"] or "")}
-            states = {name: run["state_name"] for name, run in newest.items()}
-            # a task whose input failed stays NotReady
-            ended = all(run["state_type"] in FINISHED or run["state_name"] == "NotReady" for run in newest.values())
-            if states != before:
-                before, since = states, time.monotonic()
-            if (ended and time.monotonic() - since > 10) or time.monotonic() > until:
-                return states
-            time.sleep(1)
+            ended = [run for run in newest.values() if run["state_type"] in FINISHED]
+            if len(ended) >= tasks or time.monotonic() > until:
+                return {name: run["state_name"] for name, run in newest.items()}
+            time.sleep(0.5)
 
 
 def free_port() -> int:

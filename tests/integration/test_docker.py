@@ -51,31 +51,32 @@ class Machine:
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def environment(self, name: str) -> dict[str, str]:
-        own = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "PG"))}
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "MLFLOW_", "PG"))}
         home = self.folder / "homes" / name
         home.mkdir(parents=True, exist_ok=True)
         image = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "HOME": str(home)}
-        given = {key: str(value) for key, value in self.services[name]["environment"].items()}
-        return {**own, "NO_PROXY": "127.0.0.1", **image, **given, "PATH": f"{PROGRAMS}:{own['PATH']}"}
+        compose = {key: str(value) for key, value in self.services[name]["environment"].items()}
+        return {**kept, "NO_PROXY": "127.0.0.1", **image, **compose, "PATH": f"{PROGRAMS}:{kept['PATH']}"}
 
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 
-    def start(self, name: str) -> None:
-        """Start a service and wait until its own health check says that it is well."""
-        with self.log(name).open("w") as log:
-            command = [str(word) for word in self.services[name]["command"]]
-            self.running[name] = subprocess.Popen(
-                command, cwd=ROOT, env=self.environment(name), stdout=log, stderr=subprocess.STDOUT
-            )
-        kind, *check = self.services[name]["healthcheck"]["test"]
-        assert kind == "CMD"
-        for _ in range(300):
-            assert self.running[name].poll() is None, self.log(name).read_text()[-5000:]
-            if subprocess.run(check, env=self.environment(name), capture_output=True, timeout=60).returncode == 0:
-                return
-            time.sleep(2)
-        raise AssertionError(self.log(name).read_text()[-5000:])
+    def start(self, *names: str) -> None:
+        """Start services side by side, and wait until the health check of each passes."""
+        for name in names:
+            with self.log(name).open("w") as log:
+                command = [str(word) for word in self.services[name]["command"]]
+                self.running[name] = subprocess.Popen(
+                    command, cwd=ROOT, env=self.environment(name), stdout=log, stderr=subprocess.STDOUT
+                )
+        for name in names:
+            kind, *check = self.services[name]["healthcheck"]["test"]
+            assert kind == "CMD"
+            until = time.monotonic() + 600
+            while subprocess.run(check, env=self.environment(name), capture_output=True, timeout=60).returncode != 0:
+                assert self.running[name].poll() is None, self.log(name).read_text()[-5000:]
+                assert time.monotonic() < until, self.log(name).read_text()[-5000:]
+                time.sleep(0.5)
 
     def run(self, name: str) -> str:
         """Run a service that ends; what it printed."""
@@ -119,8 +120,7 @@ def machine() -> Iterator[Machine]:
     made = Machine(_here(_filled(secrets), ports, folder)["services"], secrets, folder, ports)
     try:
         _start_database(made)
-        made.start("prefect")
-        made.start("mlflow")
+        made.start("prefect", "mlflow")
         yield made
     finally:
         for process in reversed(made.running.values()):
@@ -212,10 +212,10 @@ def _start_database(machine: Machine) -> None:
         "PGPASSWORD": given["POSTGRES_PASSWORD"],
     }
     ready = machine.services["postgres"]["healthcheck"]["test"][1:]
-    for _ in range(60):
-        if subprocess.run(ready, env=environment, capture_output=True, timeout=60).returncode == 0:
-            break
-        time.sleep(1)
+    until = time.monotonic() + 60
+    while subprocess.run(ready, env=environment, capture_output=True, timeout=60).returncode != 0:
+        assert time.monotonic() < until, machine.log("postgres").read_text()
+        time.sleep(0.2)
     subprocess.run([str(DOCKER / "databases.sh")], check=True, env=environment, capture_output=True, timeout=120)
 
 

@@ -83,7 +83,7 @@ def test_passwords_are_seen_nowhere(services):
             assert not any(secret.encode() in content for secret in secrets.values()), path
 
 
-def test_data_outlive_down_and_up(services):
+def test_data_outlive_down_and_up_and_a_taken_port_is_named_before_anything_is_started(services):
     mlflow = MlflowClient(services.environment["MLFLOW_TRACKING_URI"])
     experiment = mlflow.create_experiment("kept")
     mlflow.log_text(mlflow.create_run(experiment).info.run_id, "kept as well", "note.txt")
@@ -99,6 +99,17 @@ def test_data_outlive_down_and_up(services):
     assert stopped.stdout.count("stopped") == len(NAMES)
     assert services.down().count("was not running") == len(NAMES)
 
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", services.ports[1]))
+        other.listen()
+        refused = services.dfer("up")
+    assert refused.returncode == 1
+    message = " ".join(refused.stderr.split())
+    assert f"Port {services.ports[1]} for mlflow is taken by process {os.getpid()}" in message
+    assert "services.mlflow_port" in message
+    assert pids(services) == {}
+
     services.up()
     assert services.flow_run(run)["state_type"] == "FAILED"
     assert mlflow.get_experiment(experiment).name == "kept"
@@ -107,48 +118,35 @@ def test_data_outlive_down_and_up(services):
     assert len(services.ask("automations")) == 2
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_what_was_killed_comes_back(services, name):
+def killed_and_brought_back(services, *names: str) -> None:
+    """SIGKILL to services; `dfer services` shows it, starts exactly these again, and all is well."""
     before = pids(services)
-    services.kill(name.partition("-")[0])
+    for name in names:
+        services.kill(name)
     status = services.dfer("status")
     assert status.returncode == 1
-    assert f"{name} stopped" in " ".join(status.stdout.split())
+    for name in names:
+        assert f"{'worker-1' if name == 'worker' else name} stopped" in " ".join(status.stdout.split())
     services.up()
     after = pids(services)
-    assert {other for other in NAMES if after[other] != before[other]} == {name}
+    assert {name.partition("-")[0] for name in NAMES if after[name] != before[name]} == set(names)
     assert services.dfer("status").returncode == 0
 
 
-def test_a_port_of_somebody_else_is_said_before_anything_is_started(services):
-    services.down()
-    try:
-        with socket.socket() as other:
-            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            other.bind(("127.0.0.1", services.ports[1]))
-            other.listen()
-            refused = services.dfer("up")
-            assert refused.returncode == 1
-            said = " ".join(refused.stderr.split())
-            assert f"Port {services.ports[1]} for mlflow is taken by process {os.getpid()}" in said
-            assert "services.mlflow_port" in said
-            assert services.dfer("status").stdout.count("stopped") == len(NAMES)
-    finally:
-        services.up()
+def test_what_was_killed_comes_back(services):
+    killed_and_brought_back(services, "postgres", "mlflow")
 
 
 def test_a_run_whose_process_died_is_given_up_and_the_next_one_starts(services):
-    """SIGKILL to worker and flow run at once, as when the machine's power fails."""
+    """SIGKILL to the flow run, the worker and Prefect's server, as when the machine's power fails."""
     from tiny import TINY
 
     slow = [*TINY, f"work_dir={services.work / 'killed'}", "demo_data.clips=320"]
     run = services.deploy_run("midas/demo", overrides=slow)
     services.wait_for(run, ("RUNNING",))
     waiting = services.deploy_run("midas/demo", pipeline="no-such-pipeline")
-    services.kill("worker")
     services.kill("runs")
-    services.kill("prefect")
-    services.up()
+    killed_and_brought_back(services, "worker", "prefect")
     crashed = services.wait_for(run, ("CRASHED",), seconds=400)
     assert "Retry the run" in crashed["state"]["message"]
     assert services.wait_for(waiting, seconds=400)["state_type"] == "FAILED"  # it was let in, and there is no such one
