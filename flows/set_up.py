@@ -1,4 +1,4 @@
-"""What Prefect's server has to know before a worker starts; run it as often as you like.
+"""Set up Prefect's server for the workers: work pool, limit, automations, deployments. Repeating it changes nothing.
 
     python -m flows.set_up --trainings 2
 
@@ -24,8 +24,7 @@ from prefect.workers.process import ProcessWorker
 from dfer.services.servers import HEARTBEAT, POOL
 
 TRAINING = "dfer-training"
-SILENT = 4 * timedelta(seconds=HEARTBEAT)  # one or two signs of life may be lost in a server's restart
-
+SILENT = 4 * timedelta(seconds=HEARTBEAT)  # one or two heartbeats may be lost in a server's restart
 NOT_STARTED = timedelta(minutes=15)  # a flow's libraries take minutes to load from a slow disk
 
 _BEAT = "prefect.flow-run.heartbeat"
@@ -34,16 +33,16 @@ _BACK = {f"prefect.flow-run.{state}" for state in ("Scheduled", "AwaitingRetry",
 
 
 def automations() -> tuple[AutomationCore, ...]:
-    """What gives up runs whose process has died without a word, so that people see it and the next run can start."""
+    """Mark runs whose process has died as crashed, so that people see it and the next run can start."""
     return (
-        _given_up(
+        _crashed(
             "A run that has fallen silent has crashed",
             after={_BEAT},
             expect={_BEAT, *_ENDS},
             within=SILENT,
             message=f"Nothing was heard of its process for {SILENT.seconds} s. Retry the run to go on.",
         ),
-        _given_up(
+        _crashed(
             "A run that was taken and never started has crashed",
             after={"prefect.flow-run.Pending"},
             expect={_BEAT, *_ENDS, *_BACK},
@@ -53,7 +52,7 @@ def automations() -> tuple[AutomationCore, ...]:
     )
 
 
-def _given_up(name: str, *, after: set[str], expect: set[str], within: timedelta, message: str) -> AutomationCore:
+def _crashed(name: str, *, after: set[str], expect: set[str], within: timedelta, message: str) -> AutomationCore:
     return AutomationCore(
         name=name,
         description="Its process or its machine has died: retry the run, what was finished is kept.",
@@ -71,18 +70,18 @@ def _given_up(name: str, *, after: set[str], expect: set[str], within: timedelta
 
 
 def set_up(client: SyncPrefectClient, trainings: int) -> None:
-    """The work pool, the limit of trainings at a time, and the automations above."""
+    """Make the work pool, the limit of trainings at a time, and the automations."""
     try:
         client.read_work_pool(POOL)
     except ObjectNotFound:
         template = ProcessWorker.get_default_base_job_template()
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
     client.upsert_global_concurrency_limit_by_name(TRAINING, trainings)
-    for wanted in automations():
-        if existing := client.read_automations_by_name(wanted.name):
-            client.update_automation(existing[0].id, wanted)
+    for automation in automations():
+        if existing := client.read_automations_by_name(automation.name):
+            client.update_automation(existing[0].id, automation)
         else:
-            client.create_automation(wanted)
+            client.create_automation(automation)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Processes that live on when the terminal closes, and are found again by what was written down of them."""
+"""Processes that outlive the terminal, and are recognised later by their number and start time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARK = "DFER_SERVICE"
 
 @dataclass(frozen=True)
 class Started:
-    """A process that was started. `created` (seconds since 1970) tells it from a later one with the same number."""
+    """A process that was started; `created` (seconds since 1970) tells it from a later one of the same number."""
 
     pid: int
     created: float
@@ -32,7 +32,7 @@ class Started:
         return self._process() is not None
 
     def stop(self, how: signal.Signals, seconds: float) -> bool:
-        """Ask the process to end and wait; kill it when the time is up. False if it was not there any more."""
+        """Ask the process to end and wait; kill it when the time is up. False if it had ended before."""
         process = self._process()
         if process is None:
             return False
@@ -68,24 +68,25 @@ def start(
     """Start a service in a session of its own.
 
     Args:
-        command: the program and its arguments. They are seen by everybody on the machine: no passwords.
-        folder: the services' folder, and `name` the service's name: what it starts can be found by them later.
-        log: what it says goes there; what it said last time is kept beside it as `.1`.
-        environment: all of it, nothing is inherited.
+        command: the program and its arguments. Everybody on the machine can see them: no passwords.
+        folder: the services' folder. With `name` it identifies the processes that the service starts (`left_behind`).
+        name: the service's name.
+        log: takes the output; the log of the time before is kept beside it as `.1`.
+        environment: the whole environment, nothing is inherited.
         working_folder: where it runs.
-        user: another user to run as; only root can ask for that.
-        port: where it will listen, to be written down.
+        user: another user to run as, which only root can.
+        port: where it will listen.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():
         log.replace(log.with_name(f"{log.name}.1"))
-    with log.open("ab") as said:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             command,
             cwd=working_folder,
             env={**environment, _MARK: _mark(folder, name)},
             stdin=subprocess.DEVNULL,
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             **identity(user),
@@ -103,12 +104,12 @@ def identity(user: str | None) -> dict[str, Any]:
 
 def left_behind(folder: Path, name: str) -> list[psutil.Process]:
     """The processes that a service has started, directly or not, and that may have outlived it."""
-    mark, found = _mark(folder, name), []
+    mark, processes = _mark(folder, name), []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(_MARK) == mark:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def end(processes: Sequence[psutil.Process], seconds: float) -> None:
@@ -129,7 +130,7 @@ def last_lines(log: Path, count: int = 20) -> str:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         return f"({error})"
-    return "\n".join(lines[-count:]) or "(it said nothing)"
+    return "\n".join(lines[-count:]) or "(it is empty)"
 
 
 def local_time(seconds: float) -> str:

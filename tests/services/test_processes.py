@@ -97,6 +97,6 @@ def test_the_end_of_a_log(tmp_path):
     log = tmp_path / "it.log"
     assert "No such file" in last_lines(log)
     log.write_text("")
-    assert last_lines(log) == "(it said nothing)"
+    assert last_lines(log) == "(it is empty)"
     log.write_text("\n".join(str(number) for number in range(100)))
     assert last_lines(log, 2) == "98\n99"
