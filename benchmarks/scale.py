@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import Variant, Work, alone
-from dfer.services.ports import free_port
+from benchmarks.services import free_port
 
 if TYPE_CHECKING:
     import pandas as pd

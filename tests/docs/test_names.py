@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-NOT_WRAPPED_YET = ("services.md", "docker.md")
 PACKAGES = "dfer|tasks|flows|benchmarks"
 
 
@@ -40,8 +39,6 @@ def test_links_lead_somewhere(page):
 
 
 def test_prose_is_wrapped(page):
-    if page.name in NOT_WRAPPED_YET:
-        pytest.skip("not wrapped yet")
     in_code = False
     for number, line in enumerate(page.read_text().splitlines(), 1):
         in_code ^= line.startswith("```")
