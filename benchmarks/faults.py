@@ -26,7 +26,7 @@ from benchmarks.fault_evidence import differences, mlflow_problems, tables
 from benchmarks.fault_victims import COMPONENTS, strike
 from benchmarks.pipeline_runs import Runs, under_way
 from benchmarks.services import Services, free_port
-from tasks.graph import STAGES
+from tasks.stages import STAGES
 
 KILLS_PER_FOLDER = 5
 EPOCHS = 6

@@ -218,12 +218,12 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
     from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
     import tasks.align
-    from tasks.graph import graph
     from tasks.ingest import clips_of
     from tasks.running.graph_run import GraphRun
     from tasks.running.progress import Progress
     from tasks.running.slots import Slots
     from tasks.running.stage import RunResources
+    from tasks.stages import graph_of
     from tasks.tracking.deliverer import Deliverer
     from tasks.tracking.runs import PipelineTracking, outbox_of
 
@@ -235,15 +235,15 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
     def scale() -> tuple[str, dict[str, int]]:
         plan = pipeline(data, work)
         run = GraphRun(plan)
-        nodes = graph(plan, clips=lambda dataset: clips_of(run.result(nodes["ingest"][dataset])))
+        graph = graph_of(plan, clips=lambda dataset: clips_of(run.result(graph["ingest"][dataset])))
         tracking = PipelineTracking(plan, str, Deliverer(outbox_of(plan)))  # nothing is tracked before a training
         with Slots(plan) as slots:
-            for phase in islice(nodes.phases(), 2):
+            for phase in islice(graph.phases(), 2):
                 run.run(phase, RunResources(slots, tracking, Progress()))
         context = FlowRunContext.get()
         assert context is not None and context.flow_run is not None
         return str(context.flow_run.id), {
-            stage: sum(result.executed for result in run.results(nodes[stage].values()))
+            stage: sum(result.executed for result in run.results(graph[stage].values()))
             for stage in ("demo-data", "ingest", "align", "index")
         }
 

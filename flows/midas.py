@@ -24,21 +24,21 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
 from dfer.storage.remote import check_writable
 from dfer.storage.store import StageResult
-from tasks import graph
+from tasks import stages
 from tasks.ingest import clips_of
 from tasks.running.failures import say_how_to_go_on
 from tasks.running.graph_run import GraphRun
 from tasks.running.progress import progress_of_run
 from tasks.running.run_log import run_log
 from tasks.running.slots import Slots
-from tasks.running.stage import RunResources, ended_at_once
+from tasks.running.stage import RunResources, artifact_key, ended_at_once
 from tasks.tracking.deliverer import Deliverer
 from tasks.tracking.runs import PipelineTracking, outbox_of
 
 if TYPE_CHECKING:
     StageName = str
 else:
-    StageName = Literal[graph.STAGES]  # the choices in Prefect's page
+    StageName = Literal[stages.STAGES]  # the choices in Prefect's page
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def midas(
     start_from: StageName | None = None,
     since: datetime | None = None,
 ) -> Outcome:
-    """Detect and align faces, sample frames into shards, train the arms, evaluate them at home and across.
+    """Read the data sets, align the faces, train the arms, evaluate them on their own folds and on other data sets.
 
     A stage whose output exists is not run again.
 
@@ -89,32 +89,32 @@ def midas(
         since: with `start_from`: what was made after this time has been made again already; by default, when the flow
             run was created.
     """
-    plan = load_pipeline(pipeline, Path(config), overrides, only)
-    if plan.work_url:
-        check_writable(plan.work_url)
+    loaded = load_pipeline(pipeline, Path(config), overrides, only)
+    if loaded.work_url:
+        check_writable(loaded.work_url)
     if start_from is not None:
-        plan = graph.starting_from(plan, start_from, since=since.timestamp() if since else _created())
-    run = GraphRun(plan)
-    nodes = graph.graph(plan, clips=lambda dataset: clips_of(run.result(nodes["ingest"][dataset])))
+        loaded = stages.starting_from(loaded, start_from, since=since.timestamp() if since else _created())
+    run = GraphRun(loaded)
+    graph = stages.graph_of(loaded, clips=lambda dataset: clips_of(run.result(graph["ingest"][dataset])))
 
     def fingerprint() -> str:
-        return "".join(result.output.hash for result in run.results(nodes["ingest"].values()))
+        return "".join(result.output.hash for result in run.results(graph["ingest"].values()))
 
     with (
-        run_log(plan) as log,
+        run_log(loaded) as log,
         progress_of_run() as (progress, page),
-        Slots(plan) as slots,
-        Deliverer(outbox_of(plan)) as deliverer,
-        PipelineTracking(plan, fingerprint, deliverer) as tracking,
+        Slots(loaded) as slots,
+        Deliverer(outbox_of(loaded)) as deliverer,
+        PipelineTracking(loaded, fingerprint, deliverer) as tracking,
         ended_at_once(),
     ):
-        page.link(f"trainings-{plan.name}", "the trainings in MLflow, side by side", tracking.page)
-        for phase in nodes.phases():
+        page.link(artifact_key("trainings", pipeline), "the trainings in MLflow, side by side", tracking.page)
+        for phase in graph.phases():
             run.run(phase, RunResources(slots, tracking, progress))
     return Outcome(
-        stages={stage: run.results(nodes[stage].values()) for stage in graph.STAGES},
-        indexes={nodes.title(faces): run.result(node) for faces, node in nodes["index"].items()},
-        report=run.result(nodes["report"]["report"]),
+        stages={stage: run.results(graph[stage].values()) for stage in stages.STAGES},
+        indexes={graph.title(faces): run.result(node) for faces, node in graph["index"].items()},
+        report=run.result(graph["report"]["report"]),
         log=log,
     )
 

@@ -24,7 +24,7 @@ from tasks.ingest import CLIPS, root_of
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject
 from tasks.running.retries import WHERE_IT_CAN_PASS
-from tasks.running.stage import RunResources, ensure, store_of, task_result
+from tasks.running.stage import RunResources, artifact_key, ensure, store_of, task_result
 
 VERSION = 3
 
@@ -270,11 +270,12 @@ def index_shards(pipeline: Pipeline, faces: Faces, title: str, parts: list[list[
     failed, allowed = counts["given"] - counts["ok"], faces.shards.max_failed_share
     if failed > allowed * counts["given"]:
         reasons = ", ".join(f"{n} {name.removeprefix('failed.')}" for name, n in counts.items() if "failed." in name)
+        enough = min(1.0, failed / counts["given"] + 0.01)
         raise TooManyFailedError(
             f"{title}: {failed} of {counts['given']} clips have no usable face, more than the "
             f"{allowed:.0%} that shards.max_failed_share allows ({reasons}).\n"
             f"Every clip is listed with its reason in {result.output.path / index.FILE_NAME}.\n"
-            f"Mend the data set, or allow more with --set shards.max_failed_share={failed / counts['given'] + 0.01:.2f}"
+            f"Mend the data set, or allow more with --set shards.max_failed_share={enough:.2f}"
         )
     return task_result(result)
 
@@ -283,6 +284,6 @@ def _show_counts(dataset: str, counts: dict[str, int]) -> None:
     lines = [f"| {name} | {number} |" for name, number in counts.items()]
     create_markdown_artifact(
         "\n".join(["| clips | |", "|---|---:|", *lines]),
-        key=f"index-{dataset}",
+        key=artifact_key("index", dataset),
         description=f"What became of the clips of {dataset}",
     )

@@ -20,7 +20,7 @@ from dfer.storage.store import CacheKey, Output, StageResult
 from tasks import demo_data
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject
-from tasks.running.stage import ensure, store_of, task_result
+from tasks.running.stage import artifact_key, ensure, store_of, task_result
 
 VERSION = 2
 
@@ -121,7 +121,8 @@ def ingest(pipeline: Pipeline, dataset: str, demo_data: StageResult | None = Non
             "with_votes": int(clips["votes"].notna().sum()),
         }
 
-    create_markdown_artifact(f"```\n{report.as_text()}\n```", key=f"ingest-{dataset}", description="What was found")
+    key = artifact_key("ingest", dataset)
+    create_markdown_artifact(f"```\n{report.as_text()}\n```", key=key, description="What was found")
     return task_result(ensure(pipeline, cache_key(pipeline, dataset, clips, report, made_from), work))
 
 

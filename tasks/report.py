@@ -31,7 +31,7 @@ from tasks.evaluate import log_evaluation
 from tasks.ingest import REPORT, clips_of
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
-from tasks.running.stage import RunResources, ensure, store_of, task_result
+from tasks.running.stage import RunResources, artifact_key, ensure, store_of, task_result
 from tasks.tracking.outbox import TrackedRun
 from tasks.tracking.runs import PipelineTracking, outbox_of, versions
 
@@ -320,9 +320,9 @@ def _publish(pipeline: Pipeline, result: StageResult) -> None:
         copy_report(result.output.path, public)
         if pipeline.work_url:
             remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
-    create_markdown_artifact((result.output.path / REPORT_TEXT).read_text(), key=f"report-{pipeline.name}")
+    create_markdown_artifact((result.output.path / REPORT_TEXT).read_text(), key=artifact_key("report", pipeline.name))
     page = (public / REPORT_PAGE).resolve().as_uri()
-    create_link_artifact(page, link_text="the whole report", key=f"page-{pipeline.name}")
+    create_link_artifact(page, link_text="the whole report", key=artifact_key("page", pipeline.name))
     run = outbox_of(pipeline).noted(result.output.path)
     if run is not None and run.page:
-        create_link_artifact(run.page, link_text="the runs in MLflow", key=f"mlflow-{pipeline.name}")
+        create_link_artifact(run.page, link_text="the runs in MLflow", key=artifact_key("mlflow", pipeline.name))

@@ -90,7 +90,7 @@ def _print_plan(plan: Plan, *, every: bool) -> None:
 
 def _remove(plan: Plan) -> None:
     from dfer.storage.cleaning import remove, remove_locks
-    from tasks.graph import STAGES
+    from tasks.stages import STAGES
 
     freed, busy = 0, list[Path]()
     for removal, done in remove(plan.root, plan.remove):

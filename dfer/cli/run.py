@@ -65,7 +65,7 @@ def run(
     loaded = load_pipeline(pipeline, config, overrides, only)  # mistakes are found before anything heavy is loaded
     since = since.replace(tzinfo=UTC) if since else None
     if start_from is not None:
-        from tasks.graph import starting_from
+        from tasks.stages import starting_from
 
         loaded = starting_from(loaded, start_from, since=since.timestamp() if since else time.time())
     elif since:

@@ -1,4 +1,4 @@
-"""A stage of one's own: clips of each label, after ingest. `own_stage.STAGE` goes into `PHASES` in tasks/graph.py."""
+"""A stage of one's own: clips of each label, after ingest. `own_stage.STAGE` goes into `PHASES` in tasks/stages.py."""
 
 from pathlib import Path
 

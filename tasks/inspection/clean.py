@@ -11,10 +11,10 @@ from dfer.storage import cleaning
 from dfer.storage.cleaning import Key, Removal, Stored
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import Output
-from tasks.graph import STAGES
 from tasks.inspection.dry_run import dry_run
 from tasks.running.graph import ExpectedOutput
 from tasks.running.stage import store_of
+from tasks.stages import STAGES
 from tasks.tracking.client import is_missing_file
 from tasks.tracking.registry import RegistryError, registered_runs
 from tasks.tracking.runs import outbox_of

@@ -12,8 +12,8 @@ from dfer.config.experiments import Training, evaluations_of, trainings_of
 from dfer.config.pipeline import Pipeline
 from dfer.datasets import IngestError
 from dfer.storage.store import Output
-from tasks.graph import graph
 from tasks.running.graph import ExpectedOutput, Node
+from tasks.stages import graph_of
 
 Visit = Callable[[ExpectedOutput], Output | None]
 """Is called for every output: returns the output, or None to go on as if it did not exist."""
@@ -57,7 +57,7 @@ class _DryRun:
         self._visit = visit
         self._tolerant = tolerant
         self._tables: dict[str, pd.DataFrame] = {}
-        self._graph = graph(pipeline, self._tables.get, self._tolerate)
+        self._graph = graph_of(pipeline, self._tables.get, self._tolerate)
         self._results: dict[Node, Any] = {}
         self._broken: dict[str, str] = {}
         self._notes: list[str] = []

@@ -48,7 +48,7 @@ class GraphRun:
         if remote and self._pipeline.run.task_runner != "threads":
             self._run_remote(remote, resources)
         self._submit([node for node in nodes if node not in self._futures], resources)
-        _wait_for({node.title: self._futures[node] for node in nodes})
+        _wait_for([(node.title, self._futures[node]) for node in nodes])
         self._done.update(nodes)
 
     def _run_remote(self, nodes: Sequence[Node], resources: RunResources) -> None:
@@ -78,21 +78,21 @@ class GraphRun:
         return self.result(nodes) if wait or nodes in self._done else self._futures[nodes]
 
 
-def _wait_for(futures: Mapping[str, PrefectFuture[Any]]) -> None:
-    """Wait for all tasks. Raises the first error, with a note for every other task that failed by itself."""
-    for future in futures.values():
+def _wait_for(tasks: Sequence[tuple[str, PrefectFuture[Any]]]) -> None:
+    """Wait for tasks by title and future. Raises the first error, with a note for every other that failed by itself."""
+    for _, future in tasks:
         future.wait()
     # a task whose input failed was not begun
-    failed = {
-        title: future
-        for title, future in futures.items()
+    failed = [
+        (title, future)
+        for title, future in tasks
         if not future.state.is_completed() and future.state.name != "NotReady"
-    }
-    for first in failed.values():
+    ]
+    for _, first in failed:
         try:
             first.result()
         except Exception as error:
-            for title, future in list(failed.items())[1:]:
+            for title, future in failed[1:]:
                 message = str(future.state.message).removeprefix("Task run encountered an exception ")
                 error.add_note(f"also failed: {title}: {message}")
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -37,6 +38,11 @@ class RunResources:
     slots: Slots
     tracking: PipelineTracking
     progress: Progress
+
+
+def artifact_key(*words: str) -> str:
+    """A name that Prefect takes for an artifact: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
 
 
 def store_of(pipeline: Pipeline) -> Store | RemoteStore:

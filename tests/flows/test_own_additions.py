@@ -93,12 +93,12 @@ pipelines: {{ravdess: {{description: Mine, dataset: ravdess, folds: [1], arms: [
 
 
 def test_a_stage_of_ones_own(demo, on_path, monkeypatch):
-    from tasks import graph
+    from tasks import stages
 
     own_stage = importlib.import_module("own_stage")
-    *phases, last = graph.PHASES
-    monkeypatch.setattr(graph, "PHASES", (*phases, (own_stage.STAGE,), last))
-    monkeypatch.setattr(graph, "STAGES", (*graph.STAGES[:-1], "count", "report"))
+    *phases, last = stages.PHASES
+    monkeypatch.setattr(stages, "PHASES", (*phases, (own_stage.STAGE,), last))
+    monkeypatch.setattr(stages, "STAGES", (*stages.STAGES[:-1], "count", "report"))
     made, cached = demo.run().stages["count"], demo.run().stages["count"]
     assert [result.executed for result in made + cached] == [True, True, False, False]
     counts = pd.read_csv(made[0].output.path / "counts.csv")

@@ -12,7 +12,7 @@ from prefect.states import Scheduled
 from dfer.config.problems import ConfigError
 from dfer.config.reading import load_pipeline
 from dfer.storage.store import ForceRerun
-from tasks.graph import STAGES, stages_of, starting_from
+from tasks.stages import STAGES, stages_of, starting_from
 
 CONFIG = Path(__file__).parents[2] / "pipeline_config.yaml"
 

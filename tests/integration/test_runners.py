@@ -68,12 +68,12 @@ def align(data: Path) -> Iterator[Callable[..., Aligned]]:
     from prefect.testing.utilities import prefect_test_harness
 
     from dfer.config.reading import load_pipeline
-    from tasks.graph import graph
     from tasks.ingest import clips_of
     from tasks.running.graph_run import GraphRun
     from tasks.running.progress import Progress
     from tasks.running.slots import Slots
     from tasks.running.stage import RunResources
+    from tasks.stages import graph_of
 
     where = (f"datasets.dfew.root={data / 'dfew'}", f"datasets.afew.root={data / 'afew'}")
     runs = []
@@ -83,12 +83,12 @@ def align(data: Path) -> Iterator[Callable[..., Aligned]]:
         runs.append(FlowRunContext.get().flow_run.id)
         plan = load_pipeline("dfew-fold1", CONFIG, overrides)
         run = GraphRun(plan)
-        nodes = graph(plan, clips=lambda dataset: clips_of(run.result(nodes["ingest"][dataset])))
+        graph = graph_of(plan, clips=lambda dataset: clips_of(run.result(graph["ingest"][dataset])))
         with Slots(plan) as slots:
-            for phase in islice(nodes.phases(), 2):
+            for phase in islice(graph.phases(), 2):
                 run.run(phase, RunResources(slots, None, Progress()))  # nothing is tracked before a training
-        indexes = {faces.dataset: run.result(node) for faces, node in nodes["index"].items()}
-        tasks = [node for node in nodes["align"].values() if node.remote]
+        indexes = {faces.dataset: run.result(node) for faces, node in graph["index"].items()}
+        tasks = [node for node in graph["align"].values() if node.remote]
         names = {node: node.arguments["faces"].dataset for node in tasks}
         return {name: run.results(n for n in tasks if names[n] == name) for name in plan.datasets}, indexes
 

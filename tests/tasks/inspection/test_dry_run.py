@@ -9,10 +9,10 @@ from made_up import make, write_config
 
 from dfer.config.reading import load_pipeline, read_config
 from dfer.storage.store import Output
-from tasks.graph import STAGES
 from tasks.inspection.dry_run import DryRun, dry_run
 from tasks.running.graph import ExpectedOutput
 from tasks.running.stage import store_of
+from tasks.stages import STAGES
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from tasks import align, demo_data, evaluate, ingest, report, train
 from tasks.running.graph import Graph
 
 PHASES = (
-    (demo_data.STAGE, ingest.STAGE),  # draw the demo data and read the data sets,
-    (align.STAGE, align.INDEX),  # find, follow and align the faces,
-    (train.STAGE, evaluate.STAGE),  # train the arms, evaluate them at home and across,
-    (report.STAGE,),  # and compare them in tables and pictures
+    (demo_data.STAGE, ingest.STAGE),  # draw the demo data, read the data sets
+    (align.STAGE, align.INDEX),  # find, track and align the faces
+    (train.STAGE, evaluate.STAGE),  # train the arms, evaluate them on their own folds and on other data sets
+    (report.STAGE,),  # make the tables and figures
 )
 """Stages of a phase run side by side, as far as their inputs allow; the next phase waits for all of them."""
 
@@ -26,7 +26,7 @@ STAGES = tuple(stage.name for phase in PHASES for stage in phase)
 """The stages' names, as `--from` takes them."""
 
 
-def graph(
+def graph_of(
     pipeline: Pipeline,
     clips: Callable[[str], pd.DataFrame | None],
     tolerate: Callable[[Exception, str], None] | None = None,

@@ -13,7 +13,7 @@ from dfer.config.pipeline import Pipeline
 from dfer.config.problems import ConfigError
 from dfer.config.reading import load_pipeline, read_config
 from dfer.storage.store import Output
-from tasks import graph
+from tasks import stages
 from tasks.inspection.dry_run import dry_run
 from tasks.inspection.forecast import forecast
 from tasks.inspection.status import outputs
@@ -39,11 +39,11 @@ def expected_outputs(pipeline: Pipeline) -> list[ExpectedOutput]:
 
 
 def test_every_stage_has_a_name_of_its_own_and_no_node_reads_a_later_one(config):
-    assert len(set(graph.STAGES)) == len(graph.STAGES)
+    assert len(set(stages.STAGES)) == len(stages.STAGES)
     pipeline = load_pipeline("on-a", config)
     tables = {expected.dataset: expected.table for expected in expected_outputs(pipeline) if expected.table is not None}
     before = set()
-    for phase in graph.graph(pipeline, tables.get).phases():
+    for phase in stages.graph_of(pipeline, tables.get).phases():
         for node in phase:
             for nodes in node.inputs.values():
                 read = nodes.values() if isinstance(nodes, dict) else nodes if isinstance(nodes, list) else [nodes]
@@ -77,17 +77,17 @@ def test_two_alignments_of_a_data_set_stand_in_one_graph(config):
 def test_a_stage_that_is_asked_for_again(config):
     pipeline = load_pipeline("on-a", config)
     make(config, "on-a")
-    again = graph.starting_from(pipeline, "train", since=4e9)
+    again = stages.starting_from(pipeline, "train", since=4e9)
     assert {one.stage for one in outputs(again) if one.state != "done"} == {"train", "evaluate", "report"}
     with pytest.raises(ConfigError, match="did you mean train"):
-        graph.starting_from(pipeline, "tran", since=0.0)
+        stages.starting_from(pipeline, "tran", since=0.0)
 
 
 def test_a_pipeline_has_the_stages_that_it_needs(config, tmp_path):
-    assert graph.stages_of(load_pipeline("on-a", config)) == graph.STAGES[1:]
-    assert graph.stages_of(load_pipeline("demo", CONFIG)) == graph.STAGES
+    assert stages.stages_of(load_pipeline("on-a", config)) == stages.STAGES[1:]
+    assert stages.stages_of(load_pipeline("demo", CONFIG)) == stages.STAGES
     root = [f"datasets.{name}.root={tmp_path}" for name in ("dfew", "afew", "ferv39k")]
-    assert graph.stages_of(load_pipeline("paper", CONFIG, root, only=["figure-4"])) == ("ingest", "report")
+    assert stages.stages_of(load_pipeline("paper", CONFIG, root, only=["figure-4"])) == ("ingest", "report")
 
 
 def test_a_stage_of_ones_own_is_planned_like_the_others(config, monkeypatch):
@@ -95,14 +95,14 @@ def test_a_stage_of_ones_own_is_planned_like_the_others(config, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import own_stage
 
-    *phases, last = graph.PHASES
-    monkeypatch.setattr(graph, "PHASES", (*phases, (own_stage.STAGE,), last))
-    monkeypatch.setattr(graph, "STAGES", (*graph.STAGES[:-1], "count", "report"))
+    *phases, last = stages.PHASES
+    monkeypatch.setattr(stages, "PHASES", (*phases, (own_stage.STAGE,), last))
+    monkeypatch.setattr(stages, "STAGES", (*stages.STAGES[:-1], "count", "report"))
     pipeline = read_config(config)[1][0]
-    assert graph.stages_of(pipeline)[-2:] == ("count", "report")
+    assert stages.stages_of(pipeline)[-2:] == ("count", "report")
     make(config, "on-a")
     states = {one.title: one.state for one in outputs(pipeline)}
     assert states["count a"] == states["count b"] == "done"
-    again = graph.starting_from(pipeline, "count", since=4e9)
+    again = stages.starting_from(pipeline, "count", since=4e9)
     assert {one.stage for one in outputs(again) if one.state != "done"} == {"count"}
     assert forecast(again).stages["count"].to_run == 2
