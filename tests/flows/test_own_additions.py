@@ -106,10 +106,9 @@ def test_a_stage_of_ones_own(demo, on_path, monkeypatch):
     assert set(counts["label"]) == set(range(len(EMOTIONS)))
 
 
-def test_the_python_of_the_readme(run_demo, tmp_path, monkeypatch, capsys):
-    run_demo()
-    (tmp_path / "work").symlink_to(run_demo.work)
-    (tmp_path / "faces").symlink_to(run_demo.work / "stages" / "align")
+def test_the_python_of_the_readme(finished_demo, tmp_path, monkeypatch, capsys):
+    (tmp_path / "work").symlink_to(finished_demo.work)
+    (tmp_path / "faces").symlink_to(finished_demo.work / "stages" / "align")
     monkeypatch.chdir(tmp_path)
     text = (EXAMPLES.parents[1] / "README.md").read_text()
     reading, quick_start = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
