@@ -55,7 +55,9 @@ def predict(
 ) -> pd.DataFrame:
     """The prediction table: one row for every clip that has aligned faces, in the order of `clips`.
 
-    The frames are those at the segments' centres, whole, resized and normalised as the model's card says.
+    The frames are those at the segments' centres, whole, resized and normalised as the model's card says. Raises
+    SavedModelError if the folder holds no usable model; ValueError if the card's classes are not ours, a clip is listed
+    twice, or no clip has aligned faces.
 
     Args:
         model: a folder that `train` wrote, or a module and its card.
@@ -72,10 +74,6 @@ def predict(
     Returns:
         `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of 7, in our
         class order, matched by name), `prediction` (the largest probability's class).
-
-    Raises:
-        SavedModelError: the folder holds no usable model.
-        ValueError: the card's classes are not ours, a clip is listed twice, or no clip has aligned faces.
     """
     # reading and scoring tables, as the report does, needs none of these
     from dfer.models.frame_order import logits_of
@@ -144,8 +142,7 @@ def evaluate_in_process(
 def class_order(classes: Sequence[str]) -> list[int]:
     """The place of each of our classes in a model's order, matched by name.
 
-    Raises:
-        ValueError: a class is missing, unknown or listed twice.
+    Raises ValueError if a class is missing, unknown or listed twice.
     """
     if sorted(classes) != sorted(EMOTIONS):
         missing, unknown = set(EMOTIONS) - set(classes), set(classes) - set(EMOTIONS)
@@ -159,8 +156,7 @@ def class_order(classes: Sequence[str]) -> list[int]:
 def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
     """Write a prediction table as Parquet.
 
-    Raises:
-        ValueError: its columns or types are not those of `SCHEMA`.
+    Raises ValueError if its columns or types are not those of `SCHEMA`.
     """
     with replacing(path) as temporary:
         pq.write_table(_checked(predictions), temporary)
@@ -169,8 +165,7 @@ def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read a prediction table.
 
-    Raises:
-        ValueError: the file does not hold one.
+    Raises ValueError if the file does not hold one.
     """
     try:
         table = pq.read_table(path)
@@ -184,6 +179,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
 def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
     """All metrics of a prediction table, as plain numbers (nan is None).
 
+    Raises ValueError if no clip has a label, or more clips are predicted than listed.
+
     Args:
         predictions: a prediction table.
         num_listed: the clips that the protocol lists, with and without aligned faces.
@@ -194,9 +191,6 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
         `classes_without_clips`, which `uar` leaves out. Of the clips with votes: `js_divergence` to the voters (mean,
         nats; None without votes). And `num_listed`, `num_predicted`, `num_scored`, `coverage` = predicted / listed; a
         clip that is listed and was not predicted counts nowhere else.
-
-    Raises:
-        ValueError: no clip has a label, or more clips are predicted than listed.
     """
     if len(predictions) > num_listed:
         raise ValueError(f"{len(predictions)} clips are predicted, but only {num_listed} listed")

@@ -22,11 +22,10 @@ Array = npt.NDArray[np.float64]
 def vote_entropy(votes: npt.ArrayLike) -> Array:
     """Entropy of each clip's votes, float64[N] in [0, ln 7] nats; 0 = all annotators agree.
 
+    Raises ValueError if a clip has no votes.
+
     Args:
         votes: counts [N, 7].
-
-    Raises:
-        ValueError: a clip has no votes.
     """
     # rounded, so that equal entropies are equal numbers: 2+8 and 8+2 votes, but also 4+3+3 and 6+2+1+1.
     return np.round(entr(soft_labels(votes)).sum(axis=1), 12)
@@ -36,15 +35,13 @@ def by_ambiguity(table: pd.DataFrame, bins: int = 4) -> pd.DataFrame:
     """WAR and UAR of an arm table by how much the annotators disagree.
 
     The bins are quantiles of the vote entropy, so that each has about as many clips. Clips with the same entropy stay
-    together, so many clips that all agree on make a separate bin, and there may be fewer than `bins`.
+    together, so many clips that all agree on make a separate bin, and there may be fewer than `bins`. Raises ValueError
+    if no clip has both votes and a single label, or fewer than one bin.
 
     Returns:
         One row a bin, the least ambiguous first: `low`, `high`, `entropy` (the least, greatest and mean vote entropy,
         nats), `clips` (distinct ones), `war` and `uar` over the predictions of its clips. Clips without a single label
         are left out.
-
-    Raises:
-        ValueError: no clip has both votes and a single label, or fewer than one bin.
     """
     if bins < 1:
         raise ValueError(f"bins: expected at least one, found {bins}")
@@ -74,10 +71,7 @@ def entropy_correlation(table: pd.DataFrame) -> tuple[float, float]:
     """Spearman's rank correlation between the model's predictive entropy and the voters', and its p-value.
 
     One pair a clip: its model entropy is the mean over the runs that predicted it. (nan, nan) when one of the two is
-    the same for all clips.
-
-    Raises:
-        ValueError: no clip has votes.
+    the same for all clips. Raises ValueError if no clip has votes.
     """
     rows = arm_table.voted(table)
     entropies = pd.DataFrame(
@@ -99,13 +93,11 @@ def risk_coverage(table: pd.DataFrame) -> pd.DataFrame:
     """The share of wrong predictions among the most confident ones, as a function of how many are kept.
 
     A clip's confidence is its largest probability. Among equally confident clips every order counts the same (the
-    expected risk over all of them), so the curve does not depend on the order of the rows.
+    expected risk over all of them), so the curve does not depend on the order of the rows. Raises ValueError if no clip
+    has a single label.
 
     Returns:
         One row a prediction of a clip with a single label: `coverage` = 1/N, 2/N, ... 1 and `risk` in [0, 1].
-
-    Raises:
-        ValueError: no clip has a single label.
     """
     rows = arm_table.labelled(table)
     confidence = arm_table.probabilities(rows).max(axis=1)
@@ -119,8 +111,7 @@ def risk_coverage(table: pd.DataFrame) -> pd.DataFrame:
 def aurc(table: pd.DataFrame) -> float:
     """Area under the risk-coverage curve: its mean risk, in [0, 1]; less is better (Geifman et al. 2019).
 
-    Raises:
-        ValueError: no clip has a single label.
+    Raises ValueError if no clip has a single label.
     """
     return float(risk_coverage(table)["risk"].mean())
 
@@ -131,6 +122,7 @@ def against_voters(table: pd.DataFrame, splits: int = 200, seed: int = 0) -> dic
     Halves of a panel have fewer votes than the panel that the model is compared with. Fewer votes scatter more, so
     `human_js` and `human_exceeds_model` are larger than two full panels would give: both flatter the model, the more so
     the fewer the votes. `human_accuracy` is a little too small for the same reason (the panel lacks one annotator).
+    Raises ValueError if no clip has votes, or none has more than one.
 
     Args:
         table: an arm table.
@@ -149,9 +141,6 @@ def against_voters(table: pd.DataFrame, splits: int = 200, seed: int = 0) -> dic
         random one), so that the two can be compared.
         `clips`: with votes; `clips_with_one_vote`: those of them that say nothing about disagreement and count only in
         `model_js`.
-
-    Raises:
-        ValueError: no clip has votes, or none has more than one.
     """
     rows = arm_table.voted(table)
     votes = arm_table.vote_counts(rows)

@@ -15,8 +15,7 @@ import pandas as pd
 def labelled(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of clips with a single label.
 
-    Raises:
-        ValueError: there are none.
+    Raises ValueError if there are none.
     """
     rows = table[table["label"].notna()]
     if rows.empty:
@@ -27,8 +26,7 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
 def voted(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of clips with votes.
 
-    Raises:
-        ValueError: there are none.
+    Raises ValueError if there are none.
     """
     rows = table[table["votes"].notna()]
     if rows.empty:

@@ -41,14 +41,11 @@ class Interval:
 
 @dataclass(frozen=True)
 class Draws:
-    """The bootstrap of one arm.
+    """The bootstrap of one arm."""
 
-    Attributes:
-        estimate: metric (`METRICS`) -> its value on the clips as they are; nan for an emotion without clips.
-        values: metric -> float64[draws], its value on every resample; nan where an emotion had no clips in it.
-    """
-
+    # metric (`METRICS`) -> its value on the clips as they are; nan for an emotion without clips
     estimate: Mapping[str, float]
+    # metric -> float64[draws], its value on every resample; nan where an emotion had no clips in it
     values: Mapping[str, Array]
 
     def interval(self, metric: str) -> Interval:
@@ -58,37 +55,26 @@ class Draws:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Clips that only one of two arms predicted right.
+    """Clips that only one of two arms predicted right."""
 
-    Attributes:
-        only_a, only_b: clips that the one arm was right about in more of its runs than the other. With one run each
-            this is McNemar's test, with several (seeds, or models of several folds on the same clips) a sign test.
-        p_value: two-sided; exact for fewer than 25 such clips, else chi-squared with continuity correction.
-    """
-
+    # only_a, only_b: clips that the one arm was right about in more of its runs than the other. With one run each this
+    # is McNemar's test, with several (seeds, or models of several folds on the same clips) a sign test.
     only_a: int
     only_b: int
-    p_value: float
+    p_value: float  # two-sided; exact for fewer than 25 such clips, else chi-squared with continuity correction
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arm b against arm a, on the clips that both have.
+    """Arm b against arm a, on the clips that both have."""
 
-    Attributes:
-        differences: metric (`METRICS`) -> b minus a with its percentile interval at `level`.
-        p_values: metric -> two-sided, from the same bootstrap; at least 2 / (draws + 1); nan without clips.
-        clips: clips with a single label that both have.
-        clips_left_out: those that only one of them has.
-        draws: resamples.
-    """
-
-    differences: Mapping[str, Interval]
+    differences: Mapping[str, Interval]  # metric (`METRICS`) -> b minus a with its percentile interval at `level`
+    # metric -> two-sided, from the same bootstrap; at least 2 / (draws + 1); nan without clips
     p_values: Mapping[str, float]
     mcnemar: McNemar
-    clips: int
-    clips_left_out: int
-    draws: int
+    clips: int  # clips with a single label that both have
+    clips_left_out: int  # those that only one of them has
+    draws: int  # resamples
     level: float = LEVEL
 
     def at_floor(self, metric: str) -> bool:
@@ -104,14 +90,12 @@ def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Dra
     resample depends on the clips of each fold and on `seed` alone: two arms over the same clips are paired. A class
     without clips in a fold's resample is left out of its UAR. Where a class has only a handful of clips in a fold, the
     intervals of UAR are a little too short: with three, they held the truth in 93 % of simulations instead of 95 %.
+    Raises ValueError if no clip has a label, a run has a clip twice, or the runs that should share their clips do not.
 
     Args:
         table: an arm table; clips without a single label are left out.
         draws: resamples.
         seed: of the resampling.
-
-    Raises:
-        ValueError: no clip has a label, a run has a clip twice, or the runs that should share their clips do not.
     """
     estimate, values = _resample(_samples(_clip_scores(table, "the arm")), draws, seed)
     return Draws(

@@ -40,12 +40,11 @@ def class_distribution(clips: pd.DataFrame) -> dict[str, int]:
 def coexistence(clips: pd.DataFrame) -> pd.DataFrame:
     """How often the other emotions are seen in the clips of one (Fig. 5).
 
+    Raises ValueError if no clip has votes.
+
     Returns:
         7 x 7 shares by emotion names: row = single label, columns = mean of the soft labels of its clips that have
         votes, summing to 1; nan in the rows of classes without such clips.
-
-    Raises:
-        ValueError: no clip has votes.
     """
     rows = voted(clips)
     shares = pd.DataFrame(soft_labels(vote_counts(rows)), columns=list(EMOTIONS))
@@ -57,12 +56,11 @@ def coexistence(clips: pd.DataFrame) -> pd.DataFrame:
 def entropy_summary(clips: pd.DataFrame) -> dict[str, float | int]:
     """The vote entropy of the clips with votes, in nats.
 
+    Raises ValueError if no clip has votes.
+
     Returns:
         `clips` with votes, `votes_min`, `votes_mean` and `votes_max` of a clip, `unanimous`, the share of clips that
         all annotators agree on, and of the entropy `mean`, `median`, `quartile_1`, `quartile_3` and `max`.
-
-    Raises:
-        ValueError: no clip has votes.
     """
     votes = vote_counts(voted(clips))
     entropy, totals = vote_entropy(votes), votes.sum(axis=1)
@@ -84,12 +82,11 @@ def entropy_summary(clips: pd.DataFrame) -> dict[str, float | int]:
 def groups(clips: pd.DataFrame, threshold: float = CLEAR_ABOVE) -> pd.DataFrame:
     """Clear clips and others, by class.
 
+    Raises ValueError if no clip has votes.
+
     Returns:
         Rows: the emotions (single labels) and "no single label"; columns: `clear`, the number of clips whose largest
         soft label is above `threshold`, and `other`, that of the other clips with votes.
-
-    Raises:
-        ValueError: no clip has votes.
     """
     rows = voted(clips)
     clear = soft_labels(vote_counts(rows)).max(axis=1) > threshold
@@ -107,6 +104,8 @@ def groups(clips: pd.DataFrame, threshold: float = CLEAR_ABOVE) -> pd.DataFrame:
 def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
     """Write an analysis of the votes: `votes.json`, `votes.md` and the pictures of `FIGURES`.
 
+    Raises ValueError if no clip has votes.
+
     Args:
         clips: a clip table with votes.
         folder: made if it does not exist; files of these names are replaced.
@@ -116,9 +115,6 @@ def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
         The content of `votes.json`: `title`, `clips` (all), `clear_above`, and the results of this module's functions,
         as `class_distribution`, `coexistence` (emotion -> emotion -> share, None for nan), `entropy` and `groups`
         (class -> clear and other).
-
-    Raises:
-        ValueError: no clip has votes.
     """
     distribution, together, grouped = class_distribution(clips), coexistence(clips), groups(clips)
     entropy = entropy_summary(clips)

@@ -48,7 +48,9 @@ def mix(
 
         x~(t) = lambda * x_i(t) + (1 - lambda) * x_j(t)        y~ = lambda * y_i + (1 - lambda) * y_j
 
-    The partner j is uniform among the other clips.
+    The partner j is uniform among the other clips. Raises TypeError if clips are neither uint8 nor floating point, or
+    labels are not floating point; ValueError if fewer than two clips, shapes that do not fit, label rows that are no
+    distributions, a bad `alpha` or `ratio`.
 
     Args:
         clips: uint8[B, T, C, H, W], or float in any affine pixel scale (mixing commutes with normalising). Not
@@ -62,11 +64,6 @@ def mix(
     Returns:
         The mixed clips, like `clips` (of uint8 as float32, still in 0..255), and the mixed labels, like `labels`. No
         gradient flows through the mixing.
-
-    Raises:
-        TypeError: clips are neither uint8 nor floating point, or labels are not floating point.
-        ValueError: fewer than two clips, shapes that do not fit, label rows that are no distributions, a bad `alpha`
-            or `ratio`.
     """
     _check(clips, labels, alpha)
     if ratio not in ("clip", "batch"):

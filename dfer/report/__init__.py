@@ -16,11 +16,9 @@ __all__ = ["write"]
 def write(content: ReportContent, folder: Path) -> None:
     """Write `report.html`, `report.md`, `tables/` (Markdown, LaTeX, CSV) and `figures/` (PNG) into `folder`.
 
-    The same content gives the same files. `folder` is made if it does not exist.
-
-    Raises:
-        ValueError: two rows of an experiment disagree about a clip's label.
-        OSError, dfer.shards.ShardError: pictures that the content names cannot be read.
+    The same content gives the same files. `folder` is made if it does not exist. Raises ValueError if two rows of an
+    experiment disagree about a clip's label; OSError, dfer.shards.ShardError if pictures that the content names cannot
+    be read.
     """
     # here, so that the report's tables (`results`) can be read without what draws it
     from dfer.report import figures, html, latex, markdown

@@ -17,51 +17,34 @@ from dfer.storage.remote import Location
 
 @dataclass(frozen=True)
 class FoldRun:
-    """One trained model and its results on one set of clips.
+    """One trained model and its results on one set of clips."""
 
-    Attributes:
-        fold: the fold it was tested on; for a cross-dataset evaluation, the fold that its training left out; None for a
-            set with splits.
-        seed: of its training.
-        metrics: what `dfer.evaluation.score` gives, and `part`.
-        predictions: the prediction table.
-        url: its run's page in MLflow; empty if it has none.
-        history: one row an epoch, as the training wrote it.
-        training: counts of the training's summary: clips, and what was left out and why.
-    """
-
+    # the fold it was tested on; for a cross-dataset evaluation, the fold that its training left out; None for a set
+    # with splits
     fold: int | None
-    seed: int
-    metrics: Mapping[str, Any]
-    predictions: pd.DataFrame
-    url: str
-    history: list[dict[str, Any]]
-    training: Mapping[str, Any]
+    seed: int  # of its training
+    metrics: Mapping[str, Any]  # what `dfer.evaluation.score` gives, and `part`
+    predictions: pd.DataFrame  # the prediction table
+    url: str  # its run's page in MLflow; empty if it has none
+    history: list[dict[str, Any]]  # one row an epoch, as the training wrote it
+    training: Mapping[str, Any]  # counts of the training's summary: clips, and what was left out and why
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """A row of a table: a model and an arm, with all its folds and seeds.
+    """A row of a table: a model and an arm, with all its folds and seeds."""
 
-    Attributes:
-        model, arm: names; `name` is both.
-        trained_on, evaluated_on: data sets.
-        part: which part of the latter, for people: "fold 1", "5 folds", "val".
-        protocol: which epoch counts: "last", "validation" (best on an inner part of the training folds), or "paper"
-            (best on the test fold, too good by construction).
-        frames: the order of the frames at test time: "in order", "shuffled", "reversed", "peak".
-        url: a page of MLflow with all its runs side by side; empty if there is none.
-    """
-
-    model: str
+    model: str  # model, arm: names; `name` is both
     arm: str
-    trained_on: str
+    trained_on: str  # trained_on, evaluated_on: data sets
     evaluated_on: str
-    part: str
+    part: str  # which part of the latter, for people: "fold 1", "5 folds", "val"
+    # which epoch counts: "last", "validation" (best on an inner part of the training folds), or "paper" (best on the
+    # test fold, too good by construction)
     protocol: Protocol
-    frames: Frames
+    frames: Frames  # the order of the frames at test time: "in order", "shuffled", "reversed", "peak"
     runs: tuple[FoldRun, ...]
-    url: str
+    url: str  # a page of MLflow with all its runs side by side; empty if there is none
 
     @property
     def name(self) -> str:
@@ -80,67 +63,41 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """A table or a figure.
+    """A table or a figure."""
 
-    Attributes:
-        name: as in the configuration, for example "table-2".
-        title: for people.
-        note: shown right above it; may be empty.
-        show: what kind of table or figure it is.
-        dataset: the data set whose clips it is about.
-        rows: empty for a figure about votes.
-        published: the same table as others published it.
-    """
-
-    name: str
-    title: str
-    note: str
-    show: Show
-    dataset: str
-    rows: tuple[ArmResult, ...]
-    published: PublishedTable | None = None
+    name: str  # as in the configuration, for example "table-2"
+    title: str  # for people
+    note: str  # shown right above it; may be empty
+    show: Show  # what kind of table or figure it is
+    dataset: str  # the data set whose clips it is about
+    rows: tuple[ArmResult, ...]  # empty for a figure about votes
+    published: PublishedTable | None = None  # the same table as others published it
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """A data set as it was used.
-
-    Attributes:
-        clips: the clip table.
-        index: the align index; None where no faces were aligned (a figure about votes).
-        ingest_report: what the ingest reported, plain text.
-        aligned: a picture of aligned faces; None if there is none.
-        synthetic: made by the pipeline itself.
-    """
+    """A data set as it was used."""
 
     name: str
-    clips: pd.DataFrame
-    index: pd.DataFrame | None
-    ingest_report: str
-    aligned: Path | None
-    synthetic: bool
+    clips: pd.DataFrame  # the clip table
+    index: pd.DataFrame | None  # the align index; None where no faces were aligned (a figure about votes)
+    ingest_report: str  # what the ingest reported, plain text
+    aligned: Path | None  # a picture of aligned faces; None if there is none
+    synthetic: bool  # made by the pipeline itself
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that the report of one pipeline shows.
-
-    Attributes:
-        reduced: how this falls short of the paper's experiment (folds, epochs, clips); empty if it does not.
-        config: the resolved configuration as YAML.
-        versions: package -> version.
-        stages: the folder that the index's shard folders are relative to.
-        created: when, for people.
-    """
+    """Everything that the report of one pipeline shows."""
 
     pipeline: str
     description: str
-    reduced: str
+    reduced: str  # how this falls short of the paper's experiment (folds, epochs, clips); empty if it does not
     experiments: tuple[ExperimentResult, ...]
     datasets: tuple[DatasetFacts, ...]
-    config: str
-    versions: Mapping[str, str]
-    stages: Location
-    created: str
+    config: str  # the resolved configuration as YAML
+    versions: Mapping[str, str]  # package -> version
+    stages: Location  # the folder that the index's shard folders are relative to
+    created: str  # when, for people
     num_segments: int = 8  # frames of a clip that are shown
     links: Mapping[str, str] = field(default_factory=dict)

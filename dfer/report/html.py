@@ -20,9 +20,8 @@ _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"
 def render(page: Page) -> str:
     """The page as HTML.
 
-    Raises:
-        ValueError: a sheet of faces is neither JPEG nor PNG.
-        OSError, dfer.shards.ShardError: a picture or a clip cannot be read.
+    Raises ValueError if a sheet of faces is neither JPEG nor PNG; OSError, dfer.shards.ShardError if a picture or a
+    clip cannot be read.
     """
     content, numbers = page.content, page.numbers
     environment = Environment(

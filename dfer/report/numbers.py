@@ -33,30 +33,19 @@ class VoterNumbers:
 
 @dataclass(frozen=True)
 class ArmNumbers:
-    """One arm, computed once however many experiments show it.
-
-    Attributes:
-        intervals: "war", "uar" and each emotion's recall (nan without clips), shares in [0, 1].
-        spread: over folds and seeds, see `dfer.analysis.statistics.spread`.
-        confusion: int64[7, 7], rows = true class, summed over all runs.
-        scored, listed: distinct clips with a label and a prediction, and those that the protocol lists.
-        calibration: see `dfer.analysis.calibration.summary`.
-        reliability: see `dfer.analysis.calibration.reliability`.
-        risk_coverage, aurc: see `dfer.analysis.ambiguity`.
-        voters: None for clips without votes.
-    """
+    """One arm, computed once however many experiments show it."""
 
     result: ArmResult
-    intervals: Mapping[str, Interval]
-    spread: pd.DataFrame
-    confusion: npt.NDArray[np.int64]
-    scored: int
+    intervals: Mapping[str, Interval]  # "war", "uar" and each emotion's recall (nan without clips), shares in [0, 1]
+    spread: pd.DataFrame  # over folds and seeds, see `dfer.analysis.statistics.spread`
+    confusion: npt.NDArray[np.int64]  # int64[7, 7], rows = true class, summed over all runs
+    scored: int  # scored, listed: distinct clips with a label and a prediction, and those that the protocol lists
     listed: int
-    calibration: Mapping[str, float | int | None]
-    reliability: pd.DataFrame
-    risk_coverage: pd.DataFrame
+    calibration: Mapping[str, float | int | None]  # see `dfer.analysis.calibration.summary`
+    reliability: pd.DataFrame  # see `dfer.analysis.calibration.reliability`
+    risk_coverage: pd.DataFrame  # risk_coverage, aurc: see `dfer.analysis.ambiguity`
     aurc: float
-    voters: VoterNumbers | None
+    voters: VoterNumbers | None  # None for clips without votes
 
     @property
     def chosen_on_test(self) -> bool:
@@ -70,16 +59,12 @@ class ArmNumbers:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two arms of an experiment: `second` - `first`.
-
-    Attributes:
-        corrected: p-values of "war" and "uar" after Holm's correction over all of the experiment's (pairs, both
-            metrics).
-    """
+    """Two arms of an experiment: `second` - `first`."""
 
     first: ArmNumbers
     second: ArmNumbers
     comparison: Comparison
+    # p-values of "war" and "uar" after Holm's correction over all of the experiment's (pairs, both metrics)
     corrected: Mapping[str, float]
 
     @property
@@ -124,21 +109,14 @@ class DatasetNumbers:
 
 @dataclass(frozen=True)
 class HardClip:
-    """A clip that is hard for an arm.
-
-    Attributes:
-        nll: negative log-likelihood of the label in nats, the mean over the arm's runs that predicted the clip.
-        probabilities: float64[7], their mean.
-        voters: float64[7], shares of the votes; None without votes.
-        shard, row: where its frames are; see `dfer.faces.index`.
-    """
+    """A clip that is hard for an arm."""
 
     clip_id: str
     label: int
-    nll: float
-    probabilities: npt.NDArray[np.float64]
-    voters: npt.NDArray[np.float64] | None
-    shard: str
+    nll: float  # negative log-likelihood of the label in nats, the mean over the arm's runs that predicted the clip
+    probabilities: npt.NDArray[np.float64]  # float64[7], their mean
+    voters: npt.NDArray[np.float64] | None  # float64[7], shares of the votes; None without votes
+    shard: str  # shard, row: where its frames are; see `dfer.faces.index`
     row: int
 
 
@@ -181,8 +159,7 @@ class ReportNumbers:
 def compute(content: ReportContent) -> ReportNumbers:
     """All numbers of a report.
 
-    Raises:
-        ValueError: two rows of an experiment disagree about a clip's label.
+    Raises ValueError if two rows of an experiment disagree about a clip's label.
     """
     arms: dict[tuple[object, ...], ArmNumbers] = {}
     compared: Compared = {}

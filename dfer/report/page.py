@@ -66,43 +66,29 @@ class Sentence:
 
 @dataclass(frozen=True)
 class ExperimentPart:
-    """The section of an experiment.
-
-    Attributes:
-        sentences: its strongest differences in words.
-        brief: those of them that no section before it has.
-        table: its scores; None for a figure about votes.
-        differences: tables of its pairs of arms; empty for fewer than two arms.
-    """
+    """The section of an experiment."""
 
     numbers: ExperimentNumbers
     anchor: str
-    sentences: tuple[Sentence, ...]
-    brief: tuple[Sentence, ...]
-    table: Table | None
+    sentences: tuple[Sentence, ...]  # its strongest differences in words
+    brief: tuple[Sentence, ...]  # those of them that no section before it has
+    table: Table | None  # its scores; None for a figure about votes
     charts: tuple[Chart, ...]
     heat_maps: tuple[HeatMap, ...]
-    differences: tuple[Table, ...]
+    differences: tuple[Table, ...]  # tables of its pairs of arms; empty for fewer than two arms
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section about the arms of all experiments.
+    """A section about the arms of all experiments."""
 
-    Attributes:
-        anchor: its id in the page.
-        entry: what the contents call it.
-        text: shown below the title; may be empty.
-        folded: more charts, which the page folds under the heading `folded_under`.
-    """
-
-    anchor: str
+    anchor: str  # its id in the page
     title: str
-    entry: str
+    entry: str  # what the contents call it
     tables: tuple[Table, ...]
     charts: tuple[Chart, ...] = ()
-    text: str = ""
-    folded: tuple[Chart, ...] = ()
+    text: str = ""  # shown below the title; may be empty
+    folded: tuple[Chart, ...] = ()  # more charts, which the page folds under the heading `folded_under`
     folded_under: str = ""
 
 

@@ -21,25 +21,17 @@ class Link:
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of a table.
+    """One place of a table."""
 
-    Attributes:
-        text: what is read first.
-        small: lines that are read second, such as an interval.
-        url: the page that the number comes from; empty if there is none.
-        links: more pages, each under its own text.
-        value, low, high: the number and its interval, unrounded; None where the cell holds no number.
-        best: the largest of our rows in its column.
-    """
-
-    text: str
-    small: tuple[str, ...] = ()
-    url: str = ""
-    links: tuple[Link, ...] = ()
+    text: str  # what is read first
+    small: tuple[str, ...] = ()  # lines that are read second, such as an interval
+    url: str = ""  # the page that the number comes from; empty if there is none
+    links: tuple[Link, ...] = ()  # more pages, each under its own text
+    # value, low, high: the number and its interval, unrounded; None where the cell holds no number
     value: float | None = None
     low: float | None = None
     high: float | None = None
-    best: bool = False
+    best: bool = False  # the largest of our rows in its column
 
 
 EMPTY, DASH, NO_CLIPS = Cell(""), Cell("–"), Cell("–", small=("no clips",))
@@ -55,29 +47,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes:
-        name: file name without suffix.
-        title: its caption.
-        columns: headings.
-        text_columns: how many of the first columns hold words; the others hold numbers.
-        lines: rows, ours first.
-        published_from: source of the published rows; empty without any.
-        warnings: shown above it, since they change what it means.
-        notes: shown below it.
-        folded_under: the page folds it under this heading; empty if the page shows it at once.
-    """
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    text_columns: int
-    lines: tuple[Line, ...]
-    published_from: str = ""
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    folded_under: str = ""
+    name: str  # file name without suffix
+    title: str  # its caption
+    columns: tuple[str, ...]  # headings
+    text_columns: int  # how many of the first columns hold words; the others hold numbers
+    lines: tuple[Line, ...]  # rows, ours first
+    published_from: str = ""  # source of the published rows; empty without any
+    warnings: tuple[str, ...] = ()  # shown above it, since they change what it means
+    notes: tuple[str, ...] = ()  # shown below it
+    folded_under: str = ""  # the page folds it under this heading; empty if the page shows it at once
 
 
 T = TypeVar("T")
@@ -85,20 +65,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """A heading and what stands below it.
-
-    Attributes:
-        cell: makes the cell of one of our rows.
-        published: makes the cell of a published row.
-        text: holds words; such columns come first.
-        mark_best: the largest number of our rows is marked, ties all; none where all are the same.
-    """
+    """A heading and what stands below it."""
 
     heading: str
-    cell: Callable[[T], Cell]
-    published: Callable[[PublishedRow], Cell] = lambda row: EMPTY
-    text: bool = False
-    mark_best: bool = False
+    cell: Callable[[T], Cell]  # makes the cell of one of our rows
+    published: Callable[[PublishedRow], Cell] = lambda row: EMPTY  # makes the cell of a published row
+    text: bool = False  # holds words; such columns come first
+    mark_best: bool = False  # the largest number of our rows is marked, ties all; none where all are the same
 
 
 def build(

@@ -30,17 +30,11 @@ _CPU = torch.device("cpu")
 
 
 class StoredBatch(NamedTuple):
-    """Clips as they are stored, with everything random about their views.
+    """Clips as they are stored, with everything random about their views."""
 
-    Attributes:
-        frames: uint8[B, T, H, W, 3].
-        crop_params: float64[B, 4] for `random_view`, or None for the evaluation's view.
-        rows: int64[B] in the source.
-    """
-
-    frames: Tensor
-    crop_params: Tensor | None
-    rows: Tensor
+    frames: Tensor  # uint8[B, T, H, W, 3]
+    crop_params: Tensor | None  # float64[B, 4] for `random_view`, or None for the evaluation's view
+    rows: Tensor  # int64[B] in the source
 
 
 class ClipSource:
@@ -70,6 +64,8 @@ class ClipSource:
     ) -> None:
         """Nothing is opened yet.
 
+        Raises ValueError if a clip is listed twice in the index, or no clip is usable.
+
         Args:
             clips: rows of the clip table; a clip that is listed twice is drawn twice, in different views.
             index: the align index; `shard` is a folder relative to `root`, or absolute.
@@ -78,9 +74,6 @@ class ClipSource:
             input_size: S, pixels.
             augment: the random view; without it, only the evaluation's view can be read.
             seed: of all random draws.
-
-        Raises:
-            ValueError: a clip is listed twice in the index, or no clip is usable.
         """
         twice = index["clip_id"][index["clip_id"].duplicated()]
         if len(twice):

@@ -33,22 +33,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished training.
+    """A finished training."""
 
-    Attributes:
-        folder: where the model, its history and its checkpoint are.
-        epoch: the epoch whose weights were saved, from 1.
-        history: one row per epoch.
-        summary: `epoch`, `chosen_by`, `best_on_test_fold` (`epoch`, `war`, `uar`, chosen on the test fold and therefore
-            never the result; None if it was not evaluated), `clips` and `left_out` (counts), `seconds`, the
-            `precision` that was used, `cache` (`where` decoded frames were kept, their `gib`, and `why`), `processes`
-            (how many trained together) and `micro_batches` (in how many parts each of them computed its share of a
-            batch in the last epoch).
-    """
-
-    folder: Path
-    epoch: int
-    history: list[EpochRow]
+    folder: Path  # where the model, its history and its checkpoint are
+    epoch: int  # the epoch whose weights were saved, from 1
+    history: list[EpochRow]  # one row per epoch
+    # `epoch`, `chosen_by`, `best_on_test_fold` (`epoch`, `war`, `uar`, chosen on the test fold and therefore never the
+    # result; None if it was not evaluated), `clips` and `left_out` (counts), `seconds`, the `precision` that was used,
+    # `cache` (`where` decoded frames were kept, their `gib`, and `why`), `processes` (how many trained together) and
+    # `micro_batches` (in how many parts each of them computed its share of a batch in the last epoch)
     summary: dict[str, Any]
 
 

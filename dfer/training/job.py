@@ -26,17 +26,11 @@ _NAMES = {"train": "settings"}  # sections that job.json has under another name
 
 @dataclass(frozen=True)
 class Job:
-    """A training that is written down.
+    """A training that is written down."""
 
-    Attributes:
-        path: the job's folder.
-        digests: table -> SHA-256 of its Parquet file; None for a table that is None.
-        plan, root, card, resources: see `dfer.training.train`.
-    """
-
-    path: Path
-    plan: Plan
-    digests: Mapping[str, str | None]
+    path: Path  # the job's folder
+    plan: Plan  # plan, root, card, resources: see `dfer.training.train`
+    digests: Mapping[str, str | None]  # table -> SHA-256 of its Parquet file; None for a table that is None
     root: Location
     card: Mapping[str, Any]
     resources: Resources

@@ -43,33 +43,22 @@ class Plan:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The tables that a training takes its clips from.
+    """The tables that a training takes its clips from."""
 
-    Attributes:
-        clips: the training part of the clip table. Clips without aligned faces, and in an arm with hard labels those
-            without a single label, are left out and counted in the summary.
-        monitor: the test fold, evaluated every `train.monitor_every` epochs and never used to choose anything; None
-            evaluates nothing.
-        index: the align index; its shard folders are relative to `root`.
-        root: a folder, or the URL of one.
-    """
-
+    # the training part of the clip table. Clips without aligned faces, and in an arm with hard labels those without a
+    # single label, are left out and counted in the summary.
     clips: pd.DataFrame
+    # the test fold, evaluated every `train.monitor_every` epochs and never used to choose anything; None evaluates
+    # nothing
     monitor: pd.DataFrame | None
-    index: pd.DataFrame
-    root: Location
+    index: pd.DataFrame  # the align index; its shard folders are relative to `root`
+    root: Location  # a folder, or the URL of one
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a training may take of this machine. It decides how fast a training is; `threads` also how it rounds.
+    """What a training may take of this machine. It decides how fast a training is; `threads` also how it rounds."""
 
-    Attributes:
-        threads: CPU threads, instead of `train.threads`; 0 leaves torch's number.
-        side_by_side: how many trainings run on this machine at a time, and share its memory.
-        on_its_gpu: how many of them share a GPU; None: all.
-    """
-
-    threads: int = 0
-    side_by_side: int = 1
-    on_its_gpu: int | None = None
+    threads: int = 0  # CPU threads, instead of `train.threads`; 0 leaves torch's number
+    side_by_side: int = 1  # how many trainings run on this machine at a time, and share its memory
+    on_its_gpu: int | None = None  # how many of them share a GPU; None: all

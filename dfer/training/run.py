@@ -39,33 +39,22 @@ EVALUATION_BATCH = 16
 
 
 class EpochRow(TypedDict, total=False):
-    """One epoch in the history of a training. JSON data.
+    """One epoch in the history of a training. JSON data."""
 
-    Attributes:
-        epoch: its number, from 1.
-        loss: mean over clips, against the arm's own targets.
-        learning_rate: at the start of the epoch.
-        train_accuracy: share of clips whose logits are largest at the single label of the clip that was not mixed in,
-            in training mode; None if no clip has a label.
-        seconds: of training only; filling the cache is part of the first epoch's.
-        clips_per_second: clips trained on in these seconds.
-        data_seconds: waiting for clips.
-        data_wait: their share of `seconds`.
-        monitor_war, monitor_uar, monitor_nll: on the test fold, in epochs that evaluate it.
-        validation_war, validation_uar, validation_nll: on the inner validation part, if there is one.
-    """
-
-    epoch: Required[int]
-    loss: Required[float]
-    learning_rate: Required[float]
+    epoch: Required[int]  # its number, from 1
+    loss: Required[float]  # mean over clips, against the arm's own targets
+    learning_rate: Required[float]  # at the start of the epoch
+    # share of clips whose logits are largest at the single label of the clip that was not mixed in, in training mode;
+    # None if no clip has a label
     train_accuracy: Required[float | None]
-    seconds: Required[float]
-    clips_per_second: Required[float]
-    data_seconds: Required[float]
-    data_wait: Required[float]
-    monitor_war: float
+    seconds: Required[float]  # of training only; filling the cache is part of the first epoch's
+    clips_per_second: Required[float]  # clips trained on in these seconds
+    data_seconds: Required[float]  # waiting for clips
+    data_wait: Required[float]  # their share of `seconds`
+    monitor_war: float  # monitor_war, monitor_uar, monitor_nll: on the test fold, in epochs that evaluate it
     monitor_uar: float
     monitor_nll: float
+    # validation_war, validation_uar, validation_nll: on the inner validation part, if there is one
     validation_war: float
     validation_uar: float
     validation_nll: float

@@ -25,23 +25,16 @@ MATRIX_SIDE = {"cpu": 3072, "cuda": 8192}
 
 @dataclass(frozen=True)
 class StepSpeed:
-    """The speed of a training's step.
+    """The speed of a training's step."""
 
-    Attributes:
-        device: "cpu", or the GPU's name.
-        precision: that the step computed in.
-        clips_per_second, steps_per_second: of the median step; reading clips is not part of it.
-        flops_per_clip: convolutions and matrix products of a clip's forward and backward pass (a multiplication with
-            its addition counts as two).
-        peak_flops: per second, of the fastest product of two large matrices in the same precision.
-    """
-
-    device: str
-    precision: str
-    clips_per_second: float
+    device: str  # "cpu", or the GPU's name
+    precision: str  # that the step computed in
+    clips_per_second: float  # clips_per_second, steps_per_second: of the median step; reading clips is not part of it
     steps_per_second: float
+    # convolutions and matrix products of a clip's forward and backward pass (a multiplication with its addition counts
+    # as two)
     flops_per_clip: float
-    peak_flops: float
+    peak_flops: float  # per second, of the fastest product of two large matrices in the same precision
 
     @property
     def share_of_peak(self) -> float:
@@ -53,15 +46,13 @@ def step_speed(plan: Plan, *, threads: int, seconds: float = 5.0) -> StepSpeed:
     """Time the training's step on random frames of the size that the network sees, with random weights.
 
     A step is everything from stored frames on the device to new weights: view, mixing, normalising, forward, backward,
-    update. The first steps (allocation, cuDNN's search for kernels) do not count.
+    update. The first steps (allocation, cuDNN's search for kernels) do not count. Raises ValueError if a device or
+    precision that this machine lacks.
 
     Args:
         plan: the training.
         threads: CPU threads; 0 leaves torch's number.
         seconds: to measure for, at least three steps.
-
-    Raises:
-        ValueError: a device or precision that this machine lacks.
     """
     keep_freed_memory()
     device, tf32 = choose_device(plan.train.device), plan.train.precision == "auto"

@@ -19,19 +19,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Splits:
-    """The clips of a training.
+    """The clips of a training."""
 
-    Attributes:
-        training: what the weights are fitted to.
-        validation: the inner part that chooses the epoch; None if the last one is taken.
-        monitor: the test fold, only evaluated; None if it is not.
-        left_out: clips of the training part that cannot be used, by reason.
-    """
-
-    training: ClipSource
-    validation: ClipSource | None
-    monitor: ClipSource | None
-    left_out: dict[str, int]
+    training: ClipSource  # what the weights are fitted to
+    validation: ClipSource | None  # the inner part that chooses the epoch; None if the last one is taken
+    monitor: ClipSource | None  # the test fold, only evaluated; None if it is not
+    left_out: dict[str, int]  # clips of the training part that cannot be used, by reason
 
     @property
     def sources(self) -> dict[str, ClipSource]:

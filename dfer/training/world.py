@@ -16,15 +16,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """All processes of a training, as one of them sees it; several are torch.distributed's default process group.
+    """All processes of a training, as one of them sees it; several are torch.distributed's default process group."""
 
-    Attributes:
-        rank: its number, from 0; rank 0 writes the files and reports.
-        size: how many processes there are.
-    """
-
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # its number, from 0; rank 0 writes the files and reports
+    size: int = 1  # how many processes there are
 
     def sharing(self, count: int) -> int:
         """How many processes get clips of a batch of `count`: the first ones, as many as can have two or more each."""
