@@ -55,25 +55,22 @@ def predict(
 ) -> pd.DataFrame:
     """The prediction table: one row for every clip that has aligned faces, in the order of `clips`.
 
-    The frames are those at the segments' centres, whole, resized and normalised as the model's card says. Raises
-    SavedModelError if the folder holds no usable model; ValueError if the card's classes are not ours, a clip is listed
-    twice, or no clip has aligned faces.
+    The frames are those at the segments' centres, whole, resized and normalised as the model's card says. Columns:
+    `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of 7, in our
+    class order, matched by name), `prediction` (the largest probability's class). Raises SavedModelError if the folder
+    holds no usable model, ValueError if the card's classes are not ours, a clip is listed twice, or no clip has aligned
+    faces.
 
     Args:
         model: a folder that `train` wrote, or a module and its card.
         clips: rows of the clip table.
         index: the align index; its shard folders are relative to `root`.
-        root: see `index`.
         frames: the order in which the model is shown a clip's frames, see `dfer.models.frame_order`.
         weights: of the epoch that the training chose, or of the best one on the test fold.
         batch_size: clips at a time.
         device: "auto", "cpu" or "cuda".
         threads: CPU threads; 0 leaves torch's number.
         workers: processes that read clips ahead.
-
-    Returns:
-        `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of 7, in our
-        class order, matched by name), `prediction` (the largest probability's class).
     """
     # reading and scoring tables, as the report does, needs none of these
     from dfer.models.frame_order import logits_of
@@ -140,10 +137,7 @@ def evaluate_in_process(
 
 
 def class_order(classes: Sequence[str]) -> list[int]:
-    """The place of each of our classes in a model's order, matched by name.
-
-    Raises ValueError if a class is missing, unknown or listed twice.
-    """
+    """The place of each of our classes in a model's order, matched by name; ValueError unless each is listed once."""
     if sorted(classes) != sorted(EMOTIONS):
         missing, unknown = set(EMOTIONS) - set(classes), set(classes) - set(EMOTIONS)
         raise ValueError(
@@ -154,19 +148,13 @@ def class_order(classes: Sequence[str]) -> list[int]:
 
 
 def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
-    """Write a prediction table as Parquet.
-
-    Raises ValueError if its columns or types are not those of `SCHEMA`.
-    """
+    """Write a prediction table as Parquet; ValueError if its columns or types are not those of `SCHEMA`."""
     with replacing(path) as temporary:
         pq.write_table(_checked(predictions), temporary)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """Read a prediction table.
-
-    Raises ValueError if the file does not hold one.
-    """
+    """Read a prediction table; ValueError if the file does not hold one."""
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
@@ -177,20 +165,14 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
-    """All metrics of a prediction table, as plain numbers (nan is None).
+    """All metrics of a prediction table, as plain numbers (nan is None); `num_listed` clips are listed by the protocol.
 
-    Raises ValueError if no clip has a label, or more clips are predicted than listed.
-
-    Args:
-        predictions: a prediction table.
-        num_listed: the clips that the protocol lists, with and without aligned faces.
-
-    Returns:
-        Of the clips with a single label: `war`, `uar`, `per_class_recall` (by class name), `nll`, `brier` and `ece`
-        (see `dfer.analysis.calibration.summary`), `confusion_matrix` (rows = true class), `clips_per_class`, and
-        `classes_without_clips`, which `uar` leaves out. Of the clips with votes: `js_divergence` to the voters (mean,
-        nats; None without votes). And `num_listed`, `num_predicted`, `num_scored`, `coverage` = predicted / listed; a
-        clip that is listed and was not predicted counts nowhere else.
+    Of the clips with a single label: `war`, `uar`, `per_class_recall` (by class name), `nll`, `brier` and `ece` (see
+    `dfer.analysis.calibration.summary`), `confusion_matrix` (rows = true class), `clips_per_class`, and
+    `classes_without_clips`, which `uar` leaves out. Of the clips with votes: `js_divergence` to the voters (mean, nats;
+    None without votes). And `num_listed`, `num_predicted`, `num_scored`, `coverage` = predicted / listed; a clip that
+    is listed and was not predicted counts nowhere else. Raises ValueError if no clip has a label, or more clips are
+    predicted than listed.
     """
     if len(predictions) > num_listed:
         raise ValueError(f"{len(predictions)} clips are predicted, but only {num_listed} listed")

@@ -32,11 +32,7 @@ TILE = 96  # pixels, side of a frame in a strip of frames
 
 
 def class_distribution(counts: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Clips per emotion, one panel a data set (for DFEW: the paper's Fig. 4).
-
-    Args:
-        counts: data set -> 7 numbers of clips in our class order.
-    """
+    """Clips per emotion, one panel a data set (for DFEW: Fig. 4); `counts`: data set -> 7 numbers in our class order."""
     figure = Figure(figsize=(4.2 * len(counts), 2.8), layout="constrained")
     for axes, (dataset, numbers) in zip(np.ravel(figure.subplots(1, len(counts))), counts.items(), strict=True):
         bars = axes.bar(EMOTIONS, numbers, color=ACCENT)
@@ -126,9 +122,7 @@ def curve(axes: Axes, history: pd.DataFrame, column: str, *, scale: float = 1, *
 def aligned_faces(index: pd.DataFrame, root: Location, path: Path, *, clips: int = 16, frames: int = 8) -> None:
     """A sheet of aligned faces: a row a clip, frames over time; interpolated frames have a yellow edge.
 
-    Args:
-        index: an align index; clips are taken evenly from those that are ok.
-        root: what the index's shard folders are relative to.
+    The clips are taken evenly from those of the align index that are ok; its shard folders are relative to `root`.
     """
     kept = index[index["status"] == "ok"]
     chosen = kept.iloc[np.unique(np.linspace(0, len(kept) - 1, min(clips, len(kept))).round().astype(int))]

@@ -20,28 +20,22 @@ Array = npt.NDArray[np.float64]
 
 
 def vote_entropy(votes: npt.ArrayLike) -> Array:
-    """Entropy of each clip's votes, float64[N] in [0, ln 7] nats; 0 = all annotators agree.
+    """Entropy of each clip's votes (counts [N, 7]), float64[N] in [0, ln 7] nats; 0 = all annotators agree.
 
     Raises ValueError if a clip has no votes.
-
-    Args:
-        votes: counts [N, 7].
     """
     # rounded, so that equal entropies are equal numbers: 2+8 and 8+2 votes, but also 4+3+3 and 6+2+1+1.
     return np.round(entr(soft_labels(votes)).sum(axis=1), 12)
 
 
 def by_ambiguity(table: pd.DataFrame, bins: int = 4) -> pd.DataFrame:
-    """WAR and UAR of an arm table by how much the annotators disagree.
+    """WAR and UAR of an arm table by how much the annotators disagree: one row a bin, the least ambiguous first.
 
-    The bins are quantiles of the vote entropy, so that each has about as many clips. Clips with the same entropy stay
-    together, so many clips that all agree on make a separate bin, and there may be fewer than `bins`. Raises ValueError
-    if no clip has both votes and a single label, or fewer than one bin.
-
-    Returns:
-        One row a bin, the least ambiguous first: `low`, `high`, `entropy` (the least, greatest and mean vote entropy,
-        nats), `clips` (distinct ones), `war` and `uar` over the predictions of its clips. Clips without a single label
-        are left out.
+    Its columns: `low`, `high`, `entropy` (the least, greatest and mean vote entropy, nats), `clips` (distinct ones),
+    `war` and `uar` over the predictions of its clips. Clips without a single label are left out. The bins are quantiles
+    of the vote entropy, so that each has about as many clips. Clips with the same entropy stay together, so many clips
+    that all agree on make a separate bin, and there may be fewer than `bins`. Raises ValueError if no clip has both
+    votes and a single label, or `bins` is below 1.
     """
     if bins < 1:
         raise ValueError(f"bins: expected at least one, found {bins}")
@@ -92,12 +86,10 @@ def entropy_correlation(table: pd.DataFrame) -> tuple[float, float]:
 def risk_coverage(table: pd.DataFrame) -> pd.DataFrame:
     """The share of wrong predictions among the most confident ones, as a function of how many are kept.
 
-    A clip's confidence is its largest probability. Among equally confident clips every order counts the same (the
-    expected risk over all of them), so the curve does not depend on the order of the rows. Raises ValueError if no clip
-    has a single label.
-
-    Returns:
-        One row a prediction of a clip with a single label: `coverage` = 1/N, 2/N, ... 1 and `risk` in [0, 1].
+    One row a prediction of a clip with a single label: `coverage` = 1/N, 2/N, ... 1 and `risk` in [0, 1]. A clip's
+    confidence is its largest probability. Among equally confident clips every order counts the same (the expected risk
+    over all of them), so the curve does not depend on the order of the rows. Raises ValueError if no clip has a single
+    label.
     """
     rows = arm_table.labelled(table)
     confidence = arm_table.probabilities(rows).max(axis=1)
@@ -109,10 +101,7 @@ def risk_coverage(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def aurc(table: pd.DataFrame) -> float:
-    """Area under the risk-coverage curve: its mean risk, in [0, 1]; less is better (Geifman et al. 2019).
-
-    Raises ValueError if no clip has a single label.
-    """
+    """Mean risk of the `risk_coverage` curve (the area under it), in [0, 1]; less is better (Geifman et al. 2019)."""
     return float(risk_coverage(table)["risk"].mean())
 
 
@@ -122,17 +111,13 @@ def against_voters(table: pd.DataFrame, splits: int = 200, seed: int = 0) -> dic
     Halves of a panel have fewer votes than the panel that the model is compared with. Fewer votes scatter more, so
     `human_js` and `human_exceeds_model` are larger than two full panels would give: both flatter the model, the more so
     the fewer the votes. `human_accuracy` is a little too small for the same reason (the panel lacks one annotator).
-    Raises ValueError if no clip has votes, or none has more than one.
-
-    Args:
-        table: an arm table.
-        splits: random halvings for each kind of votes.
-        seed: of the halvings; a clip's value depends on it and on the clip's votes alone.
+    There are `splits` random halvings for each kind of votes; a clip's value depends on `seed` and the clip's votes
+    alone. Raises ValueError if no clip has votes, or none has more than one.
 
     Returns:
         `model_js`: mean Jensen-Shannon divergence (nats) between prediction and voters, over all predictions.
-        `human_js`: the mean over clips of the expected divergence between two random halves of a clip's votes (with
-        an odd number of votes, one is left out).
+        `human_js`: the mean over clips of the expected divergence between two random halves of a clip's votes (with an
+        odd number of votes, one is left out).
         `human_exceeds_model`: share of predictions whose clip's annotators disagree among themselves (expected
         divergence of halves) more than the model disagrees with them.
         `human_accuracy`: probability that a random annotator agrees with the majority of the others; where the others
@@ -190,9 +175,8 @@ def _halves_divergence(votes: npt.NDArray[np.int64], splits: int, seed: int) -> 
 
 
 def _majority_without_one(votes: npt.NDArray[np.int64]) -> Array:
-    """float64[N, 7, 7]: with a vote for the second axis' class left out, each class' part in the others' majority.
-
-    Parts add up to 1. Classes that nobody voted for cannot be left out; their rows mean nothing.
+    """Each class's part in the majority without a vote for axis 1's class, float64[N, 7, 7]; void where nobody voted
+    so.
     """
     others = votes[:, None, :] - np.eye(len(EMOTIONS), dtype=np.int64)
     top = others == others.max(axis=2, keepdims=True)

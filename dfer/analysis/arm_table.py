@@ -13,10 +13,7 @@ import pandas as pd
 
 
 def labelled(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of clips with a single label.
-
-    Raises ValueError if there are none.
-    """
+    """The rows of clips with a single label; ValueError if there are none."""
     rows = table[table["label"].notna()]
     if rows.empty:
         raise ValueError(f"none of the {len(table)} predictions is of a clip with a single label: nothing to score")
@@ -24,10 +21,7 @@ def labelled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def voted(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of clips with votes.
-
-    Raises ValueError if there are none.
-    """
+    """The rows of clips with votes; ValueError if there are none."""
     rows = table[table["votes"].notna()]
     if rows.empty:
         raise ValueError(f"none of the {len(table)} clips has votes: nothing is known about their ambiguity")

@@ -15,14 +15,12 @@ from dfer.labels import soft_labels
 
 
 def reliability(table: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
-    """The reliability diagram of an arm table's clips with a single label.
+    """The reliability diagram of an arm table's clips with a single label: one row a bin, in the order of confidence.
 
-    Raises ValueError if no clip has a single label, or fewer than one bin.
-
-    Returns:
-        One row a bin, in the order of confidence: `low` and `high`, its edges, `clips`, the number of predictions with
-        low < confidence <= high, `confidence`, their mean largest probability, and `accuracy`, the share that is right;
-        both nan for a bin without predictions. The bins are those of `dfer.metrics.ece`.
+    Its columns: `low` and `high`, its edges, `clips`, the number of predictions with low < confidence <= high,
+    `confidence`, their mean largest probability, and `accuracy`, the share that is right; both nan for a bin without
+    predictions. The bins are those of `dfer.metrics.ece`. Raises ValueError if no clip has a single label, or `bins` is
+    below 1.
     """
     if bins < 1:
         raise ValueError(f"bins: expected at least one, found {bins}")
@@ -39,14 +37,11 @@ def reliability(table: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> dict[str, float | int | None]:
-    """Calibration of an arm table in numbers.
+    """`ece` (15 bins), `brier` and `nll` (nats) over the `clips` predictions of an arm table's clips with a single
+    label.
 
-    Raises ValueError if no clip has a single label.
-
-    Returns:
-        `ece` (15 bins), `brier` and `nll` (nats) over the `clips` predictions of clips with a single label, and
-        `js_divergence` (nats), the mean distance to the voters over the `voted_clips` predictions of clips with votes,
-        None if there are none.
+    And `js_divergence` (nats), the mean distance to the voters over the `voted_clips` predictions of clips with votes,
+    None if there are none. Raises ValueError if no clip has a single label.
     """
     rows = arm_table.labelled(table)
     probabilities, labels = arm_table.probabilities(rows), arm_table.labels(rows)

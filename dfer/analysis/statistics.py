@@ -85,17 +85,13 @@ class Comparison:
 def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Draws:
     """Bootstrap over clips of what tables print: each fold's score, averaged over folds and seeds (section 4.3).
 
-    Clips are resampled with replacement within their fold, and all seeds of a fold see the same resample. Where the
-    clips are the same for every fold (a cross-dataset evaluation), they are resampled once for all of them. The
-    resample depends on the clips of each fold and on `seed` alone: two arms over the same clips are paired. A class
-    without clips in a fold's resample is left out of its UAR. Where a class has only a handful of clips in a fold, the
-    intervals of UAR are a little too short: with three, they held the truth in 93 % of simulations instead of 95 %.
-    Raises ValueError if no clip has a label, a run has a clip twice, or the runs that should share their clips do not.
-
-    Args:
-        table: an arm table; clips without a single label are left out.
-        draws: resamples.
-        seed: of the resampling.
+    Clips with a single label are resampled `draws` times with replacement within their fold, and all seeds of a fold
+    see the same resample. Where the clips are the same for every fold (a cross-dataset evaluation), they are resampled
+    once for all of them. The resample depends on the clips of each fold and on `seed` alone: two arms over the same
+    clips are paired. A class without clips in a fold's resample is left out of its UAR. Where a class has only a
+    handful of clips in a fold, the intervals of UAR are a little too short: with three, they held the truth in 93 % of
+    simulations instead of 95 %. Raises ValueError if no clip has a label, a run has a clip twice, or the runs that
+    should share their clips do not.
     """
     estimate, values = _resample(_samples(_clip_scores(table, "the arm")), draws, seed)
     return Draws(
@@ -105,13 +101,11 @@ def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Dra
 
 
 def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
-    """The recall of every emotion, as `bootstrap` estimates it, with Wilson's interval for a share.
+    """The recall of every emotion, as `bootstrap` estimates it (and with its errors), with Wilson's interval for a
+    share.
 
     Where all clips of a class were right or all wrong, every resample is the same and the bootstrap has no width.
     Several seeds count as one clip each, by the share of them that is right.
-
-    Raises:
-        ValueError: as `bootstrap`.
     """
     scores = _clip_scores(table, "the arm")
     by_fold = scores.groupby([scores.index.get_level_values("fold"), "label"])["right"].mean()
@@ -129,15 +123,11 @@ def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Comparison:
-    """How much better arm b is than arm a on the clips of the folds that both have, by a paired bootstrap.
+    """How much better arm b is than arm a on the clips of the folds that both have, by a paired bootstrap
+    (`bootstrap`).
 
-    Args:
-        a, b: arm tables; their seeds may differ in number.
-        draws, seed: as for `bootstrap`.
-
-    Raises:
-        ValueError: they share no clip, a clip's label differs between them, or one of them is not an arm's table
-            (see `bootstrap`).
+    Their seeds may differ in number. Raises ValueError if they share no clip, a clip's label differs between them, or
+    one of them is not an arm's table.
     """
     one, other = _clip_scores(a, "the first arm"), _clip_scores(b, "the second arm")
     both = one.merge(other, left_index=True, right_index=True, suffixes=("_a", "_b"))
@@ -162,9 +152,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for being many (Holm 1979), in the same order; none gets smaller.
-
-    A p-value that is nan (nothing to compare) stays nan and does not count as a comparison.
+    """p-values corrected for being many (Holm 1979), in the same order; nan stays nan and does not count as one of
+    them.
     """
     corrected = np.array(p_values, dtype=np.float64)
     known = ~np.isnan(corrected)
@@ -174,12 +163,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def in_words(interval: Interval, name: str, *, corrected_p: float | None = None) -> str:
-    """A difference as a sentence: "+1.9 WAR [0.7, 3.1]: real at 95 %", in percent points.
+    """A difference from `compare` as a sentence: "+1.9 WAR [0.7, 3.1]: real at 95 %", in percent points.
 
-    Args:
-        interval: of a difference, as `compare` gives it.
-        name: of the metric, for people.
-        corrected_p: the p-value after correction for many comparisons; above 0.05 the difference could be chance.
+    If `corrected_p`, the p-value after correction for many comparisons, is above 0.05, the difference could be chance.
     """
     if np.isnan([interval.estimate, interval.low, interval.high]).any():
         return f"{name}: no clips to compare"
@@ -196,14 +182,10 @@ def in_words(interval: Interval, name: str, *, corrected_p: float | None = None)
 def spread(per_run: pd.DataFrame) -> pd.DataFrame:
     """How much WAR and UAR vary between folds and between seeds.
 
-    Args:
-        per_run: columns `fold` (may be missing values), `seed`, `war`, `uar`; one row a run.
-
-    Returns:
-        Rows "war" and "uar"; `mean` over folds of the means over seeds, `sd_folds` the standard deviation (n - 1) over
-        folds of those means, `sd_seeds` over seeds of the means over folds (nan for only one), and `folds` and
-        `seeds`, their numbers. With seeds that were not run on every fold, `sd_seeds` holds differences between folds
-        as well.
+    `per_run` has the columns `fold` (may be missing values), `seed`, `war`, `uar`, one row a run. The result has the
+    rows "war" and "uar"; `mean` over folds of the means over seeds, `sd_folds` the standard deviation (n - 1) over
+    folds of those means, `sd_seeds` over seeds of the means over folds (nan for only one), and `folds` and `seeds`,
+    their numbers. With seeds that were not run on every fold, `sd_seeds` holds differences between folds as well.
     """
     scores = ["war", "uar"]
     by_fold = per_run.groupby("fold", dropna=False)[scores].mean().astype("float64")
@@ -232,9 +214,8 @@ class _Sample:
 
 
 def _clip_scores(table: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """One row a clip and fold, ordered by both: its `label`, and `right`, the share of the seeds that are right.
-
-    The fold of a set with splits is 0.
+    """By clip and fold (0 for a set with splits), in order: its `label`, and `right`, the share of the seeds that are
+    right.
     """
     rows = labelled(table)
     runs = pd.DataFrame(

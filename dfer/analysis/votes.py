@@ -38,13 +38,10 @@ def class_distribution(clips: pd.DataFrame) -> dict[str, int]:
 
 
 def coexistence(clips: pd.DataFrame) -> pd.DataFrame:
-    """How often the other emotions are seen in the clips of one (Fig. 5).
+    """How often the other emotions are seen in the clips of one (Fig. 5), as 7 x 7 shares by emotion names.
 
-    Raises ValueError if no clip has votes.
-
-    Returns:
-        7 x 7 shares by emotion names: row = single label, columns = mean of the soft labels of its clips that have
-        votes, summing to 1; nan in the rows of classes without such clips.
+    Row = single label, columns = mean of the soft labels of its clips that have votes, summing to 1; nan in the rows of
+    classes without such clips. Raises ValueError if no clip has votes.
     """
     rows = voted(clips)
     shares = pd.DataFrame(soft_labels(vote_counts(rows)), columns=list(EMOTIONS))
@@ -54,13 +51,10 @@ def coexistence(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def entropy_summary(clips: pd.DataFrame) -> dict[str, float | int]:
-    """The vote entropy of the clips with votes, in nats.
+    """The vote entropy of the clips with votes, in nats: its `mean`, `median`, `quartile_1`, `quartile_3` and `max`.
 
-    Raises ValueError if no clip has votes.
-
-    Returns:
-        `clips` with votes, `votes_min`, `votes_mean` and `votes_max` of a clip, `unanimous`, the share of clips that
-        all annotators agree on, and of the entropy `mean`, `median`, `quartile_1`, `quartile_3` and `max`.
+    And `clips` with votes, `votes_min`, `votes_mean` and `votes_max` of a clip, and `unanimous`, the share of clips
+    that all annotators agree on. Raises ValueError if no clip has votes.
     """
     votes = vote_counts(voted(clips))
     entropy, totals = vote_entropy(votes), votes.sum(axis=1)
@@ -80,13 +74,10 @@ def entropy_summary(clips: pd.DataFrame) -> dict[str, float | int]:
 
 
 def groups(clips: pd.DataFrame, threshold: float = CLEAR_ABOVE) -> pd.DataFrame:
-    """Clear clips and others, by class.
+    """Clear clips and others; rows: the emotions (single labels) and "no single label".
 
-    Raises ValueError if no clip has votes.
-
-    Returns:
-        Rows: the emotions (single labels) and "no single label"; columns: `clear`, the number of clips whose largest
-        soft label is above `threshold`, and `other`, that of the other clips with votes.
+    Columns: `clear`, the number of clips whose largest soft label is above `threshold`, and `other`, that of the other
+    clips with votes. Raises ValueError if no clip has votes.
     """
     rows = voted(clips)
     clear = soft_labels(vote_counts(rows)).max(axis=1) > threshold
@@ -102,19 +93,12 @@ def groups(clips: pd.DataFrame, threshold: float = CLEAR_ABOVE) -> pd.DataFrame:
 
 
 def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
-    """Write an analysis of the votes: `votes.json`, `votes.md` and the pictures of `FIGURES`.
+    """Write an analysis of the votes into `folder`: `votes.json`, `votes.md` and the pictures of `FIGURES`.
 
-    Raises ValueError if no clip has votes.
-
-    Args:
-        clips: a clip table with votes.
-        folder: made if it does not exist; files of these names are replaced.
-        title: of the data set, for people.
-
-    Returns:
-        The content of `votes.json`: `title`, `clips` (all), `clear_above`, and the results of this module's functions,
-        as `class_distribution`, `coexistence` (emotion -> emotion -> share, None for nan), `entropy` and `groups`
-        (class -> clear and other).
+    The folder is made if it does not exist; files of these names are replaced. `title` names the data set for people.
+    Returns the content of `votes.json`: `title`, `clips` (all), `clear_above`, and the results of this module's
+    functions, as `class_distribution`, `coexistence` (emotion -> emotion -> share, None for nan), `entropy` and
+    `groups` (class -> clear and other). Raises ValueError if no clip has votes.
     """
     distribution, together, grouped = class_distribution(clips), coexistence(clips), groups(clips)
     entropy = entropy_summary(clips)

@@ -20,15 +20,8 @@ def midas(
 ) -> tuple[Tensor, Tensor]:
     """`mix`, and the mixed label normalised: equations 1 to 3 and the end of section 3.1.
 
-    Args:
-        clips, labels, alpha, ratio, generator: see `mix`.
-        normalize: "softmax" (the paper), "none", or another of `dfer.mixing.NORMALIZATIONS`.
-
-    Returns:
-        The mixed clips and the targets, see `mix`.
-
-    Raises:
-        TypeError, ValueError: see `mix`; and a bad `normalize`.
+    `normalize` is "softmax" (the paper), "none", or another of `dfer.mixing.NORMALIZATIONS`. The other arguments, the
+    result (the mixed clips and the targets) and the errors are those of `mix`, with ValueError for a bad `normalize`.
     """
     clips, targets = mix(clips, labels, alpha=alpha, ratio=ratio, generator=generator)
     return clips, normalize_targets(targets, normalize)
@@ -49,7 +42,7 @@ def mix(
         x~(t) = lambda * x_i(t) + (1 - lambda) * x_j(t)        y~ = lambda * y_i + (1 - lambda) * y_j
 
     The partner j is uniform among the other clips. Raises TypeError if clips are neither uint8 nor floating point, or
-    labels are not floating point; ValueError if fewer than two clips, shapes that do not fit, label rows that are no
+    labels are not floating point; ValueError for fewer than two clips, shapes that do not fit, label rows that are no
     distributions, a bad `alpha` or `ratio`.
 
     Args:

@@ -26,13 +26,9 @@ NORMALIZATIONS = {name: catalogue.load(reference) for name, reference in catalog
 
 
 def normalize_targets(targets: Tensor, name: str) -> Tensor:
-    """Normalise target rows float[B, K].
+    """Normalise target rows float[B, K] that sum to 1, by a key of `NORMALIZATIONS` or your own `module:attribute`.
 
     Raises ValueError if the name is neither.
-
-    Args:
-        targets: rows that sum to 1.
-        name: a key of `NORMALIZATIONS`, or your own function as `module:attribute`.
     """
     normalized: Tensor = catalogue.choose(name, NORMALIZATIONS, "label normalisation")(targets)
     return normalized

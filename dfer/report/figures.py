@@ -220,10 +220,7 @@ def confusion(counts: npt.NDArray[np.int64]) -> Figure:
 
 
 def frames_of_clip(root: Location, shard: str, row: int, num_segments: int) -> bytes:
-    """The frames that the network sees, side by side, as JPEG.
-
-    Raises OSError, dfer.shards.ShardError if the clip cannot be read.
-    """
+    """The frames that the network sees, side by side, as JPEG; OSError or ShardError if they cannot be read."""
     clips = open_shard(below(root, shard))
     frames = clips.read(row, segment_indices(clips.num_frames(row), num_segments, train=False)).frames
     tiles = [cv2.resize(frame, (TILE, TILE), interpolation=cv2.INTER_AREA) for frame in frames]

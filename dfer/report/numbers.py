@@ -157,10 +157,7 @@ class ReportNumbers:
 
 
 def compute(content: ReportContent) -> ReportNumbers:
-    """All numbers of a report.
-
-    Raises ValueError if two rows of an experiment disagree about a clip's label.
-    """
+    """All numbers of a report; ValueError if two rows of an experiment disagree about a clip's label."""
     arms: dict[tuple[object, ...], ArmNumbers] = {}
     compared: Compared = {}
     experiments = []

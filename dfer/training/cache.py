@@ -51,9 +51,8 @@ def choose_cache(
     """Where `num_bytes` of decoded frames are kept.
 
     "auto" takes the GPU's memory if they fill at most 60 % of what is free of it, else RAM if they fill at most half of
-    what is available. Both are shared with the other trainings that `resources` names.
-
-    Raises ValueError when a place that was asked for by name does not exist or is too small.
+    what is available. Both are shared with the other trainings that `resources` names. Raises ValueError when a place
+    that was asked for by name does not exist or is too small.
     """
     side_by_side, on_its_gpu = resources.side_by_side, resources.on_its_gpu or resources.side_by_side
     rooms: dict[Where, int] = {"host": available_memory() // side_by_side}
@@ -98,11 +97,8 @@ class FrameCache:
     ) -> None:
         """Nothing is allocated or read yet.
 
-        Args:
-            lengths: the clips and their numbers of frames.
-            size: H and W of all of them.
-            device: where the frames are kept.
-            pinned: gather batches in page-locked RAM, from which a GPU copies while this process goes on.
+        `lengths` are the clips' numbers of frames, all of `size` H, W, kept on `device`. `pinned` gathers batches in
+        page-locked RAM, from which a GPU copies while this process goes on.
         """
         ends = np.cumsum(list(lengths.values()))
         self._starts = dict(zip(lengths, (ends - list(lengths.values())).tolist(), strict=True))
@@ -126,10 +122,7 @@ class FrameCache:
         return self._device
 
     def fill(self, clips: Iterable[tuple[ShardRow, Tensor]]) -> None:
-        """Store every clip: where it comes from, and its frames uint8[T, H, W, 3].
-
-        Raises ShardError when a clip's frames have another size.
-        """
+        """Store every clip's frames uint8[T, H, W, 3]; ShardError when those of a clip have another size."""
         started = reported = time.perf_counter()
         frames = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
         for number, (shard_row, decoded) in enumerate(clips, start=1):

@@ -62,14 +62,11 @@ class ClipSource:
         augment: AugmentSettings | None = None,
         seed: int = 0,
     ) -> None:
-        """Nothing is opened yet.
-
-        Raises ValueError if a clip is listed twice in the index, or no clip is usable.
+        """Nothing is opened yet. Raises ValueError if a clip is listed twice in the index, or no clip is usable.
 
         Args:
             clips: rows of the clip table; a clip that is listed twice is drawn twice, in different views.
-            index: the align index; `shard` is a folder relative to `root`, or absolute.
-            root: see `index`; a folder, or the URL of one.
+            index: the align index; `shard` is a folder relative to `root` (a folder, or the URL of one), or absolute.
             num_segments: T.
             input_size: S, pixels.
             augment: the random view; without it, only the evaluation's view can be read.
@@ -128,11 +125,9 @@ class ClipSource:
         return StoredBatch(frames, torch.from_numpy(np.stack(params)) if params else None, torch.tensor(rows))
 
     def views(self, frames: Tensor, crop_params: Tensor | None) -> Tensor:
-        """What the network sees of stored frames, uint8[B, T, 3, S, S], computed on their device.
+        """The network's view uint8[B, T, 3, S, S] of frames uint8[B, T, H, W, 3], computed on their device.
 
-        Args:
-            frames: uint8[B, T, H, W, 3].
-            crop_params: of the random views, float64[B, 4] on the CPU; None for the evaluation's view.
+        `crop_params` float64[B, 4] are those of the random views, on the CPU; None is the evaluation's view.
         """
         # Channels last in memory, as stored: torchvision resizes uint8 fastest so.
         clips, size = frames.permute(0, 1, 4, 2, 3), self._input_size
@@ -192,13 +187,10 @@ class ClipSource:
 
 
 class TrainingBatches:
-    """The batches of each epoch, lists of keys: all clips, shuffled by (seed, epoch).
+    """The batches of each epoch, lists of keys: all clips, shuffled by (seed, epoch). Set `epoch` before each.
 
     A last batch of a single clip joins the one before it, since a clip can only be mixed with another one. Of several
     processes each gets its share of every batch, which may be empty in a small last one (`World.share`).
-
-    Attributes:
-        epoch: whose batches come next.
     """
 
     def __init__(self, num_clips: int, batch_size: int, seed: int, world: World = ALONE) -> None:
@@ -230,10 +222,8 @@ class Loader:
     """Batches of (frames uint8[B, T, 3, S, S] on a device, rows int64[B]), read ahead of the training.
 
     Clips are decoded by worker processes, or by one thread of this process; with a filled cache they are only gathered.
-    Crop and resize follow on the device, one batch at a time.
-
-    Attributes:
-        waited: seconds that the latest pass has spent waiting for clips, its views not included.
+    Crop and resize follow on the device, one batch at a time. `waited` is how many seconds the latest pass has spent
+    waiting for clips, its views not included.
     """
 
     def __init__(self, source: ClipSource, batches: Iterable[list[Key]], *, workers: int, device: torch.device) -> None:
@@ -333,10 +323,7 @@ def evaluation_loader(
 
 
 def fill_cache(cache: FrameCache, sources: Sequence[ClipSource], *, workers: int) -> None:
-    """Decode every clip of the sources once, in `workers` processes or in this one; from then on they use the cache.
-
-    Raises ShardError as `ClipSource.stored`.
-    """
+    """Decode every clip of the sources once, in `workers` processes or in this one; they use the cache from then on."""
     # By name too: if the index has two clips in one row of a shard, one of them is wrong, and reading it raises.
     clips = {
         (shard_row, clip_id): (source, row)

@@ -52,19 +52,12 @@ class ProcessRank:
 
 
 def train_together(job: Job, on_epoch: Callable[[EpochRow], None] | None = None) -> TrainResult:
-    """Do a job with processes on this machine, or take the result if it is done already.
+    """Do a job with processes on this machine, which end with this one, or take the result if it is done already.
 
-    The processes end with this one.
-
-    Args:
-        job: the training.
-        on_epoch: is called with every row of the history, also with those from before: another process, or another
-            machine, may have trained them.
-
-    Raises:
-        ValueError: this machine has fewer GPUs than `train.processes`.
-        TrainingError: a process died, or another run does this job at the moment.
-        Whatever else `dfer.training.train` raises.
+    `on_epoch` is called with every row of the history, also with those from before: another process, or another
+    machine, may have trained them. Raises ValueError if this machine has fewer GPUs than `train.processes`,
+    TrainingError if a process died or another run does this job at the moment, and what else `dfer.training.train`
+    raises.
     """
     if (noted := job.result) is None:
         _check_gpus(job)

@@ -55,16 +55,10 @@ def fit(
     world: World = ALONE,
     on_epoch: Callable[[EpochRow], None] | None = None,
 ) -> TrainResult:
-    """`dfer.training.train` in this process, which may be one of several that make the same call together.
+    """`dfer.training.train`, with its arguments and errors, in this process, which keeps memory that it frees.
 
-    The process keeps memory that it frees (`keep_freed_memory`).
-
-    Args:
-        plan, data, folder, card, resources, on_epoch: see `dfer.training.train`.
-        world: this process among those of the training. The first one writes the files and calls `on_epoch`.
-
-    Raises:
-        Whatever `dfer.training.train` raises.
+    It may be one of several that make the same call together: `world`. The first one writes the files and calls
+    `on_epoch`.
     """
     device = choose_device(plan.train.device)
     tf32 = plan.train.precision == "auto"

@@ -28,7 +28,6 @@ def predict_logits(
         model: on `device`; it is in evaluation mode meanwhile, and in its former mode afterwards.
         batches: pairs of frames uint8[B, T, 3, S, S] and rows; the logits are in their order.
         mean, std: per channel, see `to_float`.
-        device: where to compute.
         forward: called instead of the model with clips float[B, T, 3, S, S] and rows.
     """
     show = forward or (lambda clips, _: model(clips))

@@ -37,9 +37,8 @@ def make_schedule(optimizer: Optimizer, settings: TrainSettings, steps: int) -> 
 
 
 def choose_device(device: str) -> torch.device:
-    """The device for "auto" (a CUDA device if there is one), "cpu" or "cuda".
-
-    Raises ValueError if CUDA is asked for and absent; nothing falls back to the CPU.
+    """The device for "auto" (a CUDA device if there is one), "cpu" or "cuda"; ValueError if CUDA is asked for and
+    absent.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
@@ -67,13 +66,10 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 @contextmanager
 def torch_state(threads: int, device: torch.device, *, tf32: bool) -> Iterator[None]:
-    """Set torch's global state for one training, and restore it.
+    """Set torch's global state for one training, and restore it, also the random generators of `device` and the CPU.
 
-    Args:
-        threads: 0 leaves torch's number.
-        device: of the training; its random generator and the CPU's are restored.
-        tf32: whether a GPU may round the inputs of float32 products to TF32 (10 bits of mantissa); `precision: auto`
-            allows it, a precision that was asked for by name does not.
+    `threads` 0 leaves torch's number. `tf32`: whether a GPU may round the inputs of float32 products to TF32 (10 bits
+    of mantissa); `precision: auto` allows it, a precision that was asked for by name does not.
     """
     before, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
     torch.set_num_threads(threads or before)

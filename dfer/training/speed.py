@@ -46,13 +46,9 @@ def step_speed(plan: Plan, *, threads: int, seconds: float = 5.0) -> StepSpeed:
     """Time the training's step on random frames of the size that the network sees, with random weights.
 
     A step is everything from stored frames on the device to new weights: view, mixing, normalising, forward, backward,
-    update. The first steps (allocation, cuDNN's search for kernels) do not count. Raises ValueError if a device or
-    precision that this machine lacks.
-
-    Args:
-        plan: the training.
-        threads: CPU threads; 0 leaves torch's number.
-        seconds: to measure for, at least three steps.
+    update. The first steps (allocation, cuDNN's search for kernels) do not count. It is measured for `seconds`, at
+    least three steps; `threads` 0 leaves torch's number. Raises ValueError for a device or precision that this machine
+    lacks.
     """
     keep_freed_memory()
     device, tf32 = choose_device(plan.train.device), plan.train.precision == "auto"

@@ -23,18 +23,15 @@ def train(
 ) -> TrainResult:
     """Train one arm (section 4.3), or go on with it where the checkpoint in `folder` ends.
 
-    The folder gets `checkpoint.pt`, `history.json` (`epochs` and `summary`), `model.safetensors` and `model.json`, and
-    with a test fold also the weights of the best epoch on it, for comparisons with code that reports those. A training
-    that was killed and goes on ends with the same numbers as one that was not. On a CPU the same seed and number of
-    threads give the same numbers; arms that differ in labels and mixing alone start from the same weights and see the
-    same batches. With `train.processes` above 1 see `dfer.training.distributed`.
+    The folder, made if it is missing, gets `checkpoint.pt`, `history.json` (`epochs` and `summary`),
+    `model.safetensors` and `model.json`, and with a test fold also the weights of the best epoch on it, for comparisons
+    with code that reports those. A training that was killed and goes on ends with the same numbers as one that was not.
+    On a CPU the same seed and number of threads give the same numbers; arms that differ in labels and mixing alone
+    start from the same weights and see the same batches. With `train.processes` above 1 see
+    `dfer.training.distributed`.
 
     Args:
-        plan: the settings.
-        data: the clips.
-        folder: is made if it is missing.
         card: goes into the model's card beside the keys that every card has, for example how the faces were aligned.
-        resources: what the training may take of this machine.
         on_epoch: is called with each row of the history before that epoch's checkpoint is written: after a crash in
             between a row comes a second time, but none is ever missing.
 

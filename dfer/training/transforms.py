@@ -21,18 +21,11 @@ def full_view(frames: Tensor, size: int) -> Tensor:
 
 
 def random_view(frames: Tensor, size: int, augment: AugmentSettings, crop_params: Sequence[float]) -> Tensor:
-    """One random square crop and flip, the same for all frames of a clip: for training ("random scaling", section 4.3).
+    """One random square crop and flip for all frames uint8[T, 3, H, W] of a clip ("random scaling", section 4.3).
 
     The side of the crop is uniform in [min_scale, 1] times the shorter side of the frame, its position uniform.
-
-    Args:
-        frames: uint8[T, 3, H, W].
-        size: side of the result, pixels.
-        augment: least scale and flip probability.
-        crop_params: four numbers, uniform in [0, 1): scale, position down and to the right, flip.
-
-    Returns:
-        uint8[T, 3, size, size].
+    `crop_params` are four numbers, uniform in [0, 1): scale, position down and to the right, flip. Returns uint8[T, 3,
+    size, size].
     """
     scale, down, right, flip = crop_params
     height, width = frames.shape[-2:]
@@ -43,16 +36,10 @@ def random_view(frames: Tensor, size: int, augment: AugmentSettings, crop_params
 
 
 def random_views(clips: Tensor, size: int, augment: AugmentSettings, crop_params: Tensor) -> Tensor:
-    """`random_view` of each clip of a batch, computed on its device.
+    """`random_view` of each of the clips uint8[B, T, 3, H, W], computed on their device.
 
-    Args:
-        clips: uint8[B, T, 3, H, W].
-        size: side of the result, pixels.
-        augment: see `random_view`.
-        crop_params: float64[B, 4] in [0, 1), on the CPU.
-
-    Returns:
-        uint8[B, T, 3, size, size], contiguous, because convolutions round differently in another layout.
+    `crop_params` is float64[B, 4] in [0, 1), on the CPU. Returns uint8[B, T, 3, size, size], contiguous, because
+    convolutions round differently in another layout.
     """
     views = torch.empty((*clips.shape[:3], size, size), dtype=torch.uint8, device=clips.device)
     for view, clip, values in zip(views, clips, crop_params.tolist(), strict=True):
