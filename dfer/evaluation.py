@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +62,9 @@ def predict(
 
     Args:
         model: a folder that `train` wrote, or a module and its card.
-        clips: rows of the clip table.
         index: the align index; its shard folders are relative to `root`.
         frames: the order in which the model is shown a clip's frames, see `dfer.models.frame_order`.
         weights: of the epoch that the training chose, or of the best one on the test fold.
-        batch_size: clips at a time.
-        device: "auto", "cpu" or "cuda".
         threads: CPU threads; 0 leaves torch's number.
         workers: processes that read clips ahead.
     """
@@ -77,7 +73,7 @@ def predict(
     from dfer.models.saved import load_model
     from dfer.training.data import ClipSource, evaluation_loader
     from dfer.training.inference import predict_logits
-    from dfer.training.optimization import choose_device
+    from dfer.training.optimization import choose_device, thread_count
 
     module, card = load_model(model, weights) if isinstance(model, Path) else model
     order = class_order(card["classes"])
@@ -87,7 +83,7 @@ def predict(
     source = ClipSource(clips, index, root, num_segments=card["num_segments"], input_size=card["input_size"])
     chosen = choose_device(device)
     module = module.to(chosen)
-    with _thread_count(threads):
+    with thread_count(threads):
         logits = predict_logits(
             module,
             evaluation_loader(source, batch_size=batch_size, workers=workers, device=chosen),
@@ -218,15 +214,3 @@ def _checked(predictions: pd.DataFrame) -> pa.Table:
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
     frame = table.to_pandas(ignore_metadata=True)
     return frame.assign(label=frame["label"].astype("Int64"))
-
-
-@contextmanager
-def _thread_count(threads: int) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

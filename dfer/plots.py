@@ -32,7 +32,7 @@ TILE = 96  # pixels, side of a frame in a strip of frames
 
 
 def class_distribution(counts: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Clips per emotion, one panel a data set (for DFEW: Fig. 4); `counts`: data set -> 7 numbers in our class order."""
+    """Clips per emotion, one panel a data set (for DFEW: Fig. 4); `counts`: data set -> 7 numbers, in our order."""
     figure = Figure(figsize=(4.2 * len(counts), 2.8), layout="constrained")
     for axes, (dataset, numbers) in zip(np.ravel(figure.subplots(1, len(counts))), counts.items(), strict=True):
         bars = axes.bar(EMOTIONS, numbers, color=ACCENT)

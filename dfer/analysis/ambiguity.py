@@ -175,8 +175,9 @@ def _halves_divergence(votes: npt.NDArray[np.int64], splits: int, seed: int) -> 
 
 
 def _majority_without_one(votes: npt.NDArray[np.int64]) -> Array:
-    """Each class's part in the majority without a vote for axis 1's class, float64[N, 7, 7]; void where nobody voted
-    so.
+    """float64[N, 7, 7]: with a vote for the second axis' class left out, each class' part in the others' majority.
+
+    Parts add up to 1. Classes that nobody voted for cannot be left out; their rows mean nothing.
     """
     others = votes[:, None, :] - np.eye(len(EMOTIONS), dtype=np.int64)
     top = others == others.max(axis=2, keepdims=True)

@@ -37,10 +37,10 @@ def reliability(table: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> dict[str, float | int | None]:
-    """`ece` (15 bins), `brier` and `nll` (nats) over the `clips` predictions of an arm table's clips with a single
-    label.
+    """Calibration of an arm table in numbers, as plain data.
 
-    And `js_divergence` (nats), the mean distance to the voters over the `voted_clips` predictions of clips with votes,
+    `ece` (15 bins), `brier` and `nll` (nats) over the `clips` predictions of clips with a single label, and
+    `js_divergence` (nats), the mean distance to the voters over the `voted_clips` predictions of clips with votes,
     None if there are none. Raises ValueError if no clip has a single label.
     """
     rows = arm_table.labelled(table)

@@ -68,14 +68,12 @@ class McNemar:
 class Comparison:
     """Arm b against arm a, on the clips that both have."""
 
-    differences: Mapping[str, Interval]  # metric (`METRICS`) -> b minus a with its percentile interval at `level`
+    differences: Mapping[str, Interval]  # metric (`METRICS`) -> b minus a with its percentile interval at `LEVEL`
     # metric -> two-sided, from the same bootstrap; at least 2 / (draws + 1); nan without clips
     p_values: Mapping[str, float]
     mcnemar: McNemar
     clips: int  # clips with a single label that both have
-    clips_left_out: int  # those that only one of them has
     draws: int  # resamples
-    level: float = LEVEL
 
     def at_floor(self, metric: str) -> bool:
         """Whether no resample contradicts the difference: the true p-value may be smaller."""
@@ -101,8 +99,7 @@ def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Dra
 
 
 def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
-    """The recall of every emotion, as `bootstrap` estimates it (and with its errors), with Wilson's interval for a
-    share.
+    """The recall of every emotion, as `bootstrap` estimates it (same errors), with Wilson's interval for a share.
 
     Where all clips of a class were right or all wrong, every resample is the same and the bootstrap has no width.
     Several seeds count as one clip each, by the share of them that is right.
@@ -123,8 +120,7 @@ def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Comparison:
-    """How much better arm b is than arm a on the clips of the folds that both have, by a paired bootstrap
-    (`bootstrap`).
+    """How much better arm b is than arm a on the clips of the folds that both have, by a paired `bootstrap`.
 
     Their seeds may differ in number. Raises ValueError if they share no clip, a clip's label differs between them, or
     one of them is not an arm's table.
@@ -146,15 +142,11 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int 
     shared = both.rename(columns={"label_a": "label"})[["label", "right_a", "right_b"]]
     samples = _samples(shared)
     differences, p_values = _differences(samples, draws, seed)
-    clips = both.index.unique("clip_id")
-    every = one.index.unique("clip_id").union(other.index.unique("clip_id"))
-    return Comparison(differences, p_values, _mcnemar(samples), len(clips), len(every) - len(clips), draws)
+    return Comparison(differences, p_values, _mcnemar(samples), both.index.unique("clip_id").size, draws)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for being many (Holm 1979), in the same order; nan stays nan and does not count as one of
-    them.
-    """
+    """p-values corrected for being many (Holm 1979), in their order; nan stays nan and does not count."""
     corrected = np.array(p_values, dtype=np.float64)
     known = ~np.isnan(corrected)
     if known.any():
@@ -214,9 +206,7 @@ class _Sample:
 
 
 def _clip_scores(table: pd.DataFrame, arm: str) -> pd.DataFrame:
-    """By clip and fold (0 for a set with splits), in order: its `label`, and `right`, the share of the seeds that are
-    right.
-    """
+    """By clip and fold (0 for a set with splits): its `label`, and `right`, the share of the seeds that are right."""
     rows = labelled(table)
     runs = pd.DataFrame(
         {

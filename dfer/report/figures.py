@@ -100,11 +100,8 @@ def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
             error_kw={"elinewidth": 0.7, "ecolor": INK, "alpha": 0.65},
         )
     axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
-    axes.set_ylim(len(EMOTIONS) - 0.5, -0.5)
-    axes.set_xlim(0, 100)
-    axes.set_xlabel("recall, %", fontsize=8)
-    _legend_on_top(figure, axes)
-    _bare(axes)
+    axes.set(xlim=(0, 100), ylim=(len(EMOTIONS) - 0.5, -0.5))
+    _finish(figure, axes, "recall, %", "")
     axes.tick_params(axis="y", length=0)
     return figure
 
@@ -119,8 +116,7 @@ def reliability(arm: ArmNumbers) -> Figure:
     axes.plot([0, 1], [0, 1], color=QUIET, linewidth=0.8, linestyle=":")
     axes.vlines(used["confidence"], used["confidence"], used["accuracy"], color=RED, alpha=0.5, linewidth=2)
     axes.plot(used["confidence"], used["accuracy"], "o-", color=ACCENT, markersize=3.5, linewidth=1.2)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_ylabel("accuracy", fontsize=8)
     clips.bar(bins["low"], bins["clips"], bins["high"] - bins["low"], align="edge", color=QUIET)
     clips.set_xlabel("confidence", fontsize=8)
@@ -139,12 +135,8 @@ def risk_coverage(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
         risks = risks.iloc[np.unique(np.linspace(0, len(risks) - 1, CURVE_POINTS).round().astype(int))]
         label = f"{name} ({arm.aurc:.2f})"
         axes.plot(100 * risks["coverage"], 100 * risks["risk"], color=_colour(place), label=label)
-    axes.set_xlim(0, 100)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("answered, % of the clips", fontsize=8)
-    axes.set_ylabel("wrong, % of those", fontsize=8)
-    _legend_on_top(figure, axes)
-    _bare(axes)
+    axes.set(xlim=(0, 100), ylim=(0, None))
+    _finish(figure, axes, "answered, % of the clips", "wrong, % of those")
     return figure
 
 
@@ -157,10 +149,7 @@ def by_ambiguity(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
         bins = arm.voters.bins
         axes.plot(bins["entropy"], 100 * bins["war"], "o-", color=_colour(place), markersize=4, label=name)
     axes.set_ylim(0, 100)
-    axes.set_xlabel("mean entropy of the votes, nats", fontsize=8)
-    axes.set_ylabel("WAR, %", fontsize=8)
-    _legend_on_top(figure, axes)
-    _bare(axes)
+    _finish(figure, axes, "mean entropy of the votes, nats", "WAR, %")
     return figure
 
 
@@ -236,12 +225,16 @@ def _heat_map(shares: npt.NDArray[np.float64], across: str, down: str) -> Figure
     return figure
 
 
-def _legend_on_top(figure: Figure, axes: Axes) -> None:
+def _finish(figure: Figure, axes: Axes, across: str, down: str) -> None:
+    """Name the axes, and put the legend on top."""
+    axes.set_xlabel(across, fontsize=8)
+    axes.set_ylabel(down, fontsize=8)
     handles, labels = axes.get_legend_handles_labels()
     long = max(map(len, labels), default=0) > 22
     figure.legend(
         handles, labels, loc="outside upper left", ncols=1 if long else 2, frameon=False, fontsize=7.5, handlelength=1.6
     )
+    _bare(axes)
 
 
 def _colour(place: int) -> str:

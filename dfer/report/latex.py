@@ -41,7 +41,7 @@ def as_latex(table: Table) -> str:
             rf"\multicolumn{{{len(shown)}}}{{l}}{{\emph{{Published, as cited: {escaped(table.published_from)}}}}} \\"
         )
         body += [*([r"\midrule"] if body else []), source, *published]
-    caption = " ".join(escaped(part) for part in (_sentence(table.title), *table.warnings, *table.notes))
+    caption = " ".join(escaped(part) for part in (f"{table.title.removesuffix('.')}.", *table.warnings, *table.notes))
     return "\n".join(
         [
             "% needs \\usepackage{booktabs,graphicx}",
@@ -91,7 +91,3 @@ def _cell(cell: Cell) -> str:
     return (
         rf"{{{text}}} {{\scriptsize {escaped('; '.join(cell.small))}}}" if cell.small else f"{{{text}}}" if text else ""
     )
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith(".") else f"{text}."

@@ -100,5 +100,4 @@ def _row(cells: tuple[str, ...] | list[str], *, is_escaped: bool = False) -> str
 
 def escaped(text: str) -> str:
     """Names of clips and arms are shown as they are, whatever Markdown or HTML would make of them."""
-    flat = " ".join(text.split())
-    return _SPECIAL.sub(r"\\\g<0>", flat)
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))

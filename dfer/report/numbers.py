@@ -201,15 +201,11 @@ def _arm_numbers(result: ArmResult) -> ArmNumbers:
         reliability=calibration.reliability(table),
         risk_coverage=ambiguity.risk_coverage(scored),
         aurc=ambiguity.aurc(scored),
-        voters=_voter_numbers(voted) if len(voted) else None,
-    )
-
-
-def _voter_numbers(voted: pd.DataFrame) -> VoterNumbers:
-    return VoterNumbers(
-        against=ambiguity.against_voters(voted),
-        bins=ambiguity.by_ambiguity(voted),
-        entropy_correlation=ambiguity.entropy_correlation(voted),
+        voters=None
+        if voted.empty
+        else VoterNumbers(
+            ambiguity.against_voters(voted), ambiguity.by_ambiguity(voted), ambiguity.entropy_correlation(voted)
+        ),
     )
 
 

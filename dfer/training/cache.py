@@ -103,7 +103,7 @@ class FrameCache:
         ends = np.cumsum(list(lengths.values()))
         self._starts = dict(zip(lengths, (ends - list(lengths.values())).tolist(), strict=True))
         self._shape = (int(ends[-1]), *size, 3)
-        self._device, self._pinned = device, pinned
+        self.device, self._pinned = device, pinned
         self._frames: Tensor | None = None
 
     @property
@@ -116,15 +116,10 @@ class FrameCache:
         """Bytes that the frames of these clips take."""
         return sum(lengths.values()) * size[0] * size[1] * 3
 
-    @property
-    def device(self) -> torch.device:
-        """Where the frames are kept."""
-        return self._device
-
     def fill(self, clips: Iterable[tuple[ShardRow, Tensor]]) -> None:
         """Store every clip's frames uint8[T, H, W, 3]; ShardError when those of a clip have another size."""
         started = reported = time.perf_counter()
-        frames = torch.empty(self._shape, dtype=torch.uint8, device=self._device)
+        frames = torch.empty(self._shape, dtype=torch.uint8, device=self.device)
         for number, (shard_row, decoded) in enumerate(clips, start=1):
             if decoded.shape[1:] != frames.shape[1:]:
                 raise ShardError(
@@ -145,8 +140,8 @@ class FrameCache:
         assert self._frames is not None, "fill the cache first"
         starts = np.array([self._starts[shard_row] for shard_row in shard_rows])
         index = starts[:, None] + positions
-        if self._device.type == "cuda":
-            return self._frames[torch.from_numpy(index).to(self._device, non_blocking=True)]
+        if self.device.type == "cuda":
+            return self._frames[torch.from_numpy(index).to(self.device, non_blocking=True)]
         batch = torch.empty((*index.shape, *self._shape[1:]), dtype=torch.uint8, pin_memory=self._pinned)
         # NumPy's copy runs beside the network, without torch's threads, which the network needs.
         np.take(self._frames.numpy(), index, axis=0, out=batch.numpy(), mode="clip")

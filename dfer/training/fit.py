@@ -73,7 +73,7 @@ def fit(
         check_fingerprint(folder, checkpoint["fingerprint"], identity)
     if world.rank == 0:
         remove_unfinished(folder)
-    report = on_epoch if on_epoch is not None and world.rank == 0 else _nothing
+    report = on_epoch if on_epoch is not None and world.rank == 0 else lambda _: None
     keep_freed_memory()
     with torch_state(resources.threads, device, tf32=tf32):
         run = Run(plan, splits, device, world=world, resources=resources)
@@ -108,10 +108,6 @@ def _as_used(plan: Plan, device: torch.device, checkpoint: Mapping[str, Any] | N
         "micro_batches": max(plan.train.micro_batches, before),
     }
     return replace(plan, train=plan.train.model_copy(update=used))
-
-
-def _nothing(_: EpochRow) -> None:
-    pass
 
 
 def _card(plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,9 +37,7 @@ def make_schedule(optimizer: Optimizer, settings: TrainSettings, steps: int) -> 
 
 
 def choose_device(device: str) -> torch.device:
-    """The device for "auto" (a CUDA device if there is one), "cpu" or "cuda"; ValueError if CUDA is asked for and
-    absent.
-    """
+    """The device for "auto" (CUDA if there is any), "cpu" or "cuda"; ValueError, not the CPU, where CUDA is missing."""
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "device is 'cuda', but torch finds no CUDA device; set it to 'auto' or 'cpu', or check the driver"
@@ -65,20 +63,29 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 @contextmanager
+def thread_count(threads: int) -> Iterator[None]:
+    """Set torch's number of CPU threads, and restore it; 0 leaves it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def torch_state(threads: int, device: torch.device, *, tf32: bool) -> Iterator[None]:
     """Set torch's global state for one training, and restore it, also the random generators of `device` and the CPU.
 
     `threads` 0 leaves torch's number. `tf32`: whether a GPU may round the inputs of float32 products to TF32 (10 bits
     of mantissa); `precision: auto` allows it, a precision that was asked for by name does not.
     """
-    before, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    torch.set_num_threads(threads or before)
+    matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 and device.type == "cuda" else "highest")
     devices = [device] if device.type == "cuda" else []
     cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32)
     try:
-        with torch.random.fork_rng(devices=devices), cudnn:
+        with thread_count(threads), torch.random.fork_rng(devices=devices), cudnn:
             yield
     finally:
-        torch.set_num_threads(before)
         torch.set_float32_matmul_precision(matmul)

@@ -92,8 +92,9 @@ class Run:
         world: World = ALONE,
         resources: Resources = Resources(),  # noqa: B008 - frozen
     ) -> None:
-        """Initial weights, from the seed or pretrained; uses torch's global generator. ValueError if a cache does not
-        fit.
+        """Initial weights, drawn from the seed or pretrained; uses torch's global generator.
+
+        Raises ValueError if a cache that was asked for by name does not fit.
         """
         self._plan, self._splits, self._device, self._world = plan, splits, device, world
         # On the CPU until after mixing, where checking them does not wait for a GPU.
@@ -125,7 +126,7 @@ class Run:
         self.best_on_test_fold: dict[str, Tensor] = {}
 
     def train_epoch(self, epoch: int) -> EpochRow:
-        """Train for one epoch, evaluate, and add a row to the history; TrainingError when the loss is infinite or nan."""
+        """Train for one epoch, evaluate, and add a row to the history; TrainingError if the loss is infinite or nan."""
         started = time.perf_counter()
         self._fill_cache()
         filling = time.perf_counter() - started

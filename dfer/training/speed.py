@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -113,11 +112,7 @@ def _peak_flops(dtype: torch.dtype, device: torch.device) -> float:
     side = MATRIX_SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty(side, side, dtype=dtype, device=device)
-
-    def multiply() -> Tensor:
-        return torch.matmul(left, right, out=out)
-
-    return 2 * side**3 / _median_seconds(multiply, device, 0.5)
+    return 2 * side**3 / _median_seconds(lambda: torch.matmul(left, right, out=out), device, 0.5)
 
 
 def _wait(device: torch.device) -> None:

@@ -71,8 +71,7 @@ class Step:
     def __call__(
         self, frames: Tensor, targets: Tensor, generator: torch.Generator, *, count: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Take one step. Returns what these clips add to the mean loss of the whole batch, a scalar, and their logits
-        float[B, K], both detached.
+        """Take one step. Returns these clips' part of the batch's mean loss and their logits float[B, K], detached.
 
         Args:
             frames: uint8[B, T, 3, S, S], on the device.
