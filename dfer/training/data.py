@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +67,10 @@ class ClipSource:
         Args:
             clips: rows of the clip table; a clip that is listed twice is drawn twice, in different views.
             index: the align index; `shard` is a folder relative to `root` (a folder, or the URL of one), or absolute.
-            num_segments, input_size: T, and S in pixels.
+            num_segments: T.
+            input_size: S, pixels.
             augment: the random view; without it, only the evaluation's view can be read.
+            seed: of all random draws.
         """
         twice = index["clip_id"][index["clip_id"].duplicated()]
         if len(twice):
@@ -263,7 +264,7 @@ class Loader:
 
     def _start_processes(self) -> DataLoader:
         return DataLoader(
-            _Calls(self._source.stored),
+            _Batched(self._source),
             sampler=self._batches,
             batch_size=None,
             num_workers=self._workers,
@@ -276,19 +277,28 @@ class Loader:
         )
 
 
-class _Calls(Dataset[Any]):
-    """What worker processes do: `function` of each item that the loader's sampler gives them."""
+class _Batched(Dataset[StoredBatch]):
+    """What worker processes do: a whole batch at a time."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
+    def __init__(self, source: ClipSource) -> None:
+        self._source = source
 
-    def __getitem__(self, item: Any) -> Any:
-        return self._function(item)
+    def __getitem__(self, keys: list[Key]) -> StoredBatch:
+        return self._source.stored(keys)
 
 
-def _whole(sources: Sequence[ClipSource], place: tuple[int, int]) -> Tensor:
-    number, row = place
-    return sources[number].whole(row)
+class _Whole(Dataset[Tensor]):
+    """What they do to fill a cache: one clip at a time, by its number in `clips`."""
+
+    def __init__(self, clips: Sequence[tuple[ClipSource, int]]) -> None:
+        self._clips = clips
+
+    def __getitem__(self, number: int) -> Tensor:
+        source, row = self._clips[number]
+        return source.whole(row)
+
+    def __len__(self) -> int:
+        return len(self._clips)
 
 
 def training_loader(
@@ -316,14 +326,13 @@ def fill_cache(cache: FrameCache, sources: Sequence[ClipSource], *, workers: int
     """Decode every clip of the sources once, in `workers` processes or in this one; they use the cache from then on."""
     # By name too: if the index has two clips in one row of a shard, one of them is wrong, and reading it raises.
     clips = {
-        (shard_row, clip_id): (number, row)
-        for number, source in enumerate(sources)
+        (shard_row, clip_id): (source, row)
+        for source in sources
         for row, (shard_row, clip_id) in enumerate(zip(source.shard_rows, source.clips["clip_id"], strict=True))
     }
     on_disk = sorted(clips)
     loader = DataLoader(
-        _Calls(partial(_whole, sources)),
-        sampler=[clips[name] for name in on_disk],
+        _Whole([clips[name] for name in on_disk]),
         batch_size=None,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
