@@ -20,10 +20,7 @@ class Network:
 
     Attributes:
         builder: `module:attribute` of the nn.Module class, called with (num_classes, num_segments, width, dropout).
-        description: one line for people.
-        num_segments: frames of a clip that it sees unless the configuration says otherwise.
-        input_size: side of the frames that it sees unless the configuration says otherwise, pixels.
-        source: where it was published.
+        num_segments, input_size: frames of a clip and their side, pixels, unless the configuration says otherwise.
         pretrained: name for `model.pretrained` -> the weights it stands for, as torchvision calls them.
         new_layers: its layers that pretrained weights may lack, or have in another size.
     """
@@ -106,9 +103,7 @@ LAYOUTS: dict[str, str] = {
 def network(name: str) -> Network:
     """The network of that name; one that is named `module:attribute` sees 8 frames of 224 pixels by default.
 
-    Raises:
-        ValueError: the name is neither.
-    """
+    Raises ValueError for a name that is neither."""
     if name in NETWORKS:
         return NETWORKS[name]
     if ":" in name:
@@ -119,8 +114,7 @@ def network(name: str) -> Network:
 def mixing(name: str) -> Mixing:
     """The mixing of that name; one that is named `module:attribute` is called with all options.
 
-    Raises ValueError for a name that is neither.
-    """
+    Raises ValueError for a name that is neither."""
     if problem := problem_with_name(name, MIXINGS):
         raise ValueError(f"unknown mixing {name!r}: {problem}")
     return MIXINGS.get(name, Mixing(name))
@@ -129,8 +123,7 @@ def mixing(name: str) -> Mixing:
 def choose(name: str, functions: Mapping[str, Any], kind: str) -> Any:
     """`functions[name]`, or the function that is named `module:attribute`.
 
-    Raises ValueError for a name that is neither; `kind` says in its message what was asked for.
-    """
+    Raises ValueError for a name that is neither; `kind` says in its message what was asked for."""
     if problem := problem_with_name(name, functions):
         raise ValueError(f"unknown {kind} {name!r}: {problem}")
     return functions[name] if name in functions else load(name)
@@ -144,11 +137,7 @@ def problem_with_name(name: str, known: Iterable[str]) -> str:
 
 
 def load(reference: str) -> Any:
-    """The attribute that `module:attribute` names.
-
-    Raises:
-        ValueError: there is no such module or attribute. Errors inside the module are not caught.
-    """
+    """The attribute that `module:attribute` names, or ValueError. Errors inside the module are not caught."""
     module_name, _, attribute = reference.partition(":")
     try:
         module = importlib.import_module(module_name)

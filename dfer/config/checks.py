@@ -51,8 +51,7 @@ def check_names(source: Source, name: str, pipeline: Tree) -> None:
         at = (*here, "stand_ins", str(replaced))
         look_up(at, dataset, "datasets")
         if replaced not in in_experiments:
-            suggestion = did_you_mean(str(replaced), in_experiments)
-            source.complain(at, f"no experiment names {replaced!r}{suggestion}")
+            source.complain(at, f"no experiment names {replaced!r}{did_you_mean(str(replaced), in_experiments)}")
     for experiment, entry in experiments.items():
         for key, section in (("dataset", "datasets"), ("evaluate_on", "datasets"), ("arms", "arms")):
             used = mapping(entry).get(key)
@@ -63,11 +62,7 @@ def check_names(source: Source, name: str, pipeline: Tree) -> None:
 def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> list[Problem]:
     """What a pipeline needs and this machine lacks: folders, weight and detector files, published tables, packages.
 
-    Args:
-        pipeline: a pipeline of the configuration.
-        path: the configuration file, in whose lines the problems are placed.
-        overrides: as in `read_config`.
-    """
+    The problems have the lines of `path`, the configuration file; `overrides` are those of `read_config`."""
     source = read_source(path, overrides)
     problems = []
 
@@ -102,8 +97,7 @@ def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] =
         check(keys, message)
     runner = pipeline.run.task_runner
     if runner in _RUNNER_PACKAGES and importlib.util.find_spec(_RUNNER_PACKAGES[runner]) is None:
-        message = f"{runner!r} needs packages that are not installed: pip install 'dfer[{runner}]'"
-        check(("run", "task_runner"), message)
+        check(("run", "task_runner"), f"{runner!r} needs packages that are not installed: pip install 'dfer[{runner}]'")
     return problems
 
 
@@ -171,14 +165,9 @@ def _problems_with_published(pipeline: Pipeline) -> dict[KeyPath, str]:
         known = load(pipeline.published)
     except (OSError, ValueError) as error:
         return {("published",): str(error)}
+    at = ("pipelines", pipeline.name, "experiments")
     return {
-        (
-            "pipelines",
-            pipeline.name,
-            "experiments",
-            experiment,
-            "published",
-        ): f"{table!r} is not among {', '.join(known)}"
+        (*at, experiment, "published"): f"{table!r} is not among {', '.join(known)}"
         for experiment, table in wanted.items()
         if table not in known
     }

@@ -67,7 +67,6 @@ class Training:
     """One arm, trained on the training part of one fold.
 
     Attributes:
-        dataset: the data set's name.
         fold: the fold that is left out; None for a data set with splits instead of folds.
         arm: without `alpha` and `ambiguous`, which are in `settings.mixing` and `settings.train`.
         settings: with the network, its frames and input size, and the seed of this training.
@@ -102,14 +101,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A trained model, evaluated on clips that it was not trained on.
-
-    Attributes:
-        training: the training that makes the model.
-        dataset: another data set, or the same one, of which the test part of the fold is used.
-        frames: the order of a clip's frames.
-        weights: the epoch of the model.
-    """
+    """A trained model, evaluated on another data set, or on the test part of the fold that its training left out."""
 
     training: Training
     dataset: str
@@ -142,14 +134,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: a network and an arm, on all folds and with all seeds.
-
-    Attributes:
-        model: name of the network.
-        arm: name of the arm.
-        frames: the order of a clip's frames.
-        evaluations: for every seed, one per fold.
-    """
+    """A line of a table: the names of a network and an arm, and for every seed one evaluation per fold."""
 
     model: str
     arm: str
@@ -164,12 +149,9 @@ class Experiment:
     Attributes:
         entry: its entry in the configuration.
         dataset: the data set that is trained on.
-        evaluate_on: the data set that is evaluated on.
         arms: name -> arm.
         settings: network -> the settings of its trainings.
         folds: the folds to leave out, if the data set has folds.
-        seeds: the seeds of the trainings.
-        protocol: the epoch that counts.
     """
 
     name: str
@@ -192,11 +174,7 @@ class Experiment:
         return tuple(dict.fromkeys((self.dataset, self.evaluate_on)))
 
     def rows(self, *, has_folds: bool) -> list[Row]:
-        """The table's lines, network by network.
-
-        Args:
-            has_folds: whether the data set has folds. With splits instead, there is one training per seed.
-        """
+        """The table's lines, network by network. If the data set has splits, not folds: one training per seed."""
         if not self.trains:
             return []
         orders: tuple[Frames, ...] = get_args(Frames) if self.entry.show == "temporal" else ("in order",)
@@ -222,12 +200,8 @@ class Experiment:
         train: dict[str, object] = {"seed": seed, "ambiguous": settings_of_arm.ambiguous or base.train.ambiguous}
         if self.protocol != "paper":
             train["selection"] = self.protocol
-        settings = base.model_copy(
-            update={
-                "train": base.train.model_copy(update=train),
-                "mixing": base.mixing.model_copy(update={"alpha": settings_of_arm.alpha or base.mixing.alpha}),
-            }
-        )
+        mixing = base.mixing.model_copy(update={"alpha": settings_of_arm.alpha or base.mixing.alpha})
+        settings = base.model_copy(update={"train": base.train.model_copy(update=train), "mixing": mixing})
         without_settings = settings_of_arm.model_copy(update={"alpha": None, "ambiguous": None})
         return Training(self.dataset, fold, without_settings, settings, arm_name=arm)
 

@@ -24,7 +24,6 @@ class Source:
     """A configuration as it was written, and what is wrong with it so far.
 
     Attributes:
-        path: the file.
         tree: its content, with the overrides laid over it.
         lines: key -> its line; COMMAND_LINE for the keys of overrides.
         overrides: those that can be read; the others are among `problems`.
@@ -67,11 +66,7 @@ class Source:
     def validate(self, model: type[Model], tree: Tree, at: KeyPath = ()) -> Model | None:
         """A part of the configuration as a model; None if it is not valid, which is noted in `problems`.
 
-        Args:
-            model: the type.
-            tree: the values.
-            at: the key under which they are written; values that are not written there come from the sections.
-        """
+        `at` is the key under which its values are written; those that are not there come from the sections."""
         try:
             return model.model_validate(tree)
         except ValidationError as error:
@@ -88,11 +83,7 @@ class Source:
 
 
 def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
-    """Read a YAML file and lay overrides over it.
-
-    Raises:
-        ConfigError: the file cannot be read, or is not a YAML mapping.
-    """
+    """Read a YAML file and lay overrides over it. ConfigError if it cannot be read, or is not a YAML mapping."""
     try:
         text = path.read_text(encoding="utf-8")
         node, tree = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
@@ -146,11 +137,7 @@ def _lines_of(root: yaml.Node) -> tuple[dict[KeyPath, int], list[Problem]]:
 
 
 def parse_override(text: str) -> tuple[KeyPath, Any]:
-    """Keys and value of `key.path=value`, the value read as YAML.
-
-    Raises:
-        ValueError: it is not of this form.
-    """
+    """Keys and value of `key.path=value`, the value read as YAML. ValueError if it is not of this form."""
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
         raise ValueError("expected KEY.PATH=VALUE, for example train.epochs=2")

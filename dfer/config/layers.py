@@ -37,8 +37,7 @@ class Layers:
     def settings(self, experiment: str | None = None, model: str | None = None) -> StageSettings | None:
         """The settings for one network of one experiment, with its frames and size filled in.
 
-        None if they are not valid, which is noted in the source's problems.
-        """
+        None if they are not valid, which is noted in the source's problems."""
         model = model or self._default_network()
         named = self._named(experiment, model)
         for at, layer in named:
@@ -58,12 +57,9 @@ class Layers:
         default = network(settings.model.name)
         frames = settings.sampling.num_segments or default.num_segments
         size = settings.model.input_size or default.input_size
-        return settings.model_copy(
-            update={
-                "sampling": settings.sampling.model_copy(update={"num_segments": frames}),
-                "model": settings.model.model_copy(update={"input_size": size}),
-            }
-        )
+        sampling = settings.sampling.model_copy(update={"num_segments": frames})
+        sized = settings.model.model_copy(update={"input_size": size})
+        return settings.model_copy(update={"sampling": sampling, "model": sized})
 
     def _default_network(self) -> str:
         merged = mapping(self.source.tree.get("model"))

@@ -34,8 +34,7 @@ class Pipeline:
 
     Attributes:
         work_dir: on this machine; of a work directory in an object store, its scratch folder.
-        work_url: of a work directory in an object store.
-        datasets: name -> settings, of those that this pipeline uses.
+        datasets: those that this pipeline uses.
         settings: of the stages; an experiment has those of its trainings.
         selected: the experiments that were asked for by name, if not all.
         force_rerun: the stage that runs again although its outputs exist.
@@ -63,11 +62,7 @@ class Pipeline:
         return self.run.workers or os.cpu_count() or 1
 
     def only(self, names: Sequence[str]) -> Pipeline:
-        """The pipeline with some of its experiments, and the data sets that these need.
-
-        Raises:
-            ConfigError: a name is none of its experiments.
-        """
+        """The pipeline with some of its experiments, and the data sets that these need. ConfigError for other names."""
         known = [experiment.name for experiment in self.experiments]
         if unknown := [name for name in names if name not in known]:
             has, its = f"{self.name} has no such table or figure", f"; it has {', '.join(known)}"
@@ -121,10 +116,8 @@ def resolve(
     """A pipeline of a valid configuration file.
 
     Args:
-        file: the whole configuration.
-        path: its file, to whose folder relative paths belong wherever the command is typed.
-        name: of the pipeline.
-        settings: of its stages.
+        path: of `file`, to whose folder relative paths belong wherever the command is typed.
+        settings: of the pipeline's stages.
         per_network: experiment -> network -> settings, see `Layers.networks`.
     """
     pipeline, folder = file.pipelines[name], path.resolve().parent

@@ -71,13 +71,7 @@ def keys_of(error: Mapping[str, Any], tree: Any) -> KeyPath:
 
 
 def describe(error: Mapping[str, Any], model: type[BaseModel], keys: KeyPath) -> str:
-    """An error of pydantic as a message: the value, and what was expected.
-
-    Args:
-        error: one of `ValidationError.errors()`.
-        model: what was validated.
-        keys: where the error is, see `keys_of`.
-    """
+    """One of pydantic's `ValidationError.errors()`, at `keys` of `model`: the value, and what was expected."""
     value, context = error.get("input"), error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
@@ -92,9 +86,8 @@ def describe(error: Mapping[str, Any], model: type[BaseModel], keys: KeyPath) ->
             whole = isinstance(value, dict) or (isinstance(value, str) and "://" in value and "@" in value)
             return str(context["error"]) if whole else f"{value!r}, {context['error']}"
         case "literal_error":
-            expected = context["expected"]
-            choices = expected.replace("'", "").replace(" or ", ", ").split(", ")
-            return f"{value!r}, expected {expected}{did_you_mean(str(value), choices)}"
+            choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            return f"{value!r}, expected {context['expected']}{did_you_mean(str(value), choices)}"
         case kind if kind in _TYPES:
             return f"{value!r}, expected {_TYPES[kind]}"
         case _:

@@ -43,13 +43,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A published table.
-
-    Attributes:
-        name: as in the file, for example "table-1".
-        columns: some of `COLUMNS`, in the order in which they are printed.
-        note: what is odd about the table; may be empty.
-    """
+    """A published table; `columns` are some of `COLUMNS`, in the order in which they are printed."""
 
     name: str
     title: str
@@ -64,12 +58,8 @@ class PublishedTable:
 def load(extra: Sequence[Path] = ()) -> dict[str, PublishedTable]:
     """The paper's tables, "table-1" to "table-7", and what the files of `extra` add to them.
 
-    Args:
-        extra: YAML files in the form of `published.yaml`. To an existing table a file can only add `rows`; a new name
-            needs the whole table.
-
-    Raises:
-        ValueError: a file cannot be read or a table or row is malformed; the message names file and row.
+    These are in the form of `published.yaml`. To an existing table they can only add `rows`; a new name needs the whole
+    table. ValueError names the file and row that cannot be read or is malformed.
     """
     tables: dict[str, PublishedTable] = {}
     for path in (_PAPER, *extra):

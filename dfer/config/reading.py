@@ -21,8 +21,6 @@ def load_pipeline(
     """One pipeline, ready to run; its data sets and model files exist.
 
     Args:
-        name: of the pipeline.
-        path: the configuration file.
         overrides: as in `read_config`.
         only: names of the tables and figures to make; all of them if there is none.
 
@@ -41,7 +39,6 @@ def read_config(path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> t
     """Read and check a configuration file. `missing_resources` checks what it needs on this machine.
 
     Args:
-        path: the YAML file.
         overrides: `key.path=value` pairs with YAML values; they win over the file and over a pipeline's own settings.
 
     Returns:
@@ -71,11 +68,7 @@ def read_config(path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> t
 
 
 def pipeline_named(name: str, pipelines: Sequence[Pipeline], path: Path) -> Pipeline:
-    """The pipeline of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """The pipeline of that name. Raises ConfigError if there is none."""
     by_name = {pipeline.name: pipeline for pipeline in pipelines}
     if name not in by_name:
         message = f"no such pipeline{did_you_mean(name, by_name)}; there are {', '.join(by_name)}"
@@ -84,11 +77,7 @@ def pipeline_named(name: str, pipelines: Sequence[Pipeline], path: Path) -> Pipe
 
 
 def stage_settings(overrides: Sequence[str]) -> StageSettings:
-    """The defaults of all stages, with some `key.path=value` pairs, without a configuration file.
-
-    Raises:
-        ConfigError: with all problems at once.
-    """
+    """The defaults of all stages, with some `key.path=value` pairs. Raises ConfigError with all problems at once."""
     source = Source(Path("--set"))
     source.override(overrides)
     settings = source.validate(StageSettings, source.tree)

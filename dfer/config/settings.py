@@ -132,8 +132,7 @@ class ShardSettings(Section):
     format: Literal["parquet", "npz"] = "parquet"
     segments: int = Field(8, ge=1, description="equal parts of a clip; frames are kept from each")
     frames_per_segment: Annotated[int, Field(ge=1)] | Literal["all"] = Field(
-        "all",
-        description="frames kept of each segment, or all; training draws from these",
+        "all", description="frames kept of each segment, or all; training draws from these"
     )
     jpeg_quality: int = Field(95, ge=1, le=100)
     clips_per_shard: Count = 64
@@ -210,8 +209,7 @@ class TrainSettings(Section):
     threads: int = Field(0, ge=0, description="CPU threads of one training; 0 shares the cores between trainings")
     loader_workers: int = Field(0, ge=0, description="processes that read clips ahead of the training")
     cache: Literal["auto", "none", "host", "device"] = Field(
-        "auto",
-        description="where decoded frames are kept: RAM (host), GPU memory (device); 'auto': where they fit",
+        "auto", description="where decoded frames are kept: RAM (host), GPU memory (device); 'auto': where they fit"
     )
 
     @model_validator(mode="after")

@@ -76,27 +76,22 @@ def stored(root: Path, stages: Iterable[str]) -> list[Stored]:
 def kept(
     outputs: Sequence[Stored], needed: Set[Key], pinned: Mapping[Key, str], unknown: Mapping[str, str]
 ) -> dict[Key, str]:
-    """The outputs that stay.
+    """The outputs that stay -> why; the reason is empty for those that a pipeline needs.
 
     Args:
         outputs: all outputs of the store.
         needed: outputs that the pipelines need.
         pinned: outputs that stay for another reason -> the reason.
         unknown: data sets whose needed outputs are unknown -> why.
-
-    Returns:
-        The outputs that stay -> why; the reason is empty for those that a pipeline needs.
     """
     by_key = {output.key: output for output in outputs}
-    stay: dict[Key, str] = {}
-    for output in outputs:
-        if output.key in needed:
-            stay[output.key] = ""
-        elif output.key in pinned:
-            stay[output.key] = pinned[output.key]
-        elif not output.legible:
-            stay[output.key] = "its manifest cannot be read, so it is not known what it is"
-    for key, reason in {**pinned, **dict.fromkeys(needed, "")}.items():
+    reasons = {**pinned, **dict.fromkeys(needed, "")}
+    illegible = dict.fromkeys(
+        (output.key for output in outputs if not output.legible),
+        "its manifest cannot be read, so it is not known what it is",
+    )
+    stay = {key: reason for key, reason in {**illegible, **reasons}.items() if key in by_key}
+    for key, reason in reasons.items():
         _with_inputs(key, reason, by_key, stay)
     for output in outputs:
         if output.key not in stay and (reason := _why_unknown(output, by_key, unknown)):
@@ -115,8 +110,6 @@ def leftovers(root: Path, stages: Iterable[str], resumable: Set[Key], *, resumes
     """Folders that killed processes have left behind.
 
     Args:
-        root: the store's folder.
-        stages: the stages to search.
         resumable: outputs that a run would continue from their partial folders, which therefore stay.
         resumes_unknown: whether there may be more of these; then all partial folders with a checkpoint stay.
     """
@@ -141,13 +134,10 @@ def in_training(root: Path) -> list[Path]:
 
 
 def remove(root: Path, removals: Iterable[Removal]) -> Iterator[tuple[Removal, bool]]:
-    """Remove one after another, except those that a process works on.
+    """Remove one after another, except those that a process works on; yields each removal, and whether it was done.
 
     No run may start on the store meanwhile (`dfer.storage.in_use.alone`): it would wait for lock files that are removed
     here.
-
-    Yields:
-        Each removal, and whether it was done.
     """
     for removal in removals:
         paths = OutputPaths.of(removal.path)

@@ -30,14 +30,9 @@ def nearest(url: str) -> Location:
 
 
 def fetch(url: str) -> Path:
-    """Copy a whole build to this machine unless it is here, and check its SHA-256.
+    """The folder with a copy of a whole build, fetched and its SHA-256 checked unless it is here.
 
-    Returns:
-        The folder with the copy.
-
-    Raises:
-        RemoteError: the build is gone or damaged.
-    """
+    Raises RemoteError if the build is gone or damaged."""
     folder, build = _copy_of(url)
     if _is_copy(folder, build):
         return folder

@@ -38,11 +38,7 @@ def in_use(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keep runs from starting in the folder during the block.
-
-    Raises:
-        InUseError: a run is under way.
-    """
+    """Keep runs from starting in the folder during the block. Raises InUseError if one is under way."""
     with (folder / _FILE).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

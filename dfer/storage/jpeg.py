@@ -12,15 +12,9 @@ from dfer.storage.files import naming
 
 
 def encode_jpeg(picture: npt.NDArray[np.uint8], quality: int) -> bytes:
-    """Encode a picture as JPEG.
+    """A picture, uint8[H, W, 3] BGR or grey uint8[H, W], as JPEG of a quality from 0 to 100.
 
-    Args:
-        picture: uint8[H, W, 3] BGR, or grey uint8[H, W].
-        quality: 0 to 100.
-
-    Raises:
-        ValueError: the picture is too large for JPEG.
-    """
+    Raises ValueError if it is too large for JPEG."""
     done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
         raise ValueError(f"a picture of shape {list(picture.shape)} cannot be encoded as JPEG")

@@ -14,11 +14,7 @@ _PARTIAL, _LOCK, _OLD = ".partial", ".lock", ".old-"
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """The paths of one output.
-
-    Attributes:
-        folder: the finished output; its name is the output's hash, its parent's the stage.
-    """
+    """The paths of one output; `folder` is the finished one, named by its hash, in that of its stage."""
 
     folder: Path
 

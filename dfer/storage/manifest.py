@@ -22,13 +22,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, description: Mapping[str, Any], *, leave_out: Collection[str | None]) -> None:
-    """Write `description` and a list of the folder's files as its manifest.
-
-    Args:
-        folder: the folder.
-        description: what else the manifest says of it.
-        leave_out: names of files that are no part of the output.
-    """
+    """Write `description` and a list of the folder's files, except those to `leave_out`, as its manifest."""
     files = [
         {"path": path.relative_to(folder).as_posix(), **_size_and_time(path), "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
@@ -51,7 +45,6 @@ def problem_with_manifest(
     """Why an output cannot be used, by its manifest; empty if it can.
 
     Args:
-        manifest: the manifest, as it was read.
         inputs: name and build of each input that the output should be made from.
         is_intact: whether the file that an entry of the manifest describes is as it was written.
 

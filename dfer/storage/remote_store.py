@@ -81,9 +81,7 @@ class RemoteStore:
     ) -> StageResult:
         """Like `Store.ensure`, in the scratch folder; the output is uploaded.
 
-        Raises:
-            Whatever `work` raises; RemoteError if the upload fails, which the next call repeats.
-        """
+        Raises RemoteError if the upload fails, which the next call repeats."""
         existing = self.find(cache_key)
         if isinstance(existing, Output):
             return StageResult(existing, "", 0.0)

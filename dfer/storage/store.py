@@ -48,11 +48,9 @@ class Output:
     """The finished output of a stage. Small and plain, so that it can be passed between tasks and machines.
 
     Attributes:
-        stage: name of the stage.
         hash: of its cache key.
         build: a random name, new each time the stage is run; stages that depend on the output remember it.
         folder: a path, or the URL of the build in an object store.
-        counts: what the stage counted, such as its clips.
     """
 
     stage: str
@@ -76,7 +74,6 @@ class CacheKey:
     """What determines a stage's output.
 
     Attributes:
-        stage: name of the stage, and of its folder.
         version: raised by hand when the stage's code would make another output of the same inputs.
         key: the part of the configuration and the parameters that matter, as JSON data.
         inputs: the outputs of other stages that it reads.
@@ -141,11 +138,10 @@ class Store:
 
     def find(self, cache_key: CacheKey) -> Output | str:
         """The output if it can be used, else the reason why the stage has to run."""
-        folder = self.folder(cache_key)
         try:
-            return self._validate(folder, cache_key)
+            return self._validate(self.folder(cache_key), cache_key)
         except FileNotFoundError:
-            return "its manifest is gone" if folder.exists() else "never run"
+            return "its manifest is gone" if self.folder(cache_key).exists() else "never run"
         except (ValueError, KeyError, TypeError) as error:
             return f"its manifest cannot be read ({error})"
 
@@ -159,14 +155,14 @@ class Store:
         result, paths = self.find(cache_key), self._paths(cache_key)
         if isinstance(result, Output):
             return OutputProgress("done")
-        state = _read_state(paths.partial)
-        if state is not None and is_locked(paths.lock_file):
-            return OutputProgress("running", f"since {state['since']} by process {state['pid']} on {state['host']}")
-        if state is not None and state.get("error"):
+        if (state := _read_state(paths.partial)) is None:
+            return OutputProgress("missing" if result == "never run" else "stale", result)
+        who = f"{state['since']} by process {state['pid']} on {state['host']}"
+        if is_locked(paths.lock_file):
+            return OutputProgress("running", f"since {who}")
+        if state.get("error"):
             return OutputProgress("failed", f"{state['error']} ({state['since']})")
-        if state is not None:
-            return OutputProgress("interrupted", f"begun {state['since']} by process {state['pid']} on {state['host']}")
-        return OutputProgress("missing" if result == "never run" else "stale", result)
+        return OutputProgress("interrupted", f"begun {who}")
 
     def ensure(
         self, cache_key: CacheKey, work: Callable[[Path], Mapping[str, int] | None], *, resumes_from: str | None = None
@@ -174,7 +170,6 @@ class Store:
         """Return the output; run the stage only if there is none that can be used.
 
         Args:
-            cache_key: what determines the output.
             work: writes the output's files into a folder; returns counts for the manifest.
             resumes_from: name of a checkpoint file. With it, work that was interrupted continues in the folder that it
                 left; the file is removed when the output is finished. Without it, work starts with an empty folder.
@@ -240,13 +235,8 @@ class Store:
             lock.acquire(blocking=False)
         except Timeout:
             state = _read_state(paths.partial) or {"pid": "unknown", "host": "unknown"}
-            logger.warning(
-                "%s %s: waiting for process %s on %s, which makes it already",
-                cache_key.stage,
-                cache_key.hash[:8],
-                state["pid"],
-                state["host"],
-            )
+            waiting = "%s %s: waiting for process %s on %s, which makes it already"
+            logger.warning(waiting, cache_key.stage, cache_key.hash[:8], state["pid"], state["host"])
             with suppress(Timeout):
                 lock.acquire(cancel_check=processes.ending)
             processes.go_on()
@@ -320,8 +310,7 @@ def _read_state(partial: Path) -> dict[str, Any] | None:
 
 def _note_failure(partial: Path, error: Exception) -> None:
     """Add the error to the state file, for `progress`. A full disk must not hide the error itself."""
-    state = _read_state(partial)
-    if state is not None:
+    if (state := _read_state(partial)) is not None:
         message = f"{type(error).__name__}: {error}"
         with suppress(OSError):
             write_atomically(partial / _STATE, json.dumps({**state, "error": message, "since": _now()}).encode())

@@ -8,13 +8,9 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def trainings_at_a_time(configured: int, processes: int, places: int) -> int:
-    """How many trainings run side by side.
+    """How many trainings run side by side: `run.trainings`, or (0) as many as fit in the places (GPUs, for example).
 
-    Args:
-        configured: `run.trainings`; 0 for as many as fit.
-        processes: of one training, each of which takes a place.
-        places: GPUs, or what else the trainings share.
-    """
+    Each of a training's processes takes a place."""
     return configured or max(1, places // processes)
 
 

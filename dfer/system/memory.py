@@ -17,10 +17,7 @@ def keep_freed_memory() -> bool:
 
     glibc maps every large block anew and unmaps it when it is freed, so that in each step of a training the kernel has
     to clear all pages of its activations again. The price is a higher peak (kept blocks do not fit every later size),
-    and that the process gives nothing back until it ends.
-
-    Returns:
-        Whether the C library can; if it is not glibc, nothing happens.
+    and that the process gives nothing back until it ends. Returns whether the C library can; only glibc can.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -106,9 +106,8 @@ class Worker:
         Args:
             function: pickled by reference, so one that its module has by name. The process imports that module first
                 when it is called, after the numbers of threads and the environment are set. It is called with the
-                arguments and with `send`, a `Sender`.
+                arguments, which are pickled, and with `send`, a `Sender`.
             on_message: is called here with each message.
-            arguments: anything that can be pickled.
 
         Raises:
             Whatever the function raised, with its traceback as a note; ProcessDiedError if the process just died.
@@ -183,8 +182,7 @@ class Worker:
 class Workers:
     """Processes that are kept from one call to the next, for short calls whose libraries take long to load.
 
-    There are as many as calls were under way at a time. Calls may come from several threads.
-    """
+    There are as many as calls were under way at a time. Calls may come from several threads."""
 
     def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING) -> None:
         self._threads, self._environment = threads, environment
@@ -248,12 +246,8 @@ def run_together(
     """Call a function in several new processes at once and wait for all results.
 
     Args:
-        function, threads, environment: as for `Worker`.
-        arguments: those of each process.
+        arguments: those of each process; the results have their order.
         on_message: is called with each message of any process, in a thread of this one.
-
-    Returns:
-        The results in the order of `arguments`.
 
     Raises:
         The first error, after which all processes are ended. If one of them died, its ProcessDiedError: the others'
@@ -271,8 +265,7 @@ def run_together(
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 if any(future.exception() for future in done):
                     done, _ = wait(futures, timeout=1)  # for the death of another that the first one to fail noticed
-                errors = [error for future in done if (error := future.exception()) is not None]
-                if errors:
+                if errors := [error for future in done if (error := future.exception()) is not None]:
                     raise min(errors, key=lambda error: not isinstance(error, ProcessDiedError))
             finally:
                 for worker in workers:

@@ -15,7 +15,7 @@ _KEYS: dict[Purpose, int] = {"weights": 0, "order": 1, "clip": 2, "network": 3, 
 
 
 def stream(seed: int, purpose: Purpose, epoch: int = 0, clip: int = 0) -> np.random.Generator:
-    """A NumPy generator of its own for every (seed, purpose, epoch, clip)."""
+    """A separate NumPy generator for every (seed, purpose, epoch, clip)."""
     return np.random.default_rng(_sequence(seed, purpose, epoch, clip))
 
 
