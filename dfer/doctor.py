@@ -35,6 +35,7 @@ from dfer.system.units import size
 
 PACKAGE = "dfer"
 _LITTLE_SPACE = 10**9  # bytes that a run needs at least for its logs, checkpoints and database
+_FETCH_AGAIN = "rm {}; it is fetched again at the next use"
 _TIMEOUT = 5.0  # seconds that a server has to answer
 # Packages that bring the same module: one can stand in for another, and two overwrite each other's files.
 _ALTERNATIVES = (
@@ -45,14 +46,7 @@ _ALTERNATIVES = (
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The result of one check.
-
-    Attributes:
-        level: whether a run can work with it.
-        subject: what was checked.
-        message: how it is.
-        advice: what to do; empty if nothing.
-    """
+    """How something is, whether a run can work with it (`level`), and what to do about it."""
 
     level: Literal["ok", "warning", "problem"]
     subject: str
@@ -64,13 +58,7 @@ ok, warning, problem = (partial(CheckResult, level) for level in ("ok", "warning
 
 
 def check_all(settings: Sequence[StageSettings], work_dir: Path, tracking_uri: str) -> Iterator[CheckResult]:
-    """All checks, for what these settings need.
-
-    Args:
-        settings: of all trainings that would run; they differ in their networks.
-        work_dir: the work directory.
-        tracking_uri: MLflow's.
-    """
+    """All checks, for what the settings of all trainings that would run need; they differ in their networks."""
     yield from packages()
     for detection in {one.detection for one in settings}:
         yield provider(detection.provider)
@@ -154,8 +142,7 @@ def detector(model: str) -> CheckResult:
     if not path.is_file():
         return ok("detector", f"{model} is not here yet; it is fetched at the first use")
     if sha256(path) != digest:
-        advice = f"rm {path}; it is fetched again at the next use"
-        return problem("detector", f"{path} has another SHA-256 than {model}", advice)
+        return problem("detector", f"{path} has another SHA-256 than {model}", _FETCH_AGAIN.format(path))
     return ok("detector", f"{path}, SHA-256 as expected")
 
 
@@ -216,8 +203,7 @@ def weights(model: str, pretrained: str | None) -> CheckResult:
     if not path.is_file():
         return ok(subject, f"{model}: {pretrained} is not here yet; torchvision fetches it at the first use")
     if not sha256(path).startswith(path.stem.rsplit("-", 1)[1]):  # torch's convention: NAME-SHA256PREFIX.pth
-        advice = f"rm {path}; it is fetched again at the next use"
-        return problem(subject, f"{path} has another SHA-256 than its name says", advice)
+        return problem(subject, f"{path} has another SHA-256 than its name says", _FETCH_AGAIN.format(path))
     return ok(subject, f"{model}: {path}, SHA-256 as its name says")
 
 

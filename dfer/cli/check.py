@@ -44,8 +44,7 @@ def _has_fatal_problems(pipeline: Pipeline) -> bool:
             out.print(report.as_text(), markup=False, highlight=False, soft_wrap=True)
             fatal = fatal or report.fatal
             if (missing := int((clips["source_size"] < 0).sum())) > allowed * len(clips):
-                out.print(
-                    f"ERROR more files are missing ({missing}) than shards.max_failed_share allows ({allowed:.0%})"
-                )
+                allows = f"than shards.max_failed_share allows ({allowed:.0%})"
+                out.print(f"ERROR more files are missing ({missing}) {allows}")
                 fatal = True
     return fatal

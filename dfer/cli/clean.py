@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,7 +73,10 @@ def _print_plan(plan: Plan, *, every: bool) -> None:
             for removal in plan.remove:
                 table.add_row(removal.stage, str(relative(removal.path)), size(removal.num_bytes), removal.why)
         else:
-            for (stage, why), group in _grouped(plan.remove).items():
+            groups: dict[tuple[str, str], list[Removal]] = {}
+            for removal in plan.remove:
+                groups.setdefault((removal.stage, removal.why), []).append(removal)
+            for (stage, why), group in groups.items():
                 table.add_row(stage, _folders(len(group)), size(sum(removal.num_bytes for removal in group)), why)
         out.print(table)
     if plan.stays:
@@ -92,21 +94,12 @@ def _remove(plan: Plan) -> None:
     from dfer.storage.cleaning import remove, remove_locks
     from tasks.stages import STAGES
 
-    freed, busy = 0, list[Path]()
-    for removal, done in remove(plan.root, plan.remove):
-        freed += removal.num_bytes if done else 0
-        busy += [] if done else [removal.path]
+    results = list(remove(plan.root, plan.remove))
     remove_locks(plan.root, STAGES)
-    out.print(f"Removed {_folders(len(plan.remove) - len(busy))}, {size(freed)}.")
-    for path in busy:
+    sizes = [removal.num_bytes for removal, done in results if done]
+    out.print(f"Removed {_folders(len(sizes))}, {size(sum(sizes))}.")
+    for path in (removal.path for removal, done in results if not done):
         out.print(f"Stays, since a run works on it: {relative(path)}", markup=False, soft_wrap=True)
-
-
-def _grouped(removals: Iterable[Removal]) -> dict[tuple[str, str], list[Removal]]:
-    groups: dict[tuple[str, str], list[Removal]] = {}
-    for removal in removals:
-        groups.setdefault((removal.stage, removal.why), []).append(removal)
-    return groups
 
 
 def _folders(number: int) -> str:

@@ -1,4 +1,4 @@
-"""What the commands have in common: options, tables, durations."""
+"""What the commands have in common: arguments, options, tables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dfer.system.units import duration as duration
-
 out = Console()
 err = Console(stderr=True)
 
@@ -18,7 +16,7 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration 
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="A value that wins over the file; repeat for more.")
 ]
-
+PipelineName = Annotated[str, typer.Argument(help="A pipeline of the configuration file; see `dfer pipelines`.")]
 
 _NUMERIC = {"run", "cached", "seconds", "frames", "with a face", "clips", "kept", "WAR %", "UAR %"}
 

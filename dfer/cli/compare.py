@@ -15,8 +15,7 @@ from dfer.config.reading import DEFAULT_CONFIG, read_config
 
 @app.command(
     epilog=examples(
-        "dfer compare demo/hard demo/midas",
-        "dfer compare paper/resnet18_tsm/midas paper/resnet18_gru/midas --on afew",
+        "dfer compare demo/hard demo/midas", "dfer compare paper/resnet18_tsm/midas paper/resnet18_gru/midas --on afew"
     )
 )
 def compare(
@@ -48,9 +47,8 @@ def compare(
         mcnemar = comparison.mcnemar
         out.print(f"\n[bold]{second.name}[/bold] against {first.name}, on {comparison.clips} clips", soft_wrap=True)
         for metric in ("war", "uar"):
-            sentence = statistics.in_words(
-                comparison.differences[metric], metric.upper(), corrected_p=corrected[metric]
-            )
+            difference = comparison.differences[metric]
+            sentence = statistics.in_words(difference, metric.upper(), corrected_p=corrected[metric])
             out.print(f"  {sentence}", markup=False, soft_wrap=True)
         by_emotion = (_recall_in_words(emotion, comparison.differences[emotion]) for emotion in EMOTIONS)
         out.print(f"  recalls: {', '.join(filter(None, by_emotion))}", markup=False, highlight=False, soft_wrap=True)
@@ -75,8 +73,7 @@ def _with_interval(interval: Any) -> str:
 
 
 @analyse_app.command(
-    "votes",
-    epilog=examples("dfer analyse votes crema-d --out votes --set datasets.crema-d.root=/data/CREMA-D"),
+    "votes", epilog=examples("dfer analyse votes crema-d --out votes --set datasets.crema-d.root=/data/CREMA-D")
 )
 def analyse_votes(
     dataset: Annotated[str, typer.Argument(help="A data set of the configuration; see `dfer datasets`.")],
@@ -94,9 +91,8 @@ def analyse_votes(
     from dfer.analysis.votes import PAGE, analyse
     from dfer.datasets import load_clips
 
-    clips = load_clips(
-        settings.layout, config.resolve().parent / settings.root, dataset=dataset, source=settings.source
-    )
+    root = config.resolve().parent / settings.root
+    clips = load_clips(settings.layout, root, dataset=dataset, source=settings.source)
     try:
         summary = analyse(clips, folder, title=dataset)
     except OSError as error:

@@ -59,8 +59,7 @@ def _check(name: str | None, config: Path, overrides: list[str]) -> Iterator[Che
     yield doctor.ok("configuration", f"{config}: {', '.join(one.name for one in pipelines)}")
     for missing in missing_resources(pipeline, config, overrides):
         if name is not None or missing.key == "work_dir":  # which all pipelines share
-            advice = f"correct it in {config}, or give it with --set"
-            yield doctor.problem(missing.key, missing.message, advice)
+            yield doctor.problem(missing.key, missing.message, f"correct it in {config}, or give it with --set")
     settings: list[StageSettings] = [file]
     if name is not None:
         settings = [s for e in pipeline.experiments for s in e.settings.values()] or [pipeline.settings]

@@ -31,8 +31,7 @@ def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:
     left = 0
     for root, outbox in outboxes.items():
         outbox.close_abandoned()
-        waiting = outbox.pending()
-        if not waiting:
+        if not (waiting := outbox.pending()):
             continue
         delivery, report = Delivery(outbox), Report()
         try:

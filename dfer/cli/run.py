@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, duration, examples, new_table, out, relative
+from dfer.cli.common import Config, Overrides, PipelineName, examples, new_table, out, relative
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
 from dfer.storage.file_names import REPORT_PAGE
+from dfer.system.units import duration
 
 if TYPE_CHECKING:
     from dfer.config.pipeline import Pipeline
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     )
 )
 def run(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline of the configuration file; see `dfer pipelines`.")],
+    pipeline: PipelineName,
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006
     only: Annotated[
@@ -125,10 +126,9 @@ def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
         out.print("The report would be made again.")
     if unknown := sum(stage.unmeasured for stage in result.stages.values()):
         total = f"at least {duration(result.seconds)}, and {unknown} tasks the like of which was never measured here"
-    elif any(stage.measured_now for stage in result.stages.values()):
-        total = f"about {duration(result.seconds)}, as measured here before and now"
     else:
-        total = f"about {duration(result.seconds)}, as measured here before"
+        now = " and now" if any(stage.measured_now for stage in result.stages.values()) else ""
+        total = f"about {duration(result.seconds)}, as measured here before{now}"
     out.print(f"{pipeline.name}: {total}. Nothing was run.", soft_wrap=True)
 
 
@@ -155,8 +155,7 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     out.print(clips)
 
     scores = new_table("Scores", "table", "arm", "evaluated on", "WAR %", "UAR %", "clips scored")
-    report = outcome.report.output.path
-    above = ""
+    report, above = outcome.report.output.path, ""
     for name, *cells in as_text(pd.read_csv(report / RESULTS)):
         scores.add_row(name if name != above else "", *cells)
         above = name

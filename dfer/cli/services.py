@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 
 @services_app.command(epilog=examples("dfer services up", "dfer services up --set services.prefect_port=4300"))
-def up(
-    config: Config = DEFAULT_CONFIG,
-    overrides: Overrides = [],  # noqa: B006
-) -> None:
+def up(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
     """Start a database, Prefect's server, MLflow's server and the workers: those that do not run.
 
     The database is PostgreSQL where it is installed, else SQLite (services.database).
@@ -37,10 +34,7 @@ def up(
 
 
 @services_app.command(epilog=examples("dfer services status"))
-def status(
-    config: Config = DEFAULT_CONFIG,
-    overrides: Overrides = [],  # noqa: B006
-) -> None:
+def status(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
     """Show of each service whether it runs and answers. Ends with status 0 if all do, otherwise with 1."""
     from dfer.services import stack
 
@@ -52,10 +46,7 @@ def status(
 
 
 @services_app.command(epilog=examples("dfer services down"))
-def down(
-    config: Config = DEFAULT_CONFIG,
-    overrides: Overrides = [],  # noqa: B006
-) -> None:
+def down(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
     """Stop the services, with the runs that workers have started. What they have written is kept."""
     from dfer.services import stack
 

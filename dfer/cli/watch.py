@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, examples, new_table, out, relative
+from dfer.cli.common import Config, Overrides, PipelineName, examples, new_table, out, relative
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "stale
 
 @app.command(epilog=examples("dfer status demo", "dfer status paper --only table-5", "dfer status dfew-full --all"))
 def status(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline of the configuration file; see `dfer pipelines`.")],
+    pipeline: PipelineName,
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006
     only: Annotated[
@@ -47,8 +47,7 @@ def status(
             counts = Counter(output.state for output in of_stage)
             table.add_row(stage, *(str(counts[state] or "") for state in _STATES), _reasons(of_stage))
     out.print(table)
-    last = runs(loaded, 5)
-    if last:
+    if last := runs(loaded, 5):
         table = new_table("\nLast runs", "name", "began (UTC)", "how it ended")
         for run in last:
             table.add_row(run.name, run.began[:19].replace("T", " "), run.how)

@@ -86,11 +86,8 @@ def kept(
     """
     by_key = {output.key: output for output in outputs}
     reasons = {**pinned, **dict.fromkeys(needed, "")}
-    illegible = dict.fromkeys(
-        (output.key for output in outputs if not output.legible),
-        "its manifest cannot be read, so it is not known what it is",
-    )
-    stay = {key: reason for key, reason in {**illegible, **reasons}.items() if key in by_key}
+    illegible = "its manifest cannot be read, so it is not known what it is"
+    stay = {key: reasons.get(key, illegible) for key, output in by_key.items() if key in reasons or not output.legible}
     for key, reason in reasons.items():
         _with_inputs(key, reason, by_key, stay)
     for output in outputs:
@@ -141,21 +138,17 @@ def remove(root: Path, removals: Iterable[Removal]) -> Iterator[tuple[Removal, b
     """
     for removal in removals:
         paths = OutputPaths.of(removal.path)
-        lock = FileLock(paths.lock_file)
         try:
-            lock.acquire(blocking=False)
+            with FileLock(paths.lock_file, blocking=False):
+                logger.info("removing %s: %s", removal.path, removal.why)
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(move_aside(removal.path))
+                if not paths.folder.exists() and not paths.partial.exists():
+                    paths.lock_file.unlink(missing_ok=True)
         except Timeout:
             yield removal, False
-            continue
-        try:
-            logger.info("removing %s: %s", removal.path, removal.why)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(move_aside(removal.path))
-            if not paths.folder.exists() and not paths.partial.exists():
-                paths.lock_file.unlink(missing_ok=True)
-        finally:
-            lock.release()
-        yield removal, True
+        else:
+            yield removal, True
 
 
 def remove_locks(root: Path, stages: Iterable[str]) -> int:

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -21,6 +21,9 @@ from dfer.storage.files import replacing, sha256
 from dfer.storage.layout import put_in_place
 from dfer.storage.manifest import MANIFEST, is_unchanged, read_manifest
 from dfer.storage.remote import Location, RemoteError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 
 def nearest(url: str) -> Location:
@@ -46,8 +49,7 @@ def fetch(url: str) -> Path:
         entries = manifest["files"]
         for entry in entries:
             (unfinished / entry["path"]).parent.mkdir(parents=True, exist_ok=True)
-        files, path = remote.filesystem(url)
-        with _reaching_build(url):
+        with _reaching_build(url) as (files, path):
             files.get([f"{path}/{entry['path']}" for entry in entries], [str(unfinished / e["path"]) for e in entries])
         for entry in entries:
             _check(unfinished / entry["path"], entry, url)
@@ -67,9 +69,8 @@ def fetch_file(url: str, name: str) -> Path:
         return single
     single.parent.mkdir(parents=True, exist_ok=True)
     entry = next(entry for entry in _manifest_of(url)["files"] if entry["path"] == name)
-    files, path = remote.filesystem(url)
     with replacing(single) as unfinished:
-        with _reaching_build(url):
+        with _reaching_build(url) as (files, path):
             files.get_file(f"{path}/{name}", str(unfinished))
         _check(unfinished, entry, url)
     return single
@@ -96,10 +97,10 @@ def _manifest_of(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _reaching_build(url: str) -> Iterator[None]:
+def _reaching_build(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
     try:
-        with remote.reaching(url):
-            yield
+        with remote.reaching(url) as place:
+            yield place
     except FileNotFoundError as error:
         raise RemoteError(f"{url} is not there any more ({error}): run the pipeline again, it makes it anew") from error
 

@@ -68,11 +68,11 @@ def _filesystem(protocol: str, _process: int) -> AbstractFileSystem:
 
 
 @contextmanager
-def reaching(url: str) -> Iterator[None]:
-    """Turn an error of the object store into a RemoteError that names the URL; FileExistsError and FileNotFoundError
-    stay as they are."""
+def reaching(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
+    """Yield `filesystem(url)`. Turn an error of the object store into a RemoteError that names the URL; FileExistsError
+    and FileNotFoundError stay as they are."""
     try:
-        yield
+        yield filesystem(url)
     except (FileExistsError, FileNotFoundError, RemoteError):
         raise
     except Exception as error:  # each store's library has other exceptions
@@ -82,8 +82,7 @@ def reaching(url: str) -> Iterator[None]:
 def problem_with_access(url: str) -> str:
     """Why a URL cannot be read, for people; empty if it can. Writes nothing."""
     try:
-        files, path = filesystem(url)
-        with reaching(url):
+        with reaching(url) as (files, path):
             files.find(f"{path}/.nothing")
     except (RemoteError, FileNotFoundError) as error:
         return str(error) if url in str(error) else f"{url}: {error}"
@@ -105,8 +104,7 @@ def check_writable(url: str) -> None:
 
 def read_json(url: str) -> dict[str, Any]:
     """The JSON object in a file. Raises FileNotFoundError, ValueError, RemoteError."""
-    files, path = filesystem(url)
-    with reaching(url):
+    with reaching(url) as (files, path):
         content = files.cat_file(path)
     result: dict[str, Any] = json.loads(content)
     return result
@@ -114,8 +112,7 @@ def read_json(url: str) -> dict[str, Any]:
 
 def listing(url: str) -> dict[str, dict[str, Any]]:
     """All files below a URL: name relative to it -> what the store tells of it (`size`, `ETag`)."""
-    files, path = filesystem(url)
-    with reaching(url):
+    with reaching(url) as (files, path):
         details: dict[str, dict[str, Any]] = files.find(path, detail=True)
     return {name.removeprefix(f"{path}/"): detail for name, detail in details.items()}
 
@@ -127,24 +124,21 @@ def etag(detail: Mapping[str, Any]) -> str | None:
 
 def open_file(url: str, *, ahead: int = 0) -> IO[bytes]:
     """Open a file for reading by range requests: each read makes one, of `ahead` bytes more than asked."""
-    files, path = filesystem(url)
     cache = {"cache_type": "readahead", "block_size": ahead} if ahead else {"cache_type": "none"}
-    with reaching(url):
+    with reaching(url) as (files, path):
         opened: IO[bytes] = files.open(path, "rb", **cache)
     return opened
 
 
 def upload(folder: Path, names: list[str], url: str) -> None:
     """Upload files of a folder, by name, below a URL."""
-    files, path = filesystem(url)
-    with reaching(url):
+    with reaching(url) as (files, path):
         files.put([str(folder / name) for name in names], [f"{path}/{name}" for name in names])
 
 
 def remove(url: str) -> None:
     """Remove everything below a URL."""
-    files, path = filesystem(url)
-    with reaching(url):
+    with reaching(url) as (files, path):
         if files.exists(path):
             files.rm(path, recursive=True)
 
@@ -157,6 +151,5 @@ def replace(folder: Path, url: str) -> None:
 
 def create(url: str, content: bytes) -> None:
     """Write a new file. Raises FileExistsError if it exists, even if another machine has just written it."""
-    files, path = filesystem(url)
-    with reaching(url):
+    with reaching(url) as (files, path):
         files.pipe_file(path, content, mode="create")

@@ -152,7 +152,7 @@ class Store:
 
     def progress(self, cache_key: CacheKey) -> OutputProgress:
         """How far the output is. Changes nothing."""
-        result, paths = self.find(cache_key), self._paths(cache_key)
+        result, paths = self.find(cache_key), OutputPaths(self.folder(cache_key))
         if isinstance(result, Output):
             return OutputProgress("done")
         if (state := _read_state(paths.partial)) is None:
@@ -177,9 +177,9 @@ class Store:
         Raises:
             Whatever `work` raises. Then nothing has the final name.
         """
-        paths = self._paths(cache_key)
+        paths = OutputPaths(self.folder(cache_key))
         paths.folder.parent.mkdir(parents=True, exist_ok=True)
-        with self._lock(cache_key):
+        with _locked(paths, cache_key):
             existing = self.find(cache_key)
             if isinstance(existing, Output):
                 return StageResult(existing, "", 0.0)
@@ -213,9 +213,6 @@ class Store:
             _complete(paths, resumes_from)
             return StageResult(output, existing, seconds)
 
-    def _paths(self, cache_key: CacheKey) -> OutputPaths:
-        return OutputPaths(self.folder(cache_key))
-
     def _validate(self, folder: Path, cache_key: CacheKey) -> Output | str:
         """`validate_manifest` of a folder that has, or will have, the output's name."""
         return validate_manifest(
@@ -225,25 +222,6 @@ class Store:
             lambda entry: is_unchanged(folder / entry["path"], entry),
             self._force,
         )
-
-    @contextmanager
-    def _lock(self, cache_key: CacheKey) -> Iterator[None]:
-        """Keep other processes from making this output; wait for one that does."""
-        paths = self._paths(cache_key)
-        lock = FileLock(paths.lock_file)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            state = _read_state(paths.partial) or {"pid": "unknown", "host": "unknown"}
-            waiting = "%s %s: waiting for process %s on %s, which makes it already"
-            logger.warning(waiting, cache_key.stage, cache_key.hash[:8], state["pid"], state["host"])
-            with suppress(Timeout):
-                lock.acquire(cancel_check=processes.ending)
-            processes.go_on()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _finished(self, partial: Path, cache_key: CacheKey) -> Output | None:
         """The output if its process was killed between writing the manifest and renaming the folder."""
@@ -292,6 +270,25 @@ def validate_manifest(
     if float(manifest.get("finished", 0.0)) < _not_before(cache_key, force):
         return f"--from {cache_key.stage}"
     return Output(cache_key.stage, cache_key.hash, manifest["build"], folder, manifest["counts"])
+
+
+@contextmanager
+def _locked(paths: OutputPaths, cache_key: CacheKey) -> Iterator[None]:
+    """Keep other processes from making this output; wait for one that does."""
+    lock = FileLock(paths.lock_file)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        state = _read_state(paths.partial) or {"pid": "unknown", "host": "unknown"}
+        waiting = "%s %s: waiting for process %s on %s, which makes it already"
+        logger.warning(waiting, cache_key.stage, cache_key.hash[:8], state["pid"], state["host"])
+        with suppress(Timeout):
+            lock.acquire(cancel_check=processes.ending)
+        processes.go_on()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _not_before(cache_key: CacheKey, force: ForceRerun | None) -> float:

@@ -76,7 +76,7 @@ def writing(folder: Path, name: str, **fields: Any) -> Iterator[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = path_of(folder, name)
-    for old in _by_age(folder)[KEPT - 1 :]:
+    for old in newest(folder)[KEPT - 1 :]:
         if old != path:
             old.unlink(missing_ok=True)
     handler = _File(path, "a+", encoding="utf-8")  # both ways, see `dfer.storage.in_use`
@@ -131,9 +131,13 @@ def is_written(path: Path) -> bool:
     return is_locked(path)
 
 
-def newest(folder: Path, number: int) -> list[Path]:
+def newest(folder: Path, number: int | None = None) -> list[Path]:
     """The logs of a folder, those written last first; at most `number`."""
-    return _by_age(folder)[:number]
+    logs = []
+    for path in folder.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another run has just removed it
+            logs.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(logs, reverse=True)[:number]]
 
 
 def forward(send: Callable[[dict[str, Any]], None]) -> None:
@@ -163,14 +167,6 @@ def _with_fields(record: logging.LogRecord) -> bool:
         if name not in vars(record):
             setattr(record, name, value)
     return True
-
-
-def _by_age(folder: Path) -> list[Path]:
-    logs = []
-    for path in folder.glob(f"*{_SUFFIX}"):
-        with contextlib.suppress(FileNotFoundError):  # another run has just removed it
-            logs.append((path.stat().st_mtime_ns, path))
-    return [path for _, path in sorted(logs, reverse=True)]
 
 
 class _File(logging.FileHandler):

@@ -213,7 +213,7 @@ def test_leftovers(store):
 def test_killed_at_any_moment_it_leaves_a_valid_store():
     """SIGKILL at random moments of a removal: what is there under its own name is whole, and the next one finishes."""
     code = (
-        "import sys; from pathlib import Path; from dfer import cleaning\n"
+        "import sys; from pathlib import Path; from dfer.storage import cleaning\n"
         "root, stages = Path(sys.argv[1]), sys.argv[2].split()\n"
         "outputs = cleaning.stored(root, stages)\n"
         "print('ready', flush=True)\n"
