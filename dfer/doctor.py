@@ -68,8 +68,8 @@ def check_all(settings: Sequence[StageSettings], work_dir: Path, tracking_uri: s
         yield weights(name, pretrained)
     yield writable(work_dir)
     yield space(work_dir)
-    if with_workers := [one for one in settings if one.train.loader_workers]:
-        yield shared_memory(max(map(_bytes_in_flight, with_workers)))
+    if in_flight := max(map(_bytes_in_flight, settings)):  # without reading processes 0
+        yield shared_memory(in_flight)
     if api := prefect_api():
         yield prefect(api)
     yield mlflow(tracking_uri)

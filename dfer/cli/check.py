@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dfer.cli.app import config_app
 from dfer.cli.common import Config, Overrides, examples, out
+from dfer.config.pipeline import Pipeline
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline, read_config
-
-if TYPE_CHECKING:
-    from dfer.config.pipeline import Pipeline
 
 
 @config_app.command(

@@ -17,8 +17,6 @@ from dfer.config.settings import StageSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dfer.config.pipeline import Pipeline
-
 
 @app.command(
     epilog=examples(
@@ -113,14 +111,11 @@ def pipelines(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> Non
     _, resolved = read_config(config, overrides)
     for pipeline in resolved:
         out.print(f"[bold]{pipeline.name}[/bold]  {pipeline.description}")
-        out.print(f"    {', '.join(pipeline.datasets)}; {_folds(pipeline)}", style="dim", soft_wrap=True)
+        folds = f"fold{'s' if len(pipeline.folds) > 1 else ''} {', '.join(map(str, pipeline.folds))}"
+        out.print(f"    {', '.join(pipeline.datasets)}; {folds}", style="dim", soft_wrap=True)
         for experiment in pipeline.experiments:
             arms = f": {', '.join(experiment.arms)}" if experiment.trains else ""
             out.print(f"    {experiment.name}  {experiment.entry.title}{arms}", style="dim", soft_wrap=True)
-
-
-def _folds(pipeline: Pipeline) -> str:
-    return f"fold{'s' if len(pipeline.folds) > 1 else ''} {', '.join(map(str, pipeline.folds))}"
 
 
 @app.command()

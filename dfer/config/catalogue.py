@@ -102,7 +102,6 @@ LAYOUTS: dict[str, str] = {
 
 def network(name: str) -> Network:
     """The network of that name; one that is named `module:attribute` sees 8 frames of 224 pixels by default.
-
     Raises ValueError for a name that is neither."""
     if name in NETWORKS:
         return NETWORKS[name]
@@ -113,7 +112,6 @@ def network(name: str) -> Network:
 
 def mixing(name: str) -> Mixing:
     """The mixing of that name; one that is named `module:attribute` is called with all options.
-
     Raises ValueError for a name that is neither."""
     if problem := problem_with_name(name, MIXINGS):
         raise ValueError(f"unknown mixing {name!r}: {problem}")
@@ -122,7 +120,6 @@ def mixing(name: str) -> Mixing:
 
 def choose(name: str, functions: Mapping[str, Any], kind: str) -> Any:
     """`functions[name]`, or the function that is named `module:attribute`.
-
     Raises ValueError for a name that is neither; `kind` says in its message what was asked for."""
     if problem := problem_with_name(name, functions):
         raise ValueError(f"unknown {kind} {name!r}: {problem}")

@@ -36,9 +36,8 @@ def check_names(source: Source, name: str, pipeline: Tree) -> None:
         if twice := _twice(used):
             source.complain(at, f"{', '.join(twice)} is named twice")
 
-    look_up((*here, "dataset"), pipeline.get("dataset", []), "datasets")
-    look_up((*here, "cross_datasets"), pipeline.get("cross_datasets", []), "datasets")
-    look_up((*here, "arms"), pipeline.get("arms", []), "arms")
+    for key, section in (("dataset", "datasets"), ("cross_datasets", "datasets"), ("arms", "arms")):
+        look_up((*here, key), pipeline.get(key, []), section)
     if pipeline.get("dataset") in names(pipeline.get("cross_datasets")):
         message = f"{pipeline['dataset']} is what is trained on: it is evaluated on anyway, on the fold left out"
         source.complain((*here, "cross_datasets"), message)
@@ -61,7 +60,6 @@ def check_names(source: Source, name: str, pipeline: Tree) -> None:
 
 def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> list[Problem]:
     """What a pipeline needs and this machine lacks: folders, weight and detector files, published tables, packages.
-
     The problems have the lines of `path`, the configuration file; `overrides` are those of `read_config`."""
     source = read_source(path, overrides)
     problems = []

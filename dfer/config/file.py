@@ -65,7 +65,6 @@ class Source:
 
     def validate(self, model: type[Model], tree: Tree, at: KeyPath = ()) -> Model | None:
         """A part of the configuration as a model; None if it is not valid, which is noted in `problems`.
-
         `at` is the key under which its values are written; those that are not there come from the sections."""
         try:
             return model.model_validate(tree)

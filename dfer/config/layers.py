@@ -36,7 +36,6 @@ class Layers:
 
     def settings(self, experiment: str | None = None, model: str | None = None) -> StageSettings | None:
         """The settings for one network of one experiment, with its frames and size filled in.
-
         None if they are not valid, which is noted in the source's problems."""
         model = model or self._default_network()
         named = self._named(experiment, model)

@@ -18,13 +18,8 @@ COMMAND_LINE = 0
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
-
-    Attributes:
-        line: in the configuration file; COMMAND_LINE for --set; None where there is no such place.
-        key: the key with those above it, joined by dots.
-        message: what was found, and what was expected.
-    """
+    """One thing that is wrong: in which line of the configuration file (COMMAND_LINE for --set, None if in none), at
+    which key (with those above it, joined by dots), and what was found and expected there."""
 
     line: int | None
     key: str

@@ -30,7 +30,6 @@ class PublishedRow:
         citation: where the numbers come from: the reference's number in the table's source, and a short reference.
         values: column (`COLUMNS`) -> percent, of the columns that have a number.
         row: the row of our tables, `model/arm`, that it corresponds to; None for a method that is not trained here.
-        note: what is odd about the numbers; may be empty.
     """
 
     method: str

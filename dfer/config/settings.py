@@ -6,20 +6,12 @@ Defaults are the paper's (section 4.3) where the paper gives a value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from dfer.config.catalogue import LAYOUTS, LOSSES, MIXINGS, NETWORKS, NORMALIZATIONS, mixing, problem_with_name
 
@@ -78,7 +70,7 @@ class Section(BaseModel):
     and cards from before they existed stay the same."""
 
     @model_serializer(mode="wrap")
-    def _leave_out_later_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_later_keys(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         fields = type(self).model_fields
         unset = {key for key in self.added_later if getattr(self, key) == fields[key].default}
         return {key: value for key, value in serialize(self).items() if key not in unset}

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
@@ -21,9 +21,6 @@ from dfer.storage.files import replacing, sha256
 from dfer.storage.layout import put_in_place
 from dfer.storage.manifest import MANIFEST, is_unchanged, read_manifest
 from dfer.storage.remote import Location, RemoteError
-
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
 
 
 def nearest(url: str) -> Location:
@@ -34,7 +31,6 @@ def nearest(url: str) -> Location:
 
 def fetch(url: str) -> Path:
     """The folder with a copy of a whole build, fetched and its SHA-256 checked unless it is here.
-
     Raises RemoteError if the build is gone or damaged."""
     folder, build = _copy_of(url)
     if _is_copy(folder, build):
@@ -97,7 +93,7 @@ def _manifest_of(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _reaching_build(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
+def _reaching_build(url: str) -> Iterator[tuple[Any, str]]:
     try:
         with remote.reaching(url) as place:
             yield place

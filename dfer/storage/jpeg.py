@@ -13,7 +13,6 @@ from dfer.storage.files import naming
 
 def encode_jpeg(picture: npt.NDArray[np.uint8], quality: int) -> bytes:
     """A picture, uint8[H, W, 3] BGR or grey uint8[H, W], as JPEG of a quality from 0 to 100.
-
     Raises ValueError if it is too large for JPEG."""
     done, encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:

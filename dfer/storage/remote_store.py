@@ -80,7 +80,6 @@ class RemoteStore:
         self, cache_key: CacheKey, work: Callable[[Path], Mapping[str, int] | None], *, resumes_from: str | None = None
     ) -> StageResult:
         """Like `Store.ensure`, in the scratch folder; the output is uploaded.
-
         Raises RemoteError if the upload fails, which the next call repeats."""
         existing = self.find(cache_key)
         if isinstance(existing, Output):

@@ -9,7 +9,6 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 def trainings_at_a_time(configured: int, processes: int, places: int) -> int:
     """How many trainings run side by side: `run.trainings`, or (0) as many as fit in the places (GPUs, for example).
-
     Each of a training's processes takes a place."""
     return configured or max(1, places // processes)
 

@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
 from multiprocessing.connection import Connection
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 from dfer.system import logs
@@ -92,9 +92,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, child_end = context.Pipe()
         self._calling = False
-        self._process = context.Process(
-            target=_serve, args=(child_end, threads, dict(environment)), name=LAST if ends_last else None
-        )
+        arguments = child_end, threads, dict(environment)
+        self._process = context.Process(target=_serve, args=arguments, name=LAST if ends_last else None)
         self._process.start()
         child_end.close()
 
@@ -175,13 +174,12 @@ class Worker:
     def __enter__(self) -> Worker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 class Workers:
     """Processes that are kept from one call to the next, for short calls whose libraries take long to load.
-
     There are as many as calls were under way at a time. Calls may come from several threads."""
 
     def __init__(self, threads: int = 1, environment: Mapping[str, str] = NOTHING) -> None:
@@ -212,14 +210,13 @@ class Workers:
             worker.close()
 
     def _take(self) -> Worker | None:
-        while True:
-            with self._lock:
-                if not self._idle:
-                    return None
+        with self._lock:
+            while self._idle:
                 worker = self._idle.pop()
-            if worker.ready:
-                return worker
-            worker.close()
+                if worker.ready:
+                    return worker
+                worker.close()  # it died meanwhile
+        return None
 
 
 def run_isolated(
