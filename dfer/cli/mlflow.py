@@ -12,11 +12,6 @@ mlflow_app = typer.Typer(help="What goes to MLflow.", no_args_is_help=True)
 app.add_typer(mlflow_app, name="mlflow")
 
 
-@mlflow_app.callback()
-def _group() -> None:
-    """What goes to MLflow."""
-
-
 @mlflow_app.command("deliver", epilog=examples("dfer mlflow deliver", "dfer mlflow deliver --set work_dir=/data/work"))
 def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # noqa: B006
     """Send MLflow what it could not be sent during a run. Ends with status 1 if something is left."""

@@ -123,9 +123,7 @@ def _check_keys(entry: Mapping[str, Any], kind: type, without: set[str], where: 
     """Raise ValueError for keys that are no fields of `kind`, a dataclass, and for missing fields without default."""
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in without}
     unknown = [str(key) for key in entry if key not in fields]
-    missing = [
-        name for name, field in fields.items() if field.default is dataclasses.MISSING and entry.get(name) is None
-    ]
+    missing = [name for name, one in fields.items() if one.default is dataclasses.MISSING and entry.get(name) is None]
     if unknown or missing:
         raise ValueError(
             f"{where}: missing: {', '.join(missing) or 'nothing'}; unknown: {', '.join(unknown) or 'nothing'}; "

@@ -17,8 +17,7 @@ _CHECKSUM = "manifest_sha256"
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder. Raises OSError, ValueError."""
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return manifest
+    return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
 
 
 def write_manifest(folder: Path, description: Mapping[str, Any], *, leave_out: Collection[str | None]) -> None:

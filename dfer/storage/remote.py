@@ -106,14 +106,13 @@ def read_json(url: str) -> dict[str, Any]:
     """The JSON object in a file. Raises FileNotFoundError, ValueError, RemoteError."""
     with reaching(url) as (files, path):
         content = files.cat_file(path)
-    result: dict[str, Any] = json.loads(content)
-    return result
+    return json.loads(content)
 
 
 def listing(url: str) -> dict[str, dict[str, Any]]:
     """All files below a URL: name relative to it -> what the store tells of it (`size`, `ETag`)."""
     with reaching(url) as (files, path):
-        details: dict[str, dict[str, Any]] = files.find(path, detail=True)
+        details = files.find(path, detail=True)
     return {name.removeprefix(f"{path}/"): detail for name, detail in details.items()}
 
 
@@ -126,8 +125,7 @@ def open_file(url: str, *, ahead: int = 0) -> IO[bytes]:
     """Open a file for reading by range requests: each read makes one, of `ahead` bytes more than asked."""
     cache = {"cache_type": "readahead", "block_size": ahead} if ahead else {"cache_type": "none"}
     with reaching(url) as (files, path):
-        opened: IO[bytes] = files.open(path, "rb", **cache)
-    return opened
+        return files.open(path, "rb", **cache)
 
 
 def upload(folder: Path, names: list[str], url: str) -> None:

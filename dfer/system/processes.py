@@ -129,8 +129,7 @@ class Worker:
                 if on_message is not None:
                     on_message(payload)
             elif kind == "result":
-                result: T = payload
-                return result
+                return payload
             else:
                 error, text = payload
                 error.add_note(f"in the process of {name}:\n{text}")
