@@ -24,13 +24,9 @@ _INDEX = {spelling: index for index, name in enumerate(EMOTIONS) for spelling in
 
 
 def emotion_index(name: str) -> int:
-    """The index in `EMOTIONS` of an emotion.
+    """The index in `EMOTIONS` of an emotion in any of the data sets' spellings, whatever their case and outer blanks.
 
-    Args:
-        name: in any of the data sets' spellings; case and outer blanks do not matter.
-
-    Raises:
-        ValueError: unknown spelling.
+    Raises ValueError for an unknown spelling.
     """
     try:
         return _INDEX[name.strip().casefold()]
@@ -41,14 +37,8 @@ def emotion_index(name: str) -> int:
 def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:
     """Soft labels q_i = (1/S) sum_s v_i^(s) of the paper's section 3.2: each clip's votes over its number of votes.
 
-    Args:
-        votes: [N,7], counts in the order of `EMOTIONS`.
-
-    Returns:
-        float64[N,7], values in [0, 1], rows that sum to 1.
-
-    Raises:
-        ValueError: another shape, a clip without votes, negative or non-finite counts.
+    Counts [N,7] in the order of `EMOTIONS` -> float64[N,7], values in [0, 1], rows that sum to 1.
+    Raises ValueError for another shape, a clip without votes, negative or non-finite counts.
     """
     try:
         counts = np.asarray(votes, dtype=np.float64)
@@ -70,17 +60,9 @@ def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:
 
 
 def hard_labels(labels: ArrayLike, num_classes: int) -> NDArray[np.float64]:
-    """One-hot rows of single labels.
+    """One-hot rows float64[N, num_classes] of single labels, integers [N] in 0..num_classes-1.
 
-    Args:
-        labels: integers [N] in 0..num_classes-1.
-        num_classes: K.
-
-    Returns:
-        float64[N,K].
-
-    Raises:
-        ValueError: another shape, missing or non-integer labels, labels out of range.
+    Raises ValueError for another shape, missing or non-integer labels, labels out of range.
     """
     indices = np.asarray(labels)
     if indices.ndim != 1 or (indices.size and not np.issubdtype(indices.dtype, np.integer)):

@@ -21,11 +21,7 @@ Array = npt.NDArray[np.float64]
 
 
 def war(y_true: npt.ArrayLike, y_pred: npt.ArrayLike) -> float:
-    """Weighted average recall: the accuracy over all clips, in [0, 1].
-
-    Raises:
-        ValueError: the arrays are empty or differ in length.
-    """
+    """Weighted average recall: the accuracy over all clips, in [0, 1]. ValueError for arrays that differ in length."""
     true, predicted = _class_pair(y_true, y_pred)
     return float(np.mean(true == predicted))
 
@@ -49,8 +45,7 @@ def per_class_recall(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, num_classes: 
 def confusion_matrix(y_true: npt.ArrayLike, y_pred: npt.ArrayLike, num_classes: int) -> npt.NDArray[np.int64]:
     """Counts int64[K, K]: row = true class, column = predicted class.
 
-    Raises:
-        ValueError: the arrays are empty or differ in length, or a class is outside `0..num_classes-1`.
+    Raises ValueError for arrays that are empty or differ in length, or a class outside `0..num_classes-1`.
     """
     true, predicted = _class_pair(y_true, y_pred)
     for name, classes in (("y_true", true), ("y_pred", predicted)):

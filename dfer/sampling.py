@@ -11,21 +11,11 @@ from numpy.typing import NDArray
 def segment_indices(
     num_frames: int, num_segments: int, *, train: bool, generator: np.random.Generator | None = None
 ) -> NDArray[np.int64]:
-    """One frame of each of T equal segments.
+    """One frame of each of T equal segments: a random one for training, otherwise the one at its centre.
 
-    A segment is num_frames / T frames long, which need not be a whole number.
-
-    Args:
-        num_frames: of the clip.
-        num_segments: T.
-        train: a random frame of each segment; otherwise the one at its centre.
-        generator: for `train`.
-
-    Returns:
-        int64[T], non-decreasing, in [0, num_frames). A clip with fewer frames than segments repeats frames in order.
-
-    Raises:
-        ValueError: a number below 1, or `train` without a generator.
+    A segment is num_frames / T frames long, which need not be a whole number. Returns int64[T], non-decreasing, in
+    [0, num_frames); a clip with fewer frames than segments repeats frames in order.
+    Raises ValueError for a number below 1, or `train` without a generator.
     """
     if num_frames < 1 or num_segments < 1:
         raise ValueError(f"expected at least 1 frame and 1 segment, found {num_frames} frames, {num_segments} segments")
@@ -39,18 +29,8 @@ def segment_indices(
 def kept_indices(num_frames: int, num_segments: int, per_segment: int | Literal["all"]) -> NDArray[np.int64]:
     """The frames of a clip to keep: some evenly spread ones of every segment, or all.
 
-    With per_segment=1 and a clip of at least `num_segments` frames these are exactly the frames of the evaluation.
-
-    Args:
-        num_frames: of the clip.
-        num_segments: T.
-        per_segment: frames of each segment, or all.
-
-    Returns:
-        int64[N], strictly increasing, in [0, num_frames), N <= T * per_segment.
-
-    Raises:
-        ValueError: a number below 1.
+    With per_segment=1 and a clip of at least T = `num_segments` frames these are exactly the frames of the evaluation.
+    Returns int64[N], strictly increasing, in [0, num_frames), N <= T * per_segment. ValueError for a number below 1.
     """
     if per_segment == "all":
         if num_frames < 1:

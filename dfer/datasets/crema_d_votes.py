@@ -17,14 +17,7 @@ CLIP_NAME = r"(1[0-9]{3})_[A-Z]{3}_(ANG|DIS|FEA|HAP|NEU|SAD)_(LO|MD|HI|XX)"
 
 LETTERS = {
     letter: emotion_index(name)
-    for letter, name in {
-        "A": "anger",
-        "D": "disgust",
-        "F": "fear",
-        "H": "happy",
-        "N": "neutral",
-        "S": "sad",
-    }.items()
+    for letter, name in {"A": "anger", "D": "disgust", "F": "fear", "H": "happy", "N": "neutral", "S": "sad"}.items()
 }
 """Column of votes -> index of its emotion in `EMOTIONS`; voters could not choose surprise."""
 
@@ -47,10 +40,7 @@ VOTES_RULES: Rules = {
         "rows whose first column is not query type * 100000 + clip number, so that it is not known whether the voters "
         "saw the face; pandas writes such a table only with its index",
     ),
-    "bad_clip_name": (
-        "error",
-        "clip names that are not Actor_Sentence_Emotion_Level; they are never used as a path",
-    ),
+    "bad_clip_name": ("error", "clip names that are not Actor_Sentence_Emotion_Level; they are never used as a path"),
     "bad_votes": ("error", "votes that are no whole number from 0 up"),
     "votes_all_zero": ("error", "clips without a single vote"),
     "listed_twice_differently": ("error", "clips with two rows of different votes; remove one of the rows"),
@@ -69,8 +59,7 @@ VOTES_RULES: Rules = {
 def read_votes(root: Path, query_type: int, problems: Problems) -> dict[str, tuple[int, ...]]:
     """Read the votes of one query type (2: the face alone, 3: with the voice); adds to `problems`.
 
-    Returns:
-        Clip's name -> seven counts in the order of `EMOTIONS`; {} for a table that cannot be used.
+    Clip's name -> seven counts in the order of `EMOTIONS`; {} for a table that cannot be used.
     """
     path = root / VOTES
     if not path.is_file():

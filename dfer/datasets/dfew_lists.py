@@ -105,13 +105,10 @@ def clip_number(name: object) -> int | None:
 
 
 def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:
-    """Read `Annotation/annotation.xlsx`; adds to `problems`.
+    """Read `Annotation/annotation.xlsx`: clip number -> votes and label; {} if unusable. Adds to `problems`.
 
     Column names are matched loosely (`1happy`, `Happy`, `happiness`), since descriptions of the file differ; each must
     occur exactly once.
-
-    Returns:
-        Clip number -> votes and label; {} for a file that cannot be used.
     """
     path = root / ANNOTATION
     if not path.is_file():

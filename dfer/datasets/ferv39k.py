@@ -246,10 +246,7 @@ def _check(
 
 def _counts(rows: list[ClipRow]) -> Counts:
     splits = Counter(row.split for row in rows)
-    return {
-        "clips_per_split": {split: splits[split] for split in LISTS if splits[split]},
-        "labels": count_labels(rows),
-    }
+    return {"clips_per_split": {split: splits[split] for split in LISTS if splits[split]}, "labels": count_labels(rows)}
 
 
 def _short(text: str) -> str:

@@ -26,15 +26,13 @@ def expression_group(
     soft label is above `clear_above`. A class with too many candidates is sampled without replacement; one with too few
     has every candidate equally often, and some of them, drawn without replacement, once more.
 
+    Returns rows of `clips` in natural order of their ids; some may occur several times. They depend on the clips and
+    the seed, not on the order of the clips.
+
     Args:
         clips: rows of a clip table, such as the training part of a fold.
-        group: which one.
         clear_above: a share of the votes; the paper's is 0.9, so with ten votes all must agree.
         size: number of clips of the group, with repetitions; by default the number of clear candidates.
-        seed: of the sampling. The result depends on it and on the clips, not on their order.
-
-    Returns:
-        Rows of `clips` in natural order of their ids; some may occur several times.
 
     Raises:
         ValueError: a class has labelled clips but no clear candidate (for either group, as they are compared), or

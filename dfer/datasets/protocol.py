@@ -73,10 +73,7 @@ def across(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def evaluation_split(table: pd.DataFrame) -> Literal["test", "val"]:
-    """The split for evaluation of a set with splits: "test" if it has labelled test clips, else "val".
-
-    Raises ValueError for a table that has neither.
-    """
+    """The split for evaluation: "test" if a set has labelled test clips, else "val". Raises ValueError without both."""
     present = set(table.loc[table["label"].notna(), "split"].dropna())
     if "test" in present:
         return "test"

@@ -36,10 +36,7 @@ class Finding:
 
 
 def findings(problems: Mapping[str, Sequence[str]], rules: Rules) -> list[Finding]:
-    """The collected problems as findings, in the order of `rules`.
-
-    Raises KeyError for a code without a rule.
-    """
+    """The collected problems as findings, in the order of `rules`. Raises KeyError for a code without a rule."""
     unknown = set(problems) - set(rules)
     if unknown:
         raise KeyError(f"no rule for the finding codes {sorted(unknown)}")
@@ -82,18 +79,12 @@ class IngestReport:
         """The report as plain text: counts, then errors, warnings and notes."""
         lines = [f"{self.dataset}: {self.root}"]
         for name, value in self.counts.items():
-            shown = (
-                ", ".join(f"{key}: {number}" for key, number in value.items())
-                if isinstance(value, dict)
-                else str(value)
-            )
+            shown = value if isinstance(value, int) else ", ".join(f"{key}: {count}" for key, count in value.items())
             lines.append(f"  {name.replace('_', ' ')}: {shown}")
         if not self.findings:
             lines.append("  nothing to report")
-        for severity in _SEVERITIES:
-            for finding in self.findings:
-                if finding.severity == severity:
-                    lines += _finding_lines(finding)
+        for finding in sorted(self.findings, key=lambda finding: _SEVERITIES.index(finding.severity)):
+            lines += _finding_lines(finding)
         return "\n".join(lines)
 
 

@@ -79,12 +79,9 @@ def listing(folder: Path, limit: int = 8) -> str:
 
 
 def root_finding(root: Path, expected: str, fits: Callable[[Path], bool]) -> Finding | None:
-    """An error finding if `root` is not a data set's root folder; None if it is.
+    """An error finding, with the `expected` content in its message, if `root` is not a data set's root folder.
 
-    Args:
-        root: the folder.
-        expected: the expected content, for the message.
-        fits: whether a folder has the layout; used to suggest a folder up to two levels above or one below.
+    `fits` says whether a folder has the layout; it also suggests a folder up to two levels above or one below.
     """
     if not root.exists():
         parent = next(folder for folder in root.absolute().parents if folder.is_dir())

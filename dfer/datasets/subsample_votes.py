@@ -9,21 +9,11 @@ import numpy as np
 
 
 def subsample_votes(votes: Sequence[Sequence[int]], k: int, *, clip_ids: Sequence[str], seed: int) -> list[list[int]]:
-    """Draw `k` of each clip's votes without replacement.
+    """Draw `k` of each clip's votes (seven counts) without replacement.
 
-    The result of a clip depends on its id, its votes, `k` and `seed`, not on the other clips.
-
-    Args:
-        votes: seven counts per clip.
-        k: votes to draw, at least one.
-        clip_ids: one per clip.
-        seed: of the draw.
-
-    Returns:
-        Seven counts per clip that add up to `k`, none above the count of the clip.
-
-    Raises:
-        ValueError: `k` is below one, a clip has fewer than `k` votes, or the numbers of clips and ids differ.
+    Returns seven counts per clip that add up to `k`, none above the count of the clip. They depend on the clip's id,
+    its votes, `k` and `seed`, not on the other clips.
+    Raises ValueError if `k` is below one, a clip has fewer than `k` votes, or the numbers of clips and ids differ.
     """
     if k < 1:
         raise ValueError(f"k: expected at least one vote per clip, found {k}")

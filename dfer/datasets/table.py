@@ -43,17 +43,10 @@ _PLAIN = SCHEMA.remove(SCHEMA.get_field_index("votes"))
 _ROW_GROUP = 8192
 
 _DTYPES = {
-    "clip_id": "str",
-    "dataset": "str",
-    "source": "str",
-    "votes": "object",
-    "label": "Int64",
-    "split": "str",
-    "fold": "Int64",
-    "subject": "str",
-    "num_frames": "Int64",
-    "source_size": "int64",
-    "source_mtime_ns": "int64",
+    field.name: {pa.string(): "str", pa.list_(pa.int64()): "object"}.get(
+        field.type, "Int64" if field.nullable else "int64"
+    )
+    for field in SCHEMA
 }
 
 
@@ -109,10 +102,7 @@ def count_labels(rows: Iterable[ClipRow]) -> dict[str, int]:
 
 
 def validate(table: pd.DataFrame) -> None:
-    """Check a clip table: its columns, their types and their values.
-
-    Raises ValueError that names every column and the first clips that are wrong.
-    """
+    """Check columns, types and values of a clip table. Raises ValueError with every fault and its first clip."""
     if list(table.columns) != SCHEMA.names:
         missing = [name for name in SCHEMA.names if name not in table.columns]
         extra = [str(name) for name in table.columns if name not in SCHEMA.names]

@@ -34,10 +34,7 @@ def write_annotations(plans: Iterable[ClipPlan], folder: Path) -> None:
             path = folder / "EmoLabel_DataSplit" / f"{part}(single-labeled)" / f"set_{fold}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             table = pd.DataFrame(
-                {
-                    "video_name": [plan.number for plan in members],
-                    "label": [_label_in_file(plan) for plan in members],
-                }
+                {"video_name": [plan.number for plan in members], "label": [_label_in_file(plan) for plan in members]}
             )
             table.to_csv(path, index=False, lineterminator="\n")
     rows = [(*(plan.votes or ()), plan.number, _label_in_file(plan)) for plan in listed]

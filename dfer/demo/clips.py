@@ -38,51 +38,47 @@ def write_clip(plan: ClipPlan, out: Path, seed: int) -> None:
         write_jpegs(out / plan.path, frames, quality=quality)
         return
     with replacing(out / plan.path) as partial:
-        _WRITERS.get(plan.oddity, _write_regular)(plan, partial, seed)
+        _write_video(plan, partial, seed)
 
 
-def _write_regular(plan: ClipPlan, path: Path, seed: int) -> None:
+def _write_video(plan: ClipPlan, path: Path, seed: int) -> None:
     camera = CAMERAS[plan.dataset]
-    frames, quality = film_clip(plan, camera, seed)
-    if plan.dataset == "afew":
-        write_mpeg4(path, frames, qscale=quality)
-    else:
-        write_h264(path, frames, crf=quality)
-
-
-def _write_empty(plan: ClipPlan, path: Path, seed: int) -> None:
-    path.write_bytes(b"")
-
-
-def _write_text(plan: ClipPlan, path: Path, seed: int) -> None:
-    path.write_text(_NOT_A_VIDEO, encoding="utf-8")
-
-
-def _write_truncated(plan: ClipPlan, path: Path, seed: int) -> None:
-    _write_regular(plan, path, seed)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 6 // 10])
-
-
-def _write_without_face(plan: ClipPlan, path: Path, seed: int) -> None:
-    write_h264(path, _empty_scene(plan, seed), crf=24)
+    match plan.oddity:
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_text(_NOT_A_VIDEO, encoding="utf-8")
+        case "no-face":
+            write_h264(path, _empty_scene(plan, seed), crf=24)
+        case "two-faces":
+            _write_two_faces(plan, path, seed)
+        case "portrait":
+            _write_portrait(plan, path, seed)
+        case "grey":
+            frames, quality = film_clip(plan, camera, seed)
+            grey = (np.ascontiguousarray(planes[: camera.size[1]]) for planes in frames)
+            write_h264(path, grey, crf=quality, grey=True)
+        case "vanishing":
+            frames, quality = film_clip(plan, camera, seed)
+            half = plan.frames // 2
+            write_h264(path, [*list(frames)[:half], *_empty_scene(plan, seed)[half:]], crf=quality)
+        case _:
+            frames, quality = film_clip(plan, camera, seed)
+            if plan.dataset == "afew":
+                write_mpeg4(path, frames, qscale=quality)
+            else:
+                write_h264(path, frames, crf=quality)
+    if plan.oddity == "truncated":
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) * 6 // 10])
 
 
 def _write_two_faces(plan: ClipPlan, path: Path, seed: int) -> None:
     halves = [list(film_clip(plan, _HALF, seed, who)[0]) for who in range(2)]
     height = _HALF.size[1]
     pairs = zip(*([planes[:height] for planes in half] for half in halves), strict=True)
-    frames = []
-    for pair in pairs:
-        luma = np.hstack(pair)
-        frames.append(np.concatenate([luma, tinted(luma, (-6.0, 6.0))]))
-    write_h264(path, frames, crf=23)
-
-
-def _write_grey(plan: ClipPlan, path: Path, seed: int) -> None:
-    frames, quality = film_clip(plan, CAMERAS["dfew"], seed)
-    height = CAMERAS["dfew"].size[1]
-    write_h264(path, (np.ascontiguousarray(planes[:height]) for planes in frames), crf=quality, grey=True)
+    lumas = (np.hstack(pair) for pair in pairs)
+    write_h264(path, (np.concatenate([luma, tinted(luma, (-6.0, 6.0))]) for luma in lumas), crf=23)
 
 
 def _write_portrait(plan: ClipPlan, path: Path, seed: int) -> None:
@@ -91,24 +87,6 @@ def _write_portrait(plan: ClipPlan, path: Path, seed: int) -> None:
     lying = (np.ascontiguousarray(np.rot90(planes[:height])) for planes in frames)
     write_h264(path, (np.concatenate([luma, tinted(luma, (-4.0, 4.0))]) for luma in lying), crf=quality)
     rotate_clockwise(path, coded_height=width)
-
-
-def _write_vanishing(plan: ClipPlan, path: Path, seed: int) -> None:
-    frames, quality = film_clip(plan, CAMERAS["dfew"], seed)
-    half = plan.frames // 2
-    write_h264(path, [*list(frames)[:half], *_empty_scene(plan, seed)[half:]], crf=quality)
-
-
-_WRITERS: Final = {
-    "empty": _write_empty,
-    "text": _write_text,
-    "truncated": _write_truncated,
-    "no-face": _write_without_face,
-    "two-faces": _write_two_faces,
-    "grey": _write_grey,
-    "portrait": _write_portrait,
-    "vanishing": _write_vanishing,
-}
 
 
 def film_clip(plan: ClipPlan, camera: Camera, seed: int, who: int = 0) -> tuple[Iterable[Planes], int]:
@@ -122,11 +100,8 @@ def film_clip(plan: ClipPlan, camera: Camera, seed: int, who: int = 0) -> tuple[
 def _empty_scene(plan: ClipPlan, seed: int) -> list[Planes]:
     look = draw_look(CAMERAS["dfew"], plan.frames, _generator(plan, seed, 9))
     scene = read_picture("background")
-    frames = []
-    for number, view in enumerate(look.views):
-        grid = picture_grid(view, look.size)
-        frames.append(expose(look_up(scene, grid), look, number))
-    return frames
+    grids = (picture_grid(view, look.size) for view in look.views)
+    return [expose(look_up(scene, grid), look, number) for number, grid in enumerate(grids)]
 
 
 def _generator(plan: ClipPlan, seed: int, stream: int) -> np.random.Generator:

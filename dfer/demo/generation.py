@@ -57,10 +57,8 @@ def generate(
     README.txt last, so that an interrupted run leaves nothing that looks finished.
 
     Args:
-        out: the folder to write into.
         clips: number of regular clips of dfew, at least 7. afew gets about a quarter as many, ferv39k a third for
             training and a ninth for testing; dfew gets some odd ones as well.
-        seed: of all random numbers.
         workers: number of processes, by default one for each CPU.
         on_clip: called with the numbers of finished and of all clips after each clip.
 

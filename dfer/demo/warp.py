@@ -13,16 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfer.demo.expressions import (
-    ACTION_UNITS,
-    CHIN,
-    INNER_LIPS,
-    JAW_DISTANCE,
-    JAW_DROP,
-    LIP_GAP,
-    LIPS_PART,
-    WRINKLES,
-)
+from dfer.demo.expressions import ACTION_UNITS, CHIN, INNER_LIPS, JAW_DISTANCE, JAW_DROP, LIP_GAP, LIPS_PART, WRINKLES
 from dfer.demo.people import CENTRE, IOD, Person
 
 Field = NDArray[np.float32]

@@ -64,15 +64,8 @@ def align_clip(
 ) -> tuple[Clip, FrameCounts]:
     """Align the faces of the most prominent person in a video file or folder of frames (section 4.2).
 
-    Args:
-        clip_id: name of the clip.
-        source: the video file or folder.
-        detector: finds the faces, in the frames that `shards.frames_per_segment` keeps.
-        tracking, alignment, shards: the settings.
-        num_segments: number of segments that frames will be sampled from.
-
-    Returns:
-        The clip and its counts. At most 256 MiB of decoded frames are in memory meanwhile.
+    The detector sees the frames that `shards.frames_per_segment` keeps of each of `num_segments` segments. At most
+    256 MiB of decoded frames are in memory.
 
     Raises:
         ClipError: the source cannot be decoded, has no face, or has the person in too few frames.
@@ -116,17 +109,12 @@ def align_clips(
     """Align clips into one shard, `folder`/clips.* and `folder`/index.parquet.
 
     A clip that fails gets a row with its reason and does not stop the others. An exception that has no reason gets the
-    reason `error`, with the traceback in the log.
+    reason `error`, with the traceback in the log. Returns the align index, one row for every clip.
 
     Args:
         clips: name and source of each clip.
-        folder: where to write.
-        detection, tracking, alignment, shards, num_segments: as for `align_clip`.
         threads: for the detector and OpenCV.
         on_clip: called with each clip's row.
-
-    Returns:
-        The align index, one row for every clip.
 
     Raises:
         ValueError: a clip is listed twice.

@@ -20,19 +20,16 @@ def correct_keypoints(
     measured: NDArray[np.bool_],
     frame_indices: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """One person's key points, as the full scale would show them.
+    """One person's key points float32[K, 5, 2] (pixels of the frame), as the full scale would show them.
 
     In frames with both scales their difference is expressed in the coordinates of the face (turned and scaled with it);
-    it is interpolated linearly over time to the frames with the smaller scale only.
+    it is interpolated linearly over time to the frames with the smaller scale only. Key points of the full scale are
+    unchanged, and all of them if no frame has both scales.
 
     Args:
-        keypoints: float32[K, 5, 2], pixels of the frame.
-        followed: float32[K, 5, 2], key points at the smaller scale; nan in frames without them.
+        keypoints, followed: at the full and at the smaller scale; `followed` is nan in frames without them.
         measured: bool[K], whether `keypoints` are from the full scale.
         frame_indices: int64[K], increasing.
-
-    Returns:
-        float32[K, 5, 2]; key points of the full scale are unchanged, and all of them if no frame has both scales.
     """
     known = measured & np.isfinite(followed).all(axis=(1, 2))
     if measured.all() or not known.any():

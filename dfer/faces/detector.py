@@ -113,15 +113,10 @@ class FaceDetector:
     def detect_near(
         self, frame: NDArray[np.uint8], boxes: NDArray[np.float32], *, measure: bool = True
     ) -> Detections | None:
-        """Detect one face around each box of an earlier frame, at a fraction of the cost of `detect`.
+        """Detect one face around each box float32[N, 4] of an earlier frame, at a fraction of the cost of `detect`.
 
-        Args:
-            frame: uint8[H, W, 3] BGR.
-            boxes: float32[N, 4], pixels.
-            measure: whether to measure large faces; else they are only followed, at a smaller scale.
-
-        Returns:
-            The faces, without any new one; None if a face is lost, or two boxes lead to the same face.
+        Without `measure`, large faces are only followed, at a smaller scale. Returns the faces, without any new one;
+        None if a face is lost, or two boxes lead to the same face.
         """
         if self._network.fixed_size:
             return None
@@ -275,10 +270,8 @@ class _View:
 
     def ratio(self, scale: float) -> NDArray[np.float32]:
         """Pixels at `scale` per pixel of the frame, across and down (sides are whole numbers)."""
-        sides = [
-            scaled / original for scaled, original in zip(self.at(scale).shape, self.frame.shape[:2], strict=False)
-        ]
-        return np.array(sides[::-1], np.float32)
+        (height, width), (full_height, full_width) = self.at(scale).shape[:2], self.frame.shape[:2]
+        return np.array([width / full_width, height / full_height], np.float32)
 
 
 def _canvas(picture: NDArray[np.uint8], network: Scrfd) -> NDArray[np.uint8]:

@@ -24,15 +24,10 @@ _STRETCH_LIMIT = 2.0
 
 
 def template(size: int, margin: float) -> NDArray[np.float32]:
-    """The positions of the five key points in an aligned crop.
+    """The positions of the five key points in an aligned crop of `size` x `size` pixels: float32[5, 2], (x, y).
 
-    Args:
-        size: width and height of the crop in pixels.
-        margin: the crop is 1 + margin times as wide and high as ArcFace's; left and right get half of the margin each,
-            above gets 30 % and below 70 %. 0 is ArcFace's template, scaled to `size`.
-
-    Returns:
-        float32[5, 2], (x, y) in pixels of the crop.
+    The crop is 1 + margin times as wide and high as ArcFace's; left and right get half of the margin each, above gets
+    30 % and below 70 %. A margin of 0 is ArcFace's template, scaled to `size`.
     """
     shift = margin * np.array([0.5, _SHARE_ABOVE])
     return ((_TIGHT / _TIGHT_SIDE + shift) * (size / (1.0 + margin))).astype(np.float32)
@@ -41,21 +36,10 @@ def template(size: int, margin: float) -> NDArray[np.float32]:
 def crop_matrix(
     keypoints: NDArray[np.floating], target: NDArray[np.floating], transform: Literal["similarity", "affine"]
 ) -> NDArray[np.float64]:
-    """The map from frame to crop that brings five key points closest to the template.
+    """The map float64[2, 3] from frame to crop that brings five key points [5, 2] closest to the template `target`.
 
     Weighted least squares: the nose counts a quarter of each other point. An affine map stretches one direction at most
-    twice as much as the other.
-
-    Args:
-        keypoints: [5, 2], pixels of the frame.
-        target: [5, 2], the template, pixels of the crop.
-        transform: the kind of map.
-
-    Returns:
-        float64[2, 3].
-
-    Raises:
-        ValueError: degenerate points.
+    twice as much as the other. Raises ValueError for degenerate points.
     """
     if transform == "similarity":
         return similarity(keypoints, target, _POINT_WEIGHTS)
@@ -75,16 +59,8 @@ def similarity(
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991, in closed
     form for the plane: with centred points as complex numbers, target = a * source has one least-squares solution.
-
-    Args:
-        source, target: [N, 2], N >= 2.
-        weights: [N], positive; all 1 by default.
-
-    Returns:
-        float64[2, 3].
-
-    Raises:
-        ValueError: the points are not finite, or all source points coincide.
+    Points are [N, 2] with N >= 2, weights [N] positive, all 1 by default; the map is float64[2, 3].
+    Raises ValueError if the points are not finite, or all source points coincide.
     """
     source, target, weights = _as_float64(source, target, weights)
     source_centre, target_centre = weights @ source, weights @ target
@@ -103,9 +79,7 @@ def affine(
     """The affine map that brings `source` closest to `target` (least squares, six parameters).
 
     Arguments and result as for `similarity`, with N >= 3.
-
-    Raises:
-        ValueError: the points are not finite, or the source points lie on one line.
+    Raises ValueError if the points are not finite, or the source points lie on one line.
     """
     source, target, weights = _as_float64(source, target, weights)
     source_centre, target_centre = weights @ source, weights @ target
@@ -127,17 +101,10 @@ def transform_points(points: NDArray[np.floating], matrix: NDArray[np.floating])
 
 
 def warp(frame: NDArray[np.uint8], matrix: NDArray[np.floating], size: int) -> NDArray[np.uint8]:
-    """Cut a crop out of a frame; black beyond the frame.
+    """Cut a crop uint8[size, size, C] out of a frame uint8[H, W, C]; black beyond the frame.
 
-    A map that shrinks is preceded by area averaging, since bilinear interpolation alone would skip pixels.
-
-    Args:
-        frame: uint8[H, W, C].
-        matrix: [2, 3], from pixels of the frame to pixels of the crop.
-        size: width and height of the crop in pixels.
-
-    Returns:
-        uint8[size, size, C].
+    `matrix` [2, 3] maps pixels of the frame to pixels of the crop. A map that shrinks is preceded by area averaging,
+    since bilinear interpolation alone would skip pixels.
     """
     exact = matrix.astype(np.float64)
     scale = float(np.sqrt(abs(np.linalg.det(exact[:, :2]))))

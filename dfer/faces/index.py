@@ -103,9 +103,7 @@ def read_places(path: Path) -> pd.DataFrame:
     """Read `clip_id`, `status`, `reason`, `shard` and `row` of an align index, without checking its rows.
 
     All strings but the ids are categories, since an index can have a million clips.
-
-    Raises:
-        ValueError: the file is no Parquet; FileNotFoundError.
+    Raises ValueError for a file that is no Parquet; FileNotFoundError.
     """
     few = ["status", "reason", "shard"]
     try:

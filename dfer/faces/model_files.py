@@ -38,13 +38,9 @@ class ModelFileNotFetchedError(ModelFileError, NotFetchedError):
 def detector_file(model: str, *, cache: Path | None = None) -> Path:
     """The .onnx file of a face detector, fetched at its first use.
 
-    Args:
-        model: 'scrfd-2.5g' (its SHA-256 is checked at every use), a path that ends in .onnx, or the name of an
-            InsightFace pack such as 'buffalo_l', which InsightFace fetches whole into ~/.insightface/models.
-        cache: folder for 'scrfd-2.5g'; `cache_folder()` by default.
-
-    Raises:
-        ModelFileError: the file is missing and cannot be fetched, or is a wrong one; says what to do.
+    `model` is 'scrfd-2.5g' (kept in `cache`, its SHA-256 is checked at every use), a path that ends in .onnx, or the
+    name of an InsightFace pack such as 'buffalo_l', which InsightFace fetches whole into ~/.insightface/models.
+    Raises ModelFileError if the file is missing and cannot be fetched, or is a wrong one; it says what to do.
     """
     if model == BUNDLED_MODEL:
         return _bundled_file(cache or cache_folder())

@@ -15,20 +15,13 @@ NumberedFrame = tuple[int, NDArray[np.uint8]]
 
 
 def scan_frames(frames: Iterable[NumberedFrame], detector: FaceDetector) -> Iterator[tuple[NumberedFrame, Detections]]:
-    """Detect the faces in each frame of a clip, in order.
+    """Detect the faces in each frame of a clip (its number in the source, uint8[H, W, 3] BGR), in order.
 
     The whole frame is searched every `detection.search_every` source frames and when a face is lost; in between only
     the surroundings of the previous frame's faces. So a person who appears in between is detected at the next search.
     Large faces are measured at the full scale every `detection.measure_every` source frames, and followed at a smaller
     scale in between (`dfer.faces.correction`). On a GPU all frames are searched, in batches, while the next are
     decoded.
-
-    Args:
-        frames: number in the source and picture uint8[H, W, 3] BGR of each frame.
-        detector: the detector, with its settings.
-
-    Yields:
-        Each frame with its detections.
     """
     if detector.batch > 1:
         for batch in prefetch(_batches(frames, detector.batch)):

@@ -59,14 +59,10 @@ class Scrfd:
     def find(
         self, pictures: NDArray[np.uint8], threshold: float
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """The faces of each picture, best first; of overlapping ones the best.
+        """The faces of each picture with a score of `threshold` or more, best first; of overlapping ones the best.
 
-        Args:
-            pictures: uint8[N, H, W, 3] BGR, H and W multiples of 32.
-            threshold: the least score of a face.
-
-        Returns:
-            For each picture float32[F, 5] (left, top, right, bottom, score) and key points float32[F, 5, 2], pixels.
+        Pictures are uint8[N, H, W, 3] BGR, H and W multiples of 32. Returns float32[F, 5] (left, top, right, bottom,
+        score) and key points float32[F, 5, 2] for each, in pixels.
         """
         outputs = self._run(pictures)
         return [

@@ -72,18 +72,13 @@ def track_person(detections: Sequence[Detections], frame_indices: NDArray[np.int
     Faces are linked from frame to frame by the assignment with the least total distance from their expected positions,
     among faces that are near enough and of similar size; a person may be out of sight for any time. The person with the
     greatest sum of score x face size over the frames is tracked: a long presence outweighs a short large one.
+    Returns None if no frame has a face.
 
     Args:
         detections: of each scanned frame.
-        frame_indices: int64[T], the increasing numbers of these frames in the source.
+        frame_indices: int64[T], the increasing numbers of these frames in the source. ValueError for another length.
         max_gap: up to so many source frames between two detections are filled by linear interpolation of the key
             points. The frames of a longer gap, and before the first and after the last detection, are left out.
-
-    Returns:
-        The track, or None if no frame has a face.
-
-    Raises:
-        ValueError: the lengths differ.
     """
     if len(detections) != len(frame_indices):
         raise ValueError(f"expected detections of each frame, found {len(detections)} for {len(frame_indices)} frames")
@@ -106,12 +101,8 @@ def smooth_keypoints(keypoints: NDArray[np.float32], frame_indices: NDArray[np.i
             continue
         padding = min(4, stop - start - 1)
         # Reflected at its end points, a straight motion continues straight.
-        run = np.pad(
-            keypoints[start:stop].astype(np.float64),
-            ((padding, padding), (0, 0), (0, 0)),
-            mode="reflect",
-            reflect_type="odd",
-        )
+        widths = ((padding, padding), (0, 0), (0, 0))
+        run = np.pad(keypoints[start:stop].astype(np.float64), widths, mode="reflect", reflect_type="odd")
         smoothed[start:stop] = gaussian_filter1d(run, _SMOOTHING, axis=0, mode="nearest")[padding:-padding]
     return smoothed
 

@@ -24,13 +24,10 @@ SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
 
 
 def find_videos(paths: Sequence[Path]) -> dict[str, Path]:
-    """The videos at some paths: files, and all videos below folders.
+    """The videos at some paths (files, and all videos below folders): clip id -> path, in natural order.
 
-    Returns:
-        Clip id -> path, in natural order; the id is the path relative to the folder that all videos share.
-
-    Raises:
-        InputError: a path does not exist, or a folder has no video.
+    The id is the path relative to the folder that all videos share.
+    Raises InputError if a path does not exist, or a folder has no video.
     """
     videos: list[Path] = []
     for path in paths:
@@ -56,19 +53,10 @@ def align_videos(
     workers: int,
     on_clip: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
-    """Detect, track and align the face of each video; write shards and `index.parquet` into a folder.
+    """Detect, track and align the face of each video (clip id -> path); write shards and `index.parquet` into `out`.
 
     The same call on the same videos continues where an earlier one stopped, and does nothing if that one was finished.
-
-    Args:
-        videos: clip id -> path.
-        out: the folder to write into.
-        settings: the settings of all steps.
-        workers: number of processes.
-        on_clip: called after each clip.
-
-    Returns:
-        The align index, a row for every video; its shards are folders in `out`.
+    `workers` is the number of processes. Returns the align index, a row for every video.
 
     Raises:
         InputError: `out` has other content.

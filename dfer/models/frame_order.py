@@ -16,16 +16,11 @@ from dfer.system.randomness import torch_seed
 
 
 def logits_of(model: nn.Module, clips: Tensor, rows: Tensor, frames: Frames) -> Tensor:
-    """Logits float[B, K] of clips whose frames are shown in a certain order.
+    """Logits float[B, K] of clips float[B, T, C, H, W] whose frames are shown in a certain order.
 
-    Args:
-        model: float[B, T, C, H, W] -> logits [B, K].
-        clips: float[B, T, C, H, W], frames in order.
-        rows: int64[B], each clip's number in its table: a clip is shuffled in the same way for every model.
-        frames: "in order"; "shuffled": a random order for each clip; "reversed"; "peak": each frame in turn is shown T
-            times, and the logits with the highest probability of any class count.
-
-    Raises ValueError for another `frames`.
+    `frames` is "in order"; "shuffled": a random order for each clip, by its number in its table, in `rows` int64[B],
+    so the same for every model; "reversed"; or "peak": each frame in turn is shown T times, and the logits with the
+    highest probability of any class count. Raises ValueError for anything else.
     """
     match frames:
         case "in order":

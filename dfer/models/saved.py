@@ -33,8 +33,6 @@ def save_model(
     """Write weights and card into a folder; each file is complete or missing.
 
     Args:
-        folder: exists.
-        state: the weights.
         card: holds at least `model` (name for `build`), `classes` (names in the order of the logits), `num_segments`,
             `width`, `dropout`, `input_size` and `normalization` (`mean`, `std`); the weights' checksum is added to it.
         best_on_test_fold: other weights of the same network, written beside them; none if empty.
@@ -52,14 +50,10 @@ def _write_weights(path: Path, state: Mapping[str, Tensor]) -> str:
 
 
 def load_model(folder: Path, weights: Weights = "chosen") -> tuple[nn.Module, dict[str, Any]]:
-    """The network (on the CPU, in evaluation mode) and its card.
+    """The network (on the CPU, in evaluation mode) and its card, from the folder of a finished training.
 
-    Args:
-        folder: of a finished training.
-        weights: those of the epoch that the training chose, or of the best one on the test fold.
-
-    Raises:
-        SavedModelError: a file is missing or damaged, or the two do not belong together.
+    `weights` are those of the epoch that the training chose, or of the best one on the test fold.
+    Raises SavedModelError if a file is missing or damaged, or the two do not belong together.
     """
     card = load_card(folder)
     file, checksum = {

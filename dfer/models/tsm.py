@@ -16,18 +16,9 @@ def temporal_shift(x: Tensor, num_segments: int, fold_div: int = 8) -> Tensor:
     """Shift 1/fold_div of the channels one frame back in time and as many one frame forth; the others stay.
 
     With f = C // fold_div, channels 0..f-1 of frame t come from frame t+1, channels f..2f-1 from frame t-1, zeros where
-    there is no such frame.
-
-    Args:
-        x: float[B*T, C, H, W], the T frames of a clip after one another. Not modified.
-        num_segments: T.
-        fold_div: at least 2.
-
-    Returns:
-        A new tensor like `x`, in the same memory format.
-
-    Raises:
-        ValueError: the number of frames is no multiple of `num_segments`, or `fold_div` is below 2.
+    there is no such frame. `x` is float[B*T, C, H, W], the T frames of a clip after one another; the result is a new
+    tensor in the same memory format.
+    Raises ValueError if the number of frames is no multiple of `num_segments`, or `fold_div` is below 2.
     """
     if x.ndim != 4 or num_segments < 1 or x.shape[0] % num_segments:
         raise ValueError(f"expected [B*{num_segments}, C, H, W], found {list(x.shape)}")

@@ -25,21 +25,15 @@ class WeightsNotFetchedError(WeightsError, NotFetchedError):
 
 
 def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None:
-    """Load pretrained weights into a network, in place.
+    """Load pretrained weights into a network of width 1, in place.
 
-    Args:
-        model: the network, of width 1.
-        network: its entry in the catalogue.
-        pretrained: a key of `network.pretrained` (torchvision's, downloaded once into torch's cache and checked), or
-            the path of a weight file (a state dict saved by `torch.save`; nothing but tensors is unpickled).
-
-    Weights of `network.new_layers` that are missing or of another size are left out and logged; those layers keep their
-    random weights. Raises WeightsError when the weights cannot be fetched or read, or when anything else does not fit.
+    `pretrained` is a key of `network.pretrained` (torchvision's, downloaded once into torch's cache and checked), or
+    the path of a weight file (a state dict saved by `torch.save`; nothing but tensors is unpickled). Weights of
+    `network.new_layers` that are missing or of another size are left out and logged; those layers keep their random
+    weights. Raises WeightsError when the weights cannot be fetched or read, or when anything else does not fit.
     """
-    if pretrained in network.pretrained:
-        state = _torchvision(network.pretrained[pretrained])
-    else:
-        state = _file(Path(pretrained), network)
+    known = network.pretrained.get(pretrained)
+    state = _torchvision(known) if known else _file(Path(pretrained), network)
     current = model.state_dict()
     new = {name for name in current if name.split(".")[0] in network.new_layers}
     for name in sorted(new & state.keys()):

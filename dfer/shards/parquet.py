@@ -42,12 +42,7 @@ def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any], jpeg_q
     """
     schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
     with pq.ParquetWriter(
-        path,
-        schema,
-        compression="NONE",
-        use_dictionary=False,
-        write_statistics=["clip_id"],
-        write_page_checksum=True,
+        path, schema, compression="NONE", use_dictionary=False, write_statistics=["clip_id"], write_page_checksum=True
     ) as writer:
         for clip in clips:
             frames = [encode_jpeg(frame[..., ::-1], jpeg_quality) for frame in clip.frames]

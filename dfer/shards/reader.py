@@ -66,15 +66,9 @@ class Shard:
         return self._file.frame_indices(row)
 
     def read(self, row: int, frames: Sequence[int] | NDArray[np.int64] | None = None) -> Clip:
-        """The clip of a row.
+        """The clip of a row; with positions in 0..T-1 (repeats allowed) only these `frames`, in this order.
 
-        Args:
-            row: its row in the shard.
-            frames: positions in 0..T-1 (repeats allowed) to read only these frames, in this order.
-
-        Raises:
-            ShardError: the clip cannot be read.
-            IndexError: the row or a frame does not exist.
+        Raises ShardError if the clip cannot be read, IndexError if the row or a frame does not exist.
         """
         positions = None if frames is None else np.asarray(frames, dtype=np.int64)
         with self._reading(row, positions):
@@ -121,8 +115,7 @@ class Shard:
 def open_shard(folder: Location) -> Shard:
     """The shard in a folder. From an object store only the clips that are used are read.
 
-    Raises:
-        ShardError: the folder has no shard, or it cannot be read.
+    Raises ShardError if the folder has no shard, or it cannot be read.
     """
     files = _shard_files(copies.nearest(folder) if isinstance(folder, str) else folder)
     if len(files) != 1:

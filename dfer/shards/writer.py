@@ -29,17 +29,9 @@ def write_shard(
 ) -> ShardInfo:
     """Write clips into `folder`/clips.parquet or `folder`/clips.npz, with one clip in memory at a time.
 
-    The file gets its name only when it is complete, and is removed after an error.
-
-    Args:
-        folder: where to write; made if it does not exist.
-        clips: the clips.
-        settings: format and JPEG quality; stored in the shard.
-        metadata: JSON data to store in the shard.
-
-    Raises:
-        FileExistsError: the folder has a shard already.
-        Whatever `clips` raises.
+    The file gets its name only when it is complete, and is removed after an error. The settings (format and JPEG
+    quality) and `metadata` (JSON) are stored in it.
+    Raises FileExistsError if the folder, which is made if it does not exist, has a shard already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (parquet.FILE_NAME, npz.FILE_NAME):
