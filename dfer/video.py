@@ -45,12 +45,9 @@ class VideoError(Exception):
 class Video:
     """A video file (read with OpenCV's FFmpeg) or a folder of images (jpg, png, bmp; in natural order).
 
-    Attributes:
-        num_frames: the number that the source announces until `frames` has run to its end, then the number of frames
-            that really decode, which is often smaller.
-
-    Raises:
-        VideoError: the source is missing, empty, a Git LFS pointer, no video, undecodable or without frames.
+    `num_frames` is the number that the source announces until `frames` has run to its end, then the number of frames
+    that really decode, which is often smaller.
+    Raises VideoError if the source is missing, empty, a Git LFS pointer, no video, undecodable or without frames.
     """
 
     def __init__(self, source: Path) -> None:
@@ -72,10 +69,8 @@ class Video:
         """Yield those frames at `indices` (increasing) that exist, as (index, uint8[H, W, 3] BGR).
 
         Applies rotation flags; converts grey and transparent pictures to BGR. Decodes to the end of the source, so that
-        `num_frames` is the real number afterwards; if it has changed, choose indices again.
-
-        Raises:
-            VideoError: undecodable, no_frames.
+        `num_frames` is the real number afterwards; if it has changed, choose indices again. Raises VideoError
+        (undecodable, no_frames).
         """
         chosen = {int(index) for index in indices}
         if self._images is not None:

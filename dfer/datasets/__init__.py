@@ -16,7 +16,7 @@ __all__ = ["LAYOUTS", "Finding", "IngestError", "IngestReport", "inspect", "load
 
 
 def load_clips(name: str, root: Path | str, *, dataset: str | None = None, source: str | None = None) -> pd.DataFrame:
-    """Read the clip table of a data set.
+    """Read the clip table of a data set, sorted by clip id; see `dfer.datasets.table` for its columns.
 
     Args:
         name: the layout, a key of `LAYOUTS`, or `module:function` for another adapter.
@@ -24,9 +24,6 @@ def load_clips(name: str, root: Path | str, *, dataset: str | None = None, sourc
         dataset: the set's name in the table and in the clip ids; by default the layout's. Required for a layout named
             `module:function`, and for a second set of the same layout.
         source: which of the layout's kinds of clips to use (the adapter's `SOURCES`).
-
-    Returns:
-        The table, sorted by clip id; see `dfer.datasets.table` for its columns.
 
     Raises:
         IngestError: the data cannot be used as it is; has the report.
@@ -43,9 +40,8 @@ def inspect(
 ) -> tuple[pd.DataFrame, IngestReport]:
     """Read the clip table as far as possible, and report all problems of the data; arguments as for `load_clips`.
 
-    Raises:
-        ValueError: an unknown name or source, or a `dataset` that is no plain word. Problems of the data are findings
-            of the report.
+    Problems of the data are findings of the report; ValueError for an unknown name or source, or a `dataset` that is no
+    plain word.
     """
     if name not in LAYOUTS and ":" not in name:
         raise ValueError(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from dfer.datasets.crema_d_votes import CLIP_NAME, VOTES, VOTES_RULES, read_votes
 from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
-from dfer.datasets.scan import OUTSIDE_ROOT, Source, root_finding, scan_videos
+from dfer.datasets.scan import OUTSIDE_ROOT, Source, by_key, root_finding, scan_videos
 from dfer.datasets.table import NUM_FOLDS, ClipRow, count_labels, from_rows
 from dfer.labels import majority
 from dfer.storage.files import sha256
@@ -80,11 +80,17 @@ def inspect(root: Path, *, dataset: str = "crema-d", source: str = "face-votes")
     problems["faulty_recordings"] += sorted(FAULTY & votes.keys())
     if len(rows) >= _SAMPLE and len(rows) != OFFICIAL_CLIPS:
         problems["official_counts"].append(f"{len(rows)} clips instead of {OFFICIAL_CLIPS}")
+    clips = Counter(row.fold for row in rows)
+    tested = Counter(row.fold for row in rows if row.label is not None)
     counts: Counts = {
         "clips": len(rows),
         "clips_found": len(videos),
         "missing": len(problems["missing_clips"]),
-        **_counts(rows),
+        "actors": len({row.subject for row in rows}),
+        "without_single_label": sum(row.label is None for row in rows),
+        "clips_per_fold": {str(fold): clips[fold] for fold in sorted(clips, key=str)},
+        "test_clips_per_fold": {str(fold): tested[fold] for fold in sorted(tested, key=str)},
+        "labels": count_labels(rows),
     }
     hashes = {VOTES: sha256(root / VOTES)} if votes else {}
     return from_rows(rows), IngestReport(dataset, str(root), tuple(findings(problems, RULES)), counts, hashes)
@@ -107,18 +113,10 @@ def _videos(root: Path, problems: Problems) -> dict[str, Source]:
     if not (root / VIDEOS).is_dir():
         return {}
     scan = scan_videos(root / VIDEOS, root)
-    problems["outside_root"] += scan.outside
-    problems["other_files"] += scan.others
-    videos: dict[str, Source] = {}
-    for video in scan.sources:
-        if not re.fullmatch(CLIP_NAME, video.name):
-            problems["other_files"].append(video.path)
-        elif video.name in videos:
-            problems["duplicate_source"].append(f"{videos[video.name].path} and {video.path}")
-        else:
-            videos[video.name] = video
-            if 0 < video.size < _POINTER_BYTES and (root / video.path).read_bytes().startswith(LFS_POINTER):
-                problems["lfs_pointers"].append(video.path)
+    videos = by_key(scan, lambda name: name if re.fullmatch(CLIP_NAME, name) else None, problems)
+    for video in videos.values():
+        if 0 < video.size < _POINTER_BYTES and (root / video.path).read_bytes().startswith(LFS_POINTER):
+            problems["lfs_pointers"].append(video.path)
     return videos
 
 
@@ -135,15 +133,3 @@ def _row(name: str, votes: tuple[int, ...], dataset: str, video: Source) -> Clip
         source_size=video.size,
         source_mtime_ns=video.mtime_ns,
     )
-
-
-def _counts(rows: list[ClipRow]) -> Counts:
-    clips = Counter(row.fold for row in rows)
-    tested = Counter(row.fold for row in rows if row.label is not None)
-    return {
-        "actors": len({row.subject for row in rows}),
-        "without_single_label": sum(row.label is None for row in rows),
-        "clips_per_fold": {str(fold): clips[fold] for fold in sorted(clips, key=str)},
-        "test_clips_per_fold": {str(fold): tested[fold] for fold in sorted(tested, key=str)},
-        "labels": count_labels(rows),
-    }

@@ -24,8 +24,8 @@ from dfer.datasets.dfew_lists import (
 from dfer.datasets.report import Counts, Finding, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import (
     OUTSIDE_ROOT,
-    Scan,
     Source,
+    by_key,
     listing,
     root_finding,
     scan_frame_folders,
@@ -82,7 +82,7 @@ def inspect(root: Path, *, dataset: str = "dfew", source: str = "original") -> t
         return from_rows([]), IngestReport(dataset, str(root), (wrong,))
     problems = Problems()
     scan, suffix = SOURCES[source]
-    sources = _by_number(scan(root / "Clip" / source, root), problems)
+    sources = by_key(scan(root / "Clip" / source, root), clip_number, problems)
     annotated = read_annotation(root, problems)
     folds = read_folds(root, problems)
     _compare(annotated, folds, problems)
@@ -99,12 +99,17 @@ def inspect(root: Path, *, dataset: str = "dfew", source: str = "original") -> t
     clips = sources | missing
     rows = [_row(number, dataset, clips[number], annotated, folds) for number in listed]
     _compare_with_official(rows, problems)
+    tested = Counter(row.fold for row in rows if row.fold is not None)
     counts: Counts = {
         "clips": len(rows),
         "clips_found": len(sources),
         "missing": len(missing),
         "unlisted": len(unlisted),
-        **_counts(rows),
+        "with_votes": sum(row.votes is not None for row in rows),
+        "without_single_label": sum(row.label is None for row in rows),
+        "single_label_but_no_fold": sum(row.label is not None and row.fold is None for row in rows),
+        "test_clips_per_fold": {str(fold): tested[fold] for fold in sorted(tested)},
+        "labels": count_labels(rows),
     }
     hashes = {ANNOTATION: sha256(root / ANNOTATION)} | folds.hashes if annotated else folds.hashes
     return from_rows(rows), IngestReport(dataset, str(root), tuple(findings(problems, RULES)), counts, hashes)
@@ -139,21 +144,6 @@ def _row(number: int, dataset: str, clip: Source, annotated: dict[int, Annotated
     )
 
 
-def _by_number(clips: Scan, problems: Problems) -> dict[int, Source]:
-    sources: dict[int, Source] = {}
-    problems["outside_root"] += clips.outside
-    problems["other_files"] += clips.others
-    for source in clips.sources:
-        number = clip_number(source.name)
-        if number is None:
-            problems["other_files"].append(source.path)
-        elif number in sources:
-            problems["duplicate_source"].append(f"{sources[number].path} and {source.path}")
-        else:
-            sources[number] = source
-    return sources
-
-
 def _compare(annotated: dict[int, Annotated], folds: Folds, problems: Problems) -> None:
     contradicted = [
         f"clip {number}: labelled {EMOTIONS[row.label]}, votes {list(row.votes)}"
@@ -183,14 +173,3 @@ def _compare_with_official(rows: list[ClipRow], problems: Problems) -> None:
             for fold, official in enumerate(OFFICIAL_TEST_SIZES, start=1)
             if sizes[fold] != official
         ]
-
-
-def _counts(rows: list[ClipRow]) -> Counts:
-    folds = Counter(row.fold for row in rows if row.fold is not None)
-    return {
-        "with_votes": sum(row.votes is not None for row in rows),
-        "without_single_label": sum(row.label is None for row in rows),
-        "single_label_but_no_fold": sum(row.label is not None and row.fold is None for row in rows),
-        "test_clips_per_fold": {str(fold): folds[fold] for fold in sorted(folds)},
-        "labels": count_labels(rows),
-    }

@@ -96,7 +96,8 @@ def inspect(root: Path, *, dataset: str = "ferv39k", source: str = "faces") -> t
         "clips": len(rows),
         "clips_found": len(clips),
         "missing": sum(row.source_size < 0 for row in rows),
-        **_counts(rows),
+        "clips_per_split": {split: size for split in LISTS if (size := sum(row.split == split for row in rows))},
+        "labels": count_labels(rows),
     }
     return from_rows(rows), IngestReport(dataset, str(root), tuple(findings(problems, RULES)), counts, hashes)
 
@@ -242,11 +243,6 @@ def _check(
     problems["official_counts"] += [
         f"{name}: {actual} instead of {official}" for name, (actual, official) in expected.items() if actual != official
     ]
-
-
-def _counts(rows: list[ClipRow]) -> Counts:
-    splits = Counter(row.split for row in rows)
-    return {"clips_per_split": {split: splits[split] for split in LISTS if splits[split]}, "labels": count_labels(rows)}
 
 
 def _short(text: str) -> str:

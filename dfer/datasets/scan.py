@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from dfer.datasets.report import Finding, Severity
+from dfer.datasets.report import Finding, Problems, Severity
 from dfer.system.file_types import FRAME_SUFFIXES, VIDEO_SUFFIXES
 from dfer.system.natural_order import natural_key
+
+_Key = TypeVar("_Key", int, str)
 
 OUTSIDE_ROOT: tuple[Severity, str] = (
     "error",
@@ -59,6 +62,22 @@ def scan_videos(folder: Path, root: Path) -> Scan:
 def scan_frame_folders(folder: Path, root: Path) -> Scan:
     """The folders directly in `folder`, each a clip of frames, without hidden ones."""
     return _scan(folder, root, _frame_folder)
+
+
+def by_key(scan: Scan, key: Callable[[str], _Key | None], problems: Problems) -> dict[_Key, Source]:
+    """The clips by the key of their name; duplicates, other files and links out of the root are added to `problems`."""
+    sources: dict[_Key, Source] = {}
+    problems["outside_root"] += scan.outside
+    problems["other_files"] += scan.others
+    for source in scan.sources:
+        name = key(source.name)
+        if name is None:
+            problems["other_files"].append(source.path)
+        elif name in sources:
+            problems["duplicate_source"].append(f"{sources[name].path} and {source.path}")
+        else:
+            sources[name] = source
+    return sources
 
 
 def subfolders(folder: Path) -> list[str]:

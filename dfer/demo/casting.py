@@ -81,7 +81,6 @@ class ClipPlan:
     Attributes:
         number: its name in dfew, and the key of its random numbers.
         path: relative to the output folder, with forward slashes.
-        people: the people in the picture.
         intensities: seven, in the order of EMOTIONS.
         votes, label, fold: as annotated; None if the data set has none.
         split: the list of ferv39k with this clip.

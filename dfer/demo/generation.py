@@ -62,9 +62,7 @@ def generate(
         workers: number of processes, by default one for each CPU.
         on_clip: called with the numbers of finished and of all clips after each clip.
 
-    Raises:
-        FileExistsError: `out` has demo data already.
-        ValueError: too few clips or workers.
+    Raises FileExistsError if `out` has demo data already, ValueError for too few clips or workers.
     """
     began = time.monotonic()
     if workers is not None and workers < 1:

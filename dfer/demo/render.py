@@ -11,24 +11,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dfer.demo import warp
 from dfer.demo.acting import Performance
 from dfer.demo.camera import Look, expose, picture_grid
 from dfer.demo.expressions import WRINKLES
 from dfer.demo.people import IOD, Person
-from dfer.demo.warp import (
-    STEP,
-    WINDOW,
-    Field,
-    Mouth,
-    expression_field,
-    head_fields,
-    invert,
-    lip_distance,
-    lip_line,
-    look_up,
-    mouth_fields,
-    wrinkles,
-)
+from dfer.demo.warp import STEP, WINDOW, Field, Mouth, invert, look_up
 
 _MOUTH_BOX = (1.0, 0.5, 2.0)
 """Extent of an open mouth to the sides, up and down from the middle of the lips, in IOD."""
@@ -55,7 +43,7 @@ def pictures(who: Person, performance: Performance, look: Look) -> Iterator[NDAr
             continue
         field[..., 1] += tear
         torn_back = invert(field, torn_back)
-        box = _mouth_box(lip_line(who), view, look.size)
+        box = _mouth_box(warp.lip_line(who), view, look.size)
         upper = positions[box].copy()
         view_of_box = view.copy()
         view_of_box[:, 2] += view[:, :2] @ np.array([box[1].start, box[0].start], np.float32)
@@ -86,16 +74,16 @@ class _Puppet:
     @classmethod
     def of(cls, who: Person, performance: Performance) -> _Puppet:
         units = performance.units
-        expressions = [expression_field(who, unit, side) for unit in units for side in (0, 1)]
+        expressions = [warp.expression_field(who, unit, side) for unit in units for side in (0, 1)]
         strength = performance.strength.reshape(len(performance.strength), -1)
         return cls(
             who=who,
             performance=performance,
-            basis=np.stack([*expressions, *head_fields()]),
+            basis=np.stack([*expressions, *warp.head_fields()]),
             weights=np.concatenate([strength, performance.head], axis=1),
-            tears={unit: field for unit, field in mouth_fields(who).items() if unit in units},
-            folds={unit: wrinkles(who, unit) for unit in units if any(each.unit == unit for each in WRINKLES)},
-            distance=lip_distance(who),
+            tears={unit: field for unit, field in warp.mouth_fields(who).items() if unit in units},
+            folds={unit: warp.wrinkles(who, unit) for unit in units if any(each.unit == unit for each in WRINKLES)},
+            distance=warp.lip_distance(who),
             mouth=Mouth.of(who),
         )
 

@@ -115,9 +115,7 @@ def read_places(path: Path) -> pd.DataFrame:
 def merge_files(paths: Sequence[Path], shards: Sequence[str], merged: Path) -> None:
     """`merge_indices` of files, written to `merged`, with a few of them in memory at a time.
 
-    Raises:
-        ValueError: the numbers of names and files differ, a file is no align index, or a clip is in two of them.
-        FileNotFoundError: a file is missing.
+    Raises as `merge_indices`, ValueError also for a file that is no align index, FileNotFoundError for a missing one.
     """
     named = list(zip(paths, shards, strict=True))
     with replacing(merged) as unfinished:
@@ -145,14 +143,9 @@ def _with_shard(path: Path, shard: str) -> pa.Table:
 
 
 def merge_indices(indices: Sequence[pd.DataFrame], shards: Sequence[str]) -> pd.DataFrame:
-    """One index of the clips of all shards.
+    """One index of the clips of all shards; `shards` are their paths relative to its folder, for the column `shard`.
 
-    Args:
-        indices: the index of each shard.
-        shards: the path of each shard relative to the merged index's folder, for the column `shard`.
-
-    Raises:
-        ValueError: the numbers of names and indices differ, or a clip is in two of them.
+    Raises ValueError if the numbers of names and indices differ, or a clip is in two of them.
     """
     placed = [
         index.assign(shard=index["shard"].where(index["status"] != "ok", name))

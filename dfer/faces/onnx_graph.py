@@ -27,9 +27,7 @@ def with_free_input_size(model: onnx.ModelProto) -> onnx.ModelProto:
     their output size although each doubles its input; the Reshape nodes of its outputs, which name a batch of 1; and
     stale shape notes inside. The rest of the graph is fully convolutional, so at the old size the outputs stay the
     same. A graph whose outputs have no axis for the batch keeps its batch of 1.
-
-    Raises:
-        GraphError: a Resize does not double its input, or the result is not a valid model.
+    Raises GraphError if a Resize does not double its input, or the result is not a valid model.
     """
     free = onnx.ModelProto()
     free.CopyFrom(model)

@@ -32,13 +32,9 @@ class DetectorError(Exception):
 class Scrfd:
     """The network, on an execution provider.
 
-    Attributes:
-        fixed_size: the only side of pictures that the network accepts; None if it accepts any.
-        provider: the execution provider that runs.
-
-    Raises:
-        DetectorError: the provider is missing, the file is not an SCRFD with five key points, or its fixed input size
-            differs from `input_size` and cannot be freed.
+    `fixed_size` is the only side of pictures that it accepts, None if it accepts any. Raises DetectorError if the
+    provider is missing, the file is not an SCRFD with five key points, or its fixed input size differs from
+    `input_size` and cannot be freed.
     """
 
     def __init__(self, path: Path, *, input_size: int, provider: str, threads: int) -> None:

@@ -20,7 +20,7 @@ FRAME_FIELDS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """T aligned frames of one person.
+    """T aligned frames of one person. Raises ValueError for a wrong shape or dtype.
 
     Attributes:
         frames: uint8[T, H, W, 3] RGB.
@@ -31,9 +31,6 @@ class Clip:
         interpolated: bool[T], whether the face was not detected but lies between two detections.
         matrices: float32[T, 2, 3], from pixels of the source to pixels of the crop.
         close_up: bool[T], whether only the detector's close-up fall-back detected the face.
-
-    Raises:
-        ValueError: a shape or dtype is wrong.
     """
 
     clip_id: str
