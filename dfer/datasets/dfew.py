@@ -98,8 +98,13 @@ def inspect(root: Path, *, dataset: str = "dfew", source: str = "original") -> t
     problems["unlisted_clips"] += [sources[number].path for number in sorted(unlisted)]
     clips = sources | missing
     rows = [_row(number, dataset, clips[number], annotated, folds) for number in listed]
-    _compare_with_official(rows, problems)
     tested = Counter(row.fold for row in rows if row.fold is not None)
+    if len(rows) >= _SAMPLE:
+        problems["official_counts"] += [
+            f"fold {fold}: {tested[fold]} instead of {official}"
+            for fold, official in enumerate(OFFICIAL_TEST_SIZES, start=1)
+            if tested[fold] != official
+        ]
     counts: Counts = {
         "clips": len(rows),
         "clips_found": len(sources),
@@ -163,13 +168,3 @@ def _compare(annotated: dict[int, Annotated], folds: Folds, problems: Problems) 
             problems["fold_label_differs"].append(
                 f"clip {number}: {EMOTIONS[label]} in the folds, {other_name} in the annotation"
             )
-
-
-def _compare_with_official(rows: list[ClipRow], problems: Problems) -> None:
-    sizes = Counter(row.fold for row in rows)
-    if len(rows) >= _SAMPLE:
-        problems["official_counts"] += [
-            f"fold {fold}: {sizes[fold]} instead of {official}"
-            for fold, official in enumerate(OFFICIAL_TEST_SIZES, start=1)
-            if sizes[fold] != official
-        ]

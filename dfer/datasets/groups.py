@@ -34,9 +34,8 @@ def expression_group(
         clear_above: a share of the votes; the paper's is 0.9, so with ten votes all must agree.
         size: number of clips of the group, with repetitions; by default the number of clear candidates.
 
-    Raises:
-        ValueError: a class has labelled clips but no clear candidate (for either group, as they are compared), or
-            `size` is below one.
+    Raises ValueError if a class has labelled clips but no clear candidate (for either group, as they are compared), or
+    `size` is below one.
     """
     if size is not None and size < 1:
         raise ValueError(f"size: expected at least one clip, found {size}")

@@ -20,9 +20,7 @@ def part(
     (`fold` must be None) is trained on "train" and tested on its `evaluation_split`. A clip without a single label is
     never tested on; it is trained on only with `ambiguous="train"`, if it has votes and is not in `fold` (as where
     folds are groups of people). The two parts share no clip.
-
-    Raises:
-        ValueError: the table does not have the fold or split, or an argument is unknown.
+    Raises ValueError if the table does not have the fold or split, or an argument is unknown.
     """
     if part not in ("train", "test"):
         raise ValueError(f"part must be 'train' or 'test', got {part!r}")

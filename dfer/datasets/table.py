@@ -142,10 +142,7 @@ def validate(table: pd.DataFrame) -> None:
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """Validate a table and write it as Parquet, in one step; equal tables give equal bytes.
-
-    Raises ValueError for an invalid table, OSError if the file cannot be written.
-    """
+    """Validate a table and write it as Parquet, in one step; equal tables give equal bytes. Raises ValueError."""
     validate(table)
     with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as file:
         for first in range(0, len(table), _ROW_GROUP):
@@ -154,10 +151,7 @@ def write(table: pd.DataFrame, path: Path) -> None:
 
 
 def read(path: Path) -> pd.DataFrame:
-    """Read a clip table that `write` wrote and validate it.
-
-    Raises FileNotFoundError, and ValueError for a file that is no clip table.
-    """
+    """Read and validate a clip table. Raises FileNotFoundError, and ValueError for a file that is no clip table."""
     parts, votes = [], _Votes()
     try:
         with pq.ParquetFile(path) as file:

@@ -67,8 +67,7 @@ def align_clip(
     The detector sees the frames that `shards.frames_per_segment` keeps of each of `num_segments` segments. At most
     256 MiB of decoded frames are in memory.
 
-    Raises:
-        ClipError: the source cannot be decoded, has no face, or has the person in too few frames.
+    Raises ClipError if the source cannot be decoded, has no face, or has the person in too few frames.
     """
     try:
         video = Video(source)

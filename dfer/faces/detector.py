@@ -77,12 +77,8 @@ class FaceDetector:
     side of the frame becomes `input_size`. At this scale the network sees only the part with the face. Faces are
     searched in a small picture (longer side `search_size`; never enlarged, since a face that fills the input is
     missed). Without a face in it, the frame is searched at `input_size`, and then by the close-up fall-back: shrunk to
-    a half and a third, with a black margin.
-
-    Raises:
-        ModelFileError: the model file is missing or wrong.
-        DetectorError: the provider is missing, the file is not an SCRFD with five key points, or its fixed input size
-            differs from `settings.input_size` and cannot be freed.
+    a half and a third, with a black margin. Raises ModelFileError if the model file is missing or wrong, and
+    DetectorError as `Scrfd` does.
     """
 
     def __init__(self, settings: DetectionSettings, *, threads: int = 1) -> None:

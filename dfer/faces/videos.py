@@ -58,9 +58,7 @@ def align_videos(
     The same call on the same videos continues where an earlier one stopped, and does nothing if that one was finished.
     `workers` is the number of processes. Returns the align index, a row for every video.
 
-    Raises:
-        InputError: `out` has other content.
-        ModelFileError, DetectorError: the detector cannot run.
+    Raises InputError if `out` has other content, ModelFileError or DetectorError if the detector cannot run.
     """
     from dfer.faces.detector import FaceDetector
 
@@ -89,10 +87,8 @@ def align_videos(
 
     with ThreadPoolExecutor(workers) as threads:
         results = list(threads.map(align, parts))
-    outputs = [result.output for result in results]
-    index = merge_indices(
-        [read_index(output.path / FILE_NAME) for output in outputs], [output.hash for output in outputs]
-    )
+    indices = [read_index(result.output.path / FILE_NAME) for result in results]
+    index = merge_indices(indices, [result.output.hash for result in results])
     write_index(out / FILE_NAME, index)
     return index
 

@@ -30,7 +30,7 @@ def save_model(
     card: Mapping[str, Any],
     best_on_test_fold: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write weights and card into a folder; each file is complete or missing.
+    """Write weights and card into an existing folder; each file is complete or missing.
 
     Args:
         card: holds at least `model` (name for `build`), `classes` (names in the order of the logits), `num_segments`,

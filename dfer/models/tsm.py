@@ -91,6 +91,5 @@ class ResNet18TSM(ResNet18Trunk):
     def forward(self, clips: Tensor) -> Tensor:
         """Logits of each frame, averaged over the segments (TSN's average consensus)."""
         check_clips(clips, self.num_segments)
-        features = self.frame_features(clips.flatten(0, 1))
-        logits: Tensor = self.fc(self.dropout(features))
+        logits: Tensor = self.fc(self.dropout(self.frame_features(clips.flatten(0, 1))))
         return logits.unflatten(0, (-1, self.num_segments)).mean(dim=1)
