@@ -25,9 +25,8 @@ def load_clips(name: str, root: Path | str, *, dataset: str | None = None, sourc
             `module:function`, and for a second set of the same layout.
         source: which of the layout's kinds of clips to use (the adapter's `SOURCES`).
 
-    Raises:
-        IngestError: the data cannot be used as it is; has the report.
-        ValueError: an unknown name or source.
+    Raises IngestError, which has the report, if the data cannot be used as it is; ValueError for an unknown name or
+    source.
     """
     table, report = inspect(name, root, dataset=dataset, source=source)
     if report.fatal:

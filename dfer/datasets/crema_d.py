@@ -97,10 +97,7 @@ def inspect(root: Path, *, dataset: str = "crema-d", source: str = "face-votes")
 
 
 def actor_fold(actor: int) -> int:
-    """The fold 1..5 that tests on an actor: actors 1001, 1002, ... are assigned to the folds in turn.
-
-    It depends on the actor alone, so that a part of the set has the folds of the whole set.
-    """
+    """The fold 1..5 that tests on an actor, the same in a part of the set: 1001, 1002, ... are assigned in turn."""
     return (actor - FIRST_ACTOR) % NUM_FOLDS + 1
 
 

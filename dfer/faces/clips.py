@@ -115,11 +115,8 @@ def align_clips(
         threads: for the detector and OpenCV.
         on_clip: called with each clip's row.
 
-    Raises:
-        ValueError: a clip is listed twice.
-        ModelFileError, DetectorError: the detector cannot run as configured.
-        FileExistsError: the folder has a shard already.
-        OSError: the shard cannot be written.
+    Raises ValueError if a clip is listed twice, ModelFileError or DetectorError if the detector cannot run as
+    configured, FileExistsError if the folder has a shard already, OSError if the shard cannot be written.
     """
     names = [clip_id for clip_id, _ in clips]
     if len(set(names)) != len(names):

@@ -37,10 +37,8 @@ def build(
         width: channels of every layer as a share of torchvision's, in (0, 1]; 1.0 is exactly its network.
         dropout: in front of the classifier, in [0, 1).
 
-    Raises:
-        ValueError: unknown name, a class that is no network, a number out of range, `pretrained` with a width other
-            than 1 or with the name of another network's weights.
-        WeightsError: the weights cannot be had or do not fit.
+    Raises WeightsError if the weights cannot be had or do not fit, ValueError for an unknown name, a class that is no
+    network, a number out of range, `pretrained` with a width other than 1 or another network's weights.
     """
     network = catalogue.network(name)
     num_segments = network.num_segments if num_segments is None else num_segments
