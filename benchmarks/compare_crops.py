@@ -11,20 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.preprocess import KeyPoints, distances, source_points
-from dfer.shards import open_shard, shard_folders
-
-
-def keypoints_of(work: Path) -> KeyPoints:
-    """Key points of every aligned clip, in pixels of its frames."""
-    keypoints: KeyPoints = {}
-    for folder in shard_folders(work / "stages" / "align"):
-        shard = open_shard(folder)
-        for row, name in enumerate(shard.clip_ids):
-            clip = shard.read(row)
-            points = source_points(clip.keypoints, clip.matrices)
-            keypoints[name] = dict(zip(clip.frame_indices.tolist(), points, strict=True))
-    return keypoints
+from benchmarks.preprocess import distances, keypoints_of
+from dfer.shards import shard_folders
 
 
 def main() -> None:
@@ -32,7 +20,14 @@ def main() -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     arguments = parser.parse_args()
-    before, after = keypoints_of(arguments.before), keypoints_of(arguments.after)
+    before, after = (
+        {
+            name: points
+            for folder in shard_folders(work / "stages" / "align")
+            for name, points in keypoints_of(folder).items()
+        }
+        for work in (arguments.before, arguments.after)
+    )
     frames = [{(name, number) for name, numbers in run.items() for number in numbers} for run in (before, after)]
     apart, others = distances(before, after)
     sys.stdout.write(

@@ -16,7 +16,7 @@ from benchmarks.loading import BATCH, Crops, prepare, source_of
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options, settings, synthetic_clips
 from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.preprocess import Clips
-from benchmarks.rows import Row, Timing
+from benchmarks.rows import Row
 from benchmarks.step import Precision, paper_plan
 from dfer.config.settings import StageSettings
 
@@ -46,14 +46,14 @@ def _steps(options: Options) -> list[Row]:
     speeds = [
         Variant(
             f"speed {precision}",
-            f"{__name__}:speed",
+            speed,
             options.machine.cores,
             {"precision": precision, "seconds": seconds},
         )
         for precision in ("float32", "bfloat16", "auto")
     ]
     steps = [
-        Variant(name, f"{__name__}:step", options.machine.cores, {"turns": 5 if options.quick else 50, **more})
+        Variant(name, step, options.machine.cores, {"turns": 5 if options.quick else 50, **more})
         for name, more in _STEPS.items()
     ]
     measured = interleaved([*steps, *speeds], rounds=1 if options.quick else 3)
@@ -68,8 +68,8 @@ def _steps(options: Options) -> list[Row]:
                 section="gpu",
                 name=f"training step on the GPU, {BATCH} clips of {SEGMENTS} frames of {CROP_SIZE} px, {name}",
                 unit="step",
-                ours=Timing.of(measured[name]),
-                theirs=Timing.of(measured["float32"]) if name != "float32" else None,
+                ours=measured[name],
+                theirs=measured["float32"] if name != "float32" else None,
                 floor=flops / peak if peak else None,
                 floor_how=f"{flops / 1e9:.0f} GFLOP at the matmul peak of {peak / 1e12:.0f} TFLOP/s" if peak else "",
                 precision=_per_step(median),
@@ -99,16 +99,14 @@ def _epochs(crops: Crops, options: Options) -> list[Row]:
         "frames kept in host memory": {"cache": "host", "workers": 0},
         "frames kept on the GPU": {"cache": "device", "workers": 0},
     }
-    variants = [
-        Variant(name, f"{__name__}:epoch", options.machine.cores, {**work, **more}) for name, more in kinds.items()
-    ]
+    variants = [Variant(name, epoch, options.machine.cores, {**work, **more}) for name, more in kinds.items()]
     measured = interleaved(variants, rounds=1 if options.quick else 3)
     return [
         Row(
             section="gpu",
             name=f"an epoch with its data, {name}: share of the time that the training waits for clips",
             unit="step",
-            ours=Timing.of(measured[name]),
+            ours=measured[name],
             measure="share",
             share=measured[name].results.get("waited"),
             target=_WAIT_TARGET if name == "frames kept on the GPU" else None,
@@ -126,8 +124,8 @@ def _detection(options: Options) -> list[Row]:
     chosen = settings(options, "shards.frames_per_segment=all")
     work = {"clips": clips, "settings": chosen}
     variants = [
-        Variant("one process on the CPU", f"{__name__}:detect", 1, {**work, "provider": "cpu"}),
-        Variant("CUDA provider", f"{__name__}:detect", 1, {**work, "provider": "cuda"}),
+        Variant("one process on the CPU", detect, 1, {**work, "provider": "cpu"}),
+        Variant("CUDA provider", detect, 1, {**work, "provider": "cuda"}),
     ]
     measured = interleaved(variants, rounds=1 if options.quick else 3)
     cpu, cuda = (measured[variant.name] for variant in variants)
@@ -136,8 +134,8 @@ def _detection(options: Options) -> list[Row]:
             section="gpu",
             name="detection in all frames, batches on the GPU against one process of one thread on the CPU",
             unit="frame",
-            ours=Timing.of(cuda),
-            theirs=Timing.of(cpu),
+            ours=cuda,
+            theirs=cpu,
             limit="one process prepares the batches",
             how=f"{len(clips)} synthetic clips decoded before; `detect_batch` against `detect`",
         )

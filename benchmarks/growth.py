@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks import loading
 from benchmarks.loading import Crops
 from benchmarks.material import SEGMENTS, Options, settings, synthetic_clips
-from benchmarks.measure import Variant, Work, interleaved
+from benchmarks.measure import Measured, Variant, Work, interleaved
 from benchmarks.preprocess import Clips, align, start_all
 from dfer.config.settings import StageSettings
 
@@ -53,43 +53,37 @@ def _slope(x: Sequence[float], y: Sequence[float]) -> float:
 def measure(options: Options) -> list[Curve]:
     """Curves of preprocessing over clips, frames a clip and workers, and of a pass of the loader over clips."""
     paths = synthetic_clips(options)
-    chosen = settings(options, "shards.frames_per_segment=1", *_SMALL)
     # two numbers per decade
     numbers = [round(10 ** (exponent / 2)) for exponent in range(4, 9)]
     numbers = (
-        [6, 12, 24] if options.quick else [*[n for n in numbers if n < options.growth_clips], options.growth_clips]
+        [6, 12, 24] if options.quick else [*(n for n in numbers if n < options.growth_clips), options.growth_clips]
     )
     middle = numbers[1] if options.quick else 200
     how = f"{SEGMENTS} frames of 96 px a clip, detector input 160 (small, so that many clips are affordable)"
+
+    def work(clips: int = middle, workers: int = options.workers, kept: int | str = 1) -> dict[str, Any]:
+        repeated = [(f"{index:06d}", paths[index % len(paths)]) for index in range(clips)]
+        chosen = settings(options, f"shards.frames_per_segment={kept}", *_SMALL)
+        return {"clips": repeated, "workers": workers, "settings": chosen}
+
+    # 1, 2, 4 ... and the number of cores
+    workers = sorted({*(2**power for power in range(options.workers.bit_length())), options.workers})
+    # the clips have about 30 frames
+    frames: dict[int, int | str] = {SEGMENTS * kept: kept for kept in ((1, 2) if options.quick else (1, 2, 3))}
+    if not options.quick:
+        frames[31] = "all"
+    of_workers = {number: work(workers=number) for number in workers}
+    of_frames = {number: work(kept=kept) for number, kept in frames.items()}
     curves = [
-        _curve(
-            "preprocessing",
-            "clips",
-            {n: {"clips": _repeated(paths, n), "workers": options.workers, "settings": chosen} for n in numbers},
-            1.0,
-            how,
-        ),
-        _curve(
-            "preprocessing",
-            "workers",
-            {n: {"clips": _repeated(paths, middle), "workers": n, "settings": chosen} for n in _up_to(options.workers)},
-            -1.0,
-            f"{middle} clips, {how}",
-        ),
+        _curve("preprocessing", "clips", {number: work(number) for number in numbers}, 1.0, how),
+        _curve("preprocessing", "workers", of_workers, -1.0, f"{middle} clips, {how}"),
+        _curve("preprocessing", "frames kept of a clip", of_frames, 1.0, f"{middle} clips of about 31 frames"),
     ]
-    frames = {}
-    for kept in (1, 2) if options.quick else (1, 2, 3, "all"):
-        more = settings(options, f"shards.frames_per_segment={kept}", *_SMALL)
-        # the clips have about 30 frames
-        number = SEGMENTS * kept if isinstance(kept, int) else 31
-        frames[number] = {"clips": _repeated(paths, middle), "workers": options.workers, "settings": more}
-    curves.append(_curve("preprocessing", "frames kept of a clip", frames, 1.0, f"{middle} clips of about 31 frames"))
     with tempfile.TemporaryDirectory() as scratch:
         crops = loading.prepare(options, Path(scratch))
-        points = {n: {"crops": crops, "number": n, "settings": settings(options)} for n in numbers}
+        passes = {number: {"crops": crops, "number": number, "settings": settings(options)} for number in numbers}
         how = f"one pass without cache or workers, {SEGMENTS} of 24 frames of 224 px a clip, batch {loading.BATCH}"
-        curves.append(_curve("loader", "clips", points, 1.0, how, function="one_pass"))
-    return curves
+        return [*curves, _curve("loader", "clips", passes, 1.0, how, one_pass, ("torch",))]
 
 
 def _curve(
@@ -98,24 +92,22 @@ def _curve(
     points: dict[int, dict[str, Any]],
     expected: float,
     how: str,
-    function: str = "preprocess",
+    function: Callable[..., Iterator[Work]] | None = None,
+    libraries: tuple[str, ...] = (),
 ) -> Curve:
-    seconds: list[float] = []
-    peaks: list[int] = []
+    measured: dict[int, Measured] = {}
+    error = ""
     for point, arguments in points.items():
         # one at a time: the largest need all of the memory
-        variant = Variant(
-            f"{name} {point}", f"{__name__}:{function}", 1, arguments, ("torch",) if function == "one_pass" else ()
-        )
-        measured = interleaved([variant], rounds=1)[variant.name]
-        if measured.error:
-            measured_points = tuple(points)[: len(seconds)]
-            return Curve(
-                name, x, measured_points, tuple(seconds), tuple(peaks), expected, how, f"at {point}: {measured.error}"
-            )
-        seconds.append(measured.seconds[0])
-        peaks.append(measured.peak_bytes)
-    return Curve(name, x, tuple(points), tuple(seconds), tuple(peaks), expected, how)
+        variant = Variant(f"{name} {point}", function or preprocess, 1, arguments, libraries)
+        result = interleaved([variant], rounds=1)[variant.name]
+        if result.error:
+            error = f"at {point}: {result.error}"
+            break
+        measured[point] = result
+    seconds = tuple(result.seconds[0] for result in measured.values())
+    peaks = tuple(result.peak_bytes for result in measured.values())
+    return Curve(name, x, tuple(measured), seconds, peaks, expected, how, error)
 
 
 def preprocess(*, clips: Clips, workers: int, settings: StageSettings) -> Iterator[Work]:
@@ -128,21 +120,12 @@ def preprocess(*, clips: Clips, workers: int, settings: StageSettings) -> Iterat
         with tempfile.TemporaryDirectory() as scratch:
             started = time.perf_counter()
             align(processes, clips, 1, Path(scratch), workers, settings)
-            yield Work(len(clips), time.perf_counter() - started)
+            yield Work(1, time.perf_counter() - started)
 
 
 def one_pass(*, crops: Crops, number: int, settings: StageSettings) -> Iterator[Work]:
     """One pass of the training's loader over `number` clips."""
     repeats = -(-number // len(crops.table))
     table = pd.concat([crops.table] * repeats, ignore_index=True).head(number)
-    return loading.passes(table, crops, settings, workers=0, cache=False)
-
-
-def _repeated(paths: list[Path], number: int) -> Clips:
-    """`number` clips: the paths repeated, with different names."""
-    return [(f"{index:06d}", paths[index % len(paths)]) for index in range(number)]
-
-
-def _up_to(cores: int) -> list[int]:
-    """1, 2, 4 ... and the number of cores."""
-    return sorted({*(2**power for power in range(cores.bit_length()) if 2**power <= cores), cores})
+    for _ in loading.passes(table, crops, settings, workers=0, cache=False):
+        yield Work(1)

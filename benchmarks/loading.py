@@ -15,7 +15,7 @@ import pandas as pd
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options, settings, synthetic_clips
 from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.preprocess import align
-from benchmarks.rows import Row, Timing
+from benchmarks.rows import Row
 from dfer.config.settings import StageSettings
 
 if TYPE_CHECKING:
@@ -92,8 +92,8 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
         "no workers": {},
         "cache": {"cache": True},
     }
-    variants = [Variant("folder", f"{__name__}:folder", cores, practice)]
-    variants += [Variant(name, f"{__name__}:shards", cores, {**work, **more}) for name, more in options_of.items()]
+    variants = [Variant("folder", folder, cores, practice)]
+    variants += [Variant(name, shards, cores, {**work, **more}) for name, more in options_of.items()]
     measured = interleaved(variants, rounds=1 if options.quick else 5)
     clips = len(crops.folders)
     how = (
@@ -119,8 +119,8 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
             section="loading",
             name=name,
             unit="clip",
-            ours=Timing.of(measured[variant]),
-            theirs=Timing.of(measured["folder"]),
+            ours=measured[variant],
+            theirs=measured["folder"],
             target=_TARGET if variant in limits else None,
             limit=limits.get(variant, ""),
             how=how,
@@ -133,13 +133,13 @@ def _waiting(crops: Crops, options: Options) -> Row:
     steps = 2 if options.quick else 3
     size = 64 if options.quick else CROP_SIZE
     work = {"crops": crops, "settings": settings(options), "steps": steps, "size": size}
-    variant = Variant("training", f"{__name__}:training", options.machine.cores, work)
+    variant = Variant("training", training, options.machine.cores, work)
     measured = interleaved([variant], rounds=1)[variant.name]
     return Row(
         section="loading",
         name=f"wait for data in a CPU training without workers or cache, batch {BATCH}, {size} px",
         unit="step",
-        ours=Timing.of(measured),
+        ours=measured,
         measure="share",
         share=measured.results.get("waited"),
         target=_WAIT_TARGET,

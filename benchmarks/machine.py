@@ -52,10 +52,10 @@ def measure(*, quick: bool) -> Machine:
     side, rounds = (768, 3) if quick else (3072, 5)
     gflops = {}
     for threads in sorted({1, cores}):
-        product = alone(Variant("matmul", "benchmarks.machine:multiply", threads, {"side": side}), rounds=rounds)
+        product = alone(Variant("matmul", multiply, threads, {"side": side}), rounds=rounds)
         gflops[threads] = 2 * side**3 / product.median / 1e9
     size = 64 * 2**20
-    copied = alone(Variant("copy", "benchmarks.machine:copy", cores, {"size": size}), rounds=rounds)
+    copied = alone(Variant("copy", copy, cores, {"size": size}), rounds=rounds)
     return Machine(
         processor=_processor(),
         cores=cores,

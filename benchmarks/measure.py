@@ -5,31 +5,28 @@ A new process imports this module before it sets the thread counts: it must not 
 
 from __future__ import annotations
 
-import importlib
+import itertools
 import logging
-import multiprocessing
+import multiprocessing.util
 import os
 import statistics
 import threading
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from typing import Any
-from unittest import mock
 
 import psutil
 
-from dfer.system.processes import die_with_parent
+from dfer.system.processes import Sender, Worker
 
 _log = logging.getLogger(__name__)
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # A library's threads spin for some milliseconds after their work.
 _SETTLE_SECONDS = 0.2
 _SAMPLING_SECONDS = 0.1
+_generators: list[Iterator[Work]] = []  # in a variant's process: its generator
 
 
 class MeasurementError(RuntimeError):
@@ -50,50 +47,35 @@ class Variant:
     """One way of doing the work.
 
     Attributes:
-        function: `package.module:name` of a generator function. It prepares and warms up, yields an empty `Work`, and
-            does one turn for each further `Work` it yields.
+        function: a generator function of a module. It prepares and warms up, yields an empty `Work`, and does one turn
+            for each further `Work` it yields.
         threads: number of threads of the numerical libraries.
         arguments: of the function.
         libraries: those whose threads must be set by a call.
     """
 
     name: str
-    function: str
+    function: Callable[..., Iterator[Work]]
     threads: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     libraries: tuple[str, ...] = ("cv2", "torch")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measured:
-    """The measurement of a variant.
-
-    Attributes:
-        seconds: of each turn.
-        units: of work in each turn.
-        peak_bytes: largest sum of resident memory of its process and its children, with libraries; shared pages count
-            in each.
-        results: of the last turn.
-        error: why it could not be measured, or "".
-    """
+    """The measurement of a variant."""
 
     name: str
     threads: int
-    seconds: tuple[float, ...] = ()
-    units: tuple[float, ...] = ()
-    peak_bytes: int = 0
-    results: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
-
-    @property
-    def per_unit(self) -> tuple[float, ...]:
-        """Seconds per unit of work, turn by turn."""
-        return tuple(seconds / units for seconds, units in zip(self.seconds, self.units, strict=True))
+    seconds: list[float] = field(default_factory=list)  # per unit of work, turn by turn
+    peak_bytes: int = 0  # largest sum of resident memory of its process and its children; shared pages count in each
+    results: Mapping[str, Any] = field(default_factory=dict)  # of the last turn
+    error: str = ""  # why it could not be measured
 
     @property
     def median(self) -> float:
         """Median seconds per unit of work; nan if nothing was measured."""
-        return statistics.median(self.per_unit) if self.seconds and not self.error else float("nan")
+        return statistics.median(self.seconds) if self.seconds and not self.error else float("nan")
 
 
 def interleaved(variants: Sequence[Variant], *, rounds: int) -> dict[str, Measured]:
@@ -105,24 +87,20 @@ def interleaved(variants: Sequence[Variant], *, rounds: int) -> dict[str, Measur
     Raises:
         ValueError: two variants have the same name.
     """
-    if len({variant.name for variant in variants}) != len(variants):
+    measured = {variant.name: Measured(variant.name, variant.threads) for variant in variants}
+    if len(measured) != len(variants):
         raise ValueError(f"variants of the same name: {[variant.name for variant in variants]}")
-    processes: dict[str, _Process] = {}
-    errors: dict[str, str] = {}
-    try:
+    with ExitStack() as stack:
+        turns: list[Iterator[None]] = []
         for variant in variants:
-            processes[variant.name] = _Process(variant)
-            _try_turn(processes[variant.name].turn, variant.name, errors)  # prepares and warms up
-            processes[variant.name].forget()
+            worker = stack.enter_context(Worker(variant.threads))
+            turns.append(_turns(worker, variant, measured[variant.name]))
+            next(turns[-1], None)  # prepares and warms up
         for number in range(rounds):
-            for variant in variants if number % 2 == 0 else reversed(variants):
-                if variant.name not in errors:
-                    time.sleep(_SETTLE_SECONDS)
-                    _try_turn(processes[variant.name].turn, variant.name, errors)
-        return {variant.name: processes[variant.name].measured(errors.get(variant.name, "")) for variant in variants}
-    finally:
-        for process in processes.values():
-            process.stop()
+            for turn in turns if number % 2 == 0 else reversed(turns):
+                time.sleep(_SETTLE_SECONDS)
+                next(turn, None)
+    return measured
 
 
 def alone(variant: Variant, *, rounds: int = 1) -> Measured:
@@ -133,95 +111,25 @@ def alone(variant: Variant, *, rounds: int = 1) -> Measured:
     return measured
 
 
-def _try_turn(turn: Any, name: str, errors: dict[str, str]) -> None:
+def _turns(worker: Worker, variant: Variant, measured: Measured) -> Iterator[None]:
+    """Let the variant do one turn for each step. The first does not count; a turn that fails is the last."""
     try:
-        turn()
-    except MeasurementError as error:
-        _log.error("%s: %s", name, error)
-        errors[name] = str(error).strip().splitlines()[-1]
+        pid = worker.call(_prepare, variant=variant)
+        for number in itertools.count():
+            with _sampled_memory(pid) as peak:
+                work, seconds = worker.call(_turn)
+            measured.peak_bytes = max(measured.peak_bytes, *peak)
+            if number:
+                measured.seconds.append((seconds if work.seconds is None else work.seconds) / work.units)
+                measured.results = work.results
+            yield
+    except Exception as error:
+        _log.exception("%s could not be measured", variant.name)
+        measured.error = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
 
 
-class _Process:
-    """The process of a variant, and its measurements so far."""
-
-    def __init__(self, variant: Variant) -> None:
-        self._variant = variant
-        self._seconds: list[float] = []
-        self._units: list[float] = []
-        self._peak = 0
-        self._results: Mapping[str, Any] = {}
-        context = multiprocessing.get_context("spawn")
-        self._connection, other_end = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other_end, variant))
-        with mock.patch.dict(os.environ, dict.fromkeys(_THREAD_VARIABLES, str(variant.threads))):
-            self._process.start()
-        other_end.close()
-
-    def turn(self) -> None:
-        """Let the variant do one turn. Raises MeasurementError."""
-        with _sampled_memory(self._process.pid) as peak:
-            try:
-                self._connection.send("turn")
-                kind, payload = self._connection.recv()
-            except (EOFError, OSError):
-                self._process.join(5)
-                raise MeasurementError(f"its process ended with status {self._process.exitcode}") from None
-        self._peak = max(self._peak, *peak)
-        if kind == "error":
-            raise MeasurementError(payload)
-        work, seconds = payload
-        self._seconds.append(seconds if work.seconds is None else work.seconds)
-        self._units.append(work.units)
-        self._results = work.results
-
-    def forget(self) -> None:
-        """Forget the times so far."""
-        self._seconds.clear()
-        self._units.clear()
-
-    def measured(self, error: str) -> Measured:
-        return Measured(
-            self._variant.name,
-            self._variant.threads,
-            tuple(self._seconds),
-            tuple(self._units),
-            self._peak,
-            self._results,
-            error,
-        )
-
-    def stop(self) -> None:
-        self._connection.close()  # ends the process
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-
-def _serve(connection: Connection, variant: Variant) -> None:
-    die_with_parent()
-    try:
-        _set_threads(variant)
-        module, name = variant.function.split(":")
-        turns: Iterator[Work] = getattr(importlib.import_module(module), name)(**variant.arguments)
-        while _wait_for_turn(connection):
-            started = time.perf_counter()
-            work = next(turns)
-            connection.send(("done", (work, time.perf_counter() - started)))
-    except Exception:
-        connection.send(("error", traceback.format_exc()))
-
-
-def _wait_for_turn(connection: Connection) -> bool:
-    """Wait for the next turn; False if there is none."""
-    try:
-        connection.recv()
-    except EOFError:
-        return False
-    return True
-
-
-def _set_threads(variant: Variant) -> None:
+def _prepare(*, variant: Variant, send: Sender) -> int:
+    """Set the numbers of threads and make the variant's generator; returns the process id."""
     # Imported only if they are used, since their memory is measured.
     if "cv2" in variant.libraries:
         import cv2
@@ -231,10 +139,20 @@ def _set_threads(variant: Variant) -> None:
         import torch
 
         torch.set_num_threads(variant.threads)
+    _generators.append(variant.function(**variant.arguments))
+    # The process ends only after its own children: the generator must end them and remove its files before.
+    multiprocessing.util.Finalize(None, _generators.clear, exitpriority=1)
+    return os.getpid()
+
+
+def _turn(*, send: Sender) -> tuple[Work, float]:
+    started = time.perf_counter()
+    work = next(_generators[0])
+    return work, time.perf_counter() - started
 
 
 @contextmanager
-def _sampled_memory(pid: int | None) -> Iterator[list[int]]:
+def _sampled_memory(pid: int) -> Iterator[list[int]]:
     """Yield a list of one number: the largest memory of a process and its children so far, in bytes."""
     peak, done = [0], threading.Event()
 
@@ -244,10 +162,8 @@ def _sampled_memory(pid: int | None) -> Iterator[list[int]]:
             total = 0
             try:
                 for process in [root, *root.children(recursive=True)]:
-                    try:
+                    with suppress(psutil.Error):  # it has just ended
                         total += process.memory_info().rss
-                    except psutil.Error:  # it has just ended
-                        continue
             except psutil.Error:
                 return
             peak[0] = max(peak[0], total)

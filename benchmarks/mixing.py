@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options
 from benchmarks.measure import Variant, Work, interleaved
-from benchmarks.rows import Row, Timing
+from benchmarks.rows import Row
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,10 +23,10 @@ def measure(options: Options) -> list[Row]:
     shape = (_BATCH, SEGMENTS, 3, side, side)
     work = {"shape": shape, "turns": 2 if options.quick else 10}
     variants = [
-        Variant("naive", f"{__name__}:naive", options.machine.cores, work),
-        Variant("ours", f"{__name__}:ours", options.machine.cores, {**work, "keep_memory": True}),
-        Variant("ours, plain allocator", f"{__name__}:ours", options.machine.cores, {**work, "keep_memory": False}),
-        Variant("naive, kept memory", f"{__name__}:naive", options.machine.cores, {**work, "keep_memory": True}),
+        Variant("naive", naive, options.machine.cores, work),
+        Variant("ours", ours, options.machine.cores, {**work, "keep_memory": True}),
+        Variant("ours, plain allocator", ours, options.machine.cores, {**work, "keep_memory": False}),
+        Variant("naive, kept memory", naive, options.machine.cores, {**work, "keep_memory": True}),
     ]
     measured = interleaved(variants, rounds=2 if options.quick else 10)
     values = _BATCH * SEGMENTS * 3 * side * side
@@ -45,8 +45,8 @@ def measure(options: Options) -> list[Row]:
             section="mixing",
             name=row,
             unit="batch",
-            ours=Timing.of(measured[ours_name]),
-            theirs=Timing.of(measured[theirs_name]),
+            ours=measured[ours_name],
+            theirs=measured[theirs_name],
             target=target,
             floor=floor,
             floor_how=floor_how,

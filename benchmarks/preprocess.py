@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from benchmarks.material import (
     synthetic_clips,
 )
 from benchmarks.measure import Measured, Variant, Work, interleaved
-from benchmarks.rows import Row, Timing
+from benchmarks.rows import Row
 from dfer.config.settings import StageSettings
 
 Clips = Sequence[tuple[str, Path]]
@@ -58,67 +59,59 @@ def measure(options: Options) -> list[Row]:
 
 def _rows(kind: str, paths: list[Path], options: Options) -> list[Row]:
     clips = [(path.as_posix(), path) for path in paths]
-    per_segment: tuple[int | str, ...] = (1,) if options.quick else (1, 3, "all")
-    copies: dict[int | str, int] = {1: 4, 3: 2, "all": 1} if not options.quick else {1: 1}
-    work = {
-        kept: {"clips": clips, "settings": settings(options, f"shards.frames_per_segment={kept}")}
-        for kept in per_segment
-    }
-    parallel = {kept: {**work[kept], "workers": options.workers, "copies": copies[kept]} for kept in per_segment}
-    variants = [
-        Variant("naive", f"{__name__}:naive", options.workers, {"clips": clips, "threads": options.workers}, ("cv2",)),
-        *(Variant(f"ours {kept}", f"{__name__}:ours", 1, parallel[kept], ()) for kept in per_segment),
-        Variant("ours 1, started anew", f"{__name__}:ours", 1, {**parallel[1], "anew": True}, ()),
-        *(Variant(f"decode {kept}", f"{__name__}:decode", 1, work[kept], ("cv2",)) for kept in per_segment),
-    ]
+    copies: dict[int | str, int] = (
+        {1: 1} if options.quick else {1: 4, 3: 2, "all": 1}
+    )  # frames of a segment -> copies of each clip
+    workers = options.workers
+    variants = [Variant("naive", naive, workers, {"clips": clips, "threads": workers}, ("cv2",))]
+    counting = []
+    for kept, number in copies.items():
+        work = {"clips": clips, "settings": settings(options, f"shards.frames_per_segment={kept}")}
+        parallel = {**work, "workers": workers, "copies": number}
+        variants.append(Variant(f"ours {kept}", ours, 1, parallel, ()))
+        variants.append(Variant(f"decode {kept}", decode, 1, work, ("cv2",)))
+        counting.append(Variant(f"count {kept}", count, 1, work, ("cv2",)))
+        if kept == 1:
+            variants.append(Variant("ours 1, started anew", ours, 1, {**parallel, "anew": True}, ()))
     measured = interleaved(variants, rounds=1 if options.quick else 3)
-    counting = [Variant(f"count {kept}", f"{__name__}:count", 1, work[kept], ("cv2",)) for kept in per_segment]
-    counted = interleaved(counting, rounds=1)
-    reference = measured["naive"].results.get("keypoints", {})
-    frames = measured["naive"].results.get("frames", {})
-    moved = _moved(clips, measured["ours 1" if options.quick else "ours 3"], options)
-
+    measured |= interleaved(counting, rounds=1)
+    practice = measured["naive"]
+    numbers = practice.results.get("frames", {})
+    precise = measured["ours 1" if options.quick else "ours 3"].results.get("keypoints", {})
+    chosen = {"clips": clips, "chosen": {name: sorted(frames) for name, frames in precise.items()}, "threads": workers}
+    again = interleaved([Variant("moved", moved, workers, chosen, ("cv2",))], rounds=1)["moved"].results
     rows = []
-    mean_frames = np.mean(list(frames.values())) if frames else float("nan")
-    for kept in per_segment:
-        ours = measured[f"ours {kept}"]
-        floor, floor_how = _floor(measured[f"decode {kept}"], counted[f"count {kept}"], options)
+    mean_frames = np.mean(list(numbers.values())) if numbers else float("nan")
+    for kept, number in copies.items():
+        name = (
+            f"{SEGMENTS * kept} frames a clip kept against all {mean_frames:.0f}"
+            if isinstance(kept, int)
+            else (f"all {mean_frames:.0f} frames kept on both sides")
+        )
+        result = measured[f"ours {kept}"]
+        floor, floor_how = _floor(measured[f"decode {kept}"], measured[f"count {kept}"], options)
         row = Row(
             section="preprocess",
-            name=f"{kind} clips, {_kept(kept)} frames a clip kept against all {mean_frames:.0f}",
+            name=f"{kind} clips, {name}",
             unit="clip",
-            ours=Timing.of(ours),
-            theirs=Timing.of(measured["naive"]),
+            ours=result,
+            theirs=practice,
             target=_TARGETS.get(kept),
             floor=floor,
             floor_how=floor_how,
-            precision=_precision(reference, ours.results, frames, moved),
+            precision={} if kept == "all" else _precision(practice.results, result.results, again),
             limit=_LIMIT,
             how=(
                 f"{len(clips)} clips, video to written shard (practice: a JPEG file a frame), crops of {CROP_SIZE} px, "
-                f"JPEG quality {JPEG_QUALITY}; {options.workers} processes of one thread against one of "
-                f"{options.workers}; on our side each clip {copies[kept]} times over, and loading the detector is "
-                "in the time"
+                f"JPEG quality {JPEG_QUALITY}; {workers} processes of one thread against one of {workers}; on our side "
+                f"each clip {number} times over, and loading the detector is in the time"
             ),
         )
-        if kept == "all":
-            row = replace(row, name=f"{kind} clips, all {mean_frames:.0f} frames kept on both sides", precision={})
         rows.append(row)
         if kept == 1:
-            rows.append(
-                replace(
-                    row,
-                    name=f"{row.name}, start of the processes included",
-                    ours=Timing.of(measured["ours 1, started anew"]),
-                    target=None,
-                    precision={},
-                )
-            )
+            anew, name = measured["ours 1, started anew"], f"{row.name}, start of the processes included"
+            rows.append(replace(row, name=name, ours=anew, target=None, precision={}))
     return rows
-
-
-def _kept(per_segment: int | str) -> str:
-    return str(SEGMENTS * per_segment) if isinstance(per_segment, int) else per_segment
 
 
 def naive(*, clips: Clips, threads: int) -> Iterator[Work]:
@@ -152,11 +145,8 @@ def ours(*, clips: Clips, workers: int, settings: StageSettings, copies: int = 1
         while True:
             with tempfile.TemporaryDirectory() as scratch:
                 started = time.perf_counter()
-                if anew:
-                    with pool(workers) as fresh:
-                        align(fresh, clips, copies, Path(scratch), workers, settings)
-                else:
-                    align(processes, clips, copies, Path(scratch), workers, settings)
+                with pool(workers) if anew else nullcontext(processes) as used:
+                    align(used, clips, copies, Path(scratch), workers, settings)
                 seconds = time.perf_counter() - started
                 yield Work(copies * len(clips), seconds, _stored(Path(scratch)))
 
@@ -208,7 +198,7 @@ def decode(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
 
 
 def count(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
-    """The number of pixels that the detector sees for the clips, without those of its test run."""
+    """The mean number of pixels that the detector sees for a clip, without those of its test run."""
     from dfer.faces.detector import FaceDetector
     from dfer.faces.scrfd import Scrfd
 
@@ -225,7 +215,7 @@ def count(*, clips: Clips, settings: StageSettings) -> Iterator[Work]:
         FaceDetector(settings.detection)
         start = pixels
         _align_part(clips, Path(scratch, "shard"), settings)
-    yield Work(len(clips), results={"pixels": pixels - 2 * start})
+    yield Work(len(clips), results={"pixels": (pixels - 2 * start) / len(clips)})
 
 
 def moved(*, clips: Clips, chosen: Mapping[str, list[int]], threads: int) -> Iterator[Work]:
@@ -245,41 +235,40 @@ def moved(*, clips: Clips, chosen: Mapping[str, list[int]], threads: int) -> Ite
         yield Work(1, results={"keypoints": keypoints})
 
 
-def _moved(clips: Clips, ours: Measured, options: Options) -> KeyPoints:
-    chosen = {name: sorted(frames) for name, frames in ours.results.get("keypoints", {}).items()}
-    work = {"clips": clips, "chosen": chosen, "threads": options.workers}
-    measured = interleaved([Variant("moved", f"{__name__}:moved", options.workers, work, ("cv2",))], rounds=1)["moved"]
-    keypoints: KeyPoints = measured.results.get("keypoints", {})
+def keypoints_of(shard_folder: Path, *, interpolated: bool = True) -> KeyPoints:
+    """Key points of the clips of a shard, in pixels of their frames; with or without the interpolated ones."""
+    from dfer.shards import open_shard
+
+    shard = open_shard(shard_folder)
+    keypoints: KeyPoints = {}
+    for row, name in enumerate(shard.clip_ids):
+        clip = shard.read(row)
+        points = source_points(clip.keypoints, clip.matrices)
+        kept = range(len(points)) if interpolated else np.flatnonzero(~clip.interpolated)
+        keypoints[name] = {int(clip.frame_indices[k]): points[k] for k in kept}
     return keypoints
 
 
 def _stored(folder: Path) -> dict[str, Any]:
     """The detected key points of each clip's first copy, in pixels of the source, and the failed clips."""
     from dfer.faces.index import FILE_NAME, read_index
-    from dfer.shards import open_shard
 
     keypoints: KeyPoints = {}
-    failed = []
+    failed: list[str] = []
     for part in sorted(folder.iterdir()):
         index = read_index(part / FILE_NAME)
-        failed += [
-            name.removesuffix("#0") for name in index.loc[index["status"] != "ok", "clip_id"] if name.endswith("#0")
-        ]
-        shard = open_shard(part)
-        for row, name in enumerate(shard.clip_ids):
-            if name.endswith("#0"):
-                clip = shard.read(row)
-                points = source_points(clip.keypoints, clip.matrices)
-                detected = np.flatnonzero(~clip.interpolated)
-                keypoints[name.removesuffix("#0")] = {int(clip.frame_indices[k]): points[k] for k in detected}
-    return {"keypoints": keypoints, "failed": failed}
+        failed += index.loc[index["status"] != "ok", "clip_id"].tolist()
+        keypoints |= keypoints_of(part, interpolated=False)
+    return {
+        "keypoints": {name[:-2]: points for name, points in keypoints.items() if name.endswith("#0")},
+        "failed": [name[:-2] for name in failed if name.endswith("#0")],
+    }
 
 
 def source_points(keypoints: NDArray[np.float32], matrices: NDArray[np.float32]) -> NDArray[np.float32]:
     """Key points [T, 5, 2] of crops in pixels of their frames; matrices [T, 2, 3] map from frame to crop."""
-    linear, shift = matrices[..., :2].astype(np.float64), matrices[..., 2]
-    back = np.linalg.inv(linear)
-    return np.asarray((keypoints - shift[:, None]) @ np.swapaxes(back, -1, -2), np.float32)
+    back = np.linalg.inv(matrices[..., :2].astype(np.float64))
+    return np.asarray((keypoints - matrices[:, None, :, 2]) @ np.swapaxes(back, -1, -2), np.float32)
 
 
 def distances(reference: KeyPoints, keypoints: KeyPoints) -> tuple[NDArray[np.float64], float]:
@@ -302,21 +291,20 @@ def distances(reference: KeyPoints, keypoints: KeyPoints) -> tuple[NDArray[np.fl
     return apart[apart < CROP_SIZE / 4], float(np.mean(apart >= CROP_SIZE / 4)) if len(apart) else 0.0
 
 
-def _precision(
-    reference: KeyPoints, results: Mapping[str, Any], frames: Mapping[str, int], moved: KeyPoints
-) -> dict[str, float]:
+def _precision(practice: Mapping[str, Any], ours: Mapping[str, Any], moved: Mapping[str, Any]) -> dict[str, float]:
     """Distances to the key points of the common practice, lost clips, and the distance of the practice to itself."""
+    reference: KeyPoints = practice.get("keypoints", {})
     figures: dict[str, float] = {}
-    for name, keypoints in (("px", results.get("keypoints", {})), (f"px, practice moved by {_MOVED_PIXELS}", moved)):
-        values, others = distances(reference, keypoints)
+    for name, results in (("px", ours), (f"px, practice moved by {_MOVED_PIXELS}", moved)):
+        values, others = distances(reference, results.get("keypoints", {}))
         if len(values):
             if others:
                 figures[f"{name}, frames with another person, %"] = round(100 * others, 1)
             figures[f"{name}, median"] = round(float(np.median(values)), 2)
             figures[f"{name}, 95 %"] = round(float(np.percentile(values, 95)), 2)
-    kept = {name for name, points in reference.items() if frames[name] and len(points) >= frames[name] / 2}
-    if "failed" in results:
-        figures["clips lost"] = len(kept & set(results["failed"]))
+    if "failed" in ours:
+        kept = {name for name, points in reference.items() if len(points) >= max(1, practice["frames"][name] / 2)}
+        figures["clips lost"] = len(kept & set(ours["failed"]))
     return figures
 
 
@@ -324,11 +312,8 @@ def _floor(decoding: Measured, counted: Measured, options: Options) -> tuple[flo
     """Seconds per clip: our detector's operations at the peak of all cores, plus decoding on all cores."""
     if decoding.error or counted.error:
         return None, ""
-    gflop = counted.results["pixels"] / counted.units[-1] * _GFLOP_AT_640 / 640**2
+    gflop = counted.results["pixels"] * _GFLOP_AT_640 / 640**2
     detecting = 1e9 * gflop / options.machine.peak_flops
     reading = decoding.median / options.workers
-    how = (
-        f"{gflop:.1f} GFLOP of detection a clip at the matmul peak {1e3 * detecting:.0f} ms + decoding on all cores "
-        f"{1e3 * reading:.0f} ms"
-    )
-    return detecting + reading, how
+    how = f"{gflop:.1f} GFLOP of detection a clip at the matmul peak {1e3 * detecting:.0f} ms"
+    return detecting + reading, f"{how} + decoding on all cores {1e3 * reading:.0f} ms"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -12,26 +11,6 @@ from benchmarks.measure import Measured
 
 NOT_ESTABLISHED = 1.15
 """Repeats of the same code on a shared machine differ by this factor: smaller differences mean nothing."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds per unit of work of one side in each turn, and the largest resident memory in bytes."""
-
-    name: str
-    threads: int
-    seconds: tuple[float, ...]
-    peak_bytes: int
-    error: str = ""
-
-    @classmethod
-    def of(cls, measured: Measured) -> Timing:
-        return cls(measured.name, measured.threads, measured.per_unit, measured.peak_bytes, measured.error)
-
-    @property
-    def median(self) -> float:
-        """nan if the measurement failed."""
-        return statistics.median(self.seconds) if self.seconds and not self.error else math.nan
 
 
 @dataclass(frozen=True)
@@ -52,8 +31,8 @@ class Row:
     section: str
     name: str
     unit: str
-    ours: Timing
-    theirs: Timing | None = None
+    ours: Measured
+    theirs: Measured | None = None
     measure: Literal["ratio", "seconds", "floor", "share"] = "ratio"
     target: float | None = None
     floor: float | None = None
@@ -91,9 +70,8 @@ class Row:
     def value(self) -> float:
         """The headline, in the terms of `measure`."""
         share = math.nan if self.share is None else self.share
-        return {"ratio": self.ratio, "seconds": self.ours.median, "floor": self.over_floor, "share": share}[
-            self.measure
-        ]
+        values = {"ratio": self.ratio, "seconds": self.ours.median, "floor": self.over_floor, "share": share}
+        return values[self.measure]
 
     @property
     def met(self) -> bool | None:
@@ -111,21 +89,14 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with the derived figures; None for nan."""
-        derived = {
-            "ratio": self.ratio,
-            "ratio_range": list(self.ratio_range),
-            "over_floor": self.over_floor,
-            "value": self.value,
-            "met": self.met,
-            "shortfall": self.shortfall,
-        }
-        sides = {"ours": _side(self.ours), "theirs": None if self.theirs is None else _side(self.theirs)}
-        clean: dict[str, Any] = without_nan(asdict(self) | sides | derived)
+        derived = ("ratio", "ratio_range", "over_floor", "value", "met", "shortfall")
+        sides = {"ours": _side(self.ours), "theirs": self.theirs and _side(self.theirs)}
+        clean: dict[str, Any] = without_nan(asdict(self) | sides | {name: getattr(self, name) for name in derived})
         return clean
 
 
-def _side(timing: Timing) -> dict[str, Any]:
-    return asdict(timing) | {"median": timing.median}
+def _side(measured: Measured) -> dict[str, Any]:
+    return {name: getattr(measured, name) for name in ("name", "threads", "seconds", "peak_bytes", "error", "median")}
 
 
 def without_nan(value: Any) -> Any:

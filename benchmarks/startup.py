@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.material import Options
-from benchmarks.measure import Measured, Variant, Work, interleaved
-from benchmarks.rows import Row, Timing
+from benchmarks.measure import Variant, Work, interleaved
+from benchmarks.rows import Row
 from dfer.config.reading import DEFAULT_CONFIG
 
 _REPOSITORY = Path(__file__).parent.parent
+_DFER = str(Path(sys.executable).with_name("dfer"))
 _COMMANDS = {
     "`dfer --help`": (("--help",), 0, 0.5),
     "`dfer config check`": (("config", "check"), 0, 1.0),
@@ -38,7 +39,7 @@ _SMALL_DEMO = (
 def measure(options: Options) -> list[Row]:
     """Rows of the commands, and unless quick of a run with nothing to do."""
     variants = [
-        Variant(name, f"{__name__}:command", 1, {"arguments": arguments, "status": status}, ())
+        Variant(name, command, 1, {"arguments": arguments, "status": status}, ())
         for name, (arguments, status, _) in _COMMANDS.items()
     ]
     measured = interleaved(variants, rounds=2 if options.quick else 5)
@@ -47,7 +48,7 @@ def measure(options: Options) -> list[Row]:
             section="startup",
             name=f"{name}, from the shell and back",
             unit="call",
-            ours=Timing.of(measured[name]),
+            ours=measured[name],
             measure="seconds",
             target=target,
             limit="imports",
@@ -61,12 +62,14 @@ def measure(options: Options) -> list[Row]:
 def _rerun(options: Options) -> list[Row]:
     with tempfile.TemporaryDirectory() as scratch:
         started = time.perf_counter()
-        again = Variant("a run with nothing to do", f"{__name__}:rerun", options.workers, {"work_dir": scratch}, ())
-        empty = Variant("an empty flow", f"{__name__}:empty_flow", options.workers, {}, ())
+        again = Variant("a run with nothing to do", rerun, options.workers, {"work_dir": scratch}, ())
+        empty = Variant("an empty flow", empty_flow, options.workers, {}, ())
         measured = interleaved([again, empty], rounds=3)
         total = time.perf_counter() - started
     ours, theirs = measured[again.name], measured[empty.name]
-    beyond = _beyond(ours, theirs)
+    error = ours.error or theirs.error
+    seconds = [] if error else [whole - nothing for whole, nothing in zip(ours.seconds, theirs.seconds, strict=True)]
+    beyond = replace(ours, name="ours", seconds=seconds, error=error)
     first = ours.results.get("first", float("nan"))
     rows = [
         Row(
@@ -101,29 +104,21 @@ def _rerun(options: Options) -> list[Row]:
     return rows
 
 
-def _beyond(ours: Measured, theirs: Measured) -> Timing:
-    error = ours.error or theirs.error
-    pairs = () if error else zip(ours.per_unit, theirs.per_unit, strict=True)
-    return Timing("ours", ours.threads, tuple(whole - empty for whole, empty in pairs), ours.peak_bytes, error)
-
-
 def command(*, arguments: Sequence[str], status: int) -> Iterator[Work]:
     """Calls of `dfer`. Raises RuntimeError if one ends with another status than expected."""
     while True:
-        _call([str(Path(sys.executable).with_name("dfer")), *arguments], status, {})
+        _call([_DFER, *arguments], status, {})
         yield Work(1)
 
 
 def rerun(*, work_dir: str) -> Iterator[Work]:
     """A small demo once, then again and again."""
-    program = str(Path(sys.executable).with_name("dfer"))
     sets = [f"--set={value}" for value in (*_SMALL_DEMO, f"work_dir={work_dir}")]
-    first = 0.0
-    for turn in itertools.count():
-        started = time.perf_counter()
-        _call([program, "run", "demo", f"--config={DEFAULT_CONFIG}", *sets], 0, _prefect(Path(work_dir) / "prefect"))
-        if turn == 0:
-            first = time.perf_counter() - started
+    run = [_DFER, "run", "demo", f"--config={DEFAULT_CONFIG}", *sets]
+    started, first = time.perf_counter(), None
+    while True:
+        _call(run, 0, _prefect(Path(work_dir) / "prefect"))
+        first = first or time.perf_counter() - started
         yield Work(1, results={"first": first})
 
 
@@ -148,9 +143,8 @@ def _prefect(home: Path) -> dict[str, str]:
 
 
 def _call(command: list[str], status: int, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        command, cwd=_REPOSITORY, capture_output=True, text=True, check=False, env={**os.environ, **environment}
-    )
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=_REPOSITORY, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != status:
         last = (done.stderr or done.stdout).strip()[-500:]
         raise RuntimeError(f"{' '.join(command)} ended with status {done.returncode}, expected {status}: {last}")

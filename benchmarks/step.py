@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options
 from benchmarks.measure import Variant, Work, interleaved
 from benchmarks.mixing import batch as random_batch
-from benchmarks.rows import Row, Timing
+from benchmarks.rows import Row
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def measure(options: Options) -> list[Row]:
     cores = options.machine.cores
     sizes = {"batch": batch, "size": size}
     variants = [
-        Variant("published shift", f"{__name__}:published_step", cores, sizes),
-        Variant("ours", f"{__name__}:own_step", cores, sizes),
+        Variant("published shift", published_step, cores, sizes),
+        Variant("ours", own_step, cores, sizes),
     ]
     measured = interleaved(variants, rounds=rounds)
     flops = batch * flops_per_clip(paper_plan(size))
@@ -43,8 +43,8 @@ def measure(options: Options) -> list[Row]:
     shift_sizes = {**sizes, "turns": 1 if options.quick else 3}
     shifts = interleaved(
         [
-            Variant("published shift", f"{__name__}:published_shift_alone", cores, shift_sizes),
-            Variant("ours", f"{__name__}:own_shift_alone", cores, shift_sizes),
+            Variant("published shift", published_shift_alone, cores, shift_sizes),
+            Variant("ours", own_shift_alone, cores, shift_sizes),
         ],
         rounds=2 if options.quick else 5,
     )
@@ -52,8 +52,8 @@ def measure(options: Options) -> list[Row]:
         section="step",
         name=f"{name}, against the published shift and separate tensors",
         unit="step",
-        ours=Timing.of(measured["ours"]),
-        theirs=Timing.of(measured["published shift"]),
+        ours=measured["ours"],
+        theirs=measured["published shift"],
         target=1.0,
         floor=flops / options.machine.peak_flops,
         floor_how=f"{flops / 1e9:.0f} GFLOP, forward and backward, at the matmul peak",
@@ -74,8 +74,8 @@ def measure(options: Options) -> list[Row]:
             section="step",
             name=f"temporal shift alone, forward and backward at the eight blocks, {batch} clips",
             unit="step",
-            ours=Timing.of(shifts["ours"]),
-            theirs=Timing.of(shifts["published shift"]),
+            ours=shifts["ours"],
+            theirs=shifts["published shift"],
             how="the activations of the eight blocks one after another, the allocator as it is on both sides",
         ),
     ]

@@ -3,13 +3,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import bench_variants
 import pytest
 
 from benchmarks.measure import Measured, MeasurementError, Variant, alone, interleaved
 
 
 def variant(name: str, function: str, /, **arguments: object) -> Variant:
-    return Variant(name, f"bench_variants:{function}", 1, arguments, libraries=())
+    return Variant(name, getattr(bench_variants, function), 1, arguments, libraries=())
 
 
 def test_variants_take_turns_and_the_order_alternates(tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_variants_take_turns_and_the_order_alternates(tmp_path: Path) -> None:
 
 def test_times_are_per_unit_and_the_first_turn_does_not_count() -> None:
     measured = alone(variant("steady", "steady", units=4, seconds=2.0), rounds=2)
-    assert measured.per_unit == (0.5, 0.5)
+    assert measured.seconds == [0.5, 0.5]
     assert measured.median == 0.5
 
 
@@ -39,13 +40,13 @@ def test_a_failing_variant_is_reported_and_stops_nobody(turn: int) -> None:
 
 def test_a_process_that_dies_is_reported() -> None:
     assert "status 3" in interleaved([variant("bad", "dying")], rounds=1)["bad"].error
-    with pytest.raises(MeasurementError, match="bad: its process ended with status 3"):
+    with pytest.raises(MeasurementError, match=r"bad: .* ended with status 3"):
         alone(variant("bad", "dying"))
 
 
 def test_thread_counts_are_what_was_asked_for() -> None:
     before = os.environ.get("OMP_NUM_THREADS")
-    assert alone(Variant("threads", "bench_variants:threads", 3)).results == {
+    assert alone(Variant("threads", bench_variants.threads, 3)).results == {
         "OMP_NUM_THREADS": "3",
         "MKL_NUM_THREADS": "3",
         "OPENBLAS_NUM_THREADS": "3",

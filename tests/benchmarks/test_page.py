@@ -12,14 +12,15 @@ from rich.console import Console
 from benchmarks import page
 from benchmarks.growth import Curve
 from benchmarks.machine import Machine
+from benchmarks.measure import Measured
 from benchmarks.page import Results
-from benchmarks.rows import Row, Timing
+from benchmarks.rows import Row
 
 MACHINE = Machine("A processor", 2, 2**33, "", "3.11.7", {"torch": "2.14.1"}, {1: 60.0, 2: 120.0}, 20.0)
 
 
-def timing(*seconds: float, name: str = "ours", error: str = "") -> Timing:
-    return Timing(name, 2, seconds, 2**28, error)
+def timing(*seconds: float, name: str = "ours", error: str = "") -> Measured:
+    return Measured(name, 2, list(seconds), 2**28, error=error)
 
 
 ROW = Row("loading", "ready | batches", "clip", timing(0.1, 0.2, 0.3), timing(1.0, 1.2, 1.5, name="folder"), target=7.0)
