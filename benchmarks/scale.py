@@ -19,13 +19,14 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks.measure import Variant, Work, alone
 from benchmarks.services import free_port
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
     from dfer.config.settings import StageSettings
     from dfer.datasets import IngestReport
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
-_MODULE = "benchmarks.scale"  # also when it runs as __main__
 
 SIZES = (10_000, 100_000, 1_000_000)
 
@@ -62,23 +64,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Size:
-    """The measurements of one number of clips.
-
-    Attributes:
-        files, bytes: number and total size of files in the work directory.
-        rows: rows that the first run added to Prefect's database.
-        database: bytes that the first run added to it.
-    """
+    """The measurements of one number of clips."""
 
     clips: int
-    turns: tuple[Turn, ...]
-    files: int
-    bytes: int
-    rows: int
-    database: int
-
-    def turn(self, name: str) -> Turn:
-        return next(turn for turn in self.turns if turn.name == name)
+    turns: tuple[Turn, ...]  # first run, plan, nothing to do, one clip changed
+    files: int  # in the work directory
+    bytes: int  # of these files
+    rows: int  # that the first run added to Prefect's database
+    database: int  # bytes that the first run added to it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,21 +103,21 @@ def measure(clips: int, folder: Path) -> Size:
     with server(folder / "prefect") as (url, database):
         turns: list[Turn] = []
 
-        def turn(name: str, function: str) -> None:
+        def turn(name: str, function: Callable[..., Iterator[Work]]) -> None:
             _log.warning("%s clips: %s", f"{clips:,}", name)
             arguments = {"data": str(folder / "data"), "work": str(folder / "work"), "url": url}
-            measured = alone(Variant(name, f"{_MODULE}:{function}", 1, arguments, ()))
+            measured = alone(Variant(name, function, 1, arguments, ()))
             seconds, results = measured.seconds[0], measured.results
             _log.warning("%s clips: %s: %.1f s (%.1f)", f"{clips:,}", name, seconds, results["cpu"])
             turns.append(Turn(name, seconds, **results))
 
         before = rows_in(database), size_of(database)
-        turn("first run", "run_it")
+        turn("first run", run_it)
         grown = rows_in(database) - before[0], size_of(database) - before[1]
-        turn("plan", "plan_it")
-        turn("nothing to do", "run_it")
+        turn("plan", plan_it)
+        turn("nothing to do", run_it)
         os.utime(video(folder / "data", clips // 2))
-        turn("one clip changed", "run_it")
+        turn("one clip changed", run_it)
         files = [path.stat().st_size for path in (folder / "work").rglob("*") if path.is_file()]
     shutil.rmtree(folder)
     return Size(clips, tuple(turns), len(files), sum(files), *grown)
@@ -185,14 +178,14 @@ def pipeline(data: str, work: str) -> Pipeline:
     """The simulated set under the settings of the real one."""
     from dfer.config.reading import load_pipeline
 
-    overrides = [
+    overrides = (
         f"datasets.dfew.layout={__name__}:inspect",
         f"datasets.dfew.root={data}",
         f"work_dir={work}",
         "pipelines.dfew-fold1.cross_datasets=[]",
         "model.pretrained=null",
         "shards.max_failed_share=1.0",
-    ]
+    )
     return load_pipeline("dfew-fold1", _HERE / "pipeline_config.yaml", overrides)
 
 
@@ -204,10 +197,8 @@ def plan_it(*, data: str, work: str, url: str) -> Iterator[Work]:
 
     plan, idle = pipeline(data, work), _memory()
     yield Work()
-    started, worked = time.perf_counter(), time.process_time()
-    forecast(plan)
-    results = {"cpu": time.process_time() - worked, "peak": _memory(), "idle": idle, "executed": {}, "tasks": {}}
-    yield Work(1, time.perf_counter() - started, results)
+    _, done = _timed(lambda: forecast(plan))
+    yield replace(done, results={**done.results, "idle": idle, "executed": {}, "tasks": {}})
 
 
 def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
@@ -249,11 +240,16 @@ def run_it(*, data: str, work: str, url: str) -> Iterator[Work]:
 
     idle = _memory()
     yield Work()
+    (run, executed), done = _timed(scale)
+    yield replace(done, results={**done.results, "idle": idle, "executed": executed, "tasks": _tasks_of(run, url)})
+
+
+def _timed(function: Callable[[], T]) -> tuple[T, Work]:
+    """A function's result, and its seconds, CPU seconds and largest memory."""
     started, worked = time.perf_counter(), time.process_time()
-    run, executed = scale()
-    seconds, cpu, peak = time.perf_counter() - started, time.process_time() - worked, _memory()
-    results = {"cpu": cpu, "peak": peak, "idle": idle, "executed": executed, "tasks": _tasks_of(run, url)}
-    yield Work(1, seconds, results)
+    result = function()
+    seconds, cpu = time.perf_counter() - started, time.process_time() - worked
+    return result, Work(1, seconds, {"cpu": cpu, "peak": _memory()})
 
 
 def _memory() -> int:
@@ -278,9 +274,9 @@ def _tasks_of(run: str, url: str) -> dict[str, tuple[int, float]]:
             time.sleep(1)
         else:
             raise RuntimeError("Prefect's server does not know the end of all task runs")
-    named: dict[str, list[Any]] = {}
+    named: dict[str, list[Any]] = defaultdict(list)
     for one in runs:
-        named.setdefault(one.name.split()[0], []).append(one)
+        named[one.name.split()[0]].append(one)
     return {
         name: (len(same), (max(one.end_time for one in same) - min(one.start_time for one in same)).total_seconds())
         for name, same in named.items()
@@ -326,47 +322,46 @@ def size_of(database: Path) -> int:
 
 def as_markdown(sizes: Sequence[Size], seconds: float, clips: int) -> str:
     """The table of the page."""
-    head = ["", *(f"{size.clips:,} clips" for size in sizes)]
-
-    def row(name: str, value: Callable[[Size], str]) -> str:
-        return f"| {name} | {' | '.join(value(size) for size in sizes)} |"
-
-    def part(of: str, stage: str) -> Callable[[Size], str]:
-        return lambda size: f"{size.turn(of).tasks[stage][1]:.1f} s"
-
-    def whole(of: str) -> Callable[[Size], str]:
-        return lambda size: f"{size.turn(of).seconds:.1f} s ({size.turn(of).cpu:.1f})"
-
-    def memory(of: str) -> Callable[[Size], str]:
-        return lambda size: f"{size.turn(of).peak / 2**20:,.0f} MiB"
-
-    lines = [
-        f"| {' | '.join(head)} |",
-        f"|---|{'---:|' * len(sizes)}",
-        row("first run", whole("first run")),
-        row("of it `ingest`", part("first run", "ingest")),
-        row("of it `align`", part("first run", "align")),
-        row("of it `index`", part("first run", "index")),
-        row("first run, a clip", lambda size: f"{1000 * size.turn('first run').seconds / size.clips:.2f} ms"),
-        row("`--plan`, everything up to date", whole("plan")),
-        row("run with nothing to do", whole("nothing to do")),
-        row("run after one clip changed", whole("one clip changed")),
-        row("shards made for it", lambda size: f"{size.turn('one clip changed').executed['align']}"),
-        row("memory of the flow, idle", lambda size: f"{size.turn('first run').idle / 2**20:,.0f} MiB"),
-        row("at most, first run", memory("first run")),
-        row("at most, nothing to do", memory("nothing to do")),
-        row("at most, `--plan`", memory("plan")),
-        row("shards", lambda size: f"{size.turn('first run').executed['align']:,}"),
-        row("align task runs", lambda size: f"{size.turn('first run').tasks['align'][0]:,}"),
-        row("rows in Prefect's database, first run", lambda size: f"{size.rows:,}"),
-        row("bytes of the database, first run", lambda size: f"{size.database / 2**20:.1f} MiB"),
-        row("files in the work directory", lambda size: f"{size.files:,}"),
-        row("their bytes", lambda size: f"{size.bytes / 2**20:,.0f} MiB"),
-    ]
+    columns = [_column(size) for size in sizes]
+    lines = [f"| {name} | {' | '.join(column[name] for column in columns)} |" for name in columns[0]]
+    lines.insert(1, f"|---|{'---:|' * len(sizes)}")
     when = datetime.now(UTC).strftime("%Y-%m-%d")
     how = f"`python -m benchmarks.scale --clips {clips}` on {os.cpu_count()} cores, {when}, {seconds / 60:.1f} minutes"
     return "\n".join([*lines, "", f"{how}. In brackets: seconds that the process itself computed.", ""])
 
 
+def _column(size: Size) -> dict[str, str]:
+    first, plan, nothing, changed = size.turns
+
+    def took(turn: Turn) -> str:
+        return f"{turn.seconds:.1f} s ({turn.cpu:.1f})"
+
+    def memory(number: int) -> str:
+        return f"{number / 2**20:,.0f} MiB"
+
+    return {
+        "": f"{size.clips:,} clips",
+        "first run": took(first),
+        **{f"of it `{stage}`": f"{first.tasks[stage][1]:.1f} s" for stage in ("ingest", "align", "index")},
+        "first run, a clip": f"{1000 * first.seconds / size.clips:.2f} ms",
+        "`--plan`, everything up to date": took(plan),
+        "run with nothing to do": took(nothing),
+        "run after one clip changed": took(changed),
+        "shards made for it": str(changed.executed["align"]),
+        "memory of the flow, idle": memory(first.idle),
+        "at most, first run": memory(first.peak),
+        "at most, nothing to do": memory(nothing.peak),
+        "at most, `--plan`": memory(plan.peak),
+        "shards": f"{first.executed['align']:,}",
+        "align task runs": f"{first.tasks['align'][0]:,}",
+        "rows in Prefect's database, first run": f"{size.rows:,}",
+        "bytes of the database, first run": f"{size.database / 2**20:.1f} MiB",
+        "files in the work directory": f"{size.files:,}",
+        "their bytes": memory(size.bytes),
+    }
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    from benchmarks import scale  # other processes can import its functions from there, but not from __main__
+
+    sys.exit(scale.main())
