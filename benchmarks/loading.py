@@ -85,15 +85,20 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
     cores = options.machine.cores
     work: dict[str, Any] = {"crops": crops, "repeats": repeats, "settings": settings(options)}
     practice = {"crops": crops, "repeats": repeats, "workers": WORKERS}
-    options_of: dict[str, dict[str, Any]] = {
-        "stored": {"workers": WORKERS, "ready": False},
-        "stored, cache": {"cache": True, "ready": False},
-        "workers": {"workers": WORKERS},
-        "no workers": {},
-        "cache": {"cache": True},
+    stored = "uint8 frames handed to the training, whose device does views and normalising, against ready batches"
+    ready = "batches ready for the network (view, flip, normalised float) on both sides"
+    kept = f"ours kept in host memory, without workers, theirs {WORKERS} workers"
+    decoding = "JPEG decoding (three quarters of a worker's time) on so many cores, and the way between processes"
+    # name of the row, arguments of `shards`, and the limit of a row with a target
+    sides: dict[str, tuple[str, dict[str, Any], str]] = {
+        "stored": (f"{stored}; {WORKERS} workers on both sides", {"workers": WORKERS, "ready": False}, decoding),
+        "stored, cache": (f"{stored}; {kept}", {"cache": True, "ready": False}, "copying the frames of a batch"),
+        "workers": (f"{ready}; {WORKERS} workers on both sides", {"workers": WORKERS}, ""),
+        "no workers": (f"{ready}; ours one thread that reads ahead, theirs {WORKERS} workers", {}, ""),
+        "cache": (f"{ready}; {kept}", {"cache": True}, ""),
     }
     variants = [Variant("folder", folder, cores, practice)]
-    variants += [Variant(name, shards, cores, {**work, **more}) for name, more in options_of.items()]
+    variants += [Variant(variant, shards, cores, {**work, **more}) for variant, (_, more, _) in sides.items()]
     measured = interleaved(variants, rounds=1 if options.quick else 5)
     clips = len(crops.folders)
     how = (
@@ -101,19 +106,6 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
         f"random frames a clip, batch {BATCH}; the practice is PIL with RandomResizedCrop, flip, ToTensor and "
         f"Normalize frame by frame in {WORKERS} workers; passes of {repeats * clips} clips, files in the page cache"
     )
-    stored = "uint8 frames handed to the training, whose device does views and normalising, against ready batches"
-    ready = "batches ready for the network (view, flip, normalised float) on both sides"
-    names = {
-        "stored": f"{stored}; {WORKERS} workers on both sides",
-        "stored, cache": f"{stored}; ours kept in host memory, without workers, theirs {WORKERS} workers",
-        "workers": f"{ready}; {WORKERS} workers on both sides",
-        "no workers": f"{ready}; ours one thread that reads ahead, theirs {WORKERS} workers",
-        "cache": f"{ready}; ours kept in host memory, without workers, theirs {WORKERS} workers",
-    }
-    limits = {
-        "stored": "JPEG decoding (three quarters of a worker's time) on so many cores, and the way between processes",
-        "stored, cache": "copying the frames of a batch",
-    }
     return [
         Row(
             section="loading",
@@ -121,11 +113,11 @@ def _loaders(crops: Crops, options: Options) -> list[Row]:
             unit="clip",
             ours=measured[variant],
             theirs=measured["folder"],
-            target=_TARGET if variant in limits else None,
-            limit=limits.get(variant, ""),
+            target=_TARGET if limit else None,
+            limit=limit,
             how=how,
         )
-        for variant, name in names.items()
+        for variant, (name, _, limit) in sides.items()
     ]
 
 

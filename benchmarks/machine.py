@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,18 +11,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.measure import Variant, Work, alone
+from benchmarks.measure import Variant, Work, alone, repeated
 
 _LIBRARIES = (
-    "torch",
-    "torchvision",
-    "onnxruntime",
-    "opencv-python",
-    "numpy",
-    "pyarrow",
-    "insightface",
-    "pillow",
-    "prefect",
+    *("torch", "torchvision", "onnxruntime", "opencv-python", "numpy"),
+    *("pyarrow", "insightface", "pillow", "prefect"),
 )
 
 
@@ -73,13 +65,7 @@ def multiply(*, side: int) -> Iterator[Work]:
     import torch
 
     left, right, out = (torch.rand(side, side) for _ in range(3))
-    torch.mm(left, right, out=out)
-    yield Work()
-    while True:
-        started = time.perf_counter()
-        for _ in range(2):
-            torch.mm(left, right, out=out)
-        yield Work(2, time.perf_counter() - started)
+    return repeated(lambda: torch.mm(left, right, out=out), 2)
 
 
 def copy(*, size: int) -> Iterator[Work]:
@@ -87,21 +73,14 @@ def copy(*, size: int) -> Iterator[Work]:
     import torch
 
     source, out = torch.rand(size), torch.rand(size)
-    yield Work()
-    while True:
-        started = time.perf_counter()
-        for _ in range(5):
-            out.copy_(source)
-        yield Work(5, time.perf_counter() - started)
+    return repeated(lambda: out.copy_(source), 5)
 
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _gpu() -> str:

@@ -111,6 +111,16 @@ def alone(variant: Variant, *, rounds: int = 1) -> Measured:
     return measured
 
 
+def repeated(function: Callable[[], object], turns: int = 1) -> Iterator[Work]:
+    """Calls of a function, `turns` of them in each turn, after one to warm up."""
+    function()
+    yield Work()
+    while True:
+        for _ in range(turns):
+            function()
+        yield Work(turns)
+
+
 def _turns(worker: Worker, variant: Variant, measured: Measured) -> Iterator[None]:
     """Let the variant do one turn for each step. The first does not count; a turn that fails is the last."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options
-from benchmarks.measure import Variant, Work, interleaved
+from benchmarks.measure import Variant, Work, interleaved, repeated
 from benchmarks.rows import Row
 
 if TYPE_CHECKING:
@@ -22,17 +22,16 @@ def measure(options: Options) -> list[Row]:
     side = 64 if options.quick else CROP_SIZE
     shape = (_BATCH, SEGMENTS, 3, side, side)
     work = {"shape": shape, "turns": 2 if options.quick else 10}
+    cores, kept, plain = options.machine.cores, {**work, "keep_memory": True}, {**work, "keep_memory": False}
     variants = [
-        Variant("naive", naive, options.machine.cores, work),
-        Variant("ours", ours, options.machine.cores, {**work, "keep_memory": True}),
-        Variant("ours, plain allocator", ours, options.machine.cores, {**work, "keep_memory": False}),
-        Variant("naive, kept memory", naive, options.machine.cores, {**work, "keep_memory": True}),
+        Variant("naive", naive, cores, plain),
+        Variant("ours", ours, cores, kept),
+        Variant("ours, plain allocator", ours, cores, plain),
+        Variant("naive, kept memory", naive, cores, kept),
     ]
     measured = interleaved(variants, rounds=2 if options.quick else 10)
     values = _BATCH * SEGMENTS * 3 * side * side
     traffic = values * (1 + 1 + 4)  # a clip's pixel and its partner's are read as bytes, a float is written
-    floor = traffic / (1e9 * options.machine.copy_gbytes)
-    floor_how = f"{traffic / 1e6:.0f} MB at the speed of a copy"
     name = f"uint8 batch {list(shape)} to mixed, normalised float"
     how = f"{work['turns']} batches a turn; on our side the labels, too, are checked, mixed and normalised"
     pairs = {
@@ -48,8 +47,8 @@ def measure(options: Options) -> list[Row]:
             ours=measured[ours_name],
             theirs=measured[theirs_name],
             target=target,
-            floor=floor,
-            floor_how=floor_how,
+            floor=traffic / (1e9 * options.machine.copy_gbytes),
+            floor_how=f"{traffic / 1e6:.0f} MB at the speed of a copy",
             limit="memory traffic: the mixed batch is written once and normalised in a second pass" if target else "",
             how=how,
         )
@@ -57,7 +56,7 @@ def measure(options: Options) -> list[Row]:
     ]
 
 
-def naive(*, shape: tuple[int, ...], turns: int, keep_memory: bool = False) -> Iterator[Work]:
+def naive(*, shape: tuple[int, ...], turns: int, keep_memory: bool) -> Iterator[Work]:
     """The practice: every operation makes a new tensor."""
     import torch
 
@@ -68,12 +67,7 @@ def naive(*, shape: tuple[int, ...], turns: int, keep_memory: bool = False) -> I
         keep_freed_memory()
     clips, _ = batch(shape)
     beta = torch.distributions.Beta(_ALPHA, _ALPHA)
-    mixed(normalized(clips), beta.sample((len(clips),)), torch.randperm(len(clips)))
-    yield Work()
-    while True:
-        for _ in range(turns):
-            mixed(normalized(clips), beta.sample((len(clips),)), torch.randperm(len(clips)))
-        yield Work(turns)
+    return repeated(lambda: mixed(normalized(clips), beta.sample((len(clips),)), torch.randperm(len(clips))), turns)
 
 
 def ours(*, shape: tuple[int, ...], turns: int, keep_memory: bool) -> Iterator[Work]:
@@ -83,12 +77,7 @@ def ours(*, shape: tuple[int, ...], turns: int, keep_memory: bool) -> Iterator[W
     if keep_memory:
         keep_freed_memory()
     clips, labels = batch(shape)
-    mixed_and_normalized(clips, labels)
-    yield Work()
-    while True:
-        for _ in range(turns):
-            mixed_and_normalized(clips, labels)
-        yield Work(turns)
+    return repeated(lambda: mixed_and_normalized(clips, labels), turns)
 
 
 def mixed_and_normalized(clips: Tensor, labels: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.material import Options
-from benchmarks.measure import Variant, Work, interleaved
+from benchmarks.measure import Variant, Work, interleaved, repeated
 from benchmarks.rows import Row
 from dfer.config.reading import DEFAULT_CONFIG
 
@@ -106,9 +106,7 @@ def _rerun(options: Options) -> list[Row]:
 
 def command(*, arguments: Sequence[str], status: int) -> Iterator[Work]:
     """Calls of `dfer`. Raises RuntimeError if one ends with another status than expected."""
-    while True:
-        _call([_DFER, *arguments], status, {})
-        yield Work(1)
+    return repeated(lambda: _call([_DFER, *arguments], status, {}))
 
 
 def rerun(*, work_dir: str) -> Iterator[Work]:
@@ -125,10 +123,8 @@ def rerun(*, work_dir: str) -> Iterator[Work]:
 def empty_flow() -> Iterator[Work]:
     """A Prefect flow that does nothing, with its temporary server, in a new process."""
     with tempfile.TemporaryDirectory() as home:
-        while True:
-            code = "from prefect import flow\nflow(lambda: None, name='empty')()"
-            _call([sys.executable, "-c", code], 0, _prefect(Path(home)))
-            yield Work(1)
+        code = "from prefect import flow\nflow(lambda: None, name='empty')()"
+        yield from repeated(lambda: _call([sys.executable, "-c", code], 0, _prefect(Path(home))))
 
 
 def _prefect(home: Path) -> dict[str, str]:

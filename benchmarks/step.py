@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options
-from benchmarks.measure import Variant, Work, interleaved
+from benchmarks.measure import Variant, Work, interleaved, repeated
 from benchmarks.mixing import batch as random_batch
 from benchmarks.rows import Row
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from dfer.training.plan import Plan
     from dfer.training.step import Step
 
@@ -33,18 +31,15 @@ def measure(options: Options) -> list[Row]:
     batch, size, rounds = (2, 64, 1) if options.quick else (8, CROP_SIZE, 4)
     cores = options.machine.cores
     sizes = {"batch": batch, "size": size}
-    variants = [
-        Variant("published shift", published_step, cores, sizes),
-        Variant("ours", own_step, cores, sizes),
-    ]
-    measured = interleaved(variants, rounds=rounds)
+    steps = [Variant("published shift", published_step, cores, sizes), Variant("ours", own_step, cores, sizes)]
+    measured = interleaved(steps, rounds=rounds)
     flops = batch * flops_per_clip(paper_plan(size))
     name = f"training step, ResNet-18 TSM, {batch} clips of {SEGMENTS} frames of {size} px"
     shift_sizes = {**sizes, "turns": 1 if options.quick else 3}
     shifts = interleaved(
         [
-            Variant("published shift", published_shift_alone, cores, shift_sizes),
-            Variant("ours", own_shift_alone, cores, shift_sizes),
+            Variant("published shift", shift_alone, cores, {**shift_sizes, "published": True}),
+            Variant("ours", shift_alone, cores, {**shift_sizes, "published": False}),
         ],
         rounds=2 if options.quick else 5,
     )
@@ -122,9 +117,7 @@ def own_step(*, batch: int, size: int) -> Iterator[Work]:
 
     step, generator = make_step(size), torch.Generator().manual_seed(0)
     frames, labels = random_batch((batch, SEGMENTS, 3, size, size))
-    while True:
-        step(frames, labels, generator)
-        yield Work(1)
+    return repeated(lambda: step(frames, labels, generator))
 
 
 def published_step(*, batch: int, size: int) -> Iterator[Work]:
@@ -141,7 +134,8 @@ def published_step(*, batch: int, size: int) -> Iterator[Work]:
     )
     frames, labels = random_batch((batch, SEGMENTS, 3, size, size))
     beta = torch.distributions.Beta(0.4, 0.4)
-    while True:
+
+    def step() -> None:
         weight, partner = beta.sample((batch,)), torch.randperm(batch)
         inputs = mixed(normalized(frames), weight, partner)
         targets = weight[:, None] * labels + (1 - weight[:, None]) * labels[partner]
@@ -149,34 +143,26 @@ def published_step(*, batch: int, size: int) -> Iterator[Work]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        yield Work(1)
+
+    return repeated(step)
 
 
-def own_shift_alone(*, batch: int, size: int, turns: int) -> Iterator[Work]:
-    """Only the temporal shift, at the shapes of the eight blocks."""
-    from dfer.models import temporal_shift
-
-    return _shift_alone(temporal_shift, batch, size, turns)
-
-
-def published_shift_alone(*, batch: int, size: int, turns: int) -> Iterator[Work]:
-    """Only the published shift, at the same shapes."""
-    from benchmarks.alternatives.training import published_shift
-
-    return _shift_alone(published_shift, batch, size, turns)
-
-
-def _shift_alone(shift: Callable[[Tensor, int], Tensor], batch: int, size: int, turns: int) -> Iterator[Work]:
+def shift_alone(*, published: bool, batch: int, size: int, turns: int) -> Iterator[Work]:
+    """Only the temporal shift, ours or the published one, at the shapes of the eight blocks."""
     import torch
 
+    from benchmarks.alternatives.training import published_shift
+    from dfer.models import temporal_shift
+
+    shift = published_shift if published else temporal_shift
     inputs = [
         torch.rand(batch * SEGMENTS, channels, side * size // CROP_SIZE, side * size // CROP_SIZE, requires_grad=True)
         for channels, side in _BLOCKS
     ]
     grads = [torch.rand_like(x) for x in inputs]
-    yield Work()
-    while True:
-        for _ in range(turns):
-            for x, grad in zip(inputs, grads, strict=True):
-                torch.autograd.grad(shift(x, SEGMENTS), x, grad)
-        yield Work(turns)
+
+    def all_blocks() -> None:
+        for x, grad in zip(inputs, grads, strict=True):
+            torch.autograd.grad(shift(x, SEGMENTS), x, grad)
+
+    return repeated(all_blocks, turns)
