@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -36,8 +34,13 @@ def all_kinds(runs: Runs, expected: Mapping[str, str], chance: random.Random) ->
     """Damage one thing after the other in a finished folder, and run the pipeline again each time."""
     for what, pattern in _FILES.items():
         path = chance.choice(sorted(runs.work.glob(pattern)))
-        _flip(path, chance)
-        yield _repaired(what, runs, expected, path)
+        _flip(path, chance.randrange(path.stat().st_size), chance.randrange(8))
+        since = time.time()
+        if problems := _run(runs.services, runs.work, runs.epochs):
+            yield Damaged(what, "no", problems)
+        else:
+            noticed = f"{path.parent.parent.name} made again" if path.stat().st_mtime > since else "no"
+            yield Damaged(what, noticed, differences(expected, tables(runs.work)))
     yield _damaged_checkpoint(runs.services, expected, runs.epochs, chance)
 
 
@@ -73,33 +76,21 @@ def two_at_once(services: Services, expected: Mapping[str, str], lost: dict[str,
     lost["two runs at once"] = failed or _lost(services, work, expected, epochs)
 
 
-def _repaired(what: str, runs: Runs, expected: Mapping[str, str], path: Path) -> Damaged:
-    since = time.time()
-    if problems := _run(runs.services, runs.work, runs.epochs):
-        return Damaged(what, "no", problems)
-    noticed = f"{path.parent.parent.name} made again" if path.stat().st_mtime > since else "no"
-    return Damaged(what, noticed, differences(expected, tables(runs.work)))
-
-
 def _damaged_checkpoint(services: Services, expected: Mapping[str, str], epochs: int, chance: random.Random) -> Damaged:
     work, what = services.work / "checkpoint", "a bit of a checkpoint"
     process = command_line(services, work, epochs)
     while not (checkpoints := sorted(work.glob("stages/train/.*.partial/checkpoint.pt"))):
         if process.poll() is not None:
-            return Damaged(
-                what, "no", [f"the run ended before a checkpoint existed: {process.communicate()[0][-500:]}"]
-            )
+            problem = f"the run ended before a checkpoint existed: {process.communicate()[0][-500:]}"
+            return Damaged(what, "no", [problem])
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
     time.sleep(2)  # until its children have ended
     if not checkpoints[0].exists():
         return Damaged(what, "no", ["the training was over before it could be killed"])
-    with checkpoints[0].open("rb+") as file:  # in the middle, where the tensors are
-        file.seek(checkpoints[0].stat().st_size // 2 + chance.randrange(100))
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 1]))
+    # in the middle, where the tensors are
+    _flip(checkpoints[0], checkpoints[0].stat().st_size // 2 + chance.randrange(100), 0)
     lost = _finish(services, work, expected, epochs)
     return Damaged(what, "the training was begun anew" if not lost else "no", lost)
 
@@ -119,7 +110,7 @@ def _lost(services: Services, work: Path, expected: Mapping[str, str], epochs: i
     return differences(expected, tables(work)) + mlflow_problems(work, services.mlflow, epochs)
 
 
-def _flip(path: Path, chance: random.Random) -> None:
+def _flip(path: Path, place: int, bit: int) -> None:
     content = bytearray(path.read_bytes())
-    content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    content[place] ^= 1 << bit
     path.write_bytes(content)

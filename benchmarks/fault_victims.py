@@ -8,8 +8,6 @@ from contextlib import suppress
 import psutil
 
 from benchmarks.services import Services
-from dfer.services.processes import left_behind
-from dfer.services.state import read_state
 
 COMPONENTS = ("flow", "child", "worker", "prefect", "postgres", "mlflow")
 
@@ -32,12 +30,9 @@ def strike(services: Services, component: str, chance: random.Random) -> str:
 
 def flow_processes(services: Services) -> tuple[list[psutil.Process], list[psutil.Process]]:
     """The processes of flow runs, and the worker processes that they started."""
-    worker = read_state(services.folder)["worker-1"].pid
-    processes = {process.pid: process for process in left_behind(services.folder.root, "worker-1")}
-    processes.pop(worker, None)
     flows: list[psutil.Process] = []
     children: list[psutil.Process] = []
-    for process in processes.values():
+    for process in services.run_processes():
         with suppress(psutil.NoSuchProcess):
             command = " ".join(process.cmdline())
             if process.status() == psutil.STATUS_ZOMBIE:

@@ -42,27 +42,16 @@ def measure(options: Options) -> list[Row]:
 def _steps(options: Options) -> list[Row]:
     from dfer.training.speed import flops_per_clip
 
-    seconds = 1.0 if options.quick else 5.0
-    speeds = [
-        Variant(
-            f"speed {precision}",
-            speed,
-            options.machine.cores,
-            {"precision": precision, "seconds": seconds},
-        )
-        for precision in ("float32", "bfloat16", "auto")
-    ]
-    steps = [
-        Variant(name, step, options.machine.cores, {"turns": 5 if options.quick else 50, **more})
-        for name, more in _STEPS.items()
-    ]
-    measured = interleaved([*steps, *speeds], rounds=1 if options.quick else 3)
+    cores = options.machine.cores
+    seconds, turns, rounds = (1.0, 5, 1) if options.quick else (5.0, 50, 3)
+    variants = [Variant(name, step, cores, {"turns": turns, **more}) for name, more in _STEPS.items()]
+    for precision in ("float32", "bfloat16", "auto"):
+        variants.append(Variant(f"speed {precision}", speed, cores, {"precision": precision, "seconds": seconds}))
+    measured = interleaved(variants, rounds=rounds)
     flops = BATCH * flops_per_clip(paper_plan(CROP_SIZE))
     rows = []
-    for name in _STEPS:
-        precision = "bfloat16" if name.startswith("bfloat16") else "auto" if name.startswith("TF32") else "float32"
-        peak = measured[f"speed {precision}"].results.get("peak")
-        median = measured[name].median
+    for name, more in _STEPS.items():
+        peak = measured[f"speed {'auto' if 'tf32' in more else more['precision']}"].results.get("peak")
         rows.append(
             Row(
                 section="gpu",
@@ -72,7 +61,7 @@ def _steps(options: Options) -> list[Row]:
                 theirs=measured["float32"] if name != "float32" else None,
                 floor=flops / peak if peak else None,
                 floor_how=f"{flops / 1e9:.0f} GFLOP at the matmul peak of {peak / 1e12:.0f} TFLOP/s" if peak else "",
-                precision=_per_step(median),
+                precision=_per_step(measured[name].median),
                 how="mixing to updated weights, frames on the GPU already; the other side is float32",
             )
         )
@@ -121,14 +110,12 @@ def _epochs(crops: Crops, options: Options) -> list[Row]:
 def _detection(options: Options) -> list[Row]:
     paths = synthetic_clips(options)[: 2 if options.quick else 20]
     clips = [(path.as_posix(), path) for path in paths]
-    chosen = settings(options, "shards.frames_per_segment=all")
-    work = {"clips": clips, "settings": chosen}
+    work = {"clips": clips, "settings": settings(options, "shards.frames_per_segment=all")}
     variants = [
         Variant("one process on the CPU", detect, 1, {**work, "provider": "cpu"}),
         Variant("CUDA provider", detect, 1, {**work, "provider": "cuda"}),
     ]
-    measured = interleaved(variants, rounds=1 if options.quick else 3)
-    cpu, cuda = (measured[variant.name] for variant in variants)
+    cpu, cuda = interleaved(variants, rounds=1 if options.quick else 3).values()
     return [
         Row(
             section="gpu",
@@ -221,10 +208,10 @@ def detect(*, clips: Clips, settings: StageSettings, provider: str) -> Iterator[
     for turn in itertools.count():
         done = decoded if turn else decoded[:1]
         for frames in done:
-            for start in range(0, len(frames), detector.batch):
-                some = frames[start : start + detector.batch]
-                if detector.batch > 1:
-                    detector.detect_batch(some)
-                else:
-                    detector.detect(some[0])
+            if detector.batch > 1:
+                for start in range(0, len(frames), detector.batch):
+                    detector.detect_batch(frames[start : start + detector.batch])
+            else:
+                for frame in frames:
+                    detector.detect(frame)
         yield Work(sum(map(len, done)))

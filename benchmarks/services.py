@@ -55,6 +55,10 @@ class Services:
     def folder(self) -> Folder:
         return Folder(self.work / "services")
 
+    def _python(self, *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=seconds)
+
     def dfer(self, *arguments: str, seconds: float = 900) -> subprocess.CompletedProcess[str]:
         """Run `dfer services ...` on these services; the caller checks whether it succeeded."""
         prefect, mlflow, postgres = self.ports
@@ -66,49 +70,38 @@ class Services:
             "services.database": self.database,
         }
         options = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
-        command = [sys.executable, "-c", "import dfer.cli; dfer.cli.main()", "services", *arguments, *options]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=seconds)
+        return self._python("-c", "import dfer.cli; dfer.cli.main()", "services", *arguments, *options, seconds=seconds)
 
     def up(self) -> str:
         """Start what is down; returns the command's output."""
-        return self._must("up")
+        return _output(self.dfer("up"))
 
     def down(self) -> str:
-        return self._must("down")
-
-    def _must(self, command: str) -> str:
-        done = self.dfer(command)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return _output(self.dfer("down"))
 
     def kill(self, name: str) -> None:
         """Kill `postgres`, `prefect`, `mlflow` or `worker`; or `runs`, the processes of all flow runs.
 
         The flow runs of a killed worker survive; the other services are killed with all of their processes.
         """
-        processes = [] if name == "runs" else [psutil.Process(read_state(self.folder)[_full(name)].pid)]
         if name == "runs":
-            worker = read_state(self.folder)["worker-1"].pid
-            processes = [process for process in left_behind(self.folder.root, "worker-1") if process.pid != worker]
-        elif name != "worker":
-            processes += left_behind(self.folder.root, name)
+            processes = self.run_processes()
+        else:
+            processes = [psutil.Process(read_state(self.folder)["worker-1" if name == "worker" else name].pid)]
+            processes += left_behind(self.folder.root, name) if name != "worker" else []
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(processes, timeout=30)
 
-    def prefect(self, *arguments: str, check: bool = True) -> str:
+    def run_processes(self) -> list[psutil.Process]:
+        """The processes of all flow runs: those that the worker started, and their children."""
+        worker = read_state(self.folder)["worker-1"].pid
+        return [process for process in left_behind(self.folder.root, "worker-1") if process.pid != worker]
+
+    def prefect(self, *arguments: str) -> str:
         """Run Prefect's command; returns its output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return _output(self._python("-m", "prefect", *arguments, seconds=600))
 
     def ask(self, path: str, **question: object) -> list[dict]:
         """Prefect's answer to POST {path}/filter."""
@@ -158,5 +151,6 @@ def free_port() -> int:
         return port
 
 
-def _full(name: str) -> str:
-    return "worker-1" if name == "worker" else name
+def _output(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
