@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,17 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; none: all")
     parser.add_argument("--quick", action="store_true", help="measure little of everything")
     parser.add_argument("--clips", type=Path, help="a folder of real videos to preprocess beside the synthetic ones")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        help=f"where pages are kept (default: {_PAGES.relative_to(_HERE)}, where only whole runs are written to)",
-    )
+    where = f"where pages are kept (default: {_PAGES.relative_to(_HERE)}, where only whole runs are written to)"
+    parser.add_argument("--out", type=Path, help=where)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a setting")
     parser.add_argument("--cache", type=Path, default=_HERE / "work" / "benchmarks", help="where clips are generated")
     parser.add_argument("--growth-clips", type=int, default=3000, help="the largest number of clips")
-    parser.add_argument(
-        "--first-run-seconds", type=float, default=0.0, help="of the full demo, for the share of a re-run"
-    )
+    parser.add_argument("--first-run-seconds", type=float, default=0.0, help="of the full demo, for a re-run's share")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.sections if name not in SECTIONS]:
         parser.error(f"no such section: {', '.join(unknown)}; expected {', '.join(SECTIONS)}")
@@ -66,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def measure(arguments: argparse.Namespace, when: str, version: str, progress: Console) -> Results:
     """Run the sections of the command line."""
-    from benchmarks import gpu, growth, loading, machine, mixing, page, preprocess, startup, step
+    from benchmarks import machine, page
     from benchmarks.material import Options
 
     progress.print("measuring: the machine")
@@ -83,32 +79,22 @@ def measure(arguments: argparse.Namespace, when: str, version: str, progress: Co
     curves: list[Curve] = []
     notes: list[str] = []
     seconds: dict[str, float] = {}
-    modules = {
-        module.__name__.rpartition(".")[2]: module for module in (step, mixing, loading, preprocess, startup, gpu)
-    }
     for name in (section for section in SECTIONS if section in (arguments.sections or SECTIONS)):
         progress.print(f"measuring: {name}")
         started = time.perf_counter()
-        if name == "growth":
-            curves += growth.measure(options)
-        elif name == "gpu" and not options.machine.gpu:
+        if name == "gpu" and not options.machine.gpu:
             notes.append("gpu: not measured, this machine has no CUDA device.")
         else:
-            rows += modules[name].measure(options)
+            results: list[Any] = importlib.import_module(f"benchmarks.{name}").measure(options)
+            (curves if name == "growth" else rows).extend(results)
         seconds[name] = time.perf_counter() - started
     return page.Results(when, version, options.machine, rows, curves, notes, seconds, options.overrides)
 
 
 def commit() -> str:
     """The short hash of the commit, with a suffix if files differ from it."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty=-changed", "--exclude=*"],
-        cwd=_HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
+    command = ["git", "describe", "--always", "--dirty=-changed", "--exclude=*"]
+    return subprocess.run(command, cwd=_HERE, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

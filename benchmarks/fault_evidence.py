@@ -20,8 +20,7 @@ from tasks.tracking.outbox import Outbox
 def tables(work: Path) -> dict[str, str]:
     """Name -> checksum of everything that the newest report was made from, without paths, times and links.
 
-    Raises:
-        FileNotFoundError: no report is finished, or an output that it was made from is missing.
+    Raises FileNotFoundError if no report is finished, or an output that it was made from is missing.
     """
     checksums: dict[str, str] = {}
     for manifest, folder in outputs_of_newest_report(work):

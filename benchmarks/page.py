@@ -32,22 +32,16 @@ CURVE_COLUMNS = ("what", "over", "points", "time", "exponent", "linear is", "mem
 
 @dataclass(frozen=True)
 class Results:
-    """One run of the benchmark: when (UTC, ISO 8601) and at which commit, and what was measured.
+    """One run of the benchmark."""
 
-    Attributes:
-        notes: sections that were left out, and why.
-        seconds: how long each section took.
-        settings: those that differ from the default.
-    """
-
-    when: str
+    when: str  # UTC, ISO 8601
     commit: str
     machine: Machine
     rows: Sequence[Row]
     curves: Sequence[Curve]
-    notes: Sequence[str]
-    seconds: Mapping[str, float]
-    settings: Sequence[str] = ()
+    notes: Sequence[str]  # sections that were left out, and why
+    seconds: Mapping[str, float]  # that each section took
+    settings: Sequence[str] = ()  # those that differ from the default
 
     @property
     def failed(self) -> list[str]:
@@ -59,25 +53,22 @@ class Results:
         """For JSON."""
         curves = [asdict(curve) | {"slope": curve.slope, "memory_slope": curve.memory_slope} for curve in self.curves]
         rows = [row.as_dict() for row in self.rows]
-        content: dict[str, Any] = without_nan(
-            {"schema_version": SCHEMA_VERSION} | asdict(self) | {"rows": rows, "curves": curves}
-        )
-        return content
+        content = {"schema_version": SCHEMA_VERSION} | asdict(self) | {"rows": rows, "curves": curves}
+        return {name: without_nan(value) for name, value in content.items()}
 
 
 def write(results: Results, root: Path) -> Path:
     """Write the page into a new folder below `root`; returns the folder.
 
-    Raises:
-        FileExistsError: a page of the same day and commit exists.
+    Raises FileExistsError if a page of the same day and commit exists.
     """
     before = previous(root, results.when, results.machine)
     folder = folder_of(root, results.when, results.commit)
     folder.mkdir(parents=True)
-    figures = {"ratios.png": _ratios(ratios)} if (ratios := [row for row in results.rows if _is_ratio(row)]) else {}
-    for number, curve in enumerate(results.curves, 1):
-        if len(curve.points) > 1:
-            figures[f"growth-{number}.png"] = _growth(curve)
+    ratios = [row for row in results.rows if row.measure == "ratio" and math.isfinite(row.ratio)]
+    figures = {"ratios.png": _ratios(ratios)} if ratios else {}
+    curves = enumerate(results.curves, 1)
+    figures |= {f"growth-{number}.png": _growth(curve) for number, curve in curves if len(curve.points) > 1}
     for name, figure in figures.items():
         save(figure, folder / name)
     (folder / "README.md").write_text(markdown(results, before, list(figures)), encoding="utf-8")
@@ -107,12 +98,13 @@ def change(row: Row, before: Mapping[str, Any] | None) -> str:
     """How a row's time compares with the same row of an earlier page, in words; empty without such a page."""
     if before is None:
         return ""
-    same = next((old for old in before["rows"] if (old["section"], old["name"]) == (row.section, row.name)), None)
-    if same is None:
+    medians = {(old["section"], old["name"]): old["ours"]["median"] for old in before["rows"]}
+    if (row.section, row.name) not in medians:
         return "new"
-    if same["ours"]["median"] is None or row.error:
+    median = medians[row.section, row.name]
+    if median is None or row.error:
         return ""
-    factor = same["ours"]["median"] / row.ours.median
+    factor = median / row.ours.median
     if 1 / NOT_ESTABLISHED < factor < NOT_ESTABLISHED:
         return "not established"
     return f"{factor:.2f}x faster" if factor > 1 else f"{1 / factor:.2f}x slower"
@@ -162,16 +154,14 @@ def spread(seconds: Sequence[float]) -> str:
 def markdown(results: Results, before: Mapping[str, Any] | None, pictures: Sequence[str]) -> str:
     """The page."""
     machine = results.machine
-    matmul = ", ".join(
-        f"{value:.0f} ({threads} thread{'s' * (threads > 1)})" for threads, value in machine.matmul_gflops.items()
-    )
+    gflops = machine.matmul_gflops.items()
+    matmul = ", ".join(f"{value:.0f} ({threads} thread{'s' * (threads > 1)})" for threads, value in gflops)
+    versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
     lines = [
         f"# Benchmark of {results.when[:10]}, commit {results.commit}",
         "",
         f"{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 2**30:.0f} GiB, "
-        f"{machine.gpu or 'no GPU'}; Python {machine.python}, "
-        + ", ".join(f"{name} {number}" for name, number in machine.versions.items())
-        + ".",
+        f"{machine.gpu or 'no GPU'}; Python {machine.python}, {versions}.",
         "",
         f"Matrix products in float32: {matmul} GFLOP/s. Copying memory: {machine.copy_gbytes:.1f} GB/s, bytes read and "
         "written together.",
@@ -226,9 +216,7 @@ def _cells(row: Row, before: Mapping[str, Any] | None) -> list[str]:
 
 def _notes(rows: Sequence[Row]) -> list[str]:
     """How the rows were measured, each way once."""
-    notes = []
-    for how in dict.fromkeys(row.how for row in rows if row.how):
-        notes.append(f"- {how[0].upper()}{how[1:]}.")
+    notes = [f"- {how[0].upper()}{how[1:]}." for how in dict.fromkeys(row.how for row in rows if row.how)]
     for row in rows:
         if row.precision:
             figures = ", ".join(f"{name} {value:g}" for name, value in row.precision.items())
@@ -296,10 +284,6 @@ def _plain(text: str) -> str:
     return text.replace("[", r"\[")
 
 
-def _is_ratio(row: Row) -> bool:
-    return row.measure == "ratio" and math.isfinite(row.ratio)
-
-
 def _ratios(shown: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(9, 0.7 + 0.42 * len(shown)), layout="constrained")
     axes = figure.subplots()
@@ -310,12 +294,10 @@ def _ratios(shown: Sequence[Row]) -> Figure:
         axes.plot([low, high], [place, place], color=INK, linewidth=1)
         if row.target:
             axes.plot([row.target] * 2, [place - 0.4, place + 0.4], color=INK, linewidth=2)
-        axes.text(
-            max(row.ratio, high, row.target or 0) * 1.05, place, f"{row.ratio:.1f}x", va="center", fontsize=8, color=INK
-        )
-    axes.set_yticks(
-        range(len(shown)), [_shortened(f"{row.section}: {row.name}") for row in reversed(shown)], fontsize=7
-    )
+        right = max(row.ratio, high, row.target or 0) * 1.05
+        axes.text(right, place, f"{row.ratio:.1f}x", va="center", fontsize=8, color=INK)
+    names = [_shortened(f"{row.section}: {row.name}") for row in reversed(shown)]
+    axes.set_yticks(range(len(shown)), names, fontsize=7)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
@@ -327,8 +309,7 @@ def _ratios(shown: Sequence[Row]) -> Figure:
 
 
 def _shortened(text: str, width: int = 62) -> str:
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines[:2]) + (" …" if len(lines) > 2 else "")
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False, max_lines=2, placeholder=" …")
 
 
 def _growth(curve: Curve) -> Figure:
@@ -337,9 +318,8 @@ def _growth(curve: Curve) -> Figure:
     time.loglog(curve.points, curve.seconds, "o-", color=ACCENT)
     linear = [curve.seconds[0] * (x / curve.points[0]) ** curve.expected for x in curve.points]
     time.loglog(curve.points, linear, ":", color=QUIET)
-    time.set_title(
-        f"{curve.name}: seconds, exponent {curve.slope:.2f} (dotted: {curve.expected:g})", fontsize=10, loc="left"
-    )
+    title = f"{curve.name}: seconds, exponent {curve.slope:.2f} (dotted: {curve.expected:g})"
+    time.set_title(title, fontsize=10, loc="left")
     memory.semilogx(curve.points, [size / 2**20 for size in curve.peak_bytes], "o-", color=ACCENT)
     memory.set_ylim(bottom=0)
     memory.set_title(f"memory, MiB, exponent {round(curve.memory_slope, 2) + 0.0:.2f}", fontsize=10, loc="left")

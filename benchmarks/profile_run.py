@@ -36,8 +36,7 @@ class Line:
 def profile(work: Path) -> list[Line]:
     """Every stage of the run that made the newest report, and the parts of its trainings.
 
-    Raises:
-        FileNotFoundError: no report was finished in the folder, or an output that it was made from is missing.
+    Raises FileNotFoundError if no report is finished, or an output that it was made from is missing.
     """
     by_stage: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for manifest, _ in outputs_of_newest_report(work):
