@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options, settings, synthetic_clips
@@ -59,17 +60,14 @@ def prepare(options: Options, root: Path) -> Crops:
     folders: list[Path] = []
     size = 0
     for part in parts:
-        stored = pq.ParquetFile(part / parquet.FILE_NAME)
-        for group in range(stored.num_row_groups):
-            row = stored.read_row_group(group, columns=["clip_id", "frames"]).to_pylist()[0]
+        for frames in pq.read_table(part / parquet.FILE_NAME, columns=["frames"])["frames"].to_pylist():
             folder = root / "folders" / f"{len(folders):05d}"
             folder.mkdir(parents=True)
-            for number, encoded in enumerate(row["frames"]):
+            for number, encoded in enumerate(frames):
                 (folder / f"{number:05d}.jpg").write_bytes(encoded)
-                size += len(encoded)
             folders.append(folder)
-    table = pd.DataFrame({"clip_id": kept["clip_id"], "label": range(len(kept)), "votes": None})
-    table["label"] %= 7
+            size += sum(map(len, frames))
+    table = pd.DataFrame({"clip_id": kept["clip_id"], "label": np.arange(len(kept)) % 7, "votes": None})
     return Crops(root, table, kept, folders, size)
 
 

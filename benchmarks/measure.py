@@ -44,21 +44,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of doing the work.
+    """One way of doing the work: a generator function of a module, called with the arguments.
 
-    Attributes:
-        function: a generator function of a module. It prepares and warms up, yields an empty `Work`, and does one turn
-            for each further `Work` it yields.
-        threads: number of threads of the numerical libraries.
-        arguments: of the function.
-        libraries: those whose threads must be set by a call.
+    It prepares and warms up, yields an empty `Work`, and does one turn for each further `Work` it yields.
     """
 
     name: str
     function: Callable[..., Iterator[Work]]
-    threads: int
+    threads: int  # of the numerical libraries
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    libraries: tuple[str, ...] = ("cv2", "torch")
+    libraries: tuple[str, ...] = ("cv2", "torch")  # those whose threads must be set by a call
 
 
 @dataclass
@@ -82,10 +77,7 @@ def interleaved(variants: Sequence[Variant], *, rounds: int) -> dict[str, Measur
     """Measure variants in turn, round by round, every second round in the opposite order.
 
     Each has a new process, which sleeps while another one works. A variant that fails gets an `error` and no further
-    turns; the others continue.
-
-    Raises:
-        ValueError: two variants have the same name.
+    turns; the others continue. Raises ValueError if two have the same name.
     """
     measured = {variant.name: Measured(variant.name, variant.threads) for variant in variants}
     if len(measured) != len(variants):

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich.console import Console
-from rich.table import Table
+from rich.markdown import Markdown
 
 from benchmarks.growth import Curve
 from benchmarks.machine import Machine
@@ -252,36 +252,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def show(results: Results, before: Mapping[str, Any] | None, console: Console) -> None:
-    """The table on the terminal."""
-    table = _rich_table("Benchmark", ("section", "what", "ours", "practice", "", "target", "", "over floor", "before"))
-    for row in results.rows:
-        over = f"{row.over_floor:.2f}x" if row.floor and not row.error else ""
-        colour = {True: "green", False: "red", None: "default"}[row.met if not row.error else False]
-        theirs = spread(row.theirs.seconds) if row.theirs else ""
-        ours = f"{spread(row.ours.seconds)} per {row.unit}"
-        cells = (row.section, row.name, ours, theirs, headline(row), target(row))
-        table.add_row(*map(_plain, cells), f"[{colour}]{_plain(verdict(row))}[/]", over, change(row, before))
-    console.print(table)
-    for note in _notes(results.rows):
-        console.print(note, markup=False, highlight=False)
-    if results.curves:
-        growth = _rich_table("Growth", CURVE_COLUMNS)
-        for curve in results.curves:
-            growth.add_row(*map(_plain, _curve_cells(curve)))
-        console.print(growth)
-    for line in (*results.notes, *(f"not measured: {failure}" for failure in results.failed)):
-        console.print(line, markup=False)
-
-
-def _rich_table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    return table
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    """The page on the terminal."""
+    console.print(Markdown(markdown(results, before, ())))
 
 
 def _ratios(shown: Sequence[Row]) -> Figure:

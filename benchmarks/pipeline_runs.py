@@ -86,11 +86,7 @@ class Runs:
             time.sleep(0.5)
 
     def until_done(self) -> None:
-        """Run until the pipeline is done.
-
-        Raises:
-            RuntimeError: it does not come to an end.
-        """
+        """Run until the pipeline is done. Raises RuntimeError if it does not come to an end."""
         until = time.monotonic() + _LONGEST
         while not self.done:
             self.keep_going()

@@ -71,37 +71,34 @@ def _rerun(options: Options) -> list[Row]:
     seconds = [] if error else [whole - nothing for whole, nothing in zip(ours.seconds, theirs.seconds, strict=True)]
     beyond = replace(ours, name="ours", seconds=seconds, error=error)
     first = ours.results.get("first", float("nan"))
-    rows = [
-        Row(
-            section="startup",
-            name="`dfer run` with nothing to do, beyond an empty Prefect flow with a temporary server",
-            unit="run",
-            ours=beyond,
-            measure="seconds",
-            target=_RERUN_TARGET,
-            precision={
-                "whole run, s": round(ours.median, 2),
-                "empty flow, s": round(theirs.median, 2),
-                "first run of this small demo, s": round(first, 1),
-            },
-            limit="loading the libraries that the stages' checks need, and MLflow",
-            how=f"a demo of 21 clips and one epoch, run once before; {total:.0f} s in all",
-        )
-    ]
-    if options.first_run_seconds:
-        rows.append(
-            Row(
-                section="startup",
-                name=f"the same as a share of the full demo's first run ({options.first_run_seconds:.0f} s)",
-                unit="run",
-                ours=beyond,
-                measure="share",
-                share=beyond.median / options.first_run_seconds,
-                target=_RERUN_SHARE_TARGET,
-                how="the time of the first run is an option of the command",
-            )
-        )
-    return rows
+    row = Row(
+        section="startup",
+        name="`dfer run` with nothing to do, beyond an empty Prefect flow with a temporary server",
+        unit="run",
+        ours=beyond,
+        measure="seconds",
+        target=_RERUN_TARGET,
+        precision={
+            "whole run, s": round(ours.median, 2),
+            "empty flow, s": round(theirs.median, 2),
+            "first run of this small demo, s": round(first, 1),
+        },
+        limit="loading the libraries that the stages' checks need, and MLflow",
+        how=f"a demo of 21 clips and one epoch, run once before; {total:.0f} s in all",
+    )
+    if not options.first_run_seconds:
+        return [row]
+    share = Row(
+        section="startup",
+        name=f"the same as a share of the full demo's first run ({options.first_run_seconds:.0f} s)",
+        unit="run",
+        ours=beyond,
+        measure="share",
+        share=beyond.median / options.first_run_seconds,
+        target=_RERUN_SHARE_TARGET,
+        how="the time of the first run is an option of the command",
+    )
+    return [row, share]
 
 
 def command(*, arguments: Sequence[str], status: int) -> Iterator[Work]:
