@@ -85,8 +85,8 @@ def measure(arguments: argparse.Namespace, when: str, version: str, progress: Co
         if name == "gpu" and not options.machine.gpu:
             notes.append("gpu: not measured, this machine has no CUDA device.")
         else:
-            results: list[Any] = importlib.import_module(f"benchmarks.{name}").measure(options)
-            (curves if name == "growth" else rows).extend(results)
+            results: list[Any] = curves if name == "growth" else rows
+            results += importlib.import_module(f"benchmarks.{name}").measure(options)
         seconds[name] = time.perf_counter() - started
     return page.Results(when, version, options.machine, rows, curves, notes, seconds, options.overrides)
 

@@ -110,7 +110,7 @@ def rerun(*, work_dir: str) -> Iterator[Work]:
     """A small demo once, then again and again."""
     sets = [f"--set={value}" for value in (*_SMALL_DEMO, f"work_dir={work_dir}")]
     run = [_DFER, "run", "demo", f"--config={DEFAULT_CONFIG}", *sets]
-    started, first = time.perf_counter(), None
+    started, first = time.perf_counter(), 0.0
     while True:
         _call(run, 0, _prefect(Path(work_dir) / "prefect"))
         first = first or time.perf_counter() - started
