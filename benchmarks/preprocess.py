@@ -235,7 +235,7 @@ def moved(*, clips: Clips, chosen: Mapping[str, list[int]], threads: int) -> Ite
         yield Work(1, results={"keypoints": keypoints})
 
 
-def keypoints_of(shard_folder: Path, *, interpolated: bool = True) -> KeyPoints:
+def keypoints_of(shard_folder: Path | str, *, interpolated: bool = True) -> KeyPoints:
     """Key points of the clips of a shard, in pixels of their frames; with or without the interpolated ones."""
     from dfer.shards import open_shard
 

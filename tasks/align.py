@@ -22,7 +22,7 @@ from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.ingest import CLIPS, root_of
 from tasks.running.failures import note_stage
-from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject
+from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage
 from tasks.running.retries import WHERE_IT_CAN_PASS
 from tasks.running.stage import RunResources, artifact_key, ensure, store_of, task_result
 
@@ -84,7 +84,7 @@ def index_cache_key(dataset: str, shards: Sequence[Output]) -> CacheKey:
 
 def nodes(graph: Graph) -> dict[Any, Node]:
     """One node for each detector, by its name, and one for each task, by faces and number."""
-    detectors = by_subject(dict.fromkeys(faces.detection.model for faces in graph.faces), _detector)
+    detectors = {model: _detector(model) for model in dict.fromkeys(faces.detection.model for faces in graph.faces)}
     tasks = {}
     for faces in graph.faces:
         clips = graph.clips(faces.dataset)
@@ -142,7 +142,7 @@ def index_nodes(graph: Graph) -> dict[Faces, Node]:
         arguments = {"faces": faces, "title": title}
         return Node("index", f"index {title}", index_shards, arguments, {"parts": tasks}, expect)
 
-    return by_subject(graph.faces, node)
+    return {faces: node(faces) for faces in graph.faces}
 
 
 def _needs_faces(pipeline: Pipeline) -> bool:
@@ -192,14 +192,11 @@ def align_shards(
     detector: str,
     run: RunResources | None = None,
 ) -> list[StageResult]:
-    """Detect, follow and align the faces of some clips, one shard after another.
+    """Detect, track and align the faces of some clips, one shard after another.
 
     Args:
-        pipeline: where the output goes.
-        faces: whose clips, and the settings.
-        title: of the bar that shows the progress of all tasks of these faces.
-        rows: of the clip table, whole shards of it.
-        ingested: the clip table.
+        pipeline, faces, title: where the output goes, whose faces, and the title of their bar.
+        rows, ingested: whole shards of the clip table.
         detector: SHA-256 of the detector's file.
         run: where processes that align are kept; None aligns in this very process.
     """

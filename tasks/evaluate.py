@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -18,7 +17,7 @@ from dfer.storage.file_names import CONFUSION, METRICS, PREDICTIONS
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.ingest import clips_of
 from tasks.running.failures import note_stage
-from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject, complete
+from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
 from tasks.running.stage import RunResources, ensure, store_of, task_result
 from tasks.tracking.outbox import TrackedRun
 from tasks.train import count_clips
@@ -44,17 +43,9 @@ def nodes(graph: Graph) -> dict[Evaluation, Node]:
         title, training = f"evaluate {evaluation.title}", evaluation.training
 
         def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
-            part: Literal["across", "test"] = "across" if _whole_part(evaluation) else "test"
-            clips = count_clips(graph, evaluation.dataset, training.fold, part)
-            yield ExpectedOutput(
-                "evaluate",
-                title,
-                cache_key(evaluation, **inputs) if complete(inputs) else None,
-                evaluation.dataset,
-                graph.pipeline.demo_data.clips if clips is None else clips,
-                training=training,
-                faces=evaluation.faces,
-            )
+            key, dataset = cache_key(evaluation, **inputs) if complete(inputs) else None, evaluation.dataset
+            clips = count_clips(graph, dataset, training.fold, "across" if _whole_part(evaluation) else "test")
+            yield ExpectedOutput("evaluate", title, key, dataset, clips, training=training, faces=evaluation.faces)
 
         inputs = {
             "model": graph["train"][training],
@@ -63,7 +54,7 @@ def nodes(graph: Graph) -> dict[Evaluation, Node]:
         }
         return Node("evaluate", title, evaluate_model, {"evaluation": evaluation}, inputs, expect, needs_run=True)
 
-    return by_subject(graph.evaluations, node)
+    return {evaluation: node(evaluation) for evaluation in graph.evaluations}
 
 
 def _whole_part(evaluation: Evaluation) -> bool:

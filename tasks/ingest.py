@@ -19,7 +19,7 @@ from dfer.datasets import table
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks import demo_data
 from tasks.running.failures import note_stage
-from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject
+from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage
 from tasks.running.stage import artifact_key, ensure, store_of, task_result
 
 VERSION = 2
@@ -88,7 +88,7 @@ def nodes(graph: Graph) -> dict[str, Node]:
         inputs = {"demo_data": graph["demo-data"][demo_data.TITLE]} if generated else {}
         return Node("ingest", title, ingest, {"dataset": dataset}, inputs, expect)
 
-    return by_subject(graph.pipeline.datasets, node)
+    return {dataset: node(dataset) for dataset in graph.pipeline.datasets}
 
 
 STAGE = Stage("ingest", nodes)

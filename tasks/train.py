@@ -24,7 +24,7 @@ from dfer.system.processes import run_isolated
 from tasks.ingest import clips_of
 from tasks.running.concurrency import training_slot
 from tasks.running.failures import note_stage
-from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, by_subject, complete
+from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
 from tasks.running.out_of_memory import in_smaller_parts
 from tasks.running.retries import WHERE_IT_CAN_PASS
 from tasks.running.slots import trainings_at_a_time
@@ -74,35 +74,24 @@ def nodes(graph: Graph) -> dict[Training, Node]:
         title = f"train {training.title}"
 
         def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
-            known = complete(inputs) and _weights_are_known(training, graph)
-            clips = count_clips(graph, training.dataset, training.fold, "train")
-            tested = count_clips(graph, training.dataset, training.fold, "test") if clips is not None else 0
-            yield ExpectedOutput(
-                "train",
-                title,
-                cache_key(training, **inputs) if known else None,
-                training.dataset,
-                graph.pipeline.demo_data.clips if clips is None else clips,
-                tested or 0,
-                training,
-                training.faces,
-            )
+            key = cache_key(training, **inputs) if complete(inputs) and _weights_are_known(training, graph) else None
+            dataset, fold = training.dataset, training.fold
+            clips, tested = count_clips(graph, dataset, fold, "train"), count_clips(graph, dataset, fold, "test")
+            yield ExpectedOutput("train", title, key, dataset, clips, tested, training, training.faces)
 
         inputs = {"ingested": graph["ingest"][training.dataset], "index": graph["index"][training.faces]}
         return Node("train", title, train_arm, {"training": training}, inputs, expect, needs_run=True)
 
-    return by_subject(graph.trainings, node)
+    return {training: node(training) for training in graph.trainings}
 
 
-def count_clips(graph: Graph, dataset: str, fold: int | None, part: Literal["train", "test", "across"]) -> int | None:
-    """The clips of a part of a data set; None if its clip table is not known yet."""
+def count_clips(graph: Graph, dataset: str, fold: int | None, part: Literal["train", "test", "across"]) -> int:
+    """The clips of a part of a data set; of a synthetic one that is not made yet, about as many as it will have."""
     clips = graph.clips(dataset)
     if clips is None:
-        return None
+        return graph.pipeline.demo_data.clips
     try:
-        if part == "across":
-            return len(protocol.across(clips)[0])
-        return len(protocol.part(clips, fold=fold, part=part))
+        return len(protocol.across(clips)[0] if part == "across" else protocol.part(clips, fold=fold, part=part))
     except ValueError as error:
         graph.tolerate(error, dataset)
         return 0

@@ -61,13 +61,8 @@ def how_to_install() -> str:
 def prepare(folder: Path, port: int, password: str) -> Postgres:
     """Find PostgreSQL, and make its data folder the first time.
 
-    Args:
-        folder: the data lie in `data` below it.
-        port: to listen on.
-        password: of the administrator, for new data.
-
-    Raises:
-        ServiceError: the programs or the driver are not installed, or the user that runs them cannot reach the folder.
+    The data lie in `data` below the folder; new data get the administrator's `password`. Raises ServiceError if the
+    programs or the driver are not installed, or the user that runs them cannot reach the folder.
     """
     if not _has_driver():
         raise ServiceError(f"PostgreSQL's driver psycopg2 is not installed: {_GET_DRIVER}")
@@ -85,13 +80,8 @@ def prepare(folder: Path, port: int, password: str) -> Postgres:
 def find_programs(version: str | None, path: str | None = None, debian: Path = _DEBIAN) -> Path:
     """The folder with `initdb` and `postgres`: on the PATH or where Debian puts them, the newest first.
 
-    Args:
-        version: the major version that wrote the data; None for new data.
-        path: searched in place of PATH.
-        debian: holds a folder for each major version.
-
-    Raises:
-        ServiceError: there is none, or none of that version.
+    `version` is the major version that wrote the data, None for new data; `path` is searched in place of PATH; `debian`
+    has a folder for each major version. Raises ServiceError if there is none, or none of that version.
     """
     on_path = shutil.which("initdb", path=path)
     candidates = [folder / "bin" for folder in sorted(debian.glob("*"), key=_number, reverse=True)]

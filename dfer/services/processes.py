@@ -69,13 +69,10 @@ def start(
 
     Args:
         command: the program and its arguments. Everybody on the machine can see them: no passwords.
-        folder: the services' folder. With `name` it identifies the processes that the service starts (`left_behind`).
-        name: the service's name.
+        folder, name: of the services, and this one's. They identify the processes that it starts (`left_behind`).
         log: takes the output; the log of the time before is kept beside it as `.1`.
-        environment: the whole environment, nothing is inherited.
-        working_folder: where it runs.
-        user: another user to run as, which only root can.
-        port: where it will listen.
+        environment, working_folder, user, port: all of its environment, where it runs, as whom (only root can choose),
+            and where it will listen.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists():

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.ingest import clips_of
 from tasks.running.failures import note_stage
-from tasks.running.graph import Graph, Node, Stage, by_subject, one_output
+from tasks.running.graph import Graph, Node, Stage, one_output
 from tasks.running.stage import ensure, task_result
 
 
@@ -23,7 +23,7 @@ def nodes(graph: Graph) -> dict[str, Node]:
         expect = one_output("count", title, cache_key, dataset)
         return Node("count", title, count_labels, inputs=inputs, expect=expect)
 
-    return by_subject(graph.pipeline.datasets, node)
+    return {dataset: node(dataset) for dataset in graph.pipeline.datasets}
 
 
 STAGE = Stage("count", nodes)

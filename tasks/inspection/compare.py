@@ -55,7 +55,7 @@ def find(names: Sequence[str], pipelines: Sequence[Pipeline], dataset: str | Non
         InputError: a name stands for nothing, or its runs were not evaluated on the data set.
     """
     by_name = {pipeline.name: pipeline for pipeline in pipelines}
-    named = {name: _runs(name, by_name, dataset) for name in names}
+    named = {n: _runs_of_arm(n, by_name, dataset) if "/" in n else _run_by_id(n, by_name) for n in names}
     wanted = dataset or next(iter(named.values()))[1][0].data.tags["dfer.dataset"]
     return [
         Compared(name, len(runs), _predictions(name, client, runs, wanted)) for name, (client, runs) in named.items()
@@ -76,11 +76,6 @@ def pairs(compared: Sequence[Compared]) -> list[tuple[Compared, Compared, Compar
             raise InputError(f"{first.name} and {second.name} cannot be compared: {error}") from error
     corrected = iter(statistics.holm([c.p_values[metric] for _, _, c in made for metric in ("war", "uar")]))
     return [(first, second, c, {"war": next(corrected), "uar": next(corrected)}) for first, second, c in made]
-
-
-def _runs(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tuple[MlflowClient, list[Run]]:
-    """The runs that a name stands for, and the client of the server that has them."""
-    return _runs_of_arm(name, pipelines, dataset) if "/" in name else _run_by_id(name, pipelines)
 
 
 def _run_by_id(id: str, pipelines: dict[str, Pipeline]) -> tuple[MlflowClient, list[Run]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -193,11 +193,6 @@ def one_output(stage: str, title: str, cache_key: Callable[..., CacheKey], datas
         return [ExpectedOutput(stage, title, cache_key(**inputs) if complete(inputs) else None, dataset)]
 
     return expect
-
-
-def by_subject(subjects: Iterable[Hashable], node: Callable[[Any], Node]) -> dict[Any, Node]:
-    """One node for each subject."""
-    return {subject: node(subject) for subject in subjects}
 
 
 def _check_votes(experiment: Experiment, votes: pd.Series) -> None:

@@ -213,8 +213,7 @@ class _Link:
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.actions import ArtifactUpdate
 
-        page = self.page()
-        if not page or page == self.shown:
+        if not (page := self.page()) or page == self.shown:
             return
         text = f"[{self.text}]({page})"  # also as the description, which is on the page one click earlier
         if self.artifact is None:
@@ -235,9 +234,9 @@ class _ProgressArtifact:
     def show(self, count: Count) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-        if (count.done, count.total) == self.shown or count.context is None:
+        if (now := (count.done, count.total)) == self.shown or count.context is None:
             return
-        now, text = (count.done, count.total), f"{count.title}: {count}"
+        text = f"{count.title}: {count}"
         if self.artifact is None:
             key = "progress-" + re.sub(r"[^a-z0-9]+", "-", count.title.lower()).strip("-")
             # in the context of the task that works, or the artifact would belong to no run

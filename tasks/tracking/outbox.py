@@ -270,11 +270,8 @@ class Outbox:
         """A new run, which this process works on.
 
         Args:
-            id: a name that no other run has.
-            uri: where it is to be tracked.
-            experiment, location: the experiment's name, and where its files go if it has to be made.
-            name: what people call the run.
-            parent: the id of its parent run, if it has one.
+            id, name, parent: a name that no other run has, what people call the run, and its parent's id if it has one.
+            uri, experiment, location: where it is tracked, and where the experiment's files go if it has to be made.
             tags: more about it.
         """
         # under another name until it is whole: a run without its first line is none

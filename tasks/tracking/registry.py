@@ -19,12 +19,8 @@ class RegistryError(RuntimeError):
 def registered_runs(uri: str) -> dict[str, str]:
     """The run that each registered model came from -> 'NAME version 3', for all versions of all models.
 
-    A run is given by its id in MLflow, and by its name in the outbox (`TrackedRun.id`) where it has one.
-
-    A database file that does not exist has no models; whether it ever existed is for the caller to know.
-
-    Raises:
-        RegistryError: the server or database cannot be asked.
+    A run is named by its id in MLflow, and by its name in the outbox (`TrackedRun.id`) if it has one. A database file
+    that does not exist has no models. Raises RegistryError if the server or database cannot be asked.
     """
     if is_missing_file(uri):
         return {}  # asking would create it
