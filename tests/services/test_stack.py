@@ -62,7 +62,7 @@ def test_a_port_that_was_changed_while_its_server_runs(services):
     me = Started(os.getpid(), psutil.Process().create_time(), 1)
     write_state(services.folder, {"prefect": me})
     with pytest.raises(ServiceError, match=r"prefect runs on port 1, and services\.prefect_port is .*down"):
-        stack.up(services, print)
+        stack.up(on(services, "sqlite"), print)
 
 
 def test_several_workers_need_postgresql(services, to_install):
