@@ -23,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 LONGEST = ("flows", "test_faults.py", "test_reruns.py", "test_s3.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What `pytest -n` runs in one process: the tests of a file, or of flows, which share a server and a run."""
     for item in items:
