@@ -11,7 +11,7 @@ WORK   ?= work
 BENCH  ?=
 BIN    := .venv/bin
 # two processes, each with whole files, in the order that tests/conftest.py gives them
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 READY  := .venv/.ready
 READY_INTEGRATION := .venv/.ready-integration
 

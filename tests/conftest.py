@@ -23,11 +23,19 @@ def pytest_configure(config: pytest.Config) -> None:
 LONGEST = ("flows", "test_faults.py", "test_reruns.py", "test_s3.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """What `pytest -n` runs in one process: the tests of a file, or of flows, which share a server and a run."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("flows" if "flows" in item.path.parts else str(item.path)))
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "flows" if nodeid.startswith("tests/flows/") else super()._split_scope(nodeid)
+
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
     items.sort(key=lambda item: min(LONGEST.index(part) if part in LONGEST else 9 for part in item.path.parts))
 
 
