@@ -23,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 LONGEST = ("flows", "test_faults.py", "test_reruns.py", "test_s3.py")
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """What `pytest -n` runs in one process: the tests of a file, or of flows, which share a server and a run."""
     from xdist.scheduler import LoadFileScheduling
