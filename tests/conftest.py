@@ -7,6 +7,10 @@ import pytest
 from toy_set import ToySet, make_toy_set
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+# before any test loads Prefect, which reads them once
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
 
 
 def pytest_configure(config: pytest.Config) -> None:
