@@ -1,0 +1,137 @@
+"""Decodes a video file with PyAV (FFmpeg), one frame at a time, in one thread."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from dfer.video.conversion import Conversion
+from dfer.video.errors import VideoError, check_file, not_opened
+
+logger = logging.getLogger(__name__)
+
+# FFmpeg goes by a file's content, and some formats list other files to open: allow only videos.
+_OPTIONS = {
+    "format_whitelist": "asf,avi,flv,gif,h264,hevc,m4v,matroska,mov,mpeg,mpegts,mpegvideo,ogg",
+    "protocol_whitelist": "file",
+}
+# A few bytes can announce any size: 8K is 33 million pixels.
+_CODEC_OPTIONS = {"max_pixels": str(2**26)}
+
+
+class VideoFile:
+    """A video file; `announced` is the number of frames that it claims to have, or its number of packets.
+
+    After `frames` has run to its end, `decoded` is the number of frames that decode undamaged, and `remarks` says what
+    is odd about the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_file(path)
+        self.path = path
+        self.decoded = 0
+        self.remarks: tuple[str, ...] = ()
+        self._index = 0  # of the stream in the file
+        with ExitStack() as stack:
+            container = self._open(stack)
+            self.announced = self._choose(container)
+            if self.announced == 0:
+                raise VideoError("no_frames", f"{path} opens as a video but holds no frame")
+
+    def frames(self, chosen: set[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Decode the whole file and yield the chosen frames, as `Video.frames`."""
+        with ExitStack() as stack:
+            container = self._open(stack)
+            stream = container.streams[self._index]
+            assert isinstance(stream, VideoStream)
+            decoding = _Decoding(container, stream)
+            conversion = Conversion(stream.sample_aspect_ratio)
+            count = 0
+            for frame in conversion.deinterlaced(decoding.frames()):
+                if count in chosen:
+                    yield count, conversion.to_bgr(frame)
+                count += 1
+        self.decoded = count
+        self.remarks = (*decoding.remarks(self.announced, count), *conversion.remarks())
+        if count == 0:
+            raise VideoError("undecodable", f"{self.path}: {self.announced} frames announced, not one decodes")
+        if self.remarks:
+            logger.info("odd: %s: %s", self.path, "; ".join(self.remarks))
+
+    def _open(self, stack: ExitStack) -> InputContainer:
+        """The file, opened through Python: FFmpeg never sees its name, which may be no UTF-8 or look like a pattern."""
+        try:
+            file = stack.enter_context(self.path.open("rb"))
+            container = av.open(file, "r", container_options=_OPTIONS)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise not_opened(self.path) from error
+        stack.callback(container.close)
+        return container
+
+    def _choose(self, container: InputContainer) -> int:
+        """Choose the stream that moves, and return its announced number of frames."""
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
+            kinds = Counter(stream.type for stream in container.streams)
+            held = ", ".join(f"{number} of {kind}" for kind, number in kinds.items()) or "none"
+            cover = " (a cover picture)" if container.streams.video else ""
+            raise VideoError("not_a_video", f"{self.path} has no video stream{cover}; its streams: {held}")
+        if len(streams) == 1 and streams[0].frames > 0:
+            self._index = streams[0].index
+            return int(streams[0].frames)
+        packets: Counter[int] = Counter()
+        with suppress(av.error.FFmpegError, OSError):
+            for packet in container.demux(streams):
+                packets[packet.stream.index] += packet.size > 0
+        self._index = max(packets, key=lambda index: packets[index], default=streams[0].index)
+        return packets[self._index]
+
+
+class _Decoding:
+    """Decodes a stream and counts what is lost."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self._packets = container.demux(stream)
+        self._lost = self._left_out = 0
+        self._broken_off = False
+        stream.codec_context.thread_count = 1  # there is a process per shard of clips
+        stream.codec_context.options = _CODEC_OPTIONS
+
+    def frames(self) -> Iterator[VideoFrame]:
+        """The undamaged frames, in order of presentation."""
+        while True:
+            try:
+                packet = next(self._packets)
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, OSError):
+                self._broken_off = True
+                return
+            self._left_out += packet.is_discard  # by the file's edit list
+            try:
+                frames = packet.decode()
+            except (av.error.FFmpegError, OSError):
+                self._lost += 1
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self._lost += 1
+                else:
+                    yield frame
+
+    def remarks(self, announced: int, decoded: int) -> Iterator[str]:
+        """What is missing, in words."""
+        expected = announced - self._left_out
+        if self._lost or self._broken_off or decoded < expected:
+            yield f"{decoded} of {max(expected, decoded)} frames decode undamaged"

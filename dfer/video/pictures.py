@@ -1,0 +1,39 @@
+"""Reads the frames of a folder of pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# OpenCV reads it once; a picture's header may announce any size.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dfer.system.file_types import FRAME_SUFFIXES
+from dfer.system.natural_order import natural_key
+from dfer.video.errors import VideoError, check_file
+
+
+def find(folder: Path) -> list[Path]:
+    """The pictures of a folder in natural order. Raises VideoError (no_frames)."""
+    paths = [
+        path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".")
+    ]
+    if not paths:
+        raise VideoError("no_frames", f"folder {folder} holds no picture ({', '.join(sorted(FRAME_SUFFIXES))})")
+    return sorted(paths, key=lambda path: natural_key(path.name))
+
+
+def read(path: Path) -> NDArray[np.uint8]:
+    """One picture, turned as its Exif data say: uint8[H, W, 3] BGR. Raises VideoError."""
+    check_file(path, kind="picture")
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except (cv2.error, OSError):  # OpenCV refuses pictures of absurd size
+        image = None
+    if image is None:
+        raise VideoError("undecodable", f"{path} cannot be decoded as a picture")
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,53 @@
+"""A video file or a folder of pictures, as numbered frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfer.video import pictures
+from dfer.video.decoding import VideoFile
+
+
+class Video:
+    """A video file (decoded with PyAV) or a folder of pictures (jpg, png, bmp; in natural order).
+
+    Attributes:
+        num_frames: the number that the source announces until `frames` has run to its end, then the number of frames
+            that really decode, which is often smaller.
+        remarks: after `frames`: what a person should know about these pictures, such as damage or what was done
+            to them, in a few words each.
+
+    Raises:
+        VideoError: the source is missing, empty, a Git LFS pointer, no video, undecodable or without frames.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.remarks: tuple[str, ...] = ()
+        self._pictures = pictures.find(source) if source.is_dir() else None
+        self._file = VideoFile(source) if self._pictures is None else None
+        self.num_frames = self._file.announced if self._file else len(self._pictures or ())
+
+    def frames(self, indices: Sequence[int] | NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield those frames at `indices` (increasing) that exist, as (index, uint8[H, W, 3] BGR).
+
+        Frames are upright, not mirrored, deinterlaced, with square pixels and in the range of a normal screen, as far
+        as the file says how; grey and transparent pictures become BGR. Damaged frames do not count. Decodes to the end
+        of the source, so that `num_frames` is the real number afterwards; if it has changed, choose indices again.
+
+        Raises:
+            VideoError: undecodable, no_frames.
+        """
+        chosen = {int(index) for index in indices}
+        if self._pictures is not None:
+            for index, path in enumerate(self._pictures):
+                if index in chosen:
+                    yield index, pictures.read(path)
+            return
+        assert self._file is not None
+        yield from self._file.frames(chosen)
+        self.num_frames, self.remarks = self._file.decoded, self._file.remarks
