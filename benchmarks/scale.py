@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from benchmarks.measure import Variant, Work, alone
@@ -158,15 +159,21 @@ def inspect(root: Path, *, dataset: str, source: str | None = None) -> tuple[pd.
 
 
 def align_nothing(
-    *, clips: list[tuple[str, Path]], folder: Path, settings: StageSettings, send: Callable[[str], None]
+    *,
+    clips: list[tuple[str, Path]],
+    folder: Path,
+    settings: StageSettings,
+    crashed: Mapping[str, str] = MappingProxyType({}),
+    send: Callable[[str], None],
 ) -> dict[str, int]:
     """In place of `dfer.faces.videos.align_in_process`: every clip is empty, and so is the shard."""
     from dfer.faces.index import FILE_NAME, from_rows, write_index
     from dfer.shards import write_shard
 
     write_shard(folder, (), settings=settings.shards)
-    nothing = {"frames_seen": 0, "frames_with_face": 0, "frames_kept": 0, "close_up_frames": 0}
+    nothing: dict[str, Any] = {"frames_seen": 0, "frames_with_face": 0, "frames_kept": 0, "close_up_frames": 0}
     nothing |= {"interpolated_frames": 0, "faces_max": 0, "row": -1}
+    nothing |= {"turned": 0, "outside_share": 0.0, "remarks": ""}
     failed = {"status": "failed", "reason": "empty_file", "detail": "0 bytes", "shard": "", **nothing}
     write_index(folder / FILE_NAME, from_rows([{"clip_id": name, **failed} for name, _ in clips]))
     for name, _ in clips:

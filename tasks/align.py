@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dfer.config.experiments import Faces
 from dfer.config.pipeline import Pipeline
 from dfer.datasets import table
 from dfer.faces import index
+from dfer.faces.crashes import without_crashing_clips
 from dfer.faces.model_files import detector_file, detector_sha256
 from dfer.faces.videos import align_in_process
 from dfer.storage.files import sha256
@@ -26,7 +27,7 @@ from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage
 from tasks.running.retries import WHERE_IT_CAN_PASS
 from tasks.running.stage import RunResources, artifact_key, ensure, store_of, task_result
 
-VERSION = 3
+VERSION = 4
 
 # Task runs of a data set at most: every one is rows in Prefect's database and requests to its server, and a line in
 # its page, which nobody reads beyond some hundreds.
@@ -225,8 +226,14 @@ def _align(run: RunResources | None, arguments: dict[str, Any], bar: str, number
     """The shard's counts, from a process that is kept or from this one."""
     if run is None:
         return align_in_process(send=_ignore, **arguments)
-    with run.progress.bar(bar, "clips aligned", share=number) as advance, run.slots.aligners.one() as process:
-        return process.call(align_in_process, on_message=lambda _: advance(), **arguments)
+    slots = run.slots
+
+    def attempt(crashed: Mapping[str, str], on_message: Callable[[str], None]) -> dict[str, int]:
+        with slots.aligners.one() as process:
+            return process.call(align_in_process, on_message=on_message, crashed=crashed, **arguments)
+
+    with run.progress.bar(bar, "clips aligned", share=number) as advance:
+        return without_crashing_clips(attempt, (name for name, _ in arguments["clips"]), advance)
 
 
 def _ignore(_: str) -> None:

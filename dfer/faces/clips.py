@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
 from dfer.faces.detector import Detections, FaceDetector
-from dfer.faces.geometry import crop_matrix, template, transform_points, warp
+from dfer.faces.geometry import crop_matrix, outside_share, template, transform_points, warp
 from dfer.faces.index import FILE_NAME, from_rows, write_index
+from dfer.faces.orientation import turn_to_upright
 from dfer.faces.scanning import scan_frames
 from dfer.faces.tracking import Track, smooth_keypoints, track_person
 from dfer.sampling import kept_indices
 from dfer.shards import Clip, write_shard
 from dfer.system import logs
+from dfer.system.processes import NOTHING
 from dfer.video import Video, VideoError
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ _KEPT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """Numbers of frames of a clip, as in the align index."""
+    """What was counted of a clip and noticed about it, as in the align index."""
 
     frames_seen: int = 0  # scanned for faces
     frames_with_face: int = 0  # of these, with anybody's face
@@ -40,6 +42,9 @@ class FrameCounts:
     close_up_frames: int = 0  # of these, detected by the close-up fall-back
     interpolated_frames: int = 0  # of these, not detected but between two detections
     faces_max: int = 0  # most faces in one frame
+    turned: int = 0  # degrees clockwise, since the faces were not upright
+    outside_share: float = 0.0  # of the area of all crops, beyond the source's frames
+    remarks: str = ""  # what else a person should know, such as damage
 
 
 class ClipError(Exception):
@@ -67,15 +72,23 @@ def align_clip(
     The detector sees the frames that `shards.frames_per_segment` keeps of each of `num_segments` segments. At most
     256 MiB of decoded frames are in memory.
 
+    Frames on whose side or head faces lie are turned upright first; the clip's matrices map the turned frames.
     Raises ClipError if the source cannot be decoded, has no face, or has the person in too few frames.
     """
+
+    def choose(num_frames: int) -> NDArray[np.int64]:
+        return kept_indices(num_frames, num_segments, shards.frames_per_segment)
+
     try:
         video = Video(source)
-        indices, detections, pictures = _detect(
-            video, detector, lambda num_frames: kept_indices(num_frames, num_segments, shards.frames_per_segment)
-        )
+        indices, detections, pictures = _detect(video, detector, choose)
+        faces_of = dict(zip(indices.tolist(), detections, strict=True))
+        both = [index for index in pictures if index in faces_of]
+        video.turn = turn_to_upright([pictures[n] for n in both], [faces_of[n] for n in both], detector)
+        if video.turn:
+            indices, detections, pictures = _detect(video, detector, choose)
         track = track_person(detections, indices, max_gap=tracking.max_gap)
-        counts = _count(detections, track)
+        counts = _count(detections, track, video)
         if track is None:
             best = max(faces.best_score for faces in detections)
             threshold = detector.settings.threshold
@@ -88,7 +101,8 @@ def align_clip(
                 f"asks for {tracking.min_face_share:.2f}"
             )
             raise ClipError("too_few_faces", detail, counts)
-        return _clip(clip_id, video, indices, track, pictures, alignment), counts
+        clip, outside_share = _clip(clip_id, video, indices, track, pictures, alignment)
+        return clip, replace(counts, outside_share=outside_share)
     except VideoError as error:
         raise ClipError(error.reason, error.detail, FrameCounts()) from error
 
@@ -103,6 +117,7 @@ def align_clips(
     shards: ShardSettings,
     num_segments: int,
     threads: int = 1,
+    crashed: Mapping[str, str] = NOTHING,
     on_clip: Callable[[dict[str, Any]], None] | None = None,
 ) -> pd.DataFrame:
     """Align clips into one shard, `folder`/clips.* and `folder`/index.parquet.
@@ -113,6 +128,7 @@ def align_clips(
     Args:
         clips: name and source of each clip.
         threads: for the detector and OpenCV.
+        crashed: clips that are left out since they crash the process, and the details for their rows.
         on_clip: called with each clip's row.
 
     Raises ValueError if a clip is listed twice, ModelFileError or DetectorError if the detector cannot run as
@@ -127,15 +143,18 @@ def align_clips(
     def aligned_clips() -> Iterator[Clip]:
         written = 0
         for clip_id, source in clips:
-            clip, row = _align_or_reason(
-                clip_id,
-                source,
-                detector=detector,
-                tracking=tracking,
-                alignment=alignment,
-                shards=shards,
-                num_segments=num_segments,
-            )
+            if clip_id in crashed:
+                clip, row = None, _failed(clip_id, "crashed", crashed[clip_id], FrameCounts())
+            else:
+                clip, row = _align_or_reason(
+                    clip_id,
+                    source,
+                    detector=detector,
+                    tracking=tracking,
+                    alignment=alignment,
+                    shards=shards,
+                    num_segments=num_segments,
+                )
             if clip is not None:
                 row |= {"shard": folder.name, "row": written}
                 written += 1
@@ -164,16 +183,15 @@ def align_clips(
 
 def _align_or_reason(clip_id: str, source: Path, **settings: Any) -> tuple[Clip | None, dict[str, Any]]:
     """The clip (None if it fails) and its row of the index, without its position in the shard."""
-    row: dict[str, Any] = {"clip_id": clip_id, "status": "failed", "reason": "", "detail": "", "shard": "", "row": -1}
     with logs.about(clip_id=clip_id, source=str(source)):
         try:
             clip, counts = align_clip(clip_id, source, **settings)
         except ClipError as error:
             logger.info("not kept: %s: %s", error.reason, error.detail, extra={"reason": error.reason})
-            return None, row | asdict(error.counts) | {"reason": error.reason, "detail": error.detail}
+            return None, _failed(clip_id, error.reason, error.detail, error.counts)
         except Exception as error:  # one clip must not stop the others
             logger.exception("clip %s (%s) failed unexpectedly", clip_id, source, extra={"reason": "error"})
-            return None, row | asdict(FrameCounts()) | {"reason": "error", "detail": f"{type(error).__name__}: {error}"}
+            return None, _failed(clip_id, "error", f"{type(error).__name__}: {error}", FrameCounts())
         if counts.frames_kept < counts.frames_seen or counts.interpolated_frames:
             logger.info(
                 "odd: %d of %d frames kept, %d of them between two detections",
@@ -181,7 +199,15 @@ def _align_or_reason(clip_id: str, source: Path, **settings: Any) -> tuple[Clip 
                 counts.frames_seen,
                 counts.interpolated_frames,
             )
-    return clip, row | asdict(counts) | {"status": "ok"}
+        if counts.turned:
+            logger.info("odd: turned by %d degrees, since the faces were not upright", counts.turned)
+    return clip, {"clip_id": clip_id, "status": "ok", "reason": "", "detail": "", **asdict(counts)}
+
+
+def _failed(clip_id: str, reason: str, detail: str, counts: FrameCounts) -> dict[str, Any]:
+    """The row of a clip that has no aligned faces."""
+    place = {"shard": "", "row": -1}
+    return {"clip_id": clip_id, "status": "failed", "reason": reason, "detail": detail, **place, **asdict(counts)}
 
 
 def _detect(
@@ -209,20 +235,23 @@ def _clip(
     track: Track,
     pictures: dict[int, NDArray[np.uint8]],
     alignment: AlignmentSettings,
-) -> Clip:
+) -> tuple[Clip, float]:
+    """The clip, and the share of its crops that is beyond the frames."""
     frame_indices = indices[track.positions]
     target = template(alignment.size, alignment.margin)
     keypoints = smooth_keypoints(track.keypoints, frame_indices)
     matrices = np.stack([crop_matrix(points, target, alignment.transform) for points in keypoints])
     positions = {index: position for position, index in enumerate(frame_indices.tolist())}
     frames = np.empty((len(track), alignment.size, alignment.size, 3), np.uint8)
+    outside = 0.0
     rest = [index for index in positions if index not in pictures]
     kept = ((index, pictures[index]) for index in positions if index in pictures)
     for source_frames in (kept, video.frames(rest) if rest else ()):
         for index, picture in source_frames:
             position = positions[index]
             frames[position] = warp(picture, matrices[position], alignment.size)[..., ::-1]
-    return Clip(
+            outside += outside_share(picture.shape[:2], matrices[position], alignment.size)
+    clip = Clip(
         clip_id=clip_id,
         frames=frames,
         frame_indices=frame_indices,
@@ -232,9 +261,10 @@ def _clip(
         matrices=matrices.astype(np.float32),
         close_up=track.close_up,
     )
+    return clip, outside / len(track)
 
 
-def _count(detections: Sequence[Detections], track: Track | None) -> FrameCounts:
+def _count(detections: Sequence[Detections], track: Track | None, video: Video) -> FrameCounts:
     numbers = [len(faces) for faces in detections]
     return FrameCounts(
         frames_seen=len(numbers),
@@ -243,4 +273,6 @@ def _count(detections: Sequence[Detections], track: Track | None) -> FrameCounts
         close_up_frames=0 if track is None else int(track.close_up.sum()),
         interpolated_frames=0 if track is None else int(track.interpolated.sum()),
         faces_max=max(numbers),
+        turned=90 * video.turn,
+        remarks="; ".join(video.remarks),
     )

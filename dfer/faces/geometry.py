@@ -113,6 +113,15 @@ def warp(frame: NDArray[np.uint8], matrix: NDArray[np.floating], size: int) -> N
     return np.asarray(cv2.warpAffine(frame, exact, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
 
 
+def outside_share(shape: tuple[int, ...], matrix: NDArray[np.floating], size: int) -> float:
+    """The share, 0 to 1, of a crop's area that is beyond a frame of `shape` (height, width); `matrix` as for `warp`."""
+    height, width = shape
+    frame = transform_points(np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64) - 0.5, matrix)
+    crop = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32) - np.float32(0.5)
+    inside, _ = cv2.intersectConvexConvex(frame, crop)
+    return 1.0 - min(inside / size**2, 1.0)
+
+
 def _shrink(
     frame: NDArray[np.uint8], matrix: NDArray[np.float64], size: int, scale: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

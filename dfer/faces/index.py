@@ -26,10 +26,19 @@ REASONS = (
     "no_face",
     "too_few_faces",
     "lfs_pointer",
+    "crashed",
     "error",
 )
 
-_COUNTS = ("frames_seen", "frames_with_face", "frames_kept", "close_up_frames", "interpolated_frames", "faces_max")
+_COUNTS = (
+    "frames_seen",
+    "frames_with_face",
+    "frames_kept",
+    "close_up_frames",
+    "interpolated_frames",
+    "faces_max",
+    "turned",  # degrees clockwise
+)
 SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
@@ -37,6 +46,8 @@ SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),  # of REASONS, "" if ok
         pa.field("detail", pa.string(), nullable=False),  # for people
         *(pa.field(name, pa.int64(), nullable=False) for name in _COUNTS),
+        pa.field("outside_share", pa.float64(), nullable=False),  # of the area of the crops, beyond the source's frames
+        pa.field("remarks", pa.string(), nullable=False),  # what else a person should know
         pa.field("shard", pa.string(), nullable=False),  # folder of the shard, "" if failed
         pa.field("row", pa.int64(), nullable=False),  # in the shard, -1 if failed
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import pandas as pd
 
 from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
+from dfer.faces.crashes import without_crashing_clips
 from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, StageResult, Store
 from dfer.system.file_types import VIDEO_SUFFIXES
 from dfer.system.natural_order import natural_key
-from dfer.system.processes import run_isolated
+from dfer.system.processes import NOTHING, run_isolated
 
 SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
 
@@ -75,13 +76,13 @@ def align_videos(
         cache_key = CacheKey(out.name, 1, {"settings": sections, "clips": {name: job["videos"][name] for name in part}})
 
         def work(folder: Path) -> None:
-            run_isolated(
-                align_in_process,
-                on_message=lambda _: on_clip(),
-                clips=[(name, videos[name]) for name in part],
-                folder=folder,
-                settings=settings,
-            )
+            clips = [(name, videos[name]) for name in part]
+
+            def attempt(crashed: Mapping[str, str], on_message: Callable[[str], None]) -> dict[str, int]:
+                arguments: dict[str, Any] = {"clips": clips, "folder": folder, "settings": settings}
+                return run_isolated(align_in_process, on_message=on_message, crashed=crashed, **arguments)
+
+            without_crashing_clips(attempt, part, on_clip)
 
         return store.ensure(cache_key, work)
 
@@ -94,7 +95,12 @@ def align_videos(
 
 
 def align_in_process(
-    *, clips: list[tuple[str, Path]], folder: Path, settings: StageSettings, send: Callable[[str], None]
+    *,
+    clips: list[tuple[str, Path]],
+    folder: Path,
+    settings: StageSettings,
+    crashed: Mapping[str, str] = NOTHING,
+    send: Callable[[str], None],
 ) -> dict[str, int]:
     """`align_clips` in a process: sends each clip's id, returns the counts."""
     # here, so that the process that names this function does not load OpenCV and ONNX Runtime
@@ -108,6 +114,7 @@ def align_in_process(
         alignment=settings.alignment,
         shards=settings.shards,
         num_segments=settings.shards.segments,
+        crashed=crashed,
         on_clip=lambda row: send(row["clip_id"]),
     )
     kept = int((rows["status"] == "ok").sum())

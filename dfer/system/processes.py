@@ -41,7 +41,11 @@ _ending = threading.Event()
 
 
 class ProcessDiedError(RuntimeError):
-    """A process ended without a result, or its error could not be pickled."""
+    """A process ended without a result, or its error could not be pickled. `signal`: the one that ended it."""
+
+    def __init__(self, message: str, signal: signal.Signals | None = None) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 class EndingError(BaseException):
@@ -151,7 +155,9 @@ class Worker:
         if self._process.exitcode == -signal.SIGTERM:
             _ending.wait(1)  # a signal to the whole group of processes reaches this one as well
         self._go_on()
-        raise ProcessDiedError(_cause_of_death(function, self._process.exitcode)) from None
+        exit_code = self._process.exitcode
+        ended_by = signal.Signals(-exit_code) if exit_code is not None and exit_code < 0 else None
+        raise ProcessDiedError(_cause_of_death(function, exit_code, ended_by), ended_by) from None
 
     def _go_on(self) -> None:
         if not self._ends_last:
@@ -289,10 +295,10 @@ class Sender:
         return self._connection.poll(seconds)
 
 
-def _cause_of_death(function: str, exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        hint = "; the machine may have run out of memory" if exit_code == -signal.SIGKILL else ""
-        return f"the process of {function} was ended by signal {signal.Signals(-exit_code).name}{hint}"
+def _cause_of_death(function: str, exit_code: int | None, ended_by: signal.Signals | None) -> str:
+    if ended_by is not None:
+        hint = "; the machine may have run out of memory" if ended_by == signal.SIGKILL else ""
+        return f"the process of {function} was ended by signal {ended_by.name}{hint}"
     return f"the process of {function} ended with status {exit_code} and without a result"
 
 

@@ -18,6 +18,7 @@ class Video:
     Attributes:
         num_frames: the number that the source announces until `frames` has run to its end, then the number of frames
             that really decode, which is often smaller.
+        turn: quarter turns clockwise, 0 to 3, by which `frames` turns every frame; 0 until somebody sets it.
         remarks: after `frames`: what a person should know about these pictures, such as damage or what was done
             to them, in a few words each.
 
@@ -27,6 +28,7 @@ class Video:
 
     def __init__(self, source: Path) -> None:
         self.source = source
+        self.turn = 0
         self.remarks: tuple[str, ...] = ()
         self._pictures = pictures.find(source) if source.is_dir() else None
         self._file = VideoFile(source) if self._pictures is None else None
@@ -42,12 +44,13 @@ class Video:
         Raises:
             VideoError: undecodable, no_frames.
         """
-        chosen = {int(index) for index in indices}
-        if self._pictures is not None:
-            for index, path in enumerate(self._pictures):
-                if index in chosen:
-                    yield index, pictures.read(path)
-            return
-        assert self._file is not None
-        yield from self._file.frames(chosen)
-        self.num_frames, self.remarks = self._file.decoded, self._file.remarks
+        for index, picture in self._untouched({int(index) for index in indices}):
+            yield index, np.ascontiguousarray(np.rot90(picture, -self.turn)) if self.turn else picture
+
+    def _untouched(self, chosen: set[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        if self._file is not None:
+            yield from self._file.frames(chosen)
+            self.num_frames, self.remarks = self._file.decoded, self._file.remarks
+        else:
+            assert self._pictures is not None
+            yield from ((n, pictures.read(path)) for n, path in enumerate(self._pictures) if n in chosen)

@@ -55,7 +55,7 @@ class Scripted:
 
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         self.looks += 1
-        return self.script[self.looks - 1]
+        return self.script[self.looks - 1] if self.looks <= len(self.script) else self.script[0].take(99)
 
 
 @pytest.mark.parametrize("transform", ["similarity", "affine"])
@@ -140,6 +140,42 @@ def test_a_clip_without_a_face_says_how_near_it_came(
         align_one(moved_video.path, Scripted([make_detections()] * 12))
     assert caught.value.reason == "no_face"
     assert caught.value.counts == FrameCounts(frames_seen=12)
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_pictures_that_are_not_upright_are_turned(
+    moved_video: Any, detector: FaceDetector, video_writer: Callable[..., Path], tmp_path: Path, turn: int
+) -> None:
+    upright, _ = align_one(moved_video.path, detector)
+    frames = [np.ascontiguousarray(np.rot90(frame, turn)) for frame in moved_video.frames]
+    clip, counts = align_one(video_writer(tmp_path / "turned.mp4", frames), detector)
+    assert counts.turned == 90 * turn
+    assert clip.frames.shape == upright.frames.shape
+    assert np.abs(clip.frames.astype(int) - upright.frames).mean() < 8
+    np.testing.assert_allclose(clip.matrices, upright.matrices, atol=6)
+
+
+def test_the_share_of_the_crops_beyond_the_frames_is_told(
+    moved_video: Any, detector: FaceDetector, video_writer: Callable[..., Path], tmp_path: Path
+) -> None:
+    _, whole = align_one(moved_video.path, detector)
+    assert whole.outside_share < 0.1
+    right = [np.ascontiguousarray(frame[:, 200:]) for frame in moved_video.frames]
+    clip, counts = align_one(video_writer(tmp_path / "half.mp4", right), detector)
+    black = (clip.frames.max(axis=3) == 0).mean()
+    assert counts.outside_share == pytest.approx(black, abs=0.05)
+    assert counts.outside_share > 0.15
+
+
+def test_a_clip_that_crashes_has_its_row(moved_video: Any, tmp_path: Path) -> None:
+    clips = [("a", tmp_path / "a.mp4"), ("b", moved_video.path)]
+    rows: list[dict[str, Any]] = []
+    few = ShardSettings(frames_per_segment=1)
+    index = align_all(clips, tmp_path / "out", crashed={"a": "SIGSEGV"}, shards=few, on_clip=rows.append)
+    assert [row["clip_id"] for row in rows] == ["a", "b"]
+    assert index["reason"].tolist() == ["crashed", ""]
+    assert index["detail"].tolist() == ["SIGSEGV", ""]
+    assert index["row"].tolist() == [-1, 0]
 
 
 def test_a_person_who_is_seen_too_rarely_is_not_kept(

@@ -33,6 +33,9 @@ def row(clip_id: str, **changes: Any) -> dict[str, Any]:
         "close_up_frames": 0,
         "interpolated_frames": 0,
         "faces_max": 1,
+        "turned": 0,
+        "outside_share": 0.0,
+        "remarks": "",
         "shard": "part",
         "row": 0,
     }

@@ -20,8 +20,8 @@ from tasks import align, demo_data, evaluate, ingest, report, train
 KEYS = {
     "demo-data": "da8599bf6e91de16",
     "ingest": "f1c92504977b0e62",
-    "align": "e7a9471769355881",
-    "index": "a71bd46edefe2e29",
+    "align": "646077825660b6fa",
+    "index": "d84bae7111240584",
     "train": "c91585910463167f",
     "evaluate": "f6bc78aa2d23b704",
     "report": "2bd175a1524c82e8",
