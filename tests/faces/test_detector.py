@@ -89,6 +89,34 @@ def test_a_face_that_fills_the_picture_is_found_by_the_fall_back(
     assert abs(found.keypoints[0] - expected).max() < 0.06 * 640
 
 
+def test_small_grey_pictures_that_a_face_fills_are_found(
+    detector: FaceDetector, astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    face = detector.detect(astronaut)
+    box, keypoints = face.boxes[0], face.keypoints[0]
+    pictures, expected = [], []
+    for _ in range(30):
+        turn, scale = np.radians(rng.uniform(-25, 25)), 48 / ((box[3] - box[1]) * rng.uniform(0.65, 0.95))
+        linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        matrix = np.column_stack([linear, 24 - linear @ (box[:2] + box[2:]) / 2])
+        small = cv2.warpAffine(cv2.GaussianBlur(astronaut, (0, 0), 0.45 / scale), matrix, (48, 48))
+        grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
+        dim = np.clip((grey - 128.0) * rng.uniform(0.3, 1) + rng.uniform(40, 150) + rng.normal(0, 6, (48, 48)), 0, 255)
+        pictures.append(cv2.cvtColor(dim.astype(np.uint8), cv2.COLOR_GRAY2BGR))
+        expected.append(transform_points(keypoints, matrix))
+
+    def missed() -> int:
+        faces = [detector.detect(picture) for picture in pictures]
+        for detected, points in zip(faces, expected, strict=True):
+            assert not len(detected) or np.linalg.norm(detected.keypoints[0] - points, axis=1).mean() < 4
+        return sum(not len(detected) for detected in faces)
+
+    assert missed() <= 2
+    monkeypatch.setattr("dfer.faces.detector._SMALL_PICTURES", ())
+    assert missed() >= 4
+
+
 def sizes_seen(detector: FaceDetector, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """(height, width) of each picture that the network is shown from now on."""
     seen: list[tuple[int, ...]] = []
