@@ -41,9 +41,10 @@ class Conversion:
     def deinterlaced(self, frames: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
         """As many frames, with the two fields of each that is marked as interlaced made into one picture."""
         for frame in frames:
-            side_data = cast(Mapping[Type, Buffer], frame.side_data)
-            if Type.DISPLAYMATRIX in side_data:
-                self._matrix = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), "<i4").reshape(3, 3)
+            if frame.key_frame:
+                side_data = cast(Mapping[Type, Buffer], frame.side_data)
+                if Type.DISPLAYMATRIX in side_data:
+                    self._matrix = np.frombuffer(bytes(side_data[Type.DISPLAYMATRIX]), "<i4").reshape(3, 3)
             if not frame.interlaced_frame:
                 yield frame
                 continue

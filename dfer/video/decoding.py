@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -43,16 +44,23 @@ class VideoFile:
         self.decoded = 0
         self.remarks: tuple[str, ...] = ()
         self._index = 0  # of the stream in the file
+        self._opened: tuple[ExitStack, InputContainer] | None = None
         with ExitStack() as stack:
             container = self._open(stack)
-            self.announced = self._choose(container)
+            self.announced, untouched = self._choose(container)
             if self.announced == 0:
                 raise VideoError("no_frames", f"{path} opens as a video but holds no frame")
+            if untouched:  # for the first pass: opening costs as much as decoding some fifty frames
+                self._opened = stack.pop_all(), container
+                weakref.finalize(self, self._opened[0].close)
 
     def frames(self, chosen: set[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Decode the whole file and yield the chosen frames, as `Video.frames`."""
         with ExitStack() as stack:
-            container = self._open(stack)
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                stack.push(opened[0])
+            container = opened[1] if opened is not None else self._open(stack)
             stream = container.streams[self._index]
             assert isinstance(stream, VideoStream)
             decoding = _Decoding(container, stream)
@@ -79,8 +87,8 @@ class VideoFile:
         stack.callback(container.close)
         return container
 
-    def _choose(self, container: InputContainer) -> int:
-        """Choose the stream that moves, and return its announced number of frames."""
+    def _choose(self, container: InputContainer) -> tuple[int, bool]:
+        """Choose the stream that moves; its announced number of frames, and whether nothing was read for that."""
         streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
         if not streams:
             kinds = Counter(stream.type for stream in container.streams)
@@ -89,13 +97,13 @@ class VideoFile:
             raise VideoError("not_a_video", f"{self.path} has no video stream{cover}; its streams: {held}")
         if len(streams) == 1 and streams[0].frames > 0:
             self._index = streams[0].index
-            return int(streams[0].frames)
+            return int(streams[0].frames), True
         packets: Counter[int] = Counter()
         with suppress(av.error.FFmpegError, OSError):
             for packet in container.demux(streams):
                 packets[packet.stream.index] += packet.size > 0
         self._index = max(packets, key=lambda index: packets[index], default=streams[0].index)
-        return packets[self._index]
+        return packets[self._index], False
 
 
 class _Decoding:
