@@ -95,7 +95,7 @@ class DetectionSettings(Section):
         description="source frames from one search of the whole frame to the next; between, faces are followed",
     )
     measure_every: int = Field(
-        6, ge=1, description="source frames from one measurement of a large face at input_size to the next"
+        12, ge=1, description="most source frames from one measurement of a face at input_size to the next"
     )
     threshold: Share = Field(0.5, description="lowest detection score that counts as a face")
     close_up_fallback: bool = Field(True, description="search again in a padded frame where no face was found")

@@ -1,7 +1,7 @@
-"""Corrects key points that were detected at a smaller scale to those of the full scale.
+"""Corrects key points that optical flow followed to those that the detector would measure.
 
-SCRFD returns slightly different key points at another scale. The difference varies between people, but within a clip it
-is nearly constant in the coordinates of the face.
+The flow keeps to a point of the skin, and drifts a little from the detector's points. In frames that have both, the
+difference is known, in the coordinates of the face.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ def correct_keypoints(
     measured: NDArray[np.bool_],
     frame_indices: NDArray[np.int64],
 ) -> NDArray[np.float32]:
-    """One person's key points float32[K, 5, 2] (pixels of the frame), as the full scale would show them.
+    """One person's key points float32[K, 5, 2] (pixels of the frame), as the detector would measure them.
 
-    In frames with both scales their difference is expressed in the coordinates of the face (turned and scaled with it);
-    it is interpolated linearly over time to the frames with the smaller scale only. Key points of the full scale are
-    unchanged, and all of them if no frame has both scales.
+    In frames with both their difference is expressed in the coordinates of the face (turned and scaled with it); it is
+    interpolated linearly over time to the frames that were only followed. Measured key points are unchanged, and all of
+    them if no frame has both.
 
     Args:
-        keypoints, followed: at the full and at the smaller scale; `followed` is nan in frames without them.
-        measured: bool[K], whether `keypoints` are from the full scale.
+        keypoints, followed: measured and followed; `followed` is nan in frames without.
+        measured: bool[K], whether `keypoints` are measured.
         frame_indices: int64[K], increasing.
     """
     known = measured & np.isfinite(followed).all(axis=(1, 2))

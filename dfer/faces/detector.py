@@ -28,11 +28,8 @@ _REPORTED_SCORE = 0.1  # weaker candidates matter only for `best_score`; below t
 _INNER = np.array([0.8, 0.6])  # of the box, across and down
 _MIDDLE = np.array([0.5, 0.575])  # of the key points, in the box
 _CONTEXT = 48
-_LITTLE_CONTEXT = 20  # when following: the difference is corrected anyway
 _CENTRED = 0.15  # a face that moved further than this share of its size is detected again, in the centre
-_FOLLOWED_FACE = 128  # size of a face when following, in pixels of the network
-_WORTH_FOLLOWING = 0.64  # largest share of the full scale at which following saves time
-_LARGEST_FACE = 448  # size of a face when measuring, likewise; much larger ones are missed
+_LARGEST_FACE = 448  # size of a face when measuring, in pixels of the network; much larger ones are missed
 _LARGEST_SCALE = 2.0  # of a frame smaller than `input_size`: more only blurs it
 _SAME_FACE = 0.4  # least intersection over union
 
@@ -41,8 +38,8 @@ _SAME_FACE = 0.4  # least intersection over union
 class Detections:
     """The faces of one frame, best score first, in pixels of the frame.
 
-    A face is measured at the full scale, followed at a smaller one, or both. If `followed` and `measured` are None, all
-    faces are measured and none is followed.
+    A face is measured by the detector, followed from an earlier frame (`dfer.faces.scanning`), or both. If `followed`
+    and `measured` are None, all faces are measured and none is followed.
 
     Attributes:
         boxes: float32[N, 4], left, top, right, bottom.
@@ -50,8 +47,8 @@ class Detections:
         keypoints: float32[N, 5, 2], left eye, right eye, nose, left and right mouth corner (in the picture).
         close_up: whether the fall-back for faces that fill the picture detected them.
         best_score: the best candidate's score, even below the threshold; 0 without a candidate.
-        followed: float32[N, 5, 2], the key points at the smaller scale, nan for faces that were not followed.
-        measured: bool[N], whether `keypoints` are from the full scale.
+        followed: float32[N, 5, 2], the key points where the flow takes them, nan for faces that were not followed.
+        measured: bool[N], whether `keypoints` are from the detector.
     """
 
     boxes: NDArray[np.float32]
@@ -106,16 +103,13 @@ class FaceDetector:
         if self._crowded(view, faces.boxes):
             whole = self._whole(view, self._scale(frame))
             return whole if len(whole) else faces
-        measured = [self._detect_at(view, box, measure=True) or faces.take(row) for row, box in enumerate(faces.boxes)]
+        measured = [self._measure(view, box) or faces.take(row) for row, box in enumerate(faces.boxes)]
         return replace(_merged(measured), close_up=faces.close_up)
 
-    def detect_near(
-        self, frame: NDArray[np.uint8], boxes: NDArray[np.float32], *, measure: bool = True
-    ) -> Detections | None:
-        """Detect one face around each box float32[N, 4] of an earlier frame, at a fraction of the cost of `detect`.
+    def detect_near(self, frame: NDArray[np.uint8], boxes: NDArray[np.float32]) -> Detections | None:
+        """Measure one face around each box float32[N, 4] of an earlier frame, at a fraction of the cost of `detect`.
 
-        Without `measure`, large faces are only followed, at a smaller scale. Returns the faces, without any new one;
-        None if a face is lost, or two boxes lead to the same face.
+        Returns the faces, without any new one; None if a face is lost, or two boxes lead to the same face.
         """
         if self._network.fixed_size:
             return None
@@ -125,7 +119,7 @@ class FaceDetector:
             return whole if len(whole) >= len(boxes) else None
         faces = []
         for box in boxes:
-            face = self._detect_at(view, box, measure=measure)
+            face = self._measure(view, box)
             if face is None:
                 return None
             faces.append(face)
@@ -193,28 +187,19 @@ class FaceDetector:
         scale = self._scale(view.frame)
         height, width = view.at(scale).shape[:2]
         ratio = np.tile(view.ratio(scale), 2)
-        regions = np.array([_region(box * ratio, (height, width), _CONTEXT) for box in boxes])
+        regions = np.array([_region(box * ratio, (height, width)) for box in boxes])
         return len(boxes) > 1 and int(np.prod(regions[:, 2:] - regions[:, :2], axis=1).sum()) > height * width
 
-    def _detect_at(self, view: _View, box: NDArray[np.float32], *, measure: bool) -> Detections | None:
-        """The face that overlaps a box most: followed, and measured if `measure` or if it is small anyway."""
+    def _measure(self, view: _View, box: NDArray[np.float32]) -> Detections | None:
+        """The face that overlaps a box most, at the full scale."""
         size = max(1.0, float(np.sqrt(np.prod(box[2:] - box[:2]))))
-        full = min(self._scale(view.frame), _LARGEST_FACE / size)
-        small = min(full, _FOLLOWED_FACE / size)
-        if small > _WORTH_FOLLOWING * full:
-            return self._near(view, box, full, _CONTEXT)
-        followed = self._near(view, box, small, _LITTLE_CONTEXT)
-        if followed is None:
-            return None
-        if measure and (measured := self._near(view, followed.boxes[0], full, _CONTEXT)) is not None:
-            return replace(measured, followed=followed.keypoints)
-        return replace(followed, followed=followed.keypoints, measured=np.zeros(1, bool))
+        return self._near(view, box, min(self._scale(view.frame), _LARGEST_FACE / size))
 
-    def _near(self, view: _View, box: NDArray[np.float32], scale: float, context: int) -> Detections | None:
-        """The face that overlaps a box most, detected at a scale with `context` pixels around the box."""
+    def _near(self, view: _View, box: NDArray[np.float32], scale: float) -> Detections | None:
+        """The face that overlaps a box most, detected at a scale."""
         ratio, canvas = view.ratio(scale), view.canvas(scale, self._network)
         for _ in range(2):
-            left, top, right, bottom = _region(box * np.tile(ratio, 2), canvas.shape[:2], context)
+            left, top, right, bottom = _region(box * np.tile(ratio, 2), canvas.shape[:2])
             part = np.ascontiguousarray(canvas[top:bottom, left:right])
             faces = self._detections(*self._network.find(part[None], self._reported)[0], (-left, -top), ratio)
             overlaps = _overlaps(box, faces.boxes)
@@ -284,14 +269,14 @@ def _canvas(picture: NDArray[np.uint8], network: Scrfd) -> NDArray[np.uint8]:
     return canvas
 
 
-def _region(box: NDArray[np.floating], size: tuple[int, ...], context: int) -> tuple[int, int, int, int]:
+def _region(box: NDArray[np.floating], size: tuple[int, ...]) -> tuple[int, int, int, int]:
     """The part (left, top, right, bottom) of a picture [height, width] around a face, on the network's coarsest grid.
 
     On this grid the network computes the same as for the whole picture, except near the border.
     """
     sides = box[2:] - box[:2]
     centre = box[:2] + sides * _MIDDLE
-    half = sides * _INNER / 2 + context
+    half = sides * _INNER / 2 + _CONTEXT
     limit = -(-np.array(size[1::-1]) // STRIDE) * STRIDE
     low = np.clip(np.floor((centre - half) / STRIDE) * STRIDE, 0, limit - STRIDE).astype(int)
     high = np.clip(np.ceil((centre + half) / STRIDE) * STRIDE, low + STRIDE, limit).astype(int)
@@ -311,12 +296,9 @@ def _merged(faces: Sequence[Detections]) -> Detections:
     for face in sorted(faces, key=lambda face: -float(face.scores[0])):
         if all(_overlaps(face.boxes[0], other.boxes)[0] < _SAME_FACE for other in kept):
             kept.append(face)
-    unknown = np.full((1, 5, 2), np.nan, np.float32)
     return Detections(
         boxes=np.concatenate([face.boxes for face in kept]),
         scores=np.concatenate([face.scores for face in kept]),
         keypoints=np.concatenate([face.keypoints for face in kept]),
         best_score=max(face.best_score for face in kept),
-        followed=np.concatenate([unknown if face.followed is None else face.followed for face in kept]),
-        measured=np.array([face.measured is None for face in kept]),
     )

@@ -28,17 +28,17 @@ def turn_to_upright(pictures: Sequence[NDArray[np.uint8]], faces: Sequence[Detec
     if not pictures:
         return 0
     chosen = np.unique(np.linspace(0, len(pictures) - 1, _SAMPLE).round().astype(int))
-    scores = np.array([faces[n].scores.max(initial=0.0) for n in chosen])
     on_its_side = _quarter_turns(faces[chosen[0]])
-    if scores.mean() >= _GOOD_SCORE and on_its_side == 0:
+    if np.mean([faces[n].scores.max(initial=0.0) for n in chosen]) >= _GOOD_SCORE and on_its_side == 0:
         return 0
     gains = np.zeros((4, len(chosen)))
     candidates = [1, 2, 3]
     for column, n in enumerate(chosen):
+        score = detector.detect(pictures[n]).scores.max(initial=0.0)
         for turn in candidates:
             turned = detector.detect(np.ascontiguousarray(np.rot90(pictures[n], -turn)))
             upright = len(turned) > 0 and _quarter_turns(turned) == 0
-            gains[turn, column] = turned.scores.max() - scores[column] if upright else -1.0
+            gains[turn, column] = turned.scores.max() - score if upright else -1.0
         candidates = [turn for turn in candidates if gains[turn, column] >= _needed(turn, on_its_side, in_each=True)]
     better = [turn for turn in candidates if gains[turn].mean() >= _needed(turn, on_its_side, in_each=False)]
     return max(better, key=lambda turn: gains[turn].mean(), default=0)

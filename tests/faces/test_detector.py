@@ -193,8 +193,6 @@ def test_a_face_is_found_again_near_where_it_was(detector: FaceDetector, astrona
         near = detector.detect_near(astronaut, before.boxes + np.tile(np.array(shift, np.float32), 2))
         assert near is not None
         assert len(near) == 1
-        assert near.measured is not None
-        assert near.measured.all()
         assert abs(near.keypoints - before.keypoints).max() < 2
     assert detector.detect_near(astronaut, before.boxes + 200) is None
     # One of two is lost: neither is followed further.
@@ -218,31 +216,6 @@ def test_a_crowd_is_seen_as_a_whole(
     assert again is not None
     assert seen == [(640, 640)]
     assert abs(np.sort(again.boxes, axis=0) - np.sort(found.boxes, axis=0)).max() < 1
-
-
-def test_a_large_face_is_followed_at_a_smaller_scale(
-    astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    large = np.ascontiguousarray(cv2.resize(astronaut[:256, 100:356], (640, 640)))
-    detector = FaceDetector(DetectionSettings())
-    found = detector.detect(large)
-    assert found.measured is not None
-    assert found.followed is not None
-    assert found.measured.all()
-    assert np.isfinite(found.followed).all()
-    seen = sizes_seen(detector, monkeypatch)
-    measured = detector.detect_near(large, found.boxes, measure=True)
-    pixels = sum(height * width for height, width in seen)
-    seen.clear()
-    followed = detector.detect_near(large, found.boxes, measure=False)
-    assert sum(height * width for height, width in seen) < 0.6 * pixels
-    assert measured is not None
-    assert followed is not None
-    assert followed.measured is not None
-    assert not followed.measured.any()
-    np.testing.assert_allclose(followed.keypoints, measured.followed, atol=2)
-    eyes = np.linalg.norm(measured.keypoints[0, 1] - measured.keypoints[0, 0])
-    assert np.linalg.norm(followed.keypoints - measured.keypoints, axis=2).max() < 0.1 * eyes
 
 
 def test_frames_together_are_seen_as_one_by_one(detector: FaceDetector, astronaut: NDArray[np.uint8]) -> None:

@@ -20,7 +20,7 @@ from tasks import align, demo_data, evaluate, ingest, report, train
 KEYS = {
     "demo-data": "da8599bf6e91de16",
     "ingest": "f1c92504977b0e62",
-    "align": "646077825660b6fa",
+    "align": "b110c843b422907c",
     "index": "d84bae7111240584",
     "train": "c91585910463167f",
     "evaluate": "f6bc78aa2d23b704",
