@@ -43,13 +43,13 @@ def main() -> Any:
     try:
         return app()
     except ConfigError as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(str(error), style="red", highlight=False, soft_wrap=True)
         sys.exit(2)
     except Exception as error:
         if os.environ.get("DFER_DEBUG"):
             raise
         for line in _lines(error):
-            err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+            err.print(line, style="red", highlight=False, soft_wrap=True)
         if isinstance(error, InputError):
             sys.exit(2)
         err.print("(DFER_DEBUG=1 shows where this came from)", style="dim")

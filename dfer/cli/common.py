@@ -9,8 +9,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-out = Console()
-err = Console(stderr=True)
+# Names of files, data sets and runs are shown as they are: [bold] or :heart: in them is no markup. Styles are given as
+# arguments or as `rich.text.Text`.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Overrides = Annotated[

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, err, examples, new_table, out
@@ -110,7 +111,7 @@ def pipelines(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> Non
     """The pipelines of the configuration."""
     _, resolved = read_config(config, overrides)
     for pipeline in resolved:
-        out.print(f"[bold]{pipeline.name}[/bold]  {pipeline.description}")
+        out.print(Text.assemble((pipeline.name, "bold"), f"  {pipeline.description}"))
         folds = f"fold{'s' if len(pipeline.folds) > 1 else ''} {', '.join(map(str, pipeline.folds))}"
         out.print(f"    {', '.join(pipeline.datasets)}; {folds}", style="dim", soft_wrap=True)
         for experiment in pipeline.experiments:
@@ -125,5 +126,5 @@ def models() -> None:
 
     for name, facts in available().items():
         size = f"{facts['parameters']:,} parameters, {facts['gflops']} GFLOPs a clip; {facts['input']}"
-        out.print(f"[bold]{name}[/bold]  {facts['description']}", soft_wrap=True)
+        out.print(Text.assemble((name, "bold"), f"  {facts['description']}"), soft_wrap=True)
         out.print(f"    {size}; pretrained: {facts['pretrained']}; {facts['source']}", style="dim", soft_wrap=True)

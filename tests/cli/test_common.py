@@ -1,0 +1,77 @@
+"""What the commands print: names from outside are shown as they are."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from dfer.cli import common, data
+from dfer.faces.index import SCHEMA
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("Interview [part 1].mp4", "text [bold]end[/bold].mp4", "a [/b] c.mp4", "[red]", ":heart:.mp4", "\\[x].mp4")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("console", ["out", "err"])
+def test_names_are_no_markup(name: str, console: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = common.new_table(name, name)
+    table.add_row(name)
+    getattr(common, console).print(f"- {name}", table)
+    printed = "".join(capsys.readouterr())
+    assert printed.count(name) == 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_of_aligned_clips(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    row = dict.fromkeys(SCHEMA.names, 0) | {"clip_id": name, "status": "failed", "reason": "error", "detail": name}
+    data._print_index(pd.DataFrame([row]), Path("x") / name)
+    printed = "".join(capsys.readouterr().out.split())  # names wrap in a narrow table
+    assert printed.count("".join(name.split())) >= 3
+    assert "error:" in printed
+
+
+@pytest.mark.parametrize(("command", "text"), [("align", "[/x].mp4"), ("status", "[/x]"), ("compare", "[/x]")])
+def test_arguments_in_messages(dfer, tmp_path: Path, command: str, text: str) -> None:
+    arguments = (
+        (text, "--out", str(tmp_path / "faces")) if command == "align" else (text, "demo/hard")[: len(command) - 5]
+    )
+    status, printed = dfer(command, *arguments)
+    assert status == 2
+    assert text in printed
+
+
+def _calls() -> Iterator[tuple[str, str, ast.Call]]:
+    for folder in ("benchmarks", "dfer", "flows", "tasks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call):
+                    function = node.func
+                    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", name, node
+
+
+def test_nothing_that_prints_reads_markup() -> None:
+    """Every console and column of text is told so, and nothing makes text of markup."""
+    calls = list(_calls())
+    off = {
+        "Console": {"markup", "emoji"},
+        "TextColumn": {"markup"},
+    }
+    for place, name, call in calls:
+        given = {word.arg: getattr(word.value, "value", None) for word in call.keywords}
+        for option in off.get(name, ()):
+            assert given.get(option) is False, f"{place}: {name} without {option}=False"
+        assert given.get("markup") is not True, place
+        assert (
+            name not in ("from_markup", "add_task")
+            or isinstance(call.args[0], ast.Constant)
+            or place.startswith(
+                "tasks/running/progress.py"  # whose columns are those checked above
+            )
+        ), f"{place}: {name} of a text that is not written here"
+    assert {"Console", "TextColumn"} <= {name for _, name, _ in calls}
