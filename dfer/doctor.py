@@ -31,6 +31,7 @@ from dfer.faces.model_files import BUNDLED_MODEL, detector_sha256
 from dfer.storage.files import sha256
 from dfer.system.downloads import cache_folder
 from dfer.system.passwords import mask_passwords
+from dfer.system.paths import expanded
 from dfer.system.units import size
 
 PACKAGE = "dfer"
@@ -257,7 +258,7 @@ def prefect_api() -> str | None:
     """The address of Prefect's server, from the environment or Prefect's active profile."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    home = Path(expanded(os.environ.get("PREFECT_HOME") or "~/.prefect"))
     try:
         profiles = tomllib.loads((home / "profiles.toml").read_text())
         active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")

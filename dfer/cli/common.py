@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from dfer.system.paths import expanded
 
 # Names of files, data sets and runs are shown as they are: [bold] or :heart: in them is no markup. Styles are given as
 # arguments or as `rich.text.Text`.
 out = Console(markup=False, emoji=False)
 err = Console(stderr=True, markup=False, emoji=False)
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+
+def user_path(text: str) -> Path:
+    """The parser of every option and argument that is a path."""
+    try:
+        return Path(expanded(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+PATH: dict[str, Any] = {"parser": user_path, "metavar": "PATH"}
+Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", **PATH)]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="A value that wins over the file; repeat for more.")
 ]

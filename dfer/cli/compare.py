@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from dfer.cli.app import analyse_app, app
-from dfer.cli.common import Config, Overrides, examples, new_table, out
+from dfer.cli.common import PATH, Config, Overrides, examples, new_table, out
 from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config
 
@@ -79,7 +79,9 @@ def _with_interval(interval: Any) -> str:
 )
 def analyse_votes(
     dataset: Annotated[str, typer.Argument(help="A data set of the configuration; see `dfer datasets`.")],
-    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: pictures, votes.md, votes.json.")],
+    folder: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder to write: pictures, votes.md, votes.json.", **PATH)
+    ],
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, err, examples, new_table, out
+from dfer.cli.common import PATH, Config, Overrides, err, examples, new_table, out, user_path
 from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config, stage_settings
 from dfer.config.settings import StageSettings
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     )
 )
 def align(
-    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
-    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.")],
+    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.", parser=user_path)],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.", **PATH)],
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="Take the sections of this file; otherwise the defaults, all frames."),
+        typer.Option(
+            "--config", "-c", help="Take the sections of this file; otherwise the defaults, all frames.", **PATH
+        ),
     ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -70,7 +72,7 @@ def _print_index(index: pd.DataFrame, folder: Path) -> None:
     "demo-data", epilog=examples("dfer demo-data --out demo", "dfer demo-data --out small --clips 28 --seed 7")
 )
 def demo_data(
-    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.", **PATH)],
     clips: Annotated[int, typer.Option(min=7, help="Clips of the DFEW-like set; the others have fewer.")] = 320,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
 ) -> None:
@@ -101,7 +103,8 @@ def datasets(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None
     table = new_table("", "data set", "layout", "where", "exists")
     for name, dataset in file.datasets.items():
         where = "made by the pipeline (synthetic)" if dataset.generated else str(dataset.root)
-        exists = "when needed" if dataset.generated else "yes" if dataset.root.is_dir() else "no"
+        is_there = (config.resolve().parent / dataset.root).is_dir()
+        exists = "when needed" if dataset.generated else "yes" if is_there else "no"
         table.add_row(name, dataset.layout, where, exists)
     out.print(table)
 

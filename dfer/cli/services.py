@@ -61,7 +61,7 @@ def _stack(config: Config, overrides: Overrides) -> Stack:
     if file.services.folder is None and is_url(file.work_dir):
         message = f"work_dir is {file.work_dir}, and databases need a folder of this machine: name one"
         raise ConfigError(config, [Problem(None, "services.folder", message)])
-    folder = (file.services.folder or Path(file.work_dir, "services")).expanduser()
+    folder = file.services.folder or Path(file.work_dir, "services")
     return Stack(home, home / folder, file.services, training_places(file.run.trainings, file.train.processes))
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import pandas as pd
 import pytest
+import typer
 
 from dfer.cli import common, data
+from dfer.cli.app import app
 from dfer.faces.index import SCHEMA
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +78,34 @@ def test_nothing_that_prints_reads_markup() -> None:
             )
         ), f"{place}: {name} of a text that is not written here"
     assert {"Console", "TextColumn"} <= {name for _, name, _ in calls}
+
+
+def _callbacks(group: typer.Typer) -> Iterator[Callable[..., Any]]:
+    yield from (command.callback for command in group.registered_commands if command.callback)
+    for below in group.registered_groups:
+        if below.typer_instance is not None:
+            yield from _callbacks(below.typer_instance)
+
+
+def test_home_is_filled_in_wherever_a_path_is_asked_for() -> None:
+    """A parameter that typer reads itself would leave `--out=~/faces` as it is."""
+    parsers = {}
+    for callback in _callbacks(app):
+        for name, hint in get_type_hints(callback, include_extras=True).items():
+            if "Path" in str(hint):
+                parsers[f"{callback.__name__} {name}"] = [getattr(one, "parser", None) for one in hint.__metadata__]
+    assert {"align folder", "align videos", "align config", "run config", "analyse_votes folder"} <= set(parsers)
+    assert {name: found for name, found in parsers.items() if found != [common.user_path]} == {}
+
+
+def test_a_home_in_an_option_and_in_a_file(dfer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    sets = ["--set=work_dir=~/work", "--set=datasets.dfew.root=~/data"]
+    monkeypatch.setattr(common.out, "_environ", {"COLUMNS": "400"})
+    assert str(tmp_path / "data") in dfer("datasets", *sets)[1]
+    status, printed = dfer("clean", *sets)
+    assert (status, f"{tmp_path / 'work'} holds no stage outputs" in " ".join(printed.split())) == (0, True)
+    status, printed = dfer("align", "~/nowhere.mp4", "--out=~/faces")
+    assert (status, f"{tmp_path / 'nowhere.mp4'} does not exist" in printed) == (2, True)
+    assert dfer("datasets", "--config=~/none.yaml")[0] == 2
