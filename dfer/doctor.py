@@ -319,7 +319,18 @@ def _server(name: str, url: str, start: str) -> CheckResult:
         return problem(name, f"{address} answers {error.code} {error.reason}", "look into its log")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        return problem(name, f"{address} does not answer: {reason}", f"start it ({start}), or correct the address")
+        advice = f"start it ({start}), or correct the address"
+        if through := _proxy_for(url):
+            advice += f"; it was asked through the proxy {through}, which NO_PROXY={urlsplit(url).hostname} would avoid"
+        return problem(name, f"{address} does not answer: {reason}", advice)
+
+
+def _proxy_for(url: str) -> str:
+    """The proxy through which an address is asked; empty if directly."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    return mask_passwords(urllib.request.getproxies().get(parts.scheme, ""))
 
 
 def git() -> CheckResult:

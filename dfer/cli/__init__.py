@@ -13,6 +13,7 @@ from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services,
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config.problems import ConfigError, InputError
+from dfer.system.proxies import without_loopback
 
 
 def _lines(error: BaseException) -> Iterator[str]:
@@ -38,6 +39,7 @@ def _interrupted(number: int, _: object) -> None:
 
 def main() -> Any:
     """Entry point. Wrong configurations and arguments end with status 2, failures of the work with 1."""
+    os.environ.update(without_loopback(os.environ))
     # Prefect handles SIGTERM itself while a flow runs, and then sends it again
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

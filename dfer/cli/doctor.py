@@ -48,8 +48,9 @@ def doctor(
 
 def _check(name: str | None, config: Path, overrides: list[str]) -> Iterator[CheckResult]:
     """An unusable configuration is a problem like others; what does not depend on it is still checked."""
-    from dfer import doctor
+    from dfer import doctor, environment
 
+    yield from environment.check()
     try:
         file, pipelines = read_config(config, overrides)
         pipeline = pipelines[0] if name is None else pipeline_named(name, pipelines, config)
