@@ -87,7 +87,7 @@ def python(environment: Mapping[str, str]) -> Iterator[CheckResult]:
     """Switches of Python that change what libraries do."""
     if sys.flags.optimize:
         why = "PYTHONOPTIMIZE is set" if environment.get("PYTHONOPTIMIZE") else "python runs with -O"
-        message = f"{why}: the checks that libraries write as assert are left out, and help texts with -OO"
+        message = f"{why}: the checks that libraries write as assert are left out"
         yield warning("Python", message, "unset PYTHONOPTIMIZE")
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         set_by = [f"{name}={environment[name]}" for name in ("LC_ALL", "LANG", "PYTHONUTF8") if environment.get(name)]

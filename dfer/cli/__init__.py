@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services, watch  # noqa: F401 - each adds its commands
@@ -37,8 +38,17 @@ def _interrupted(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
+def _keep_docstrings() -> None:
+    """Start again if Python has left out docstrings (-OO, PYTHONOPTIMIZE=2): scikit-image does not load without its
+    own, and the help texts are ours."""
+    if sys.flags.optimize > 1 and Path(sys.argv[0]).is_file():
+        os.environ["PYTHONOPTIMIZE"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
 def main() -> Any:
     """Entry point. Wrong configurations and arguments end with status 2, failures of the work with 1."""
+    _keep_docstrings()
     os.environ.update(without_loopback(os.environ))
     # Prefect handles SIGTERM itself while a flow runs, and then sends it again
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
