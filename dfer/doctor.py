@@ -260,7 +260,7 @@ def prefect_api() -> str | None:
         return url
     home = Path(expanded(os.environ.get("PREFECT_HOME") or "~/.prefect"))
     try:
-        profiles = tomllib.loads((home / "profiles.toml").read_text())
+        profiles = tomllib.loads((home / "profiles.toml").read_text(encoding="utf-8"))
         active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
         return profiles["profiles"][active].get("PREFECT_API_URL")
     except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError):

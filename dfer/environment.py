@@ -25,11 +25,11 @@ CODECS = {
 
 _OF_VIDEO = ("OPENCV_VIDEOIO_", "OPENCV_FFMPEG_")
 _LIMITS = {
-    "OPENCV_IO_MAX_IMAGE_PIXELS": 1 << 30,
+    "OPENCV_IO_MAX_IMAGE_PIXELS": 1 << 26,
     "OPENCV_IO_MAX_IMAGE_WIDTH": 1 << 20,
     "OPENCV_IO_MAX_IMAGE_HEIGHT": 1 << 20,
 }
-"""OpenCV's limits for the pictures that it reads, and their defaults."""
+"""OpenCV's limits for the pictures that it reads, and what they are where nobody sets them."""
 
 
 def check(environment: Mapping[str, str] = os.environ) -> Iterator[CheckResult]:

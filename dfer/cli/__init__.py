@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -50,6 +51,9 @@ def main() -> Any:
     """Entry point. Wrong configurations and arguments end with status 2, failures of the work with 1."""
     _keep_docstrings()
     os.environ.update(without_loopback(os.environ))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names in other letters than the terminal's end no run
+            stream.reconfigure(errors="backslashreplace")
     # Prefect handles SIGTERM itself while a flow runs, and then sends it again
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

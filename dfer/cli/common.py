@@ -32,7 +32,7 @@ Overrides = Annotated[
 ]
 PipelineName = Annotated[str, typer.Argument(help="A pipeline of the configuration file; see `dfer pipelines`.")]
 
-_NUMERIC = {"run", "cached", "seconds", "frames", "with a face", "clips", "kept", "WAR %", "UAR %"}
+_NUMERIC = {"run", "cached", "seconds", "files", "frames", "with a face", "clips", "kept", "WAR %", "UAR %"}
 
 
 def examples(*lines: str) -> str:

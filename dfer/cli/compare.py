@@ -101,5 +101,5 @@ def analyse_votes(
         summary = analyse(clips, folder, title=dataset)
     except OSError as error:
         raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
-    out.print((folder / PAGE).read_text(), highlight=False, soft_wrap=True)
+    out.print((folder / PAGE).read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
     out.print(f"{summary['clips']} clips; the pictures are in {folder}")

@@ -14,9 +14,12 @@ from dfer.cli.common import PATH, Config, Overrides, err, examples, new_table, o
 from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config, stage_settings
 from dfer.config.settings import StageSettings
+from dfer.system.paths import printable, spelled
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_NAMED = 20  # files of a kind that are named one by one
 
 
 @app.command(
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
     )
 )
 def align(
-    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.", parser=user_path)],
+    videos: Annotated[
+        list[Path], typer.Argument(help="Videos, folders of pictures, or folders of both.", parser=user_path)
+    ],
     folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.", **PATH)],
     config: Annotated[
         Path | None,
@@ -43,14 +48,17 @@ def align(
         settings = StageSettings(**{name: getattr(file, name) for name in StageSettings.model_fields})
     from rich.progress import Progress
 
-    from dfer.faces.videos import align_videos, find_videos
+    from dfer.faces.finding import find_videos
+    from dfer.faces.videos import align_videos
 
-    by_name = find_videos(videos)
+    found = find_videos(videos)
+    by_name = found.videos
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("aligning", total=len(by_name))
         workers = min(os.cpu_count() or 1, len(by_name))
         index = align_videos(by_name, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
     _print_index(index, folder)
+    _print_passed_over(found.passed_over)
     if not (index["status"] == "ok").any():
         raise typer.Exit(1)
 
@@ -63,9 +71,20 @@ def _print_index(index: pd.DataFrame, folder: Path) -> None:
     for row in rows.to_dict(orient="records"):
         why = f"{row['reason']}: {row['detail']}" if row["reason"] else ""
         counts = [str(row[name]) for name in ("frames_seen", "frames_with_face", "frames_kept")]
-        table.add_row(row["clip_id"], *counts, row["status"], why)
+        table.add_row(printable(row["clip_id"]), *counts, row["status"], printable(why))
     out.print(table)
-    out.print(f"{kept.sum()} of {len(index)} clips kept, in {folder}; every clip is listed in {folder}/index.parquet")
+    where = printable(spelled(folder))
+    out.print(f"{kept.sum()} of {len(index)} clips kept, in {where}; every clip is listed in {where}/index.parquet")
+
+
+def _print_passed_over(passed_over: dict[str, list[str]]) -> None:
+    """What lay in the folders and is no clip."""
+    if passed_over:
+        table = new_table("\nPassed over", "files", "what", "which")
+        for why, names in passed_over.items():
+            more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            table.add_row(str(len(names)), why, printable(", ".join(names[:_NAMED])) + more)
+        out.print(table)
 
 
 @app.command(

@@ -15,3 +15,22 @@ def expanded(path: str) -> str:
     if replaced == path and (path == "~" or path.startswith("~/")):
         raise ValueError(f"{path}: this user has no home folder; set HOME, or write the path without ~")
     return replaced
+
+
+def spelled(path: str | os.PathLike[str]) -> str:
+    r"""The path as text that can be written anywhere; equal for equal bytes, whatever the locale.
+
+    A path keeps the bytes of names that are no UTF-8, or not in the locale's encoding, in characters that can neither
+    be printed nor stored. Here, UTF-8 is read as such, and other bytes are written as \xe9.
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def storable(text: str) -> str:
+    r"""A text that may name paths, such as an error, as `spelled` would write them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    r"""The text with control characters, which could drive a terminal, written as \x1b; lines stay lines."""
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)

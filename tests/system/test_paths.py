@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from dfer.system import paths
@@ -16,3 +19,13 @@ def test_without_a_home_no_folder_of_that_name_is_made(monkeypatch: pytest.Monke
     monkeypatch.setattr(paths.os.path, "expanduser", lambda path: path)
     with pytest.raises(ValueError, match="set HOME"):
         paths.expanded("~/faces")
+
+
+def test_names_are_spelled_as_text_that_can_be_written() -> None:
+    path = Path(os.fsdecode(b"f\xfc")) / os.fsdecode("é.mp4".encode())
+    assert paths.spelled(path) == r"f\xfc/é.mp4"
+    assert paths.storable(f"{path} has 0 bytes: é") == r"f\xfc/é.mp4 has 0 bytes: é"
+
+
+def test_what_could_drive_a_terminal_is_printed_as_escapes() -> None:
+    assert paths.printable("a\x1b[31m é\n\udce9") == "a\\x1b[31m é\n\\udce9"
