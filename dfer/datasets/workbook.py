@@ -26,15 +26,16 @@ def rows(content: BytesIO) -> list[Row]:
 
 
 def formulas_without_value(content: BytesIO) -> list[str]:
-    """Places of formulas, such as 'B2: =SUM(C2:D2)', with which the file stores no value. Raises as `rows`."""
-    values = _cells(content, values=True)
-    pairs = zip(values, _cells(content, values=False), strict=True)
-    return [
-        f"{cell.coordinate}: {cell.value}"
-        for row, cells in pairs
-        for value, cell in zip(row, cells, strict=True)
-        if value is None and getattr(cell, "data_type", "") == "f"
-    ]
+    """Places of formulas, such as 'B2: =SUM(C2:D2)', with which the file stores no value; [] if that cannot be told."""
+    places = []
+    try:
+        for row, cells in zip(_cells(content, values=True), _cells(content, values=False), strict=True):
+            for value, cell in zip(row, cells, strict=True):
+                if value is None and getattr(cell, "data_type", "") == "f":
+                    places.append(f"{cell.coordinate}: {cell.value}")
+    except Exception:  # openpyxl raises many kinds on formulas that it cannot read
+        return []
+    return places
 
 
 def _cells(content: BytesIO, *, values: bool) -> Iterator[tuple[Any, ...]]:
@@ -55,7 +56,8 @@ def _cells(content: BytesIO, *, values: bool) -> Iterator[tuple[Any, ...]]:
         read = sheet.iter_rows(values_only=values)
         for number, row in enumerate(islice(read, MOST_ROWS), start=1):
             if len(row) > MOST_COLUMNS:
-                raise ValueError(f"row {number} has {len(row):,} columns, expected at most {MOST_COLUMNS}")
+                beside = "delete what lies beside the table, formatted cells too"
+                raise ValueError(f"row {number} has {len(row):,} columns, expected at most {MOST_COLUMNS}; {beside}")
             yield row
         if next(read, None) is not None:
             raise ValueError(f"it has more than {MOST_ROWS:,} rows, the most that a spreadsheet can have")
