@@ -15,6 +15,7 @@ from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services,
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config.problems import ConfigError, InputError
+from dfer.system.paths import printable
 from dfer.system.proxies import without_loopback
 
 
@@ -59,13 +60,13 @@ def main() -> Any:
     try:
         return app()
     except ConfigError as error:
-        err.print(str(error), style="red", highlight=False, soft_wrap=True)
+        err.print(printable(str(error)), style="red", highlight=False, soft_wrap=True)
         sys.exit(2)
     except Exception as error:
         if os.environ.get("DFER_DEBUG"):
             raise
         for line in _lines(error):
-            err.print(line, style="red", highlight=False, soft_wrap=True)
+            err.print(printable(line), style="red", highlight=False, soft_wrap=True)
         if isinstance(error, InputError):
             sys.exit(2)
         err.print("(DFER_DEBUG=1 shows where this came from)", style="dim")

@@ -11,19 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from dfer import cli
 from dfer.system import proxies
 
 ROOT = Path(__file__).parents[2]
 ASK = """
-import os, subprocess, sys
-from dfer.system.proxies import without_loopback
-os.environ.update(without_loopback(os.environ))
-import urllib.request, httpx, requests
+import os, subprocess, sys, urllib.request
+import flows.midas
+import httpx, requests
+from prefect.client.orchestration import get_client
 for host in ("127.0.0.1", "localhost"):
-    address = f"http://{host}:{sys.argv[1]}/api/health"
+    address = f"http://{host}:{sys.argv[1]}/api"
     assert httpx.get(address, timeout=20).text == "true"
     assert requests.get(address, timeout=20).text == "true"
     assert urllib.request.urlopen(address, timeout=20).read() == b"true"
+with get_client(sync_client=True) as client:
+    assert client.hello().json() is True
 print("asked", flush=True)
 subprocess.run([sys.executable, "-c", "import os; print(os.environ['NO_PROXY'])"], check=True)
 """
@@ -40,19 +43,27 @@ class _Healthy(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize("listed", [None, "", "intranet"])
-def test_clients_of_prefect_and_mlflow(listed: str | None) -> None:
-    """HTTPX is Prefect's client, requests MLflow's. Nobody listens on the port of the proxy."""
+def test_clients_of_prefect_and_mlflow(tmp_path: Path) -> None:
+    """In a flow, with HTTPX, which is Prefect's client, and requests, MLflow's. Nobody listens on the proxy's port."""
     kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
-    asked_to = kept | {"HTTP_PROXY": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT)}
-    if listed is not None:
-        asked_to |= {"no_proxy": listed}
+    proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "intranet"}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Healthy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        prefect = {"PREFECT_HOME": str(tmp_path), "PREFECT_API_URL": f"http://127.0.0.1:{server.server_port}/api"}
+        environment = kept | proxy | prefect | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-c", ASK, str(server.server_port)]
-        run = subprocess.run(command, env=asked_to, capture_output=True, text=True, check=False)
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         server.shutdown()
-    assert run.stdout.split() == ["asked", ",".join(filter(None, [listed, "127.0.0.1,localhost,::1"]))], run.stderr
+    assert run.stdout.split() == ["asked", "intranet,127.0.0.1,localhost,::1"], run.stderr
+
+
+def test_the_command_line_keeps_loopback_from_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("HTTP_PROXY", "http://127.0.0.1:9"), ("NO_PROXY", ""), ("no_proxy", "")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["dfer", "--help"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "127.0.0.1,localhost,::1"
 
 
 def test_hosts_that_are_listed_stay_so_and_all_of_them_as_well() -> None:
