@@ -18,7 +18,7 @@ from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, StageResult, Store
 from dfer.system.file_types import FRAME_SUFFIXES
-from dfer.system.paths import spelled, storable
+from dfer.system.paths import problem_with_path, spelled, storable
 from dfer.system.processes import NOTHING, run_isolated
 
 SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
@@ -117,6 +117,8 @@ def _fingerprint(path: Path) -> list[Any]:
 
 def _claim(out: Path, job: dict[str, Any]) -> None:
     """Write the job into the folder, which must be empty or have an earlier run of the same job."""
+    if problem := problem_with_path(out):
+        raise InputError(f"{problem}. Choose another --out")
     note = out / CALL
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, expected a folder to write into")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 
 def expanded(path: str) -> str:
@@ -29,6 +30,18 @@ def spelled(path: str | os.PathLike[str]) -> str:
 def storable(text: str) -> str:
     r"""A text that may name paths, such as an error, as `spelled` would write them."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def problem_with_path(path: str | os.PathLike[str]) -> str:
+    """Why files below a path cannot be written by Arrow and databases, which take names of UTF-8 alone; empty if they
+    can."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        encoding = sys.getfilesystemencoding()
+        why = "" if encoding == "utf-8" else f", or Python takes names for {encoding} here: set PYTHONUTF8=1"
+        return f"the name of {spelled(path)} is not UTF-8{why}"
+    return ""
 
 
 def printable(text: str) -> str:

@@ -69,7 +69,12 @@ def test_folders_that_cannot_be_written_into(videos: dict[str, Path], detector: 
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    for out, message in (("file", "is a file"), ("full", "is not empty"), ("file/below", "cannot be written to")):
+    for out, message in (
+        ("file", "is a file"),
+        ("full", "is not empty"),
+        ("file/below", "cannot be written to"),
+        (os.fsdecode(b"f\xfc"), r"f\\xfc is not UTF-8"),
+    ):
         with pytest.raises(InputError, match=message):
             align_videos(videos, tmp_path / out, settings=SMALL, workers=1)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]

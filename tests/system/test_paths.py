@@ -29,3 +29,8 @@ def test_names_are_spelled_as_text_that_can_be_written() -> None:
 
 def test_what_could_drive_a_terminal_is_printed_as_escapes() -> None:
     assert paths.printable("a\x1b[31m é\n\udce9") == "a\\x1b[31m é\n\\udce9"
+
+
+def test_paths_that_arrow_and_databases_cannot_write() -> None:
+    assert paths.problem_with_path(Path("/é/[x]")) == ""
+    assert paths.problem_with_path(Path(os.fsdecode(b"/f\xfc"))) == r"the name of /f\xfc is not UTF-8"
