@@ -48,17 +48,17 @@ def align(
         settings = StageSettings(**{name: getattr(file, name) for name in StageSettings.model_fields})
     from rich.progress import Progress
 
-    from dfer.faces.finding import find_videos
+    from dfer.faces.listing import find_videos
     from dfer.faces.videos import align_videos
 
-    found = find_videos(videos)
-    by_name = found.videos
+    listing = find_videos(videos)
+    by_name = listing.videos
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("aligning", total=len(by_name))
         workers = min(os.cpu_count() or 1, len(by_name))
         index = align_videos(by_name, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
     _print_index(index, folder)
-    _print_passed_over(found.passed_over)
+    _print_passed_over(listing.passed_over)
     if not (index["status"] == "ok").any():
         raise typer.Exit(1)
 
@@ -122,8 +122,8 @@ def datasets(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None
     table = new_table("", "data set", "layout", "where", "exists")
     for name, dataset in file.datasets.items():
         where = "made by the pipeline (synthetic)" if dataset.generated else str(dataset.root)
-        is_there = (config.resolve().parent / dataset.root).is_dir()
-        exists = "when needed" if dataset.generated else "yes" if is_there else "no"
+        is_folder = (config.resolve().parent / dataset.root).is_dir()
+        exists = "when needed" if dataset.generated else "yes" if is_folder else "no"
         table.add_row(name, dataset.layout, where, exists)
     out.print(table)
 

@@ -94,7 +94,7 @@ def test_home_is_filled_in_wherever_a_path_is_asked_for() -> None:
             if "Path" in str(hint):
                 parsers[f"{callback.__name__} {name}"] = [getattr(one, "parser", None) for one in hint.__metadata__]
     assert {"align folder", "align videos", "align config", "run config", "analyse_votes folder"} <= set(parsers)
-    assert {name: found for name, found in parsers.items() if found != [common.user_path]} == {}
+    assert {name: parser for name, parser in parsers.items() if parser != [common.user_path]} == {}
 
 
 def test_a_home_in_an_option_and_in_a_file(dfer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

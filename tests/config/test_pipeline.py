@@ -24,8 +24,8 @@ def test_a_home_is_filled_in_wherever_a_path_is_written(tmp_path, monkeypatch):
     models = ("detection.model=~/f.onnx", "model.pretrained=~/m.pth", "mlflow.tracking_uri=sqlite:///~/m.db")
     (tmp_path / "c.yaml").write_text(VALID)
     file, (pipeline,) = read_config(tmp_path / "c.yaml", [*values, *models])
-    found = [pipeline.work_dir, pipeline.datasets["dfew"].root, file.services.folder, *pipeline.published]
-    assert found == [tmp_path / "w", tmp_path / "d", tmp_path / "s", tmp_path / "p.yaml"]
+    paths = [pipeline.work_dir, pipeline.datasets["dfew"].root, file.services.folder, *pipeline.published]
+    assert paths == [tmp_path / "w", tmp_path / "d", tmp_path / "s", tmp_path / "p.yaml"]
     assert [pipeline.settings.detection.model, pipeline.settings.model.pretrained, pipeline.tracking_uri] == [
         f"{tmp_path}/f.onnx",
         f"{tmp_path}/m.pth",

@@ -17,7 +17,7 @@ CALL = "align.json"
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """The clips below some paths, and what else lies there.
 
     Attributes:
@@ -30,7 +30,7 @@ class Found:
     passed_over: dict[str, list[str]]
 
 
-def find_videos(paths: Sequence[Path]) -> Found:
+def find_videos(paths: Sequence[Path]) -> Listing:
     """The clips at some paths (files, and all below folders), independent of the paths' order.
 
     Folders of pictures beside which videos lie are no clips, and the output of `dfer align` is not searched.
@@ -63,7 +63,7 @@ def find_videos(paths: Sequence[Path]) -> Found:
         if path not in clips:
             name = spelled(path.relative_to(shared) if path.is_relative_to(shared) else path)
             grouped.setdefault(why, []).append(name)
-    return Found(
+    return Listing(
         {name: videos[name] for name in sorted(videos, key=natural_key)},
         {why: sorted(grouped[why], key=natural_key) for why in sorted(grouped)},
     )
@@ -109,6 +109,6 @@ def _why_no_video(file: Path) -> str:
 def _nothing(path: Path, entries: Mapping[Path, str]) -> str:
     whys = list(entries.values())
     others = ", ".join(f"{whys.count(why)} {why}" for why in sorted(set(whys)))
-    found = f"; it holds {others}" if others else ""
+    holds = f"; it holds {others}" if others else ""
     suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
-    return f"no videos below {spelled(path)}: looked for {suffixes}, and for folders of pictures{found}"
+    return f"no videos below {spelled(path)}: looked for {suffixes}, and for folders of pictures{holds}"

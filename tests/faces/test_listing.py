@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dfer.config.problems import InputError
-from dfer.faces.finding import find_videos
+from dfer.faces.listing import find_videos
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,11 +34,11 @@ def recordings(tmp_path: Path) -> Path:
 
 
 def test_videos_and_folders_of_pictures_and_what_is_neither(recordings: Path) -> None:
-    found = find_videos([recordings])
+    listing = find_videos([recordings])
     in_folders = ["disc/1.m2ts", "disc/2.ts", "disc/3.ogv", "disc/4.gif", "frames", "frames/more"]
-    assert list(found.videos) == ["a2.MP4", "a10.mp4", *in_folders, "x.mp4/camcorder.MTS", "x.mp4/phone.3gp"]
-    assert all(found.videos[name] == recordings / name for name in found.videos)
-    assert found.passed_over == {
+    assert list(listing.videos) == ["a2.MP4", "a10.mp4", *in_folders, "x.mp4/camcorder.MTS", "x.mp4/phone.3gp"]
+    assert all(listing.videos[name] == recordings / name for name in listing.videos)
+    assert listing.passed_over == {
         ".txt files": ["frames/notes.txt", "notes.txt"],
         ".wav files": ["sound.WAV"],
         "files without a suffix": [".DS_Store", "README"],
@@ -55,8 +55,8 @@ def test_the_order_of_the_arguments_changes_nothing(recordings: Path) -> None:
     expected = find_videos(paths)
     assert list(expected.videos)[:3] == ["._a2.MP4", "a2.MP4", "a10.mp4"]  # named, so taken
     for order in itertools.permutations(paths):
-        found = find_videos([*order, *order])
-        assert (list(found.videos.items()), list(found.passed_over.items())) == (
+        listing = find_videos([*order, *order])
+        assert (list(listing.videos.items()), list(listing.passed_over.items())) == (
             list(expected.videos.items()),
             list(expected.passed_over.items()),
         )
@@ -105,10 +105,10 @@ def test_names_are_spelled_alike_in_every_locale(tmp_path: Path, environment: di
     for name in (b"caf\xe9.mp4", "café.mp4".encode(), b"sl\\ash.mp4", "日本.txt".encode(), b"b\xff.txt"):
         (tmp_path / os.fsdecode(name)).touch()
     code = (
-        "import json, sys; from pathlib import Path; from dfer.faces.finding import find_videos\n"
-        "found = find_videos([Path(sys.argv[1])])\n"
-        "assert all(path.is_file() for path in found.videos.values())\n"
-        "print(json.dumps([list(found.videos), found.passed_over]))"
+        "import json, sys; from pathlib import Path; from dfer.faces.listing import find_videos\n"
+        "listing = find_videos([Path(sys.argv[1])])\n"
+        "assert all(path.is_file() for path in listing.videos.values())\n"
+        "print(json.dumps([list(listing.videos), listing.passed_over]))"
     )
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
     command = [sys.executable, "-c", code, str(tmp_path)]
