@@ -15,6 +15,8 @@ from dfer.system.paths import spelled
 CALL = "align.json"
 """The file by which a folder is known that `dfer align` has written."""
 
+_PICTURE = "pictures beside videos, or in a hidden folder"
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -60,7 +62,8 @@ def find_videos(paths: Sequence[Path]) -> Listing:
         videos[name] = path
     grouped: dict[str, list[str]] = {}
     for path, why in passed_over.items():
-        if path not in clips:
+        is_taken = path in clips or (why == _PICTURE and path.parent in clips)
+        if not is_taken:
             name = spelled(path.relative_to(shared) if path.is_relative_to(shared) else path)
             grouped.setdefault(why, []).append(name)
     return Listing(
@@ -87,9 +90,6 @@ def _entries(top: Path) -> Iterator[tuple[Path, str]]:
         yield from of_files.items()
         yield from ((folder / below, "links to folders") for below in folders if (folder / below).is_symlink())
     yield from ((Path(os.fsdecode(error.filename)), f"{error.strerror}") for error in unreadable)
-
-
-_PICTURE = "pictures beside videos, or in a hidden folder"
 
 
 def _why_no_video(file: Path) -> str:

@@ -13,8 +13,8 @@ import pandas as pd
 from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
 from dfer.faces.crashes import without_crashing_clips
-from dfer.faces.listing import CALL
 from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
+from dfer.faces.listing import CALL
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, StageResult, Store
 from dfer.system.file_types import FRAME_SUFFIXES

@@ -65,6 +65,9 @@ def test_the_order_of_the_arguments_changes_nothing(recordings: Path) -> None:
 @pytest.mark.parametrize("name", ["frames", ".thumbnails"])
 def test_a_folder_of_pictures_that_is_named(recordings: Path, name: str) -> None:
     assert find_videos([recordings / name]).videos[name] == recordings / name
+    both = find_videos([recordings, recordings / name])
+    assert both.videos[name] == recordings / name
+    assert f"{name}/1.jpg" not in itertools.chain(*both.passed_over.values())
 
 
 def test_what_was_written_from_the_same_folder_is_not_searched(recordings: Path) -> None:

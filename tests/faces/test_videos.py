@@ -14,8 +14,8 @@ from dfer import shards
 from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
 from dfer.faces.detector import FaceDetector
-from dfer.faces.listing import find_videos
 from dfer.faces.index import read_index
+from dfer.faces.listing import find_videos
 from dfer.faces.model_files import ModelFileError
 from dfer.faces.videos import align_videos
 from dfer.system import logs
