@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writing = options.out is not None or not (options.quick or options.sections)
     if writing and (existing := page.folder_of(root, when, version)).exists():
         parser.error(f"a page of today and this commit exists: delete {existing}, or choose another --out")
-    results = measure(options, when, version, Console(stderr=True))
-    console = Console(width=None if sys.stdout.isatty() else 180)
+    results = measure(options, when, version, Console(stderr=True, markup=False, emoji=False))
+    console = Console(width=None if sys.stdout.isatty() else 180, markup=False, emoji=False)
     page.show(results, page.previous(root, when, results.machine), console)
     if writing:
         console.print(f"written: {page.write(results, root)}")

@@ -31,6 +31,7 @@ from dfer.faces.model_files import BUNDLED_MODEL, detector_sha256
 from dfer.storage.files import sha256
 from dfer.system.downloads import cache_folder
 from dfer.system.passwords import mask_passwords
+from dfer.system.paths import expanded
 from dfer.system.units import size
 
 PACKAGE = "dfer"
@@ -257,9 +258,9 @@ def prefect_api() -> str | None:
     """The address of Prefect's server, from the environment or Prefect's active profile."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect").expanduser()
+    home = Path(expanded(os.environ.get("PREFECT_HOME") or "~/.prefect"))
     try:
-        profiles = tomllib.loads((home / "profiles.toml").read_text())
+        profiles = tomllib.loads((home / "profiles.toml").read_text(encoding="utf-8"))
         active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
         return profiles["profiles"][active].get("PREFECT_API_URL")
     except (OSError, tomllib.TOMLDecodeError, KeyError, AttributeError):
@@ -318,7 +319,18 @@ def _server(name: str, url: str, start: str) -> CheckResult:
         return problem(name, f"{address} answers {error.code} {error.reason}", "look into its log")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        return problem(name, f"{address} does not answer: {reason}", f"start it ({start}), or correct the address")
+        advice = f"start it ({start}), or correct the address"
+        if through := _proxy_for(url):
+            advice += f"; it was asked through the proxy {through}, which NO_PROXY={urlsplit(url).hostname} would avoid"
+        return problem(name, f"{address} does not answer: {reason}", advice)
+
+
+def _proxy_for(url: str) -> str:
+    """The proxy through which an address is asked; empty if directly."""
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    return mask_passwords(urllib.request.getproxies().get(parts.scheme, ""))
 
 
 def git() -> CheckResult:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dfer.services.servers import HEARTBEAT
+from dfer.system.proxies import without_loopback
 
+os.environ.update(without_loopback(os.environ))
 # The first start of Prefect's temporary server migrates a database, which takes longer than it waits by default.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

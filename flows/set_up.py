@@ -8,6 +8,7 @@ It speaks to the server of PREFECT_API_URL, in the folder of prefect.yaml.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -22,6 +23,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from dfer.services.servers import HEARTBEAT, POOL
+from dfer.system.proxies import without_loopback
 
 TRAINING = "dfer-training"
 SILENT = 4 * timedelta(seconds=HEARTBEAT)  # one or two heartbeats may be lost in a server's restart
@@ -87,6 +89,7 @@ def set_up(client: SyncPrefectClient, trainings: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainings", type=int, required=True, help="places to train in, over all runs")
+    os.environ.update(without_loopback(os.environ))
     with get_client(sync_client=True) as client:
         set_up(client, parser.parse_args().trainings)
     deployed = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"], check=False)

@@ -113,7 +113,7 @@ def ingest(pipeline: Pipeline, dataset: str, demo_data: StageResult | None = Non
     def work(folder: Path) -> dict[str, int]:
         table.write(clips, folder / CLIPS)
         (folder / "report.json").write_text(json.dumps(report.to_dict(), sort_keys=True))
-        (folder / REPORT).write_text(report.as_text())
+        (folder / REPORT).write_text(report.as_text(), encoding="utf-8", errors="backslashreplace")
         (folder / "root.json").write_text(json.dumps({"root": str(root), "synthetic": settings.generated}))
         return {
             "clips": len(clips),

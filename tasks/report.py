@@ -191,7 +191,7 @@ def _content(
                 name=faces.title(pipeline.settings) if faces else name,
                 clips=clips_of(result),
                 index=read_index(indexes[faces].output.path / FILE_NAME) if faces else None,
-                ingest_report=(result.output.path / REPORT).read_text(),
+                ingest_report=(result.output.path / REPORT).read_text(encoding="utf-8"),
                 aligned=indexes[faces].output.path / "aligned.jpg" if faces else None,
                 synthetic=pipeline.datasets[name].generated,
             )
@@ -320,7 +320,9 @@ def _publish(pipeline: Pipeline, result: StageResult) -> None:
         copy_report(result.output.path, public)
         if pipeline.work_url:
             remote.replace(public, f"{pipeline.work_url}/reports/{public_name(pipeline)}")
-    create_markdown_artifact((result.output.path / REPORT_TEXT).read_text(), key=artifact_key("report", pipeline.name))
+    create_markdown_artifact(
+        (result.output.path / REPORT_TEXT).read_text(encoding="utf-8"), key=artifact_key("report", pipeline.name)
+    )
     page = (public / REPORT_PAGE).resolve().as_uri()
     create_link_artifact(page, link_text="the whole report", key=artifact_key("page", pipeline.name))
     run = outbox_of(pipeline).noted(result.output.path)

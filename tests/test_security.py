@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import openpyxl
 import pytest
 
-from dfer.datasets import dfew_lists
+from dfer.datasets import dfew_lists, workbook
 from dfer.datasets.report import Problems
 from dfer.faces.model_files import ModelFileError, detector_file
 from dfer.video import Video, VideoError
@@ -96,8 +97,21 @@ def test_a_workbook_of_a_few_bytes_cannot_claim_rows_without_end(tmp_path):
     assert "more than 1,048,576 rows" in said
 
 
+def test_a_workbook_of_a_few_bytes_cannot_claim_columns_without_end(tmp_path):
+    rows = b"".join(b'<row r="%d"><c r="XFD%d"><v>1</v></c></row>' % (row, row) for row in range(1, 3000))
+    path = annotation(tmp_path, sheet(rows))
+    assert path.stat().st_size < 25_000
+    tracemalloc.start()
+    try:
+        (said,) = read(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+    assert "row 1 has 16,384 columns, expected at most 256" in said
+
+
 def test_a_workbook_cannot_unpack_to_more_than_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(dfew_lists, "_MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(workbook, "MOST_BYTES", 1_000_000)
     annotation(tmp_path, sheet(b'<row r="1"/>' * 100_000))
     (said,) = read(tmp_path)
     assert "unpacks to" in said and "at most 1,000,000" in said

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services, watch  # noqa: F401 - each adds its commands
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config.problems import ConfigError, InputError
+from dfer.system.paths import printable
+from dfer.system.proxies import without_loopback
 
 
 def _lines(error: BaseException) -> Iterator[str]:
@@ -36,20 +40,33 @@ def _interrupted(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
+def _keep_docstrings() -> None:
+    """Start again if Python has left out docstrings (-OO, PYTHONOPTIMIZE=2): scikit-image does not load without its
+    own, and the help texts are ours."""
+    if sys.flags.optimize > 1 and Path(sys.argv[0]).is_file():
+        os.environ["PYTHONOPTIMIZE"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
 def main() -> Any:
     """Entry point. Wrong configurations and arguments end with status 2, failures of the work with 1."""
+    _keep_docstrings()
+    os.environ.update(without_loopback(os.environ))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names in other letters than the terminal's end no run
+            stream.reconfigure(errors="backslashreplace")
     # Prefect handles SIGTERM itself while a flow runs, and then sends it again
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return app()
     except ConfigError as error:
-        err.print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(printable(str(error)), style="red", highlight=False, soft_wrap=True)
         sys.exit(2)
     except Exception as error:
         if os.environ.get("DFER_DEBUG"):
             raise
         for line in _lines(error):
-            err.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+            err.print(printable(line), style="red", highlight=False, soft_wrap=True)
         if isinstance(error, InputError):
             sys.exit(2)
         err.print("(DFER_DEBUG=1 shows where this came from)", style="dim")

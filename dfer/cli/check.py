@@ -39,7 +39,7 @@ def _has_fatal_problems(pipeline: Pipeline) -> bool:
     for name, dataset in pipeline.datasets.items():
         if not dataset.generated:
             clips, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
-            out.print(report.as_text(), markup=False, highlight=False, soft_wrap=True)
+            out.print(report.as_text(), highlight=False, soft_wrap=True)
             fatal = fatal or report.fatal
             if (missing := int((clips["source_size"] < 0).sum())) > allowed * len(clips):
                 allows = f"than shards.max_failed_share allows ({allowed:.0%})"

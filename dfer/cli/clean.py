@@ -61,7 +61,7 @@ def clean(
     command = ["dfer", "clean", "--yes", *(word for value in overrides for word in ("--set", value))]
     command += ["--config", str(config)] if config != DEFAULT_CONFIG else []
     message = f"Nothing was removed. To remove {size(removals.num_bytes)}: {shlex.join(command)}"
-    out.print(message, markup=False, soft_wrap=True)
+    out.print(message, soft_wrap=True)
     if occupied(work_dir) or in_training(work_dir / "stages"):
         out.print("A run is under way here; that command will refuse until it has ended.")
 
@@ -87,7 +87,7 @@ def _print_plan(plan: Plan, *, every: bool) -> None:
         out.print(table)
     for name, why in plan.unknown.items():
         message = f"{name} could not be looked through, and what was made of it stays: {why.splitlines()[0]}"
-        out.print(message, style="dim", markup=False, highlight=False, soft_wrap=True)
+        out.print(message, style="dim", highlight=False, soft_wrap=True)
 
 
 def _remove(plan: Plan) -> None:
@@ -99,7 +99,7 @@ def _remove(plan: Plan) -> None:
     sizes = [removal.num_bytes for removal, done in results if done]
     out.print(f"Removed {_folders(len(sizes))}, {size(sum(sizes))}.")
     for path in (removal.path for removal, done in results if not done):
-        out.print(f"Stays, since a run works on it: {relative(path)}", markup=False, soft_wrap=True)
+        out.print(f"Stays, since a run works on it: {relative(path)}", soft_wrap=True)
 
 
 def _folders(number: int) -> str:

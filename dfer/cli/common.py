@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-out = Console()
-err = Console(stderr=True)
+from dfer.system.paths import expanded
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+# Names of files, data sets and runs are shown as they are: [bold] or :heart: in them is no markup. Styles are given as
+# arguments or as `rich.text.Text`.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
+
+
+def user_path(text: str) -> Path:
+    """The parser of every option and argument that is a path."""
+    try:
+        return Path(expanded(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+PATH: dict[str, Any] = {"parser": user_path, "metavar": "PATH"}
+Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.", **PATH)]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="A value that wins over the file; repeat for more.")
 ]
 PipelineName = Annotated[str, typer.Argument(help="A pipeline of the configuration file; see `dfer pipelines`.")]
 
-_NUMERIC = {"run", "cached", "seconds", "frames", "with a face", "clips", "kept", "WAR %", "UAR %"}
+_NUMERIC = {"run", "cached", "seconds", "files", "frames", "with a face", "clips", "kept", "WAR %", "UAR %"}
 
 
 def examples(*lines: str) -> str:

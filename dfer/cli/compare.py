@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from dfer.cli.app import analyse_app, app
-from dfer.cli.common import Config, Overrides, examples, new_table, out
+from dfer.cli.common import PATH, Config, Overrides, examples, new_table, out
 from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config
 
@@ -45,13 +46,14 @@ def compare(
     out.print(scores, probabilities)
     for first, second, comparison, corrected in pairs(compared):
         mcnemar = comparison.mcnemar
-        out.print(f"\n[bold]{second.name}[/bold] against {first.name}, on {comparison.clips} clips", soft_wrap=True)
+        heading = Text.assemble("\n", (second.name, "bold"), f" against {first.name}, on {comparison.clips} clips")
+        out.print(heading, soft_wrap=True)
         for metric in ("war", "uar"):
             difference = comparison.differences[metric]
             sentence = statistics.in_words(difference, metric.upper(), corrected_p=corrected[metric])
-            out.print(f"  {sentence}", markup=False, soft_wrap=True)
+            out.print(f"  {sentence}", soft_wrap=True)
         by_emotion = (_recall_in_words(emotion, comparison.differences[emotion]) for emotion in EMOTIONS)
-        out.print(f"  recalls: {', '.join(filter(None, by_emotion))}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  recalls: {', '.join(filter(None, by_emotion))}", highlight=False, soft_wrap=True)
         out.print(
             f"  only {second.name} is right about {mcnemar.only_b} clips, only {first.name} about {mcnemar.only_a} "
             f"(McNemar's test, p = {mcnemar.p_value:.2g})",
@@ -69,7 +71,7 @@ def _recall_in_words(emotion: str, difference: Any) -> str:
 
 def _with_interval(interval: Any) -> str:
     low, middle, high = (f"{100 * value:.1f}" for value in (interval.low, interval.estimate, interval.high))
-    return f"{middle} \\[{low}, {high}]"
+    return f"{middle} [{low}, {high}]"
 
 
 @analyse_app.command(
@@ -77,7 +79,9 @@ def _with_interval(interval: Any) -> str:
 )
 def analyse_votes(
     dataset: Annotated[str, typer.Argument(help="A data set of the configuration; see `dfer datasets`.")],
-    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: pictures, votes.md, votes.json.")],
+    folder: Annotated[
+        Path, typer.Option("--out", "-o", help="The folder to write: pictures, votes.md, votes.json.", **PATH)
+    ],
     config: Config = DEFAULT_CONFIG,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -97,5 +101,5 @@ def analyse_votes(
         summary = analyse(clips, folder, title=dataset)
     except OSError as error:
         raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
-    out.print((folder / PAGE).read_text(), markup=False, highlight=False, soft_wrap=True)
+    out.print((folder / PAGE).read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
     out.print(f"{summary['clips']} clips; the pictures are in {folder}")

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, err, examples, new_table, out
+from dfer.cli.common import PATH, Config, Overrides, err, examples, new_table, out, user_path
 from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config, stage_settings
 from dfer.config.settings import StageSettings
+from dfer.system.paths import printable, spelled
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_NAMED = 20  # files of a kind that are named one by one
 
 
 @app.command(
@@ -24,11 +28,15 @@ if TYPE_CHECKING:
     )
 )
 def align(
-    videos: Annotated[list[Path], typer.Argument(help="Videos, or folders of videos.")],
-    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.")],
+    videos: Annotated[
+        list[Path], typer.Argument(help="Videos, folders of pictures, or folders of both.", parser=user_path)
+    ],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.", **PATH)],
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", help="Take the sections of this file; otherwise the defaults, all frames."),
+        typer.Option(
+            "--config", "-c", help="Take the sections of this file; otherwise the defaults, all frames.", **PATH
+        ),
     ] = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
@@ -40,14 +48,17 @@ def align(
         settings = StageSettings(**{name: getattr(file, name) for name in StageSettings.model_fields})
     from rich.progress import Progress
 
-    from dfer.faces.videos import align_videos, find_videos
+    from dfer.faces.listing import find_videos
+    from dfer.faces.videos import align_videos
 
-    by_name = find_videos(videos)
+    listing = find_videos(videos)
+    by_name = listing.videos
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("aligning", total=len(by_name))
         workers = min(os.cpu_count() or 1, len(by_name))
         index = align_videos(by_name, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
     _print_index(index, folder)
+    _print_passed_over(listing.passed_over)
     if not (index["status"] == "ok").any():
         raise typer.Exit(1)
 
@@ -60,16 +71,27 @@ def _print_index(index: pd.DataFrame, folder: Path) -> None:
     for row in rows.to_dict(orient="records"):
         why = f"{row['reason']}: {row['detail']}" if row["reason"] else ""
         counts = [str(row[name]) for name in ("frames_seen", "frames_with_face", "frames_kept")]
-        table.add_row(row["clip_id"], *counts, row["status"], why)
+        table.add_row(printable(row["clip_id"]), *counts, row["status"], printable(why))
     out.print(table)
-    out.print(f"{kept.sum()} of {len(index)} clips kept, in {folder}; every clip is listed in {folder}/index.parquet")
+    where = printable(spelled(folder))
+    out.print(f"{kept.sum()} of {len(index)} clips kept, in {where}; every clip is listed in {where}/index.parquet")
+
+
+def _print_passed_over(passed_over: dict[str, list[str]]) -> None:
+    """What lay in the folders and is no clip."""
+    if passed_over:
+        table = new_table("\nPassed over", "files", "what", "which")
+        for why, names in passed_over.items():
+            more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            table.add_row(str(len(names)), why, printable(", ".join(names[:_NAMED])) + more)
+        out.print(table)
 
 
 @app.command(
     "demo-data", epilog=examples("dfer demo-data --out demo", "dfer demo-data --out small --clips 28 --seed 7")
 )
 def demo_data(
-    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.")],
+    folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.", **PATH)],
     clips: Annotated[int, typer.Option(min=7, help="Clips of the DFEW-like set; the others have fewer.")] = 320,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
 ) -> None:
@@ -100,7 +122,8 @@ def datasets(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None
     table = new_table("", "data set", "layout", "where", "exists")
     for name, dataset in file.datasets.items():
         where = "made by the pipeline (synthetic)" if dataset.generated else str(dataset.root)
-        exists = "when needed" if dataset.generated else "yes" if dataset.root.is_dir() else "no"
+        is_folder = (config.resolve().parent / dataset.root).is_dir()
+        exists = "when needed" if dataset.generated else "yes" if is_folder else "no"
         table.add_row(name, dataset.layout, where, exists)
     out.print(table)
 
@@ -110,7 +133,7 @@ def pipelines(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> Non
     """The pipelines of the configuration."""
     _, resolved = read_config(config, overrides)
     for pipeline in resolved:
-        out.print(f"[bold]{pipeline.name}[/bold]  {pipeline.description}")
+        out.print(Text.assemble((pipeline.name, "bold"), f"  {pipeline.description}"))
         folds = f"fold{'s' if len(pipeline.folds) > 1 else ''} {', '.join(map(str, pipeline.folds))}"
         out.print(f"    {', '.join(pipeline.datasets)}; {folds}", style="dim", soft_wrap=True)
         for experiment in pipeline.experiments:
@@ -125,5 +148,5 @@ def models() -> None:
 
     for name, facts in available().items():
         size = f"{facts['parameters']:,} parameters, {facts['gflops']} GFLOPs a clip; {facts['input']}"
-        out.print(f"[bold]{name}[/bold]  {facts['description']}", soft_wrap=True)
+        out.print(Text.assemble((name, "bold"), f"  {facts['description']}"), soft_wrap=True)
         out.print(f"    {size}; pretrained: {facts['pretrained']}; {facts['source']}", style="dim", soft_wrap=True)

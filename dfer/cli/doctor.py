@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, examples, new_table, out
@@ -31,13 +32,13 @@ def doctor(
 
     Ends with status 1 if there is a problem.
     """
-    from rich.markup import escape
-
     results = list(_check(pipeline, config, overrides))
     table = new_table("", "", "what", "found")
     for result in results:
-        advice = f"\n[bold]{escape(result.advice)}[/bold]" if result.advice else ""
-        table.add_row(f"[{_STYLES[result.level]}]{result.level}[/]", result.subject, escape(result.message) + advice)
+        message = Text(result.message)
+        if result.advice:
+            message.append(f"\n{result.advice}", style="bold")
+        table.add_row(Text(result.level, _STYLES[result.level]), result.subject, message)
     out.print(table)
     problems = sum(result.level == "problem" for result in results)
     out.print(f"{problems} problem{'s' if problems != 1 else ''}" if problems else "No problems.")
@@ -47,8 +48,9 @@ def doctor(
 
 def _check(name: str | None, config: Path, overrides: list[str]) -> Iterator[CheckResult]:
     """An unusable configuration is a problem like others; what does not depend on it is still checked."""
-    from dfer import doctor
+    from dfer import doctor, environment
 
+    yield from environment.check()
     try:
         file, pipelines = read_config(config, overrides)
         pipeline = pipelines[0] if name is None else pipeline_named(name, pipelines, config)

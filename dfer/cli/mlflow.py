@@ -43,7 +43,7 @@ def deliver(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:
             table.add_row(run.created["name"], *counts, run.page)
         out.print(table)
         for uri, why in (report.away | report.stuck).items():
-            err.print(f"{uri}: {why}", style="red", markup=False, highlight=False, soft_wrap=True)
+            err.print(f"{uri}: {why}", style="red", highlight=False, soft_wrap=True)
         left += len(outbox.pending())
     if left:
         err.print(f"{left} runs wait; they are kept, and the next run of a pipeline delivers them as well")

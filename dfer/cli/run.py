@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, PipelineName, examples, new_table, out, relative
@@ -78,7 +79,7 @@ def run(
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "INFO" if os.environ.get("DFER_DEBUG") else "CRITICAL")
     # and its server, which stops with the flow, would report that
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
-    out.print(f"[bold]{pipeline}[/bold]: starting Prefect (the very first start takes half a minute)")
+    out.print(Text.assemble((pipeline, "bold"), ": starting Prefect (the very first start takes half a minute)"))
     from flows.midas import midas
     from tasks.running.progress import Terminal, lines_on_stdout
     from tasks.running.stage import on_sigterm
@@ -161,11 +162,11 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
         above = name
     out.print(scores)
     if any(dataset.generated for dataset in pipeline.datasets.values()):
-        out.print(f"[yellow]{SYNTHETIC}[/yellow]")
+        out.print(SYNTHETIC, style="yellow")
 
     work = report.parents[2]
     public = relative(work / "reports" / public_name(pipeline))
-    out.print("\n[bold]Where to look next[/bold]")
+    out.print("\nWhere to look next", style="bold")
     out.print(f"  the whole report     {public / REPORT_PAGE}", soft_wrap=True)
     out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
     run = outbox_of(pipeline).noted(report)

@@ -26,10 +26,10 @@ def up(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  # n
     from dfer.services import stack
 
     services = _stack(config, overrides)
-    statuses = stack.up(services, lambda line: out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True))
+    statuses = stack.up(services, lambda line: out.print(f"  {line}", highlight=False, soft_wrap=True))
     _print(services, statuses)
     out.print("\nIn each terminal from which you run or deploy something:")
-    out.print(f"  source {relative(services.folder.client)}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"  source {relative(services.folder.client)}", highlight=False, soft_wrap=True)
     out.print("  prefect deployment run midas/demo")
 
 
@@ -50,7 +50,7 @@ def down(config: Config = DEFAULT_CONFIG, overrides: Overrides = []) -> None:  #
     """Stop the services, with the runs that workers have started. What they have written is kept."""
     from dfer.services import stack
 
-    stack.down(_stack(config, overrides), lambda line: out.print(line, markup=False, highlight=False))
+    stack.down(_stack(config, overrides), lambda line: out.print(line, highlight=False))
 
 
 def _stack(config: Config, overrides: Overrides) -> Stack:
@@ -61,7 +61,7 @@ def _stack(config: Config, overrides: Overrides) -> Stack:
     if file.services.folder is None and is_url(file.work_dir):
         message = f"work_dir is {file.work_dir}, and databases need a folder of this machine: name one"
         raise ConfigError(config, [Problem(None, "services.folder", message)])
-    folder = (file.services.folder or Path(file.work_dir, "services")).expanduser()
+    folder = file.services.folder or Path(file.work_dir, "services")
     return Stack(home, home / folder, file.services, training_places(file.run.trainings, file.train.processes))
 
 

@@ -53,8 +53,8 @@ def status(
             table.add_row(run.name, run.began[:19].replace("T", " "), run.how)
         out.print(table)
         for line in last[0].progress:
-            out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
-        out.print(f"Log of the last run: {relative(last[0].log)}", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"  {line}", highlight=False, soft_wrap=True)
+        out.print(f"Log of the last run: {relative(last[0].log)}", highlight=False, soft_wrap=True)
     if any(output.state == "failed" for output in states):
         raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ from dfer.config.pipeline import Pipeline
 from dfer.config.problems import KeyPath, Problem, did_you_mean
 from dfer.config.settings import ModelSettings
 from dfer.storage.remote import problem_with_access
+from dfer.system.paths import problem_with_path
 
 ARTIFACT_SCHEMES = ("s3", "gs", "file")
 """Object stores to which MLflow, with a database of ours, writes artefacts itself."""
@@ -104,6 +105,8 @@ def _twice(values: Sequence[Any]) -> list[str]:
 
 
 def _problem_with_work_dir(work_dir: Path) -> str:
+    if problem := problem_with_path(work_dir):
+        return problem
     existing = next(folder for folder in (work_dir, *work_dir.parents) if folder.exists())
     usable = existing.is_dir() and os.access(existing, os.W_OK)
     return "" if usable else f"{existing} is not a folder that can be written to"

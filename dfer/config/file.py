@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from dfer.config.problems import COMMAND_LINE, ConfigError, KeyPath, Problem, describe, keys_of
+from dfer.config import yaml_text
+from dfer.config.problems import COMMAND_LINE, ConfigError, KeyPath, Problem, describe, keys_of, shown
 
 Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
@@ -41,7 +42,7 @@ class Source:
             try:
                 keys, value = parse_override(override)
             except ValueError as error:
-                self.problems.append(Problem(COMMAND_LINE, override, str(error)))
+                self.problems.append(Problem(COMMAND_LINE, override[:80], str(error)))
                 continue
             self.overrides.append((keys, value))
             self.lines.update({keys[:end]: COMMAND_LINE for end in range(1, len(keys)) if keys[:end] not in self.lines})
@@ -85,7 +86,7 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
     """Read a YAML file and lay overrides over it. ConfigError if it cannot be read, or is not a YAML mapping."""
     try:
         text = path.read_text(encoding="utf-8")
-        node, tree = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+        node, tree = yaml_text.load(text)
     except FileNotFoundError:
         message = "no such file: give --config PATH, or go to the folder that holds pipeline_config.yaml"
         raise ConfigError(path, [Problem(None, "", message)]) from None
@@ -93,10 +94,8 @@ def read_source(path: Path, overrides: Sequence[str] = ()) -> Source:
         raise ConfigError(path, [Problem(None, "", f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError(path, [Problem(None, "", f"not UTF-8 text: {error}")]) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        message = f"not valid YAML: {getattr(error, 'problem', None) or error}"
-        raise ConfigError(path, [Problem(mark.line + 1 if mark else None, "", message)]) from None
+    except yaml_text.YamlError as error:
+        raise ConfigError(path, [Problem(error.line, "", f"not valid YAML: {error}")]) from None
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(path, [Problem(1, "", "expected sections such as 'datasets:' and 'pipelines:'")])
     lines, problems = _lines_of(node)
@@ -141,9 +140,9 @@ def parse_override(text: str) -> tuple[KeyPath, Any]:
     if not equals or not all(key.split(".")):
         raise ValueError("expected KEY.PATH=VALUE, for example train.epochs=2")
     try:
-        return tuple(key.split(".")), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ValueError(f"the value {value!r} is not valid YAML") from None
+        return tuple(key.split(".")), yaml_text.load(value)[1]
+    except yaml_text.YamlError as error:
+        raise ValueError(f"the value {shown(value)} is not valid YAML: {error}") from None
 
 
 def nest(keys: KeyPath, value: Any) -> Tree:

@@ -24,6 +24,7 @@ from dfer.config.settings import (
 )
 from dfer.storage.remote import is_url, scratch
 from dfer.storage.store import ForceRerun
+from dfer.system.paths import expanded
 
 TRACKING_URI = "MLFLOW_TRACKING_URI"
 
@@ -142,7 +143,7 @@ def resolve(
     datasets = {}
     for used in dict.fromkeys([pipeline.dataset, *(name for e in experiments for name in e.datasets)]):
         dataset_settings = file.datasets[used]
-        root = dataset_settings.root if dataset_settings.generated else folder / dataset_settings.root.expanduser()
+        root = dataset_settings.root if dataset_settings.generated else folder / dataset_settings.root
         datasets[used] = dataset_settings.model_copy(update={"root": root})
     return Pipeline(
         name=name,
@@ -165,7 +166,7 @@ def _tracking_uri(file: ConfigFile, folder: Path, work_dir: Path) -> str:
     """The address in the configuration, else that in the environment, else a database in the work directory."""
     uri, in_environment = file.mlflow.tracking_uri or "", os.environ.get(TRACKING_URI, "")
     if uri.startswith("sqlite:///"):
-        return f"sqlite:///{folder / uri.removeprefix('sqlite:///')}"
+        return f"sqlite:///{folder / expanded(uri.removeprefix('sqlite:///'))}"
     if not uri and urlsplit(in_environment).password:
         raise ConfigError(Path("environment"), [Problem(None, TRACKING_URI, f"holds a password; {NO_PASSWORD}")])
     return uri or in_environment or f"sqlite:///{work_dir}/mlflow/mlflow.db"

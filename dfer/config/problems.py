@@ -79,14 +79,20 @@ def describe(error: Mapping[str, Any], model: type[BaseModel], keys: KeyPath) ->
         case "value_error":
             # the value is left out where it is a section, and where it may contain a password
             whole = isinstance(value, dict) or (isinstance(value, str) and "://" in value and "@" in value)
-            return str(context["error"]) if whole else f"{value!r}, {context['error']}"
+            return str(context["error"]) if whole else f"{shown(value)}, {context['error']}"
         case "literal_error":
             choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-            return f"{value!r}, expected {context['expected']}{did_you_mean(str(value), choices)}"
+            return f"{shown(value)}, expected {context['expected']}{did_you_mean(str(value)[:80], choices)}"
         case kind if kind in _TYPES:
-            return f"{value!r}, expected {_TYPES[kind]}"
+            return f"{shown(value)}, expected {_TYPES[kind]}"
         case _:
-            return f"{value!r}, {error['msg'][:1].lower()}{error['msg'][1:]}"
+            return f"{shown(value)}, {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def shown(value: Any) -> str:
+    """The value as Python writes it, shortened: a list can be as long as the file."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:190]} ... ({len(text):,} characters)"
 
 
 _BOUNDS = {

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from dfer.config import yaml_text
 from dfer.labels import EMOTIONS
 
 COLUMNS = (*EMOTIONS, "uar", "war")
@@ -65,9 +64,10 @@ def load(extra: Sequence[Path] = ()) -> dict[str, PublishedTable]:
         if not path.is_file():
             raise ValueError(f"{path} is no file; published: names files with results in the form of {_PAPER.name}")
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+            content = yaml_text.load(path.read_text(encoding="utf-8"))[1]
+        except (OSError, UnicodeDecodeError, yaml_text.YamlError) as error:
+            line = f" in line {error.line}" if isinstance(error, yaml_text.YamlError) and error.line else ""
+            raise ValueError(f"{path} cannot be read as YAML{line}: {error}") from error
         for name, entry in _mapping(content, f"{path}: expected tables by name").items():
             where = f"{path}: {name}"
             tables[str(name)] = _table(str(name), _mapping(entry, where), tables.get(str(name)), where)

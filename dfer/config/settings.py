@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 from dfer.config.catalogue import LAYOUTS, LOSSES, MIXINGS, NETWORKS, NORMALIZATIONS, mixing, problem_with_name
+from dfer.system.paths import expanded
 
 NO_PASSWORD = "give it by the environment's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
 
@@ -50,9 +51,11 @@ def _work_dir(folder: str) -> str:
         raise ValueError("credentials do not belong here: give them in the environment (AWS_ACCESS_KEY_ID, ...)")
     if is_url and (not path.strip("/") or ".." in path.split("/")):
         raise ValueError("expected the URL of a folder, such as s3://bucket/prefix")
-    return folder.rstrip("/") if is_url else folder
+    return folder.rstrip("/") if is_url else expanded(folder)
 
 
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(expanded(str(path))))]
+NameOrPath = Annotated[str, AfterValidator(expanded)]
 NetworkName = Annotated[str, _one_of(NETWORKS)]
 MixingName = Annotated[str, _one_of(MIXINGS)]
 NormalizationName = Annotated[str, _one_of(NORMALIZATIONS)]
@@ -79,7 +82,7 @@ class Section(BaseModel):
 class DetectionSettings(Section):
     """Face detection with InsightFace."""
 
-    model: str = Field(
+    model: NameOrPath = Field(
         "scrfd-2.5g", description="'scrfd-2.5g', an InsightFace pack ('buffalo_l'), or a path to a .onnx"
     )
     provider: Literal["cpu", "cuda"] = Field("cpu", description="execution provider; an error if it is absent")
@@ -148,7 +151,7 @@ class ModelSettings(Section):
 
     name: NetworkName = "resnet18_tsm"
     width: float = Field(1.0, gt=0.0, le=1.0, description="number of channels relative to torchvision's network")
-    pretrained: str | None = Field(
+    pretrained: NameOrPath | None = Field(
         "imagenet", description="'imagenet', for r3d_18 'kinetics400', a torchvision weight file, or null"
     )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
@@ -292,7 +295,7 @@ class DatasetSettings(Section):
     """A data set: its folder and its layout."""
 
     layout: LayoutName
-    root: Path = Field(description="the data set's folder; of a generated one, its part of the demo data")
+    root: UserPath = Field(description="the data set's folder; of a generated one, its part of the demo data")
     source: str | None = Field(None, description="the kind of files to read; null: the raw videos")
     generated: bool = Field(False, description="synthetic: made by the pipeline itself")
 
@@ -341,7 +344,9 @@ class ServicesSettings(Section):
         "auto", description="auto: PostgreSQL where it is installed"
     )
     workers: int = Field(1, ge=1, description="processes, each of which runs any number of flows; with SQLite: 1")
-    folder: Path | None = Field(None, description="for their data and logs; null: `services` in a local work directory")
+    folder: UserPath | None = Field(
+        None, description="for their data and logs; null: `services` in a local work directory"
+    )
 
     @model_validator(mode="after")
     def _ports_differ(self) -> ServicesSettings:
@@ -399,6 +404,6 @@ class ConfigFile(StageSettings):
     demo_data: DemoDataSettings = DemoDataSettings()
     datasets: dict[str, DatasetSettings]
     networks: dict[str, Overlay] = Field({}, description="settings that differ for one network, by its name")
-    published: list[Path] = Field([], description="more files with published results")
+    published: list[UserPath] = Field([], description="more files with published results")
     arms: dict[str, ArmSettings]
     pipelines: dict[str, PipelineSettings]

@@ -8,13 +8,12 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
-from zipfile import ZipFile
 
+from dfer.datasets import workbook
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside, subfolders
 from dfer.datasets.table import NUM_FOLDS
@@ -24,9 +23,6 @@ from dfer.storage.files import sha256
 ANNOTATION = "Annotation/annotation.xlsx"
 SPLIT_FOLDER = "EmoLabel_DataSplit"
 VOTES_PER_CLIP = 10
-# DFEW's annotation of 16,372 clips is far below both limits, which stop small files that unpack to huge ones.
-_MOST_ROWS = 1_048_576
-_MOST_BYTES = 256 * 2**20
 
 NO_LABEL = 0
 LABELS = {
@@ -37,6 +33,7 @@ LABELS = {
 
 _CLIP_COLUMNS = frozenset({"order", "clip", "clipname", "name", "video", "videoname"})
 _LABEL_COLUMNS = frozenset({"label", "annotation"})
+_MAY_BE_FORMULAS = frozenset({"list_columns", "bad_votes", "bad_label", "bad_clip_name"})
 
 LIST_RULES: Rules = {
     "folds_missing": (
@@ -53,6 +50,17 @@ LIST_RULES: Rules = {
         "error",
         "lists whose labels may count from 0, not from 1 as DFEW's own do: reading them could shift every class "
         "by one; take the list from the original download",
+    ),
+    "labels_are_words": (
+        "error",
+        "lists whose labels are words, where DFEW's own have numbers: "
+        + ", ".join(f"{number} {EMOTIONS[index]}" for number, index in LABELS.items())
+        + ", and 0 for none in the annotation. Write these in their place, or take the list from the original download",
+    ),
+    "formulas_without_value": (
+        "error",
+        "formulas with whose cells the workbook stores no value, as of a program that does not compute: open it in a "
+        "spreadsheet program and save it there, or replace the formulas by their values",
     ),
     "bad_votes": ("error", "votes that are no whole number from 0 up"),
     "votes_all_zero": ("error", "clips in the annotation without a single vote"),
@@ -71,6 +79,11 @@ LIST_RULES: Rules = {
         "warning",
         f"no {ANNOTATION}: there are no votes, so only hard labels can be used. Unpack Annotation of the download into "
         "the root for soft labels",
+    ),
+    "more_votes": (
+        "warning",
+        "columns of the annotation beside the seven emotions that hold numbers as votes do: they are left out, and "
+        "soft labels are shares of the votes for the seven",
     ),
     "listed_twice": ("warning", "clips that a list gives twice with the same content, used once"),
     "votes_total": (
@@ -119,21 +132,28 @@ def read_annotation(root: Path, problems: Problems) -> dict[int, Annotated]:
         return {}
     content = BytesIO(path.read_bytes())
     try:
-        rows = list(_sheet_rows(content))
+        rows = workbook.rows(content)
     except Exception as error:  # the zip and XML parsers raise many kinds on damaged or encrypted files
         problems["list_unreadable"].append(f"{ANNOTATION}: {error}")
         return {}
     columns = _annotation_columns(rows[0] if rows else (), problems)
-    if columns is None:
-        return {}
     annotated: dict[int, Annotated] = {}
+    labels: list[object] = []
     for line, row in enumerate(rows[1:], start=2):
-        cells = [row[column] if column < len(row) else None for column in columns]
-        if any(value is not None for value in row):
+        if columns is not None and any(value is not None for value in row):
+            cells = [row[column] if column < len(row) else None for column in columns]
             _add_annotated(annotated, cells, f"{ANNOTATION} row {line}", problems)
-    if _counts_from_zero(annotated):
+            labels.append(cells[-1])
+    # before it is asked whether labels count from 0: where none is a number, the reason is another one
+    if _MAY_BE_FORMULAS & problems.keys() and (formulas := workbook.formulas_without_value(content)):
+        problems["formulas_without_value"] += [f"{ANNOTATION} {formula}" for formula in formulas]
+    elif words := _only_words(labels):
+        problems["labels_are_words"].append(f"{ANNOTATION}: {words}")
+    elif _counts_from_zero(annotated):
         problems["label_base"].append(ANNOTATION)
-        return {number: Annotated(row.votes, None) for number, row in annotated.items()}
+        annotated = {number: Annotated(row.votes, None) for number, row in annotated.items()}
+    if columns is not None:
+        problems["more_votes"] += [f"{ANNOTATION}: {_shown(title)}" for title in _more_votes(rows, columns)]
     return annotated
 
 
@@ -172,26 +192,6 @@ def read_folds(root: Path, problems: Problems) -> Folds:
     if len(tests) == len(trains) == NUM_FOLDS:
         _compare_train_lists(trains, tests, problems)
     return Folds(test, labels, hashes)
-
-
-def _sheet_rows(content: BytesIO) -> Iterator[tuple[object, ...]]:
-    import openpyxl  # half a second, and only for spreadsheets
-
-    with ZipFile(content) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > _MOST_BYTES:
-        raise ValueError(f"it unpacks to {unpacked:,} bytes, expected at most {_MOST_BYTES:,}")
-    book = openpyxl.load_workbook(content, read_only=True, data_only=True)
-    try:
-        sheet = book.worksheets[0]
-        # Some programs write a wrong extent into the file, where read-only mode would stop.
-        sheet.reset_dimensions()
-        rows = sheet.iter_rows(values_only=True)
-        yield from islice(rows, _MOST_ROWS)
-        if next(rows, None) is not None:
-            raise ValueError(f"it has more than {_MOST_ROWS:,} rows, the most that a spreadsheet can have")
-    finally:
-        book.close()
 
 
 def _annotation_columns(header: tuple[object, ...], problems: Problems) -> list[int] | None:
@@ -245,6 +245,32 @@ def _add_annotated(annotated: dict[int, Annotated], cells: list[object], where: 
     annotated[number] = row
 
 
+def _only_words(labels: Sequence[object]) -> str:
+    """The labels, each once, if all of them are names of emotions; empty otherwise."""
+    words = list(dict.fromkeys(str(label) for label in labels))
+    try:
+        return ", ".join(word for word in words if emotion_index(word) in range(len(EMOTIONS)))
+    except ValueError:
+        return ""
+
+
+def _more_votes(rows: Sequence[workbook.Row], columns: Sequence[int]) -> list[object]:
+    """Titles of further columns that may be votes: whole numbers as small as votes, and not the seven votes' sum."""
+    filled = [row for row in rows[1:] if any(value is not None for value in row)]
+
+    def counts(column: int) -> list[int | None]:
+        return [clip_number(row[column]) if column < len(row) else None for row in filled]
+
+    sums = [sum(votes) for votes in zip(*([vote or 0 for vote in counts(one)] for one in columns[:7]), strict=True)]
+    titles = []
+    for column, title in enumerate(rows[0]):
+        if title is not None and column not in columns:
+            numbers = counts(column)
+            if numbers != sums and numbers and all(n is not None and n <= VOTES_PER_CLIP for n in numbers):
+                titles.append(title)
+    return titles
+
+
 def _counts_from_zero(annotated: dict[int, Annotated]) -> bool:
     """Whether the annotation's labels may count from 0.
 
@@ -288,10 +314,12 @@ def _read_fold_list(path: Path, name: str, problems: Problems) -> dict[int, int]
         return None
     columns = header.index("video_name"), header.index("label")
     numbers: dict[int, int] = {}
+    labels = []
     for line, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
             continue
         cells = [row[column] if column < len(row) else "" for column in columns]
+        labels.append(cells[1])
         number, label = (clip_number(cell) for cell in cells)
         if number is None:
             problems["bad_clip_name"].append(f"{name} line {line}: {_shown(cells[0])}")
@@ -304,6 +332,8 @@ def _read_fold_list(path: Path, name: str, problems: Problems) -> dict[int, int]
             )
         else:
             numbers[number] = label
+    if words := _only_words(labels):
+        problems["labels_are_words"].append(f"{name}: {words}")
     if NO_LABEL in numbers.values():
         problems["label_base"].append(f"{name}: {Counter(numbers.values())[NO_LABEL]} clips with label 0")
         return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dfer.datasets.report import Finding, Problems, Severity
-from dfer.system.file_types import FRAME_SUFFIXES, VIDEO_SUFFIXES
+from dfer.system.file_types import DATASET_SUFFIXES, FRAME_SUFFIXES
 from dfer.system.natural_order import natural_key
 
 _Key = TypeVar("_Key", int, str)
@@ -161,7 +161,7 @@ def _stat(entry: os.DirEntry[str], path: str, root: Path) -> os.stat_result:
 
 def _video(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
     stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path for every one of 16,000 files takes its time
-    if suffix.lower() not in VIDEO_SUFFIXES or not (entry.is_file() or entry.is_symlink()):
+    if suffix.lower() not in DATASET_SUFFIXES or not (entry.is_file() or entry.is_symlink()):
         return None
     try:
         stat = _stat(entry, path, root)

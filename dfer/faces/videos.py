@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,35 +14,14 @@ from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
 from dfer.faces.crashes import without_crashing_clips
 from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
+from dfer.faces.listing import CALL
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, StageResult, Store
-from dfer.system.file_types import VIDEO_SUFFIXES
-from dfer.system.natural_order import natural_key
+from dfer.system.file_types import FRAME_SUFFIXES
+from dfer.system.paths import problem_with_path, spelled, storable
 from dfer.system.processes import NOTHING, run_isolated
 
 SECTIONS = {"detection", "tracking", "alignment", "shards", "sampling"}
-
-
-def find_videos(paths: Sequence[Path]) -> dict[str, Path]:
-    """The videos at some paths (files, and all videos below folders): clip id -> path, in natural order.
-
-    The id is the path relative to the folder that all videos share.
-    Raises InputError if a path does not exist, or a folder has no video.
-    """
-    videos: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = [child for child in path.rglob("*") if child.suffix.lower() in VIDEO_SUFFIXES and child.is_file()]
-            if not inside:
-                raise InputError(f"no videos below {path}: looked for {', '.join(sorted(VIDEO_SUFFIXES))}")
-            videos += inside
-        elif path.exists():
-            videos.append(path)
-        else:
-            raise InputError(f"{path} does not exist")
-    absolute = sorted({path.absolute() for path in videos}, key=lambda path: natural_key(path.as_posix()))
-    shared = Path(os.path.commonpath([path.parent for path in absolute]))
-    return {path.relative_to(shared).as_posix(): path for path in absolute}
 
 
 def align_videos(
@@ -103,6 +81,12 @@ def align_in_process(
     send: Callable[[str], None],
 ) -> dict[str, int]:
     """`align_clips` in a process: sends each clip's id, returns the counts."""
+
+    def done(row: dict[str, Any]) -> None:
+        # errors name the file, whose name may be no text that the index can hold
+        row["detail"] = storable(row["detail"])
+        send(row["clip_id"])
+
     # here, so that the process that names this function does not load OpenCV and ONNX Runtime
     from dfer.faces.clips import align_clips
 
@@ -115,23 +99,30 @@ def align_in_process(
         shards=settings.shards,
         num_segments=settings.shards.segments,
         crashed=crashed,
-        on_clip=lambda row: send(row["clip_id"]),
+        on_clip=done,
     )
     kept = int((rows["status"] == "ok").sum())
     return {"given": len(rows), "ok": kept, "failed": len(rows) - kept}
 
 
 def _fingerprint(path: Path) -> list[Any]:
+    """What changes when a video, or a picture of a folder, is exchanged."""
+    if path.is_dir():
+        pictures = [one.stat() for one in path.iterdir() if one.suffix.lower() in FRAME_SUFFIXES and one.is_file()]
+        newest = max((status.st_mtime_ns for status in pictures), default=0)
+        return [spelled(path), sum(status.st_size for status in pictures), newest, len(pictures)]
     status = path.stat()
-    return [str(path), status.st_size, status.st_mtime_ns]
+    return [spelled(path), status.st_size, status.st_mtime_ns]
 
 
 def _claim(out: Path, job: dict[str, Any]) -> None:
     """Write the job into the folder, which must be empty or have an earlier run of the same job."""
-    note = out / "align.json"
+    if problem := problem_with_path(out):
+        raise InputError(f"{problem}. Choose another --out")
+    note = out / CALL
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, expected a folder to write into")
-    earlier = json.loads(note.read_text()) if note.exists() else None
+    earlier = json.loads(note.read_text(encoding="utf-8")) if note.exists() else None
     if earlier not in (None, job) and any(out.glob(f"*/{MANIFEST}")):
         settings, before = job["settings"], earlier["settings"]
         sections = [name for name in settings if settings[name] != before.get(name)]
@@ -144,6 +135,6 @@ def _claim(out: Path, job: dict[str, Any]) -> None:
         raise InputError(f"{out} is not empty: choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(job, indent=1))
+        note.write_text(json.dumps(job, indent=1), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{out} cannot be written to: {error.strerror}") from error

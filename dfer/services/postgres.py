@@ -64,8 +64,7 @@ def prepare(folder: Path, port: int, password: str) -> Postgres:
     The data lie in `data` below the folder; new data get the administrator's `password`. Raises ServiceError if the
     programs or the driver are not installed, or the user that runs them cannot reach the folder.
     """
-    if not _has_driver():
-        raise ServiceError(f"PostgreSQL's driver psycopg2 is not installed: {_GET_DRIVER}")
+    _check_driver()
     data = folder / "data"
     version = (data / "PG_VERSION").read_text().strip() if (data / "PG_VERSION").exists() else None
     server = Postgres(find_programs(version), data, port, user_to_run_as())
@@ -133,7 +132,8 @@ def connect(port: int, role: str, password: str, database: str) -> Connection:
 
 
 def answers(port: int, password: str) -> bool:
-    """Whether the server takes connections of its administrator."""
+    """Whether the server takes connections of its administrator. Raises ServiceError if that cannot be asked."""
+    _check_driver()
     import psycopg2
 
     try:
@@ -211,6 +211,11 @@ def _check_reachable(folder: Path, user: str) -> None:
                 f" Let it pass (chmod o+x {parent}), choose another work_dir, run this command as another user,"
                 " or use SQLite (services.database=sqlite)."
             )
+
+
+def _check_driver() -> None:
+    if not _has_driver():
+        raise ServiceError(f"PostgreSQL's driver psycopg2 is not installed: {_GET_DRIVER}")
 
 
 def _has_driver() -> bool:

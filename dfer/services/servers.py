@@ -18,6 +18,7 @@ from typing import Any
 from dfer.services import postgres
 from dfer.services.ports import HOST
 from dfer.services.processes import Started
+from dfer.system.proxies import without_loopback
 
 POOL = "dfer"
 HEARTBEAT = 30  # seconds from one sign of life of a flow run to the next; Prefect takes no less
@@ -170,8 +171,7 @@ _TRACKING_LOGIN = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 def inherited() -> dict[str, str]:
     """This environment without what is meant for other servers of the same programs; loopback needs no proxy."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    direct = ",".join(filter(None, [kept.get("no_proxy") or kept.get("NO_PROXY"), HOST, "localhost"]))
-    return {**kept, "NO_PROXY": direct, "no_proxy": direct}
+    return kept | without_loopback(kept)
 
 
 def _origins(port: int) -> str:

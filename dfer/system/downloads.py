@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
+from dfer.system.paths import expanded
+
 _BUSY = {408, 425, 429}
 
 
@@ -16,8 +18,8 @@ class NotFetchedError(Exception):
 def cache_folder() -> Path:
     """$DFER_CACHE, else $XDG_CACHE_HOME/dfer, else ~/.cache/dfer."""
     if folder := os.environ.get("DFER_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "dfer"
+        return Path(expanded(folder))
+    return Path(expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "dfer"
 
 
 def is_temporary(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +112,13 @@ def test_notes_of_an_error_are_printed_and_tracebacks_are_not(monkeypatch, dfer)
     _, text = dfer("pipelines")
     assert text.startswith("KeyError: 'alone'\nThe log of this run: here\n")
     assert "Traceback" not in text
+
+
+def test_python_without_docstrings(tmp_path):
+    """scikit-image, which aligns faces, does not load without its docstrings, and our help has no texts."""
+    script = tmp_path / "dfer"
+    script.write_text("from dfer.cli import main\nmain()\n")
+    environment = {**os.environ, "PYTHONOPTIMIZE": "2", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, script, "align", "--help"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "Detect, follow and align" in run.stdout

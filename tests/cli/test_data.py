@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+
+from dfer.cli import data
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("command", "expected"), [("datasets", "demo-afew"), ("pipelines", "dfew-full")])
@@ -31,6 +40,30 @@ def test_aligning_a_folder_without_videos(dfer, tmp_path):
     status, text = dfer("align", str(tmp_path), "--out", str(tmp_path / "faces"))
     assert status == 2
     assert "no videos below" in text
+
+
+def test_what_was_passed_over_is_counted_and_named(capsys):
+    names = [f"{number}.txt" for number in range(25)]
+    data._print_passed_over({".txt files": names, "links to folders": ["a [/b] \x1b[31m"]})
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "25 .txt files 0.txt, 1.txt" in printed
+    assert "19.txt, and 5 more" in printed
+    assert r"1 links to folders a [/b] \x1b[31m" in printed
+    data._print_passed_over({})
+    assert capsys.readouterr().out == ""
+
+
+def test_names_that_the_terminal_cannot_show_end_no_command(tmp_path):
+    """Where Python takes file names and output for ASCII."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
+    environment = kept | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
+    code = "from dfer import cli; from dfer.cli.common import out; cli.app = lambda: out.print('\\u65e5'); cli.main()"
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == "\\u65e5\n"
+    command = [sys.executable, "-c", "import dfer.cli; dfer.cli.main()", "align", "日.mp4", "--out", tmp_path / "é"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (run.returncode, "Traceback" in run.stderr) == (2, False)
+    assert "does not exist" in run.stderr
 
 
 def test_demo_data_is_not_mixed_with_other_files(dfer, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import pytest
 from config_texts import TWO, VALID, write
@@ -15,6 +16,9 @@ def test_a_work_folder_that_cannot_be_one(tmp_path):
     path = write(tmp_path)
     with pytest.raises(ConfigError, match=r"--set +work_dir +.*c.yaml is not a folder"):
         load_pipeline("one", path, [f"work_dir={path}", "model.pretrained=null"])
+    (folder := tmp_path / os.fsdecode(b"f\xfc")).mkdir()
+    with pytest.raises(ConfigError, match=r"work_dir +the name of .*/f\\xfc/work is not UTF-8"):
+        load_pipeline("one", write(folder), ["model.pretrained=null"])
 
 
 def test_a_missing_data_set_is_found_before_anything_starts(tmp_path):

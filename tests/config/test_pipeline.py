@@ -18,6 +18,21 @@ def test_relative_paths_belong_to_the_file_and_not_to_the_folder_one_is_in(tmp_p
     assert pipeline.datasets["dfew"].root == tmp_path / "DFEW"
 
 
+def test_a_home_is_filled_in_wherever_a_path_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = ("work_dir=~/w", "datasets.dfew.root=~/d", "services.folder=~/s", "published=[~/p.yaml]")
+    models = ("detection.model=~/f.onnx", "model.pretrained=~/m.pth", "mlflow.tracking_uri=sqlite:///~/m.db")
+    (tmp_path / "c.yaml").write_text(VALID)
+    file, (pipeline,) = read_config(tmp_path / "c.yaml", [*values, *models])
+    paths = [pipeline.work_dir, pipeline.datasets["dfew"].root, file.services.folder, *pipeline.published]
+    assert paths == [tmp_path / "w", tmp_path / "d", tmp_path / "s", tmp_path / "p.yaml"]
+    assert [pipeline.settings.detection.model, pipeline.settings.model.pretrained, pipeline.tracking_uri] == [
+        f"{tmp_path}/f.onnx",
+        f"{tmp_path}/m.pth",
+        f"sqlite:///{tmp_path}/m.db",
+    ]
+
+
 def test_the_tracking_server_is_the_configurations_else_the_environments(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     work = f"work_dir={tmp_path}"

@@ -48,6 +48,11 @@ def test_other_spellings_of_folders_and_suffixes(tmp_path: Path) -> None:
     assert list(table["label"]) == [0, 0, 0, 3]
 
 
+def test_a_moving_picture_beside_a_clip_is_none_of_its_own(tmp_path: Path) -> None:
+    fill(write_afew(tmp_path) / "Train_AFEW" / "Happy", ["000120000.gif"])
+    check(tmp_path, {"other_files": 1})
+
+
 def test_a_folder_that_is_no_emotion(tmp_path: Path) -> None:
     write_afew(tmp_path)
     fill(tmp_path / "Train_AFEW" / "Contempt", ["7.avi", "8.avi"])

@@ -4,8 +4,10 @@ import os
 import re
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import openpyxl
 import pandas as pd
 import pytest
 from layout_factories import HEADER, Dfew, fill, fold_list, votes_for, write_annotation, write_list
@@ -309,6 +311,62 @@ def test_an_annotation_that_counts_from_zero_is_refused(tmp_path: Path) -> None:
     table, report = check(dfew.write(tmp_path), {"label_base": 1})
     assert report.fatal
     assert list(table["label"]) == [(number - 1) % 7 for number in range(1, 36)]
+
+
+def test_labels_that_are_words_are_named_so(tmp_path: Path) -> None:
+    dfew = Dfew()
+    for row in dfew.rows:
+        row[8] = EMOTIONS[row[8] - 1] if row[8] else "Neutral"
+    _, report = check(dfew.write(tmp_path), {"labels_are_words": 1, "bad_label": 38, "fold_label_differs": 35})
+    assert "1 happy, 2 sad" in text_of(report, "labels_are_words")
+    for path in tmp_path.glob("EmoLabel_DataSplit/test*/*.csv"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        words = (f"{line.split(',')[0]},{EMOTIONS[int(line.split(',')[1]) - 1]}" for line in lines[1:])
+        path.write_text("\n".join([lines[0], *words]), encoding="utf-8")
+    _, report = inspect("dfew", tmp_path)
+    assert next(finding.count for finding in report.findings if finding.code == "labels_are_words") == 6
+
+
+def test_formulas_whose_value_is_not_stored_are_named_so(tmp_path: Path) -> None:
+    """As openpyxl and pandas write them: only a program that computes stores what they come to."""
+    dfew = Dfew()
+    for line, row in enumerate(dfew.rows, start=2):
+        row[8] = f"=MATCH(MAX(A{line}:G{line}),A{line}:G{line},0)"
+    _, report = check(dfew.write(tmp_path), {"formulas_without_value": 38, "bad_label": 38, "fold_label_differs": 35})
+    assert "annotation.xlsx I2: =MATCH(" in text_of(report, "formulas_without_value")
+
+
+@pytest.mark.parametrize(
+    ("title", "values", "findings"),
+    [
+        ("8contempt", range(4), {"more_votes": 1}),
+        ("other", ["0", "1"], {"more_votes": 1}),
+        ("sum", [10], {}),  # of the seven votes
+        ("seconds", [2.5], {}),
+        ("frames", range(38), {}),
+        ("comment", ["none"], {}),
+        (None, range(4), {}),
+    ],
+)
+def test_a_column_of_votes_for_an_eighth_class_is_not_dropped_without_a_word(
+    tmp_path: Path, title: str | None, values: Sequence[object], findings: dict[str, int]
+) -> None:
+    dfew = Dfew(header=[*HEADER, title])
+    for place, row in enumerate(dfew.rows):
+        row.append(values[place % len(values)])
+    _, report = check(dfew.write(tmp_path), findings)
+    assert not report.fatal
+    assert not findings or title in text_of(report, "more_votes")
+
+
+def test_the_sheet_that_people_see_is_read(tmp_path: Path) -> None:
+    expected, _ = check(Dfew().write(tmp_path), {})
+    path = tmp_path / "Annotation" / "annotation.xlsx"
+    book = openpyxl.load_workbook(path)
+    book.create_sheet("old", 0).append(["not", "these"])
+    book.worksheets[0].sheet_state = "hidden"
+    book.save(path)
+    pd.testing.assert_frame_equal(check(tmp_path, {})[0], expected)
 
 
 def test_a_sample_without_a_fear_clip_is_not_ambiguous_as_its_votes_tell(tmp_path: Path) -> None:

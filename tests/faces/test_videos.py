@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from dfer import shards
@@ -12,8 +15,11 @@ from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
 from dfer.faces.detector import FaceDetector
 from dfer.faces.index import read_index
+from dfer.faces.listing import find_videos
 from dfer.faces.model_files import ModelFileError
-from dfer.faces.videos import align_videos, find_videos
+from dfer.faces.videos import align_videos
+from dfer.system import logs
+from dfer.video import Video
 
 SMALL = StageSettings.model_validate({"alignment": {"size": 64}, "shards": {"frames_per_segment": 1, "segments": 3}})
 
@@ -25,12 +31,7 @@ def videos(moved_video: Any, tmp_path: Path) -> dict[str, Path]:
     (folder / "deep" / "a.MP4").write_bytes(moved_video.path.read_bytes())
     (folder / "empty.mp4").touch()
     (folder / "notes.txt").touch()
-    return find_videos([folder])
-
-
-def test_folders_are_searched_and_names_are_relative_to_what_is_shared(videos: dict[str, Path]) -> None:
-    assert list(videos) == ["deep/a.MP4", "empty.mp4"]
-    assert find_videos(list(videos.values()) * 2) == videos
+    return find_videos([folder]).videos
 
 
 def test_what_is_kept_and_what_is_not(videos: dict[str, Path], detector: FaceDetector, tmp_path: Path) -> None:
@@ -68,14 +69,45 @@ def test_folders_that_cannot_be_written_into(videos: dict[str, Path], detector: 
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    for out, message in (("file", "is a file"), ("full", "is not empty"), ("file/below", "cannot be written to")):
+    for out, message in (
+        ("file", "is a file"),
+        ("full", "is not empty"),
+        ("file/below", "cannot be written to"),
+        (os.fsdecode(b"f\xfc"), r"f\\xfc is not UTF-8"),
+    ):
         with pytest.raises(InputError, match=message):
             align_videos(videos, tmp_path / out, settings=SMALL, workers=1)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
 
 
-def test_nothing_to_align(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no videos below"):
-        find_videos([tmp_path])
-    with pytest.raises(InputError, match="does not exist"):
-        find_videos([tmp_path / "nowhere.mp4"])
+def test_a_name_that_is_no_utf_8(detector: FaceDetector, moved_video: Any, tmp_path: Path) -> None:
+    """It is opened by its bytes, and written with escapes: in ids, details, the call's record and the log."""
+    folder, out = tmp_path / os.fsdecode(b"f\xfc"), tmp_path / "faces"
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.mp4")).write_bytes(moved_video.path.read_bytes())
+    (folder / os.fsdecode(b"empty\xe9.mp4")).touch()
+    with logs.writing(tmp_path / "logs", "align") as log:
+        index = align_videos(find_videos([folder]).videos, out, settings=SMALL, workers=1)
+    assert dict(zip(index["clip_id"], index["status"], strict=True)) == {
+        r"caf\xe9.mp4": "ok",
+        r"empty\xe9.mp4": "failed",
+    }
+    assert r"f\xfc/empty\xe9.mp4 has 0 bytes" in index["detail"][1]
+    assert read_index(out / "index.parquet").equals(index)
+    assert [clip.clip_id for clip in shards.read(out)] == [r"caf\xe9.mp4"]
+    assert list(json.loads((out / "align.json").read_text())["videos"]) == list(index["clip_id"])
+    assert r"empty\xe9.mp4" in {line.get("clip_id") for line in logs.read(log)}
+
+
+def test_a_folder_of_pictures(detector: FaceDetector, moved_video: Any, tmp_path: Path) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / "faces"
+    folder.mkdir()
+    video = Video(moved_video.path)
+    for number, frame in video.frames(range(3)):
+        cv2.imwrite(str(folder / f"{number}.png"), frame)
+    videos = find_videos([folder]).videos
+    index = align_videos(videos, out, settings=SMALL, workers=1)
+    assert index[["clip_id", "status", "frames_kept"]].to_numpy().tolist() == [["pictures", "ok", 3]]
+    cv2.imwrite(str(folder / "1.png"), frame[:, ::-1])  # another picture of the same name
+    with pytest.raises(InputError, match="other videos"):
+        align_videos(videos, out, settings=SMALL, workers=1)

@@ -96,3 +96,9 @@ def test_the_command_listens_on_loopback_alone():
     assert "listen_addresses=127.0.0.1" in server.command
     assert "unix_socket_directories=" in server.command
     assert "port=5499" in server.command
+
+
+def test_a_server_without_its_driver_here(monkeypatch):
+    monkeypatch.setattr(postgres, "_has_driver", lambda: False)
+    with pytest.raises(ServiceError, match=r"psycopg2 is not installed: pip install -e '\.\[services\]'"):
+        postgres.answers(5433, "word")

@@ -156,7 +156,7 @@ def test_services_do_not_follow_the_terminal_to_another_server(tmp_path, monkeyp
     client = {"PREFECT_API_URL": "http://127.0.0.1:4200/api", "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
     environment = servers.worker(tmp_path, 1, tmp_path, client).environment
     assert {name: environment[name] for name in client} == client
-    assert environment["no_proxy"] == "intranet,127.0.0.1,localhost"
+    assert environment["no_proxy"] == "intranet,127.0.0.1,localhost,::1"
     assert not any(
         "elsewhere" in value for value in servers.prefect_server(tmp_path, 1, "sqlite:").environment.values()
     )
