@@ -29,7 +29,13 @@ def align_one(source: Path, detector: Any, **settings: Any) -> tuple[Clip, Frame
         "shards": ShardSettings(),
         "num_segments": 8,
     }
-    return align_clip("set/1", source, detector=detector, **(defaults | settings))
+    aligning = align_clip("set/1", source, detector=detector, **(defaults | settings))
+    pieces = []
+    while True:
+        try:
+            pieces.append(next(aligning))
+        except StopIteration as end:
+            return Clip.joined(pieces), end.value
 
 
 def align_all(clips: list[tuple[str, Path]], folder: Path, **settings: Any) -> Any:
