@@ -236,7 +236,7 @@ def _rows_of_clips(file: parquet.ParquetFile | npz.NpzFile) -> list[range]:
         return [range(row, row + 1) for row in range(len(file.clip_ids))]
     try:
         rows = [range(first, first + count) for first, count in file.metadata["rows_of_clips"]]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"its metadata do not say which rows are a clip: {error!r}") from error
     if any(not clip or clip.start < 0 or clip.stop > len(file.clip_ids) for clip in rows):
         raise ValueError(f"its metadata name rows that are not there: it has {len(file.clip_ids)}")
