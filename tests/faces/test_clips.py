@@ -202,7 +202,7 @@ def test_memory_does_not_grow_with_the_clip(
 
     peak(110)  # imports
     short, long = peak(300), peak(1200)
-    assert long - short < 900 * 500
+    assert long - short < 900 * 400
     assert long < 1.15 * short
 
 
