@@ -66,7 +66,7 @@ def measure(video: Path, minutes: int, scratch: Path, overrides: Sequence[str]) 
     return Film(minutes, frames, peak[0], seconds, shard)
 
 
-def repeat(video: Path, film: Path, seconds: float) -> int:
+def repeat(video: Path, film: Path, seconds: int) -> int:
     """Write a video again and again into a file, without decoding it, up to some seconds; returns how many frames."""
     import av
 
