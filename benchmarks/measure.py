@@ -118,7 +118,7 @@ def _turns(worker: Worker, variant: Variant, measured: Measured) -> Iterator[Non
     try:
         pid = worker.call(_prepare, variant=variant)
         for number in itertools.count():
-            with _sampled_memory(pid) as peak:
+            with sampled_memory(pid) as peak:
                 work, seconds = worker.call(_turn)
             measured.peak_bytes = max(measured.peak_bytes, *peak)
             if number:
@@ -154,7 +154,7 @@ def _turn(*, send: Sender) -> tuple[Work, float]:
 
 
 @contextmanager
-def _sampled_memory(pid: int) -> Iterator[list[int]]:
+def sampled_memory(pid: int) -> Iterator[list[int]]:
     """Yield a list of one number: the largest memory of a process and its children so far, in bytes."""
     peak, done = [0], threading.Event()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
+from dfer.faces.detections import DetectionTable
 from dfer.faces.detector import Detections, FaceDetector
 from dfer.faces.geometry import crop_matrix, outside_share, template, transform_points, warp
 from dfer.faces.index import FILE_NAME, from_rows, write_index
@@ -21,15 +23,18 @@ from dfer.faces.orientation import turn_to_upright
 from dfer.faces.scanning import scan_frames
 from dfer.faces.tracking import Track, smooth_keypoints, track_person
 from dfer.sampling import kept_indices
-from dfer.shards import Clip, write_shard
+from dfer.shards import PART_FRAMES, Clip, ClipDropped, write_shard
 from dfer.system import logs
 from dfer.system.processes import NOTHING
 from dfer.video import Video, VideoError
 
 logger = logging.getLogger(__name__)
 
-# Decoded frames are kept from detection to warping up to this size; the rest of a clip is decoded a second time.
+# Decoded frames are kept from detection to warping up to this size; the rest of a clip is decoded a second time. So is
+# all of a clip that is stored in parts, so that it takes no more memory than a shorter one.
 _KEPT_BYTES = 256 * 2**20
+_KEPT_OF_LONG_CLIPS = 3  # for `turn_to_upright`
+_PIECE_FRAMES = 64  # crops that are handed to the shard at a time
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,15 @@ def align_clip(
     alignment: AlignmentSettings,
     shards: ShardSettings,
     num_segments: int,
-) -> tuple[Clip, FrameCounts]:
+) -> Generator[Clip, None, FrameCounts]:
     """Align the faces of the most prominent person in a video file or folder of frames (section 4.2).
 
     The detector sees the frames that `shards.frames_per_segment` keeps of each of `num_segments` segments. At most
-    256 MiB of decoded frames are in memory.
+    256 MiB of decoded frames are in memory, and some 400 bytes for each frame of a film.
 
     Frames on whose side or head faces lie are turned upright first; the clip's matrices map the turned frames.
-    Raises ClipError if the source cannot be decoded, has no face, or has the person in too few frames.
+    Yields the clip in pieces and returns what was counted. Raises ClipError if the source cannot be decoded, has no
+    face, or has the person in too few frames; if it fails later, some pieces have been yielded.
     """
 
     def choose(num_frames: int) -> NDArray[np.int64]:
@@ -82,15 +88,17 @@ def align_clip(
     try:
         video = Video(source)
         indices, detections, pictures = _detect(video, detector, choose)
-        faces_of = dict(zip(indices.tolist(), detections, strict=True))
-        both = [index for index in pictures if index in faces_of]
-        video.turn = turn_to_upright([pictures[n] for n in both], [faces_of[n] for n in both], detector)
+        both = np.flatnonzero(np.isin(indices, list(pictures))).tolist()
+        samples = [pictures[index] for index in indices[both].tolist()]
+        video.turn = turn_to_upright(samples, [detections[position] for position in both], detector)
+        del samples
         if video.turn:
+            pictures.clear()
             indices, detections, pictures = _detect(video, detector, choose)
         track = track_person(detections, indices, max_gap=tracking.max_gap)
         counts = _count(detections, track, video)
         if track is None:
-            best = max(faces.best_score for faces in detections)
+            best = detections.frames["best_score"].max()
             threshold = detector.settings.threshold
             detail = f"best score {best:.2f} in {len(indices)} frames, detection.threshold asks for {threshold:.2f}"
             raise ClipError("no_face", detail, counts)
@@ -101,8 +109,9 @@ def align_clip(
                 f"asks for {tracking.min_face_share:.2f}"
             )
             raise ClipError("too_few_faces", detail, counts)
-        clip, outside_share = _clip(clip_id, video, indices, track, pictures, alignment)
-        return clip, replace(counts, outside_share=outside_share)
+        del detections
+        outside_share = yield from _crops(clip_id, video, indices, track, pictures, alignment)
+        return replace(counts, outside_share=outside_share)
     except VideoError as error:
         raise ClipError(error.reason, error.detail, FrameCounts()) from error
 
@@ -140,25 +149,24 @@ def align_clips(
     detector = FaceDetector(detection, threads=threads)
     rows: list[dict[str, Any]] = []
 
-    def aligned_clips() -> Iterator[Clip]:
+    def aligned_clips() -> Iterator[Iterator[Clip]]:
         written = 0
         for clip_id, source in clips:
-            if clip_id in crashed:
-                clip, row = None, _failed(clip_id, "crashed", crashed[clip_id], FrameCounts())
-            else:
-                clip, row = _align_or_reason(
+            row = _failed(clip_id, "crashed", crashed.get(clip_id, ""), FrameCounts())
+            if clip_id not in crashed:
+                yield _align_or_reason(
                     clip_id,
                     source,
+                    row,
                     detector=detector,
                     tracking=tracking,
                     alignment=alignment,
                     shards=shards,
                     num_segments=num_segments,
                 )
-            if clip is not None:
+            if row["status"] == "ok":
                 row |= {"shard": folder.name, "row": written}
                 written += 1
-                yield clip
             rows.append(row)
             if on_clip is not None:
                 on_clip(row)
@@ -181,17 +189,22 @@ def align_clips(
     return index
 
 
-def _align_or_reason(clip_id: str, source: Path, **settings: Any) -> tuple[Clip | None, dict[str, Any]]:
-    """The clip (None if it fails) and its row of the index, without its position in the shard."""
+def _align_or_reason(clip_id: str, source: Path, row: dict[str, Any], **settings: Any) -> Iterator[Clip]:
+    """The pieces of the clip; afterwards `row` is its row of the index, without its position in the shard.
+
+    Raises ClipDropped if it fails.
+    """
     with logs.about(clip_id=clip_id, source=str(source)):
         try:
-            clip, counts = align_clip(clip_id, source, **settings)
+            counts = yield from align_clip(clip_id, source, **settings)
         except ClipError as error:
             logger.info("not kept: %s: %s", error.reason, error.detail, extra={"reason": error.reason})
-            return None, _failed(clip_id, error.reason, error.detail, error.counts)
+            row |= _failed(clip_id, error.reason, error.detail, error.counts)
+            raise ClipDropped from error
         except Exception as error:  # one clip must not stop the others
             logger.exception("clip %s (%s) failed unexpectedly", clip_id, source, extra={"reason": "error"})
-            return None, _failed(clip_id, "error", f"{type(error).__name__}: {error}", FrameCounts())
+            row |= _failed(clip_id, "error", f"{type(error).__name__}: {error}", FrameCounts())
+            raise ClipDropped from error
         if counts.frames_kept < counts.frames_seen or counts.interpolated_frames:
             logger.info(
                 "odd: %d of %d frames kept, %d of them between two detections",
@@ -201,7 +214,7 @@ def _align_or_reason(clip_id: str, source: Path, **settings: Any) -> tuple[Clip 
             )
         if counts.turned:
             logger.info("odd: turned by %d degrees, since the faces were not upright", counts.turned)
-    return clip, {"clip_id": clip_id, "status": "ok", "reason": "", "detail": "", **asdict(counts)}
+        row |= {"status": "ok", "reason": "", "detail": "", **asdict(counts)}
 
 
 def _failed(clip_id: str, reason: str, detail: str, counts: FrameCounts) -> dict[str, Any]:
@@ -212,67 +225,102 @@ def _failed(clip_id: str, reason: str, detail: str, counts: FrameCounts) -> dict
 
 def _detect(
     video: Video, detector: FaceDetector, choose: Callable[[int], NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], list[Detections], dict[int, NDArray[np.uint8]]]:
-    """The frames chosen for the real length of the video, the faces in each, and the pictures of the first of them."""
-    detections: dict[int, Detections] = {}
+) -> tuple[NDArray[np.int64], DetectionTable, dict[int, NDArray[np.uint8]]]:
+    """The frames chosen for the real length of the video, the faces in each, and some of their pictures."""
+    indices = choose(video.num_frames)
+    scanned = array("q")
     pictures: dict[int, NDArray[np.uint8]] = {}
     num_bytes = 0
-    indices = choose(video.num_frames)
-    while missing := [index for index in indices.tolist() if index not in detections]:
-        for (index, frame), faces in scan_frames(video.frames(missing), detector):
-            detections[index] = faces
-            num_bytes += frame.nbytes
-            if num_bytes <= _KEPT_BYTES:
-                pictures[index] = frame
-        indices = choose(video.num_frames)  # the announced number may have been wrong
-    return indices, [detections[index] for index in indices.tolist()], pictures
+
+    def detections() -> Iterator[Detections]:
+        nonlocal indices, num_bytes
+        while len(missing := np.setdiff1d(indices, np.array(scanned))):
+            for (index, frame), faces in scan_frames(video.frames(missing), detector):
+                scanned.append(index)
+                num_bytes += frame.nbytes
+                if len(scanned) <= PART_FRAMES and num_bytes <= _KEPT_BYTES:
+                    pictures[index] = frame
+                elif len(scanned) == PART_FRAMES + 1:
+                    _thin_out(pictures, _KEPT_OF_LONG_CLIPS)
+                yield faces
+            indices = choose(video.num_frames)  # the announced number may have been wrong
+
+    table = DetectionTable.of(detections())
+    order = np.argsort(scanned)
+    return indices, table.at(order[np.searchsorted(scanned, indices, sorter=order)]), pictures
 
 
-def _clip(
+def _thin_out(pictures: dict[int, NDArray[np.uint8]], number: int) -> None:
+    """Keep a number of pictures, the first, the last and some evenly between."""
+    indices = list(pictures)
+    kept = {indices[place] for place in np.linspace(0, len(indices) - 1, number).round().astype(int)} if indices else ()
+    for index in indices:
+        if index not in kept:
+            del pictures[index]
+
+
+def _crops(
     clip_id: str,
     video: Video,
     indices: NDArray[np.int64],
     track: Track,
     pictures: dict[int, NDArray[np.uint8]],
     alignment: AlignmentSettings,
-) -> tuple[Clip, float]:
-    """The clip, and the share of its crops that is beyond the frames."""
+) -> Generator[Clip, None, float]:
+    """The clip in pieces, emptying `pictures`; returns the share of its crops that is beyond the frames."""
     frame_indices = indices[track.positions]
     target = template(alignment.size, alignment.margin)
     keypoints = smooth_keypoints(track.keypoints, frame_indices)
-    matrices = np.stack([crop_matrix(points, target, alignment.transform) for points in keypoints])
-    positions = {index: position for position, index in enumerate(frame_indices.tolist())}
-    frames = np.empty((len(track), alignment.size, alignment.size, 3), np.uint8)
+    matrices = np.empty((len(track), 2, 3))
+    for matrix, points in zip(matrices, keypoints, strict=True):
+        matrix[:] = crop_matrix(points, target, alignment.transform)
+    keypoints = transform_points(keypoints, matrices)
+    crops: list[NDArray[np.uint8]] = []
     outside = 0.0
-    rest = [index for index in positions if index not in pictures]
-    kept = ((index, pictures[index]) for index in positions if index in pictures)
-    for source_frames in (kept, video.frames(rest) if rest else ()):
-        for index, picture in source_frames:
-            position = positions[index]
-            frames[position] = warp(picture, matrices[position], alignment.size)[..., ::-1]
-            outside += outside_share(picture.shape[:2], matrices[position], alignment.size)
-    clip = Clip(
-        clip_id=clip_id,
-        frames=frames,
-        frame_indices=frame_indices,
-        keypoints=transform_points(keypoints, matrices),
-        scores=track.scores,
-        interpolated=track.interpolated,
-        matrices=matrices.astype(np.float32),
-        close_up=track.close_up,
-    )
-    return clip, outside / len(track)
+    for position, picture in enumerate(_pictures_again(video, frame_indices, pictures)):
+        crops.append(warp(picture, matrices[position], alignment.size)[..., ::-1])
+        outside += outside_share(picture.shape[:2], matrices[position], alignment.size)
+        if len(crops) == _PIECE_FRAMES or position == len(track) - 1:
+            piece = slice(position + 1 - len(crops), position + 1)
+            yield Clip(
+                clip_id=clip_id,
+                frames=np.stack(crops),
+                frame_indices=frame_indices[piece],
+                keypoints=keypoints[piece],
+                scores=track.scores[piece],
+                interpolated=track.interpolated[piece],
+                matrices=matrices[piece].astype(np.float32),
+                close_up=track.close_up[piece],
+            )
+            crops.clear()
+    return outside / len(track)
 
 
-def _count(detections: Sequence[Detections], track: Track | None, video: Video) -> FrameCounts:
-    numbers = [len(faces) for faces in detections]
+def _pictures_again(
+    video: Video, indices: NDArray[np.int64], kept: dict[int, NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
+    """The frames at `indices`: taken out of those that were kept, or decoded a second time."""
+    missing = indices[~np.isin(indices, list(kept))]
+    decoded = video.frames(missing) if len(missing) else iter(())
+    for index in indices.tolist():
+        if index in kept:
+            yield kept.pop(index)
+            continue
+        number, picture = next(decoded, (-1, np.empty(0, np.uint8)))
+        if number != index:
+            raise VideoError("undecodable", f"{video.source}: frame {index} decodes once, but not a second time")
+        yield picture
+
+
+def _count(detections: DetectionTable, track: Track | None, video: Video) -> FrameCounts:
+    numbers = detections.frames["faces"]
     return FrameCounts(
         frames_seen=len(numbers),
-        frames_with_face=sum(number > 0 for number in numbers),
+        frames_with_face=int((numbers > 0).sum()),
         frames_kept=0 if track is None else len(track),
         close_up_frames=0 if track is None else int(track.close_up.sum()),
         interpolated_frames=0 if track is None else int(track.interpolated.sum()),
-        faces_max=max(numbers),
+        faces_max=int(numbers.max()),
         turned=90 * video.turn,
         remarks="; ".join(video.remarks),
     )

@@ -34,11 +34,18 @@ def correct_keypoints(
     known = measured & np.isfinite(followed).all(axis=(1, 2))
     if measured.all() or not known.any():
         return keypoints
-    to_face = {k: similarity(followed[k], _FACE)[:, :2] for k in np.flatnonzero(known | ~measured)}
-    both = np.flatnonzero(known)
-    shifts = np.stack([(keypoints[k] - followed[k]) @ to_face[k].T for k in both]).reshape(len(both), -1)
+    both, rest = np.flatnonzero(known), np.flatnonzero(~measured)
+    shifts = np.empty((len(both), 5, 2))
+    for shift, k in zip(shifts, both, strict=True):
+        shift[:] = (keypoints[k] - followed[k]) @ _to_face(followed[k]).T
+    frames, known_frames = frame_indices[rest], frame_indices[both]
+    between = [np.interp(frames, known_frames, column) for column in shifts.reshape(len(both), -1).T]
     result = keypoints.copy()
-    for k in np.flatnonzero(~measured):
-        shift = [np.interp(frame_indices[k], frame_indices[both], column) for column in shifts.T]
-        result[k] += (np.reshape(shift, (5, 2)) @ np.linalg.inv(to_face[k]).T).astype(np.float32)
+    for shift, k in zip(np.stack(between, axis=1).reshape(-1, 5, 2), rest, strict=True):
+        result[k] += (shift @ np.linalg.inv(_to_face(followed[k])).T).astype(np.float32)
     return result
+
+
+def _to_face(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The linear part [2, 2] of the map from pixels of the frame to the coordinates of the face."""
+    return similarity(points, _FACE)[:, :2]

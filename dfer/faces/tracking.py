@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 
 from dfer.faces.correction import correct_keypoints
+from dfer.faces.detections import DetectionTable
 from dfer.faces.detector import Detections
 
 # A face continues an earlier one if its centre is within so many face sizes of the expected position. The reach grows
@@ -21,6 +25,7 @@ _REACH_LIMIT = 1.5
 _SIZE_RATIO = 1.8  # nobody comes this much closer between two frames
 _VELOCITY_FRAMES = 5  # detections from which a face's motion is estimated
 _SMOOTHING = 1.0  # standard deviation, source frames
+_LAST = np.dtype([("frame", np.int64), ("centre", np.float64, (2,)), ("velocity", np.float64, (2,)), ("size", float)])
 
 
 @dataclass(frozen=True)
@@ -45,28 +50,51 @@ class Track:
         return len(self.positions)
 
 
-@dataclass
-class _Path:
-    """The detections linked so far: position among the scanned frames, number in that frame, source frame, box."""
+class _Paths:
+    """The people linked so far, P of them; a person may be out of sight for any time, so none is forgotten.
 
-    positions: list[int] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
-    frames: list[int] = field(default_factory=list)
-    centres: list[NDArray[np.float64]] = field(default_factory=list)
-    sizes: list[float] = field(default_factory=list)
-    prominence: float = 0.0
+    Attributes:
+        owners: of each face so far, in the order of the frames, its path.
+        prominence: of each path, the sum of score x face size.
+    """
 
-    def expected_centre(self, frame: int) -> NDArray[np.float64]:
-        """The face's position if it kept its motion; at most one face size from the last one."""
-        recent = slice(-_VELOCITY_FRAMES, None)
-        frames, centres = self.frames[recent], self.centres[recent]
-        if len(frames) < 2:
-            return centres[-1]
-        step = (centres[-1] - centres[0]) / (frames[-1] - frames[0]) * (frame - frames[-1])
-        return centres[-1] + step * min(1.0, self.sizes[-1] / max(float(np.linalg.norm(step)), 1e-9))
+    def __init__(self) -> None:
+        self.owners, self.prominence = array("q"), array("d")
+        self._recent: list[deque[tuple[int, NDArray[np.float64]]]] = []  # frame and centre of the latest faces
+        self._last = np.empty(0, _LAST)
+
+    def __len__(self) -> int:
+        return len(self._recent)
+
+    def expected_centres(self, frame: int) -> NDArray[np.float64]:
+        """The faces' positions [P, 2] if they kept their motion; at most one face size from the last one."""
+        last = self.last
+        steps = last["velocity"] * (frame - last["frame"])[:, None]
+        lengths = np.maximum(np.linalg.norm(steps, axis=1), 1e-9)
+        return np.asarray(last["centre"] + steps * np.minimum(1.0, last["size"] / lengths)[:, None])
+
+    @property
+    def last(self) -> NDArray[Any]:
+        """Of each path its latest face: records of `frame`, `centre`, `velocity` (pixels a frame) and `size`."""
+        return self._last[: len(self)]
+
+    def add(self, path: int | None, frame: int, centre: NDArray[np.float64], size: float, score: float) -> None:
+        """Append a face to a path, or to a new one."""
+        if path is None:
+            path = len(self)
+            self._recent.append(deque(maxlen=_VELOCITY_FRAMES))
+            self.prominence.append(0.0)
+            if path == len(self._last):
+                self._last = np.concatenate([self._last, np.empty(max(16, path), _LAST)])
+        recent = self._recent[path]
+        recent.append((frame, centre))
+        first_frame, first_centre = recent[0]
+        self._last[path] = (frame, centre, (centre - first_centre) / max(frame - first_frame, 1), size)
+        self.owners.append(path)
+        self.prominence[path] += score * size
 
 
-def track_person(detections: Sequence[Detections], frame_indices: NDArray[np.int64], *, max_gap: int) -> Track | None:
+def track_person(detections: Iterable[Detections], frame_indices: NDArray[np.int64], *, max_gap: int) -> Track | None:
     """Track the most prominent person of a clip.
 
     Faces are linked from frame to frame by the assignment with the least total distance from their expected positions,
@@ -75,17 +103,18 @@ def track_person(detections: Sequence[Detections], frame_indices: NDArray[np.int
     Returns None if no frame has a face.
 
     Args:
-        detections: of each scanned frame.
+        detections: of each scanned frame; of a long clip a `DetectionTable`.
         frame_indices: int64[T], the increasing numbers of these frames in the source. ValueError for another length.
         max_gap: up to so many source frames between two detections are filled by linear interpolation of the key
             points. The frames of a longer gap, and before the first and after the last detection, are left out.
     """
-    if len(detections) != len(frame_indices):
-        raise ValueError(f"expected detections of each frame, found {len(detections)} for {len(frame_indices)} frames")
-    paths = _link(detections, frame_indices)
-    if not paths:
+    table = DetectionTable.of(detections)
+    if len(table) != len(frame_indices):
+        raise ValueError(f"expected detections of each frame, found {len(table)} for {len(frame_indices)} frames")
+    paths = _link(table, frame_indices)
+    if not len(paths):
         return None
-    return _bridge(max(paths, key=lambda path: path.prominence), detections, frame_indices, max_gap)
+    return _bridge(np.asarray(paths.owners) == np.argmax(paths.prominence), table, frame_indices, max_gap)
 
 
 def smooth_keypoints(keypoints: NDArray[np.float32], frame_indices: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -107,61 +136,40 @@ def smooth_keypoints(keypoints: NDArray[np.float32], frame_indices: NDArray[np.i
     return smoothed
 
 
-def _link(detections: Sequence[Detections], frame_indices: NDArray[np.int64]) -> list[_Path]:
-    paths: list[_Path] = []
-    for position, (faces, frame) in enumerate(zip(detections, frame_indices.tolist(), strict=True)):
+def _link(table: DetectionTable, frame_indices: NDArray[np.int64]) -> _Paths:
+    paths = _Paths()
+    for faces, frame in zip(table, frame_indices.tolist(), strict=True):
         corners = faces.boxes.astype(np.float64).reshape(-1, 2, 2)
         centres = corners.mean(axis=1)
         sizes = np.sqrt(np.prod(np.maximum(corners[:, 1] - corners[:, 0], 1e-3), axis=1))
         owners = _assign(paths, frame, centres, sizes)
-        for number in range(len(faces)):
-            path = owners.get(number)
-            if path is None:
-                path = _Path()
-                paths.append(path)
-            path.positions.append(position)
-            path.numbers.append(number)
-            path.frames.append(frame)
-            path.centres.append(centres[number])
-            path.sizes.append(float(sizes[number]))
-            path.prominence += float(faces.scores[number]) * float(sizes[number])
+        for number, (centre, size, score) in enumerate(zip(centres, sizes, faces.scores, strict=True)):
+            paths.add(owners.get(number), frame, centre, float(size), float(score))
     return paths
 
 
-def _assign(
-    paths: list[_Path], frame: int, centres: NDArray[np.float64], sizes: NDArray[np.float64]
-) -> dict[int, _Path]:
+def _assign(paths: _Paths, frame: int, centres: NDArray[np.float64], sizes: NDArray[np.float64]) -> dict[int, int]:
     """The number of each of this frame's faces that continues a path -> the path."""
-    if not paths or not len(centres):
+    if not len(paths) or not len(centres):
         return {}
-    expected = np.stack([path.expected_centre(frame) for path in paths])
-    last_sizes = np.array([path.sizes[-1] for path in paths])
-    gaps = frame - np.array([path.frames[-1] for path in paths])
+    expected, last_sizes = paths.expected_centres(frame), paths.last["size"]
+    gaps = frame - paths.last["frame"]
     scale = np.sqrt(last_sizes[:, None] * sizes[None])
     distance = np.linalg.norm(expected[:, None] - centres[None], axis=2) / scale
     growth = np.abs(np.log(sizes[None] / last_sizes[:, None]))
     reach = np.minimum(_REACH + _REACH_PER_FRAME * (gaps - 1), _REACH_LIMIT)
     allowed = (distance <= reach[:, None]) & (growth <= np.log(_SIZE_RATIO))
+    near = np.flatnonzero(allowed.any(axis=1))  # few of the people of a film
     # A pair that is not allowed costs more than all allowed ones together, so it is assigned only as a last resort.
-    cost = np.where(allowed, distance + growth, 1e3 * (1 + min(allowed.shape)))
-    return {int(n): paths[p] for p, n in zip(*linear_sum_assignment(cost), strict=True) if allowed[p, n]}
+    cost = np.where(allowed, distance + growth, 1e3 * (1 + min(allowed.shape)))[near]
+    return {int(n): int(near[p]) for p, n in zip(*linear_sum_assignment(cost), strict=True) if allowed[near[p], n]}
 
 
-def _keypoints(path: _Path, detections: Sequence[Detections]) -> NDArray[np.float32]:
-    """The key points of all detections of a path, corrected to the full scale."""
-    unknown = np.full((5, 2), np.nan, np.float32)
-    keypoints, followed, measured = [], [], []
-    for position, number in zip(path.positions, path.numbers, strict=True):
-        faces = detections[position]
-        keypoints.append(faces.keypoints[number])
-        followed.append(unknown if faces.followed is None else faces.followed[number])
-        measured.append(faces.measured is None or bool(faces.measured[number]))
-    return correct_keypoints(np.stack(keypoints), np.stack(followed), np.array(measured), np.array(path.frames))
-
-
-def _bridge(path: _Path, detections: Sequence[Detections], frame_indices: NDArray[np.int64], max_gap: int) -> Track:
-    detected = np.array(path.positions)
-    points = _keypoints(path, detections)
+def _bridge(own: NDArray[np.bool_], table: DetectionTable, frame_indices: NDArray[np.int64], max_gap: int) -> Track:
+    """The track of one person, whose faces are `own` bool[F]."""
+    detected = np.repeat(np.arange(len(table)), table.frames["faces"])[own]
+    faces = table.faces[own]
+    points = correct_keypoints(faces["keypoints"], faces["followed"], faces["measured"], frame_indices[detected])
     between = np.arange(detected[0], detected[-1] + 1)
     after = np.searchsorted(detected, between)  # the first detection at or after each frame
     before = np.where(detected[after] == between, after, after - 1)
@@ -171,8 +179,7 @@ def _bridge(path: _Path, detections: Sequence[Detections], frame_indices: NDArra
     start, stop = frame_indices[detected[before]], frame_indices[detected[after]]
     share = ((frame_indices[between] - start) / np.maximum(stop - start, 1)).astype(np.float32)[:, None, None]
     interpolated = before != after
-    scores = np.array([detections[p].scores[n] for p, n in zip(path.positions, path.numbers, strict=True)], np.float32)
-    close_up = np.array([detections[p].close_up for p in path.positions])
+    scores, close_up = faces["score"], table.frames["close_up"][detected]
     return Track(
         positions=between.astype(np.int64),
         keypoints=(points[before] * (1 - share) + points[after] * share).astype(np.float32),

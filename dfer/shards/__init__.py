@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from dfer.shards.clip import Clip
+from dfer.shards.clip import Clip, ClipDropped
 from dfer.shards.reader import Shard, ShardError, open_shard, read, shard_folders
-from dfer.shards.writer import ShardInfo, write_shard
+from dfer.shards.writer import PART_FRAMES, ShardInfo, write_shard
 
-__all__ = ["Clip", "Shard", "ShardError", "ShardInfo", "open_shard", "read", "shard_folders", "write_shard"]
+__all__ = [
+    "PART_FRAMES",
+    "Clip",
+    "ClipDropped",
+    "Shard",
+    "ShardError",
+    "ShardInfo",
+    "open_shard",
+    "read",
+    "shard_folders",
+    "write_shard",
+]

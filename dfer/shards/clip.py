@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,7 +61,20 @@ class Clip:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def take(self, rows: NDArray[np.int64]) -> Clip:
-        """The clip with the frames at `rows` int64[N] (repeats allowed), in that order."""
+    def take(self, rows: NDArray[np.int64] | slice) -> Clip:
+        """The clip with the frames at `rows` int64[N] (repeats allowed), in that order; of a slice, views."""
         arrays = {name: getattr(self, name)[rows] for name in ("frames", *FRAME_FIELDS)}
         return Clip(clip_id=self.clip_id, **arrays)
+
+    @staticmethod
+    def joined(pieces: Sequence[Clip]) -> Clip:
+        """The clip of one or more pieces, in their order. Raises ValueError if their frames differ in size."""
+        if len(pieces) == 1:
+            return pieces[0]
+        names = ("frames", *FRAME_FIELDS)
+        arrays = {name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in names}
+        return Clip(clip_id=pieces[0].clip_id, **arrays)
+
+
+class ClipDropped(Exception):
+    """Raised among the pieces of a clip for the writer: the clip failed, and the shard has nothing of it."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,21 +19,53 @@ from dfer.shards.clip import FRAME_FIELDS, Clip
 FILE_NAME = "clips.npz"
 
 
-def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any]) -> Iterator[int]:
-    """Write clips one at a time; yields the number of frames of each written clip."""
-    clip_ids: list[str] = []
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for row, clip in enumerate(clips):
-            for name in ("frames", *FRAME_FIELDS):
-                _add(archive, f"{row:05d}/{name}", getattr(clip, name))
-            clip_ids.append(clip.clip_id)
-            yield len(clip)
-        _add(archive, "clip_ids", np.array(clip_ids, dtype=np.str_))
-        _add(archive, "metadata", np.array(json.dumps(metadata)))
+class NpzWriter:
+    """Writes a shard row by row: a clip, or a part of a long one.
+
+    Attributes:
+        rows: how many are written.
+    """
+
+    def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
+        self.rows = 0
+        self._metadata = metadata
+        self._pieces: list[Clip] = []
+        self._clip_ids: list[str] = []
+        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        with self._archive:
+            if error is None:
+                _add(self._archive, "clip_ids", np.array(self._clip_ids, dtype=np.str_))
+                _add(self._archive, "metadata", np.array(json.dumps(self._metadata)))
+
+    def add(self, piece: Clip) -> None:
+        """Append a piece to the next row."""
+        self._pieces.append(piece)
+
+    def clear(self) -> None:
+        """Forget the pieces of the next row."""
+        self._pieces = []
+
+    def write_row(self) -> None:
+        """Write the pieces that were added as one row."""
+        clip = Clip.joined(self._pieces)
+        self.clear()
+        for name in ("frames", *FRAME_FIELDS):
+            _add(self._archive, f"{self.rows:05d}/{name}", getattr(clip, name))
+        self._clip_ids.append(clip.clip_id)
+        self.rows += 1
+
+    def replace_metadata(self, metadata: dict[str, Any]) -> None:
+        """Give the file other metadata."""
+        self._metadata = metadata
 
 
 class NpzFile:
-    """Random access to the clips of an NPZ shard."""
+    """Random access to the rows of an NPZ shard."""
 
     def __init__(self, file: Path | IO[bytes]) -> None:
         self._arrays = np.load(file, allow_pickle=False)
@@ -46,17 +77,17 @@ class NpzFile:
         self.num_frames = [len(indices) for indices in self._frame_indices]
 
     def frame_indices(self, row: int) -> NDArray[np.int64]:
-        """The frame numbers of a clip in its source, int64[T]."""
+        """The numbers of a row's frames in their source, int64[T]."""
         return self._frame_indices[row]
 
     def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
-        """The clip of a row, with all or some of its frames."""
+        """The clip or part in a row, with all or some of its frames."""
         arrays = {name: self._arrays[f"{row:05d}/{name}"] for name in ("frames", *FRAME_FIELDS)}
         clip = Clip(clip_id=self.clip_ids[row], **arrays)
         return clip if frames is None else clip.take(frames)
 
     def frames(self, row: int, frames: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """Frames of a clip, without its other arrays. `out` is not used, since nothing is decoded."""
+        """Frames of a row, without its other arrays. `out` is not used, since nothing is decoded."""
         stored: NDArray[np.uint8] = self._arrays[f"{row:05d}/frames"]
         return stored[frames]
 

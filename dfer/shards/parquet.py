@@ -1,11 +1,10 @@
-"""A shard as Parquet: one row and one row group per clip, its frames as JPEG."""
+"""A shard as Parquet: one row and one row group per clip, or part of a long one, its frames as JPEG."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -35,44 +34,87 @@ _SCHEMA = pa.schema(
 )
 
 
-def write(path: Path, clips: Iterable[Clip], *, metadata: dict[str, Any], jpeg_quality: int) -> Iterator[int]:
-    """Write clips one at a time; yields the number of frames of each written clip.
+class ParquetWriter:
+    """Writes a shard row by row. Columns are not compressed, since JPEG would not shrink. Pages have checksums.
 
-    Columns are not compressed, since JPEG would not shrink. Pages have checksums.
+    Attributes:
+        rows: how many are written.
     """
-    schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
-    with pq.ParquetWriter(
-        path, schema, compression="NONE", use_dictionary=False, write_statistics=["clip_id"], write_page_checksum=True
-    ) as writer:
-        for clip in clips:
-            frames = [encode_jpeg(frame[..., ::-1], jpeg_quality) for frame in clip.frames]
-            columns = [
-                pa.array([clip.clip_id], pa.string()),
-                pa.array([frames], schema.field("frames").type),
-                *(pa.array([_rows(getattr(clip, name))], schema.field(name).type) for name in FRAME_FIELDS),
-            ]
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
-            yield len(clip)
+
+    def __init__(self, path: Path, metadata: dict[str, Any], jpeg_quality: int) -> None:
+        self.rows = 0
+        self._schema = _SCHEMA.with_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
+        self._jpeg_quality = jpeg_quality
+        self._clip_id = ""
+        self._frames: list[bytes] = []
+        self._pieces: list[dict[str, NDArray[Any]]] = []
+        self._file = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression="NONE",
+            use_dictionary=False,
+            write_statistics=["clip_id"],
+            write_page_checksum=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, piece: Clip) -> None:
+        """Append a piece to the next row, its frames encoded."""
+        self._clip_id = piece.clip_id
+        self._frames += [encode_jpeg(frame[..., ::-1], self._jpeg_quality) for frame in piece.frames]
+        self._pieces.append({name: getattr(piece, name) for name in FRAME_FIELDS})
+
+    def clear(self) -> None:
+        """Forget the pieces of the next row."""
+        self._frames, self._pieces = [], []
+
+    def write_row(self) -> None:
+        """Write the pieces that were added as one row."""
+        fields = {name: np.concatenate([piece[name] for piece in self._pieces]) for name in FRAME_FIELDS}
+        columns = [
+            pa.array([self._clip_id], pa.string()),
+            pa.array([self._frames], self._schema.field("frames").type),
+            *(pa.array([_rows(fields[name])], self._schema.field(name).type) for name in FRAME_FIELDS),
+        ]
+        self.clear()
+        self._file.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self.rows += 1
+
+    def replace_metadata(self, metadata: dict[str, Any]) -> None:
+        """Give the file other metadata, after its last row.
+
+        Programs that know only schema version 1 read the metadata that the file began with: the empty row group makes
+        them refuse it.
+        """
+        self._file.add_key_value_metadata({_METADATA_KEY.decode(): json.dumps(metadata)})
+        self._file.write_table(self._schema.empty_table())
 
 
 class ParquetFile:
-    """Random access to the clips of a Parquet shard.
+    """Random access to the rows of a Parquet shard.
 
-    From an object store, opening reads the footer, and reading a clip its row group.
+    From an object store, opening reads the footer, and reading a row its row group.
     """
 
     def __init__(self, file: Path | IO[bytes]) -> None:
         self._file = pq.ParquetFile(file, memory_map=isinstance(file, Path), page_checksum_verification=True)
         if not self._file.schema_arrow.equals(_SCHEMA):
             raise ValueError(f"its columns are {self._file.schema_arrow.names}, expected {_SCHEMA.names}")
-        metadata = self._file.schema_arrow.metadata or {}
+        metadata = self._file.metadata.metadata or {}
         self.metadata: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
-        if self._file.num_row_groups != self._file.metadata.num_rows:
-            raise ValueError("expected one row group per clip")
         groups = [self._file.metadata.row_group(row) for row in range(self._file.num_row_groups)]
+        if groups and groups[-1].num_rows == 0:  # see `ParquetWriter.replace_metadata`
+            groups.pop()
+        if any(group.num_rows != 1 for group in groups):
+            raise ValueError("expected one row in each row group")
         clip_id, frame_indices = (_leaf(self._file.metadata, name) for name in ("clip_id", "frame_indices"))
         self.num_frames = [group.column(frame_indices).num_values for group in groups]
-        # a row group has one clip, whose name is the minimum and the maximum of its column
+        # a row group has one row, whose clip is the minimum and the maximum of its column
         names = [group.column(clip_id).statistics for group in groups]
         self.clip_ids: list[str] = (
             [name.min for name in names]
@@ -81,12 +123,12 @@ class ParquetFile:
         )
 
     def frame_indices(self, row: int) -> NDArray[np.int64]:
-        """The frame numbers of a clip in its source, int64[T]."""
+        """The numbers of a row's frames in their source, int64[T]."""
         table = self._file.read_row_group(row, columns=["frame_indices"], use_threads=False)
         return np.asarray(_flat(table.column("frame_indices")[0].values), np.int64)
 
     def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
-        """The clip of a row, with all or some of its frames; decodes only these."""
+        """The clip or part in a row, with all or some of its frames; decodes only these."""
         table = self._file.read_row_group(row, use_threads=False)
         values = {
             name: np.asarray(_flat(table.column(name)[0].values), dtype).reshape(-1, *shape)
@@ -100,7 +142,7 @@ class ParquetFile:
         )
 
     def frames(self, row: int, frames: NDArray[np.int64], out: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-        """Frames of a clip, without its other arrays, decoded into `out` if it has their shape."""
+        """Frames of a row, without its other arrays, decoded into `out` if it has their shape."""
         table = self._file.read_row_group(row, columns=["frames"], use_threads=False)
         return _decode_chosen(table.column("frames")[0].values, frames, out)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dfer.faces.geometry import template, transform_points
 from dfer.faces.index import read_index
 from dfer.faces.model_files import ModelFileError
 from dfer.sampling import kept_indices
-from dfer.shards import Clip, open_shard
+from dfer.shards import Clip, open_shard, read
 
 EYES_MOUTH = [0, 1, 3, 4]
 
@@ -29,7 +30,13 @@ def align_one(source: Path, detector: Any, **settings: Any) -> tuple[Clip, Frame
         "shards": ShardSettings(),
         "num_segments": 8,
     }
-    return align_clip("set/1", source, detector=detector, **(defaults | settings))
+    aligning = align_clip("set/1", source, detector=detector, **(defaults | settings))
+    pieces = []
+    while True:
+        try:
+            pieces.append(next(aligning))
+        except StopIteration as end:
+            return Clip.joined(pieces), end.value
 
 
 def align_all(clips: list[tuple[str, Path]], folder: Path, **settings: Any) -> Any:
@@ -104,6 +111,99 @@ def test_a_long_clip_is_decoded_twice_and_comes_out_the_same(
     decoded_again, _ = align_one(moved_video.path, detector)
     np.testing.assert_array_equal(decoded_again.frames, held.frames)
     np.testing.assert_array_equal(decoded_again.matrices, held.matrices)
+
+
+@pytest.fixture
+def parts_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("dfer.faces.clips", "dfer.shards.writer"):
+        monkeypatch.setattr(f"{module}.PART_FRAMES", 5)
+    monkeypatch.setattr(align, "_PIECE_FRAMES", 2)
+
+
+def test_a_clip_in_parts_comes_out_the_same(
+    moved_video: Any, detector: FaceDetector, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    whole, counts = align_one(moved_video.path, detector)
+    request.getfixturevalue("parts_of_five")
+    clip, counts_in_parts = align_one(moved_video.path, detector)
+    assert counts_in_parts == counts
+    np.testing.assert_array_equal(clip.frames, whole.frames)
+    np.testing.assert_array_equal(clip.matrices, whole.matrices)
+    lossless = ShardSettings(format="npz")
+    index = align_all([("set/1", moved_video.path)], tmp_path / "out", shards=lossless)
+    assert index["row"].tolist() == [0]
+    assert [len(part) for part in read(tmp_path / "out", by_part=True)] == [5, 5, 2]
+    np.testing.assert_array_equal(open_shard(tmp_path / "out").read(0).frames, whole.frames)
+
+
+def test_a_long_clip_that_is_not_upright_is_turned(
+    parts_of_five: None, moved_video: Any, detector: FaceDetector, video_writer: Callable[..., Path], tmp_path: Path
+) -> None:
+    frames = [np.ascontiguousarray(frame[::-1, ::-1]) for frame in moved_video.frames]
+    clip, counts = align_one(video_writer(tmp_path / "turned.mp4", frames), detector)
+    assert (counts.turned, len(clip)) == (180, 12)
+
+
+def test_of_a_long_clip_that_cannot_be_decoded_again_nothing_is_kept(
+    parts_of_five: None, moved_video: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailsLater(align.Video):
+        passes = 0
+
+        def frames(self, indices: Any) -> Any:
+            self.passes += 1
+            for index, frame in super().frames(indices):
+                if self.passes == 1 or index < 9 or self.source.name != "fails.mp4":
+                    yield index, frame
+
+    fails = tmp_path / "fails.mp4"
+    fails.write_bytes(moved_video.path.read_bytes())
+    monkeypatch.setattr(align, "Video", FailsLater)
+    clips = [("a", moved_video.path), ("b", fails), ("c", moved_video.path)]
+    index = align_all(clips, tmp_path / "out")
+    assert index["reason"].tolist() == ["", "undecodable", ""]
+    assert "frame 9 decodes once, but not a second time" in index["detail"][1]
+    assert index["row"].tolist() == [0, -1, 1]
+    shard = open_shard(tmp_path / "out")
+    assert shard.clip_ids == ["a", "c"]
+    np.testing.assert_array_equal(shard.read(0).frames, shard.read(1).frames)
+
+
+def test_memory_does_not_grow_with_the_clip(
+    tmp_path: Path, make_detections: Callable[..., Detections], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Film:
+        turn, remarks = 0, ()
+
+        def __init__(self, source: Path) -> None:
+            self.num_frames = int(source.stem)
+
+        def frames(self, indices: NDArray[np.int64]) -> Any:
+            for index in indices.tolist():
+                yield index, np.full((90, 160, 3), index % 200, np.uint8)
+
+    monkeypatch.setattr(align, "Video", Film)
+    for module in ("dfer.faces.clips", "dfer.shards.writer"):
+        monkeypatch.setattr(f"{module}.PART_FRAMES", 100)
+    monkeypatch.setattr(align, "FaceDetector", lambda *_, **__: always)
+    always = Scripted([make_detections((80, 45, 40), (20, 45, 20))])
+    monkeypatch.setattr(always, "detect", lambda frame: always.script[0])
+    monkeypatch.setattr(always, "describe", dict, raising=False)
+
+    def peak(frames: int) -> int:
+        tracemalloc.start()
+        index = align_all(
+            [("film", tmp_path / f"{frames}.mp4")], tmp_path / f"{frames}", alignment=AlignmentSettings(size=64)
+        )
+        tracemalloc_peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert index["frames_kept"].tolist() == [frames]
+        return tracemalloc_peak
+
+    peak(110)  # imports
+    short, long = peak(300), peak(1200)
+    assert long - short < 900 * 400
+    assert long < 1.15 * short
 
 
 def test_an_announced_number_that_is_wrong_is_planned_for_again(

@@ -133,7 +133,7 @@ def test_a_damaged_file_is_an_error_that_names_it_or_reads_right(
 
 
 def test_another_schema_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfer.shards.writer.SCHEMA_VERSION", 3)
     write_shard(tmp_path, [make_clip(0, 1)], settings=ShardSettings())
-    monkeypatch.setattr("dfer.shards.reader.SCHEMA_VERSION", 2)
-    with pytest.raises(ShardError, match="schema version 1, this program reads 2"):
+    with pytest.raises(ShardError, match="schema version 3, this program reads 1 and 2"):
         open_shard(tmp_path)
