@@ -65,6 +65,14 @@ class Shard:
         """The frame numbers of a clip in its source, int64[T]; reads no picture."""
         return self._file.frame_indices(row)
 
+    def arrays(self, row: int) -> dict[str, NDArray[Any]]:
+        """The arrays of a clip besides its frames, by their names in `Clip`; reads no picture.
+
+        Raises as `read` does.
+        """
+        with self._reading(row, None):
+            return self._file.arrays(row)
+
     def read(self, row: int, frames: Sequence[int] | NDArray[np.int64] | None = None) -> Clip:
         """The clip of a row; with positions in 0..T-1 (repeats allowed) only these `frames`, in this order.
 
