@@ -29,6 +29,7 @@ INK, QUIET, ACCENT = "#1f2933", "#9aa5b1", "#2f6db3"
 AMBER, PURPLE, GREEN, RED = "#e3a008", "#7c5cbf", "#3a8f6b", "#c2544d"
 ARM_COLOURS = (QUIET, AMBER, ACCENT, PURPLE, GREEN, RED)
 TILE = 96  # pixels, side of a frame in a strip of frames
+INTERPOLATED = (240, 190, 0)  # RGB, the edge of a frame whose face was not detected but lies between two detections
 
 
 def class_distribution(counts: Mapping[str, Sequence[int]], path: Path) -> None:
@@ -131,11 +132,7 @@ def aligned_faces(index: pd.DataFrame, root: Location, path: Path, *, clips: int
         shard = open_shard(below(root, place.shard))
         positions = np.linspace(0, shard.num_frames(place.row) - 1, frames).round().astype(int)
         clip = shard.read(place.row, positions.tolist())
-        tiles = [_tile(frame) for frame in clip.frames]
-        for tile, interpolated in zip(tiles, clip.interpolated, strict=True):
-            if interpolated:
-                cv2.rectangle(tile, (0, 0), (tile.shape[1] - 1, tile.shape[0] - 1), (240, 190, 0), 3)
-        rows.append(_captioned(np.hstack(tiles), [place.clip_id]))
+        rows.append(_captioned(strip(clip.frames, clip.interpolated), [place.clip_id]))
     _write_sheet(rows or [_captioned(np.full((TILE, TILE * frames, 3), 255, np.uint8), ["no clip was kept"])], path)
 
 
@@ -196,9 +193,18 @@ def _in_words(target: Any) -> str:
     return ", ".join(f"{EMOTIONS[k]} {float(target[k]):.2f}" for k in order if float(target[k]) >= 0.05)
 
 
-def _tile(frame: Image) -> Image:
-    interpolation = cv2.INTER_AREA if frame.shape[0] > TILE else cv2.INTER_CUBIC
-    return np.ascontiguousarray(cv2.resize(frame, (TILE, TILE), interpolation=interpolation))
+def strip(frames: Image, interpolated: npt.NDArray[np.bool_], side: int = TILE) -> Image:
+    """Frames uint8[T, H, W, 3] beside each other, uint8[side, T * side, 3]; interpolated ones have a yellow edge."""
+    tiles = [_tile(frame, side) for frame in frames]
+    for tile, between in zip(tiles, interpolated, strict=True):
+        if between:
+            cv2.rectangle(tile, (0, 0), (side - 1, side - 1), INTERPOLATED, 3)
+    return np.hstack(tiles)
+
+
+def _tile(frame: Image, side: int = TILE) -> Image:
+    interpolation = cv2.INTER_AREA if frame.shape[0] > side else cv2.INTER_CUBIC
+    return np.ascontiguousarray(cv2.resize(frame, (side, side), interpolation=interpolation))
 
 
 def _captioned(row: Image, lines: Sequence[str]) -> Image:

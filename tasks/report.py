@@ -28,7 +28,7 @@ from dfer.storage.layout import put_in_place
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks.evaluate import log_evaluation
-from tasks.ingest import REPORT, clips_of
+from tasks.ingest import REPORT, clips_of, root_of
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
 from tasks.running.stage import RunResources, artifact_key, ensure, store_of, task_result
@@ -38,7 +38,7 @@ from tasks.tracking.runs import PipelineTracking, outbox_of, versions
 if TYPE_CHECKING:
     from dfer.report.content import ArmResult, ReportContent
 
-VERSION = 3
+VERSION = 4
 
 RESULTS = "results.csv"
 
@@ -194,6 +194,7 @@ def _content(
                 ingest_report=(result.output.path / REPORT).read_text(encoding="utf-8"),
                 aligned=indexes[faces].output.path / "aligned.jpg" if faces else None,
                 synthetic=pipeline.datasets[name].generated,
+                root=_videos_of(pipeline, name),
             )
             for name, result in ingested.items()
             for faces in _faces_of(name, indexes)
@@ -210,6 +211,15 @@ def _content(
 def _faces_of(dataset: str, indexes: Iterable[Faces]) -> Sequence[Faces | None]:
     """A data set is shown once for each way in which its faces were aligned; once if they were not."""
     return [faces for faces in indexes if faces.dataset == dataset] or [None]
+
+
+def _videos_of(pipeline: Pipeline, dataset: str) -> Path | None:
+    """The data set's folder; None where it is gone, since a report can be made without it."""
+    try:
+        root = root_of(pipeline, dataset)
+    except FileNotFoundError:
+        return None
+    return root if root.is_dir() else None
 
 
 def _page_title(pipeline: Pipeline) -> str:

@@ -72,7 +72,7 @@ def test_a_command_that_ends_otherwise_than_said_stops_it(readme, tmp_path, monk
         ("dfer analyse votes crema-d --out votes", True),
         ("dfer run paper-demo --plan", False),
         ("dfer compare demo/soft demo/midas", False),
-        ("dfer align work/stages/demo-data/*/afew/Val_AFEW/Happy --out faces", False),
+        ("dfer align work/stages/demo-data/*/afew/Val_AFEW/Happy --out faces --contact-sheet", False),
     ],
 )
 def test_what_needs_a_data_set(readme, command, needed):

@@ -19,12 +19,15 @@ from dfer.system.paths import printable, spelled
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dfer.faces.listing import Listing
+
 _NAMED = 20  # files of a kind that are named one by one
 
 
 @app.command(
     epilog=examples(
-        "dfer align interview.mp4 --out faces", "dfer align recordings/ --out faces --set alignment.size=112"
+        "dfer align interview.mp4 --out faces",
+        "dfer align recordings/ --out faces --contact-sheet --set alignment.size=112",
     )
 )
 def align(
@@ -38,6 +41,10 @@ def align(
             "--config", "-c", help="Take the sections of this file; otherwise the defaults, all frames.", **PATH
         ),
     ] = None,
+    contact_sheet: Annotated[
+        bool,
+        typer.Option("--contact-sheet", help="Also draw what was made of each video, problems first."),
+    ] = False,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Detect, follow and align the faces of any videos, and say which were kept and why others were not."""
@@ -59,8 +66,32 @@ def align(
         index = align_videos(by_name, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
     _print_index(index, folder)
     _print_passed_over(listing.passed_over)
+    if contact_sheet:
+        _draw_sheets(index, folder, listing)
     if not (index["status"] == "ok").any():
         raise typer.Exit(1)
+
+
+def _draw_sheets(index: pd.DataFrame, folder: Path, listing: Listing) -> None:
+    from rich.progress import Progress
+
+    from dfer.report.contact_sheet import write_contact_sheets
+
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("drawing contact sheets", total=None)
+        sheets = write_contact_sheets(
+            index,
+            folder,
+            folder,
+            title=spelled(folder),
+            passed_over=listing.passed_over,
+            sources=listing.videos,
+            on_page=lambda done, pages: bar.update(task, completed=done, total=pages),
+        )
+    first, last = sheets.pages[0], sheets.pages[-1]
+    pages = spelled(first) if first == last else f"{spelled(first)} to {last.name}"
+    what = f"first {sheets.not_kept} not kept, then {sheets.odd} that look odd, then the others"
+    out.print(f"Look at {printable(pages)}: {what}", highlight=False, soft_wrap=True)
 
 
 def _print_index(index: pd.DataFrame, folder: Path) -> None:

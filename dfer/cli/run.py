@@ -16,7 +16,7 @@ from rich.text import Text
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, PipelineName, examples, new_table, out, relative
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
-from dfer.storage.file_names import REPORT_PAGE
+from dfer.storage.file_names import CONTACT_SHEETS, REPORT_PAGE
 from dfer.system.units import duration
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     out.print("\nWhere to look next", style="bold")
     out.print(f"  the whole report     {public / REPORT_PAGE}", soft_wrap=True)
     out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
+    if outcome.indexes:
+        out.print(f"  clips in pictures    {public / CONTACT_SHEETS}", soft_wrap=True)
     run = outbox_of(pipeline).noted(report)
     if run is not None and run.page:
         ui = "make ui, then " if work == Path.cwd() / "work" else f"make ui WORK={work}, then "

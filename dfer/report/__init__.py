@@ -1,4 +1,4 @@
-"""The report of a pipeline: one page to read, and the tables and figures for a paper."""
+"""The report of a pipeline: one page to read, the tables and figures for a paper; and contact sheets of clips."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["write"]
 
 
 def write(content: ReportContent, folder: Path) -> None:
-    """Write `report.html`, `report.md`, `tables/` (Markdown, LaTeX, CSV) and `figures/` (PNG) into `folder`.
+    """Write `report.html`, `report.md`, `tables/` (Markdown, LaTeX, CSV), `figures/` (PNG), `contact-sheets/` (JPEG).
 
-    The same content gives the same files. `folder` is made if it does not exist. Raises ValueError if two rows of an
-    experiment disagree about a clip's label; OSError, dfer.shards.ShardError if pictures that the content names cannot
-    be read.
+    The same content gives the same files in `folder`, which is made if it does not exist. Raises ValueError if two rows
+    of an experiment disagree about a clip's label; OSError, dfer.shards.ShardError if pictures that the content names
+    cannot be read.
     """
     # here, so that the report's tables (`results`) can be read without what draws it
-    from dfer.report import figures, html, latex, markdown
+    from dfer.report import contact_sheet, figures, html, latex, markdown
     from dfer.report.numbers import compute
     from dfer.report.page import assemble
 
@@ -34,4 +34,5 @@ def write(content: ReportContent, folder: Path) -> None:
     for chart in page.charts:
         figures.as_png(chart.figure, folder / "figures" / f"{chart.name}.png")
     (folder / REPORT_TEXT).write_text(markdown.report(page), encoding="utf-8")
-    (folder / REPORT_PAGE).write_text(html.render(page), encoding="utf-8")
+    sheets = contact_sheet.of_datasets(content, folder)
+    (folder / REPORT_PAGE).write_text(html.render(page, sheets), encoding="utf-8")

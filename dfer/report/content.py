@@ -84,6 +84,7 @@ class DatasetFacts:
     ingest_report: str  # what the ingest reported, plain text
     aligned: Path | None  # a picture of aligned faces; None if there is none
     synthetic: bool  # made by the pipeline itself
+    root: Path | None = None  # the folder that its videos are in; None if it is not here
 
 
 @dataclass(frozen=True)

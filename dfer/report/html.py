@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,8 +18,8 @@ from dfer.report.results import SYNTHETIC
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
 
-def render(page: Page) -> str:
-    """The page as HTML.
+def render(page: Page, sheets: Mapping[str, Sequence[str]] | None = None) -> str:
+    """The page as HTML; `sheets` are the addresses of each data set's contact sheets, relative to the page.
 
     Raises ValueError if a sheet of faces is neither JPEG nor PNG; OSError, dfer.shards.ShardError if a picture or a
     clip cannot be read.
@@ -47,6 +48,7 @@ def render(page: Page) -> str:
         strip=strip,
         picture=picture,
         full_name=full_name,
+        sheets=sheets or {},
     )
 
 

@@ -80,6 +80,10 @@ class NpzFile:
         """The numbers of a row's frames in their source, int64[T]."""
         return self._frame_indices[row]
 
+    def arrays(self, row: int) -> dict[str, NDArray[Any]]:
+        """The arrays of a clip besides its frames."""
+        return {name: self._arrays[f"{row:05d}/{name}"] for name in FRAME_FIELDS}
+
     def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
         """The clip or part in a row, with all or some of its frames."""
         arrays = {name: self._arrays[f"{row:05d}/{name}"] for name in ("frames", *FRAME_FIELDS)}

@@ -127,13 +127,14 @@ class ParquetFile:
         table = self._file.read_row_group(row, columns=["frame_indices"], use_threads=False)
         return np.asarray(_flat(table.column("frame_indices")[0].values), np.int64)
 
+    def arrays(self, row: int) -> dict[str, NDArray[Any]]:
+        """The arrays of a clip besides its frames."""
+        return _arrays(self._file.read_row_group(row, columns=list(FRAME_FIELDS), use_threads=False))
+
     def read(self, row: int, frames: NDArray[np.int64] | None) -> Clip:
         """The clip or part in a row, with all or some of its frames; decodes only these."""
         table = self._file.read_row_group(row, use_threads=False)
-        values = {
-            name: np.asarray(_flat(table.column(name)[0].values), dtype).reshape(-1, *shape)
-            for name, (dtype, shape) in FRAME_FIELDS.items()
-        }
+        values = _arrays(table)
         chosen = np.arange(len(values["frame_indices"])) if frames is None else frames
         return Clip(
             clip_id=table.column("clip_id")[0].as_py(),
@@ -154,6 +155,14 @@ def _leaf(metadata: pq.FileMetaData, name: str) -> int:
 
 def _rows(values: NDArray[Any]) -> NDArray[Any] | list[NDArray[Any]]:
     return values if values.ndim == 1 else list(values.reshape(len(values), -1))
+
+
+def _arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """The arrays of the only clip of a table."""
+    return {
+        name: np.asarray(_flat(table.column(name)[0].values), dtype).reshape(-1, *shape)
+        for name, (dtype, shape) in FRAME_FIELDS.items()
+    }
 
 
 def _flat(values: pa.Array) -> NDArray[Any]:

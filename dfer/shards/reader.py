@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dfer.shards import npz, parquet
-from dfer.shards.clip import Clip
+from dfer.shards.clip import FRAME_FIELDS, Clip
 from dfer.shards.writer import PARTS_SCHEMA_VERSION, SCHEMA_VERSION
 from dfer.storage import copies, remote
 from dfer.storage.remote import Location, RemoteError, below, is_url
@@ -79,6 +79,15 @@ class Shard:
         """The frame numbers of a clip in its source, int64[T]; reads no picture."""
         opened = self._open()
         return np.concatenate([opened.file.frame_indices(part) for part in opened.rows[row]])
+
+    def arrays(self, row: int) -> dict[str, NDArray[Any]]:
+        """The arrays of a clip besides its frames, by their names in `Clip`; reads no picture.
+
+        Raises as `read` does.
+        """
+        with self._reading(row, None) as (file, parts):
+            pieces = [file.arrays(part) for part in parts]
+            return {name: np.concatenate([piece[name] for piece in pieces]) for name in FRAME_FIELDS}
 
     def read(self, row: int, frames: Sequence[int] | NDArray[np.int64] | None = None) -> Clip:
         """The clip of a row; with positions in 0..T-1 (repeats allowed) only these `frames`, in this order.

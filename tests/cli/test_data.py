@@ -7,9 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import ImageDraw
+from toy_set import toy_clip
 
 from dfer.cli import data
+from dfer.config.settings import ShardSettings
+from dfer.shards import write_shard
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +40,35 @@ def test_aligning_what_is_not_there(dfer, tmp_path):
     assert status == 2
     assert "/nowhere.mp4 does not exist" in text
     assert not (tmp_path / "faces").exists()
+
+
+def test_contact_sheets_are_drawn_if_asked_for(dfer, tmp_path, monkeypatch):
+    def align_videos(videos, out, **_):
+        clip = toy_clip("b.mp4", np.full((3, 40, 40, 3), 90, np.uint8))
+        if not out.exists():
+            write_shard(out / "0123", iter([clip]), settings=ShardSettings())
+        counts = dict.fromkeys(("frames_seen", "frames_with_face", "frames_kept"), 3)
+        failed = {"clip_id": "a.mp4", "status": "failed", "reason": "no_face", "detail": "", "shard": "", "row": -1}
+        kept = {"clip_id": "b.mp4", "status": "ok", "reason": "", "detail": "", "shard": "0123", "row": 0}
+        return pd.DataFrame([counts | failed, counts | kept])
+
+    texts = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text", lambda self, at, text, **how: (texts.append(text), draw(self, at, text, **how))
+    )
+    monkeypatch.setattr("dfer.faces.videos.align_videos", align_videos)
+    for name in ("a.mp4", "b.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    out = tmp_path / "faces [1]"
+    status, text = dfer("align", str(tmp_path), "--out", str(out))
+    assert status == 0
+    assert not list(out.glob("*.jpg"))
+    status, text = dfer("align", str(tmp_path), "--out", str(out), "--contact-sheet")
+    assert status == 0
+    assert f"Look at {out}/contact-sheet-01.jpg: first 1 not kept, then 0 that look odd" in text
+    assert {"a.mp4", "b.mp4", "Passed over: .txt files (1)", "notes.txt"} <= set(texts)
+    assert (out / "contact-sheet-01.jpg").read_bytes().startswith(b"\xff\xd8")
 
 
 def test_aligning_a_folder_without_videos(dfer, tmp_path):

@@ -41,12 +41,20 @@ def test_nothing_is_loaded_over_the_network(written, page):
     assert "@import" not in style
     for link in page.all("a"):
         if not link["href"].startswith("#"):
-            assert link["href"].startswith("http://127.0.0.1:5000/")
+            beside = (written[1] / link["href"]).is_file()
+            assert beside or link["href"].startswith("http://127.0.0.1:5000/")
             assert (link["target"], link["rel"]) == ("_blank", "noopener")
     charts = [image["src"] for image in page.all("img") if image["src"].startswith("data:image/svg")]
     for chart in charts:
         drawn = base64.b64decode(chart.split(",")[1]).decode()
         assert not re.search(r'(href|src)="(?!#|data:)', drawn)
+
+
+def test_contact_sheets_of_each_data_set_are_beside_the_page(written, page):
+    links = {link["href"] for link in page.all("a")}
+    sheets = {path.relative_to(written[1]).as_posix() for path in (written[1] / "contact-sheets").iterdir()}
+    assert {"contact-sheets/1-toy-dfew-01.jpg", "contact-sheets/2-toy-afew-01.jpg"} <= sheets
+    assert sheets <= links
 
 
 def test_names_are_text_not_markup(written, page):

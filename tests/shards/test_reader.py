@@ -14,6 +14,7 @@ from shard_clips import FORMATS, assert_same, make_clip
 
 from dfer.config.settings import ShardSettings
 from dfer.shards import Clip, Shard, ShardError, open_shard, read, shard_folders, write_shard
+from dfer.shards.clip import FRAME_FIELDS
 
 Stored = tuple[Path, list[Clip], bool]
 
@@ -50,13 +51,19 @@ def test_frames_alone_are_those_of_the_clip(stored: Stored) -> None:
             shard.frames(row, [len(clip)])
 
 
-def test_frame_numbers_need_no_picture(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_beside_the_frames_needs_no_picture(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, clips, _ = stored
     monkeypatch.setattr(simplejpeg, "decode_jpeg", None)
     shard = open_shard(folder)
     for row, clip in enumerate(clips):
         np.testing.assert_array_equal(shard.frame_indices(row), clip.frame_indices)
         assert shard.frame_indices(row).dtype == np.int64
+        arrays = shard.arrays(row)
+        assert set(arrays) == set(FRAME_FIELDS)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, getattr(clip, name), err_msg=name, strict=True)
+    with pytest.raises(IndexError, match="asked for 3"):
+        shard.arrays(3)
 
 
 def test_metadata_travels_with_the_shard(stored: Stored) -> None:

@@ -24,7 +24,7 @@ KEYS = {
     "index": "d84bae7111240584",
     "train": "c91585910463167f",
     "evaluate": "f6bc78aa2d23b704",
-    "report": "2bd175a1524c82e8",
+    "report": "7404e2caf3c9e2eb",
 }
 
 
