@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from dfer.faces.listing import Listing
 
+_ROWS = 50  # clips that are listed one by one; of more, twice as many that are not kept or odd
 _NAMED = 20  # files of a kind that are named one by one
 
 
@@ -64,7 +66,7 @@ def align(
         task = bar.add_task("aligning", total=len(by_name))
         workers = min(os.cpu_count() or 1, len(by_name))
         index = align_videos(by_name, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
-    _print_index(index, folder)
+    _print_index(index, folder, by_name)
     _print_passed_over(listing.passed_over)
     if contact_sheet:
         _draw_sheets(index, folder, listing)
@@ -94,16 +96,23 @@ def _draw_sheets(index: pd.DataFrame, folder: Path, listing: Listing) -> None:
     out.print(f"Look at {printable(pages)}: {what}", highlight=False, soft_wrap=True)
 
 
-def _print_index(index: pd.DataFrame, folder: Path) -> None:
+def _print_index(index: pd.DataFrame, folder: Path, videos: Mapping[str, Path]) -> None:
     kept = index["status"] == "ok"
-    rows = index if len(index) <= 50 else index[~kept].head(50)
-    title = "" if len(rows) == len(index) else "Not kept"
-    table = new_table(title, "clip", "frames", "with a face", "kept", "", "why not")
+    noteworthy = ~kept | (index["remarks"] != "") | (index["turned"] > 0)
+    all_rows = len(index) <= _ROWS
+    rows = index if all_rows else index[noteworthy].sort_values("status", kind="stable").head(2 * _ROWS)
+    title = "" if all_rows else "Not kept, or odd"
+    table = new_table(title, "clip", "frames", "with a face", "kept", "", "why not, or what is odd")
     for row in rows.to_dict(orient="records"):
-        why = f"{row['reason']}: {row['detail']}" if row["reason"] else ""
+        notes = [f"{row['reason']}: {row['detail']}"] if row["reason"] else []
+        notes += [f"turned by {row['turned']} degrees, since faces were not upright"] if row["turned"] else []
+        notes += [row["remarks"]] if row["remarks"] else []
+        note = "; ".join(notes).replace(str(videos[row["clip_id"]]), "it")
         counts = [str(row[name]) for name in ("frames_seen", "frames_with_face", "frames_kept")]
-        table.add_row(printable(row["clip_id"]), *counts, row["status"], printable(why))
+        table.add_row(printable(row["clip_id"]), *counts, row["status"], printable(note))
     out.print(table)
+    if not all_rows and (more := int(noteworthy.sum()) - len(rows)) > 0:
+        out.print(f"... and {more} more in the index")
     where = printable(spelled(folder))
     out.print(f"{kept.sum()} of {len(index)} clips kept, in {where}; every clip is listed in {where}/index.parquet")
 

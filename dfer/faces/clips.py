@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
+from dfer.faces.cuts import Cut, CutFinder
 from dfer.faces.detections import DetectionTable
 from dfer.faces.detector import Detections, FaceDetector
 from dfer.faces.geometry import crop_matrix, outside_share, template, transform_points, warp
@@ -87,16 +88,16 @@ def align_clip(
 
     try:
         video = Video(source)
-        indices, detections, pictures = _detect(video, detector, choose)
+        indices, detections, pictures, cuts = _detect(video, detector, choose)
         both = np.flatnonzero(np.isin(indices, list(pictures))).tolist()
         samples = [pictures[index] for index in indices[both].tolist()]
         video.turn = turn_to_upright(samples, [detections[position] for position in both], detector)
         del samples
         if video.turn:
             pictures.clear()
-            indices, detections, pictures = _detect(video, detector, choose)
-        track = track_person(detections, indices, max_gap=tracking.max_gap)
-        counts = _count(detections, track, video)
+            indices, detections, pictures, cuts = _detect(video, detector, choose)
+        track = track_person(detections, indices, max_gap=tracking.max_gap, cuts=cuts)
+        counts = _count(detections, track, video, cuts)
         if track is None:
             best = detections.frames["best_score"].max()
             threshold = detector.settings.threshold
@@ -225,18 +226,20 @@ def _failed(clip_id: str, reason: str, detail: str, counts: FrameCounts) -> dict
 
 def _detect(
     video: Video, detector: FaceDetector, choose: Callable[[int], NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], DetectionTable, dict[int, NDArray[np.uint8]]]:
-    """The frames chosen for the real length of the video, the faces in each, and some of their pictures."""
+) -> tuple[NDArray[np.int64], DetectionTable, dict[int, NDArray[np.uint8]], list[Cut]]:
+    """The frames chosen for the real length of the video, the faces in each, some of their pictures, and the cuts."""
     indices = choose(video.num_frames)
     scanned = array("q")
     pictures: dict[int, NDArray[np.uint8]] = {}
     num_bytes = 0
+    cuts = CutFinder()
 
     def detections() -> Iterator[Detections]:
         nonlocal indices, num_bytes
         while len(missing := np.setdiff1d(indices, np.array(scanned))):
             for (index, frame), faces in scan_frames(video.frames(missing), detector):
                 scanned.append(index)
+                cuts.add(index, frame, faces)
                 num_bytes += frame.nbytes
                 if len(scanned) <= PART_FRAMES and num_bytes <= _KEPT_BYTES:
                     pictures[index] = frame
@@ -247,7 +250,7 @@ def _detect(
 
     table = DetectionTable.of(detections())
     order = np.argsort(scanned)
-    return indices, table.at(order[np.searchsorted(scanned, indices, sorter=order)]), pictures
+    return indices, table.at(order[np.searchsorted(scanned, indices, sorter=order)]), pictures, cuts.cuts
 
 
 def _thin_out(pictures: dict[int, NDArray[np.uint8]], number: int) -> None:
@@ -312,8 +315,10 @@ def _pictures_again(
         yield picture
 
 
-def _count(detections: DetectionTable, track: Track | None, video: Video) -> FrameCounts:
+def _count(detections: DetectionTable, track: Track | None, video: Video, cuts: Sequence[Cut]) -> FrameCounts:
     numbers = detections.frames["faces"]
+    places = ", ".join(str(cut.first) for cut in cuts)
+    cut = (f"cut to another person at frame {places}",) if cuts else ()
     return FrameCounts(
         frames_seen=len(numbers),
         frames_with_face=int((numbers > 0).sum()),
@@ -322,5 +327,5 @@ def _count(detections: DetectionTable, track: Track | None, video: Video) -> Fra
         interpolated_frames=0 if track is None else int(track.interpolated.sum()),
         faces_max=int(numbers.max()),
         turned=90 * video.turn,
-        remarks="; ".join(video.remarks),
+        remarks="; ".join((*video.remarks, *cut)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 
 from dfer.faces.correction import correct_keypoints
+from dfer.faces.cuts import Cut
 from dfer.faces.detections import DetectionTable
 from dfer.faces.detector import Detections
 
@@ -56,10 +57,12 @@ class _Paths:
     Attributes:
         owners: of each face so far, in the order of the frames, its path.
         prominence: of each path, the sum of score x face size.
+        closed: the number of paths before the latest cut, which are not continued.
     """
 
     def __init__(self) -> None:
         self.owners, self.prominence = array("q"), array("d")
+        self.closed = 0
         self._recent: list[deque[tuple[int, NDArray[np.float64]]]] = []  # frame and centre of the latest faces
         self._last = np.empty(0, _LAST)
 
@@ -94,11 +97,14 @@ class _Paths:
         self.prominence[path] += score * size
 
 
-def track_person(detections: Iterable[Detections], frame_indices: NDArray[np.int64], *, max_gap: int) -> Track | None:
+def track_person(
+    detections: Iterable[Detections], frame_indices: NDArray[np.int64], *, max_gap: int, cuts: Sequence[Cut] = ()
+) -> Track | None:
     """Track the most prominent person of a clip.
 
     Faces are linked from frame to frame by the assignment with the least total distance from their expected positions,
-    among faces that are near enough and of similar size; a person may be out of sight for any time. The person with the
+    among faces that are near enough and of similar size; a person may be out of sight for any time, but nobody is
+    followed across a cut. The person with the
     greatest sum of score x face size over the frames is tracked: a long presence outweighs a short large one.
     Returns None if no frame has a face.
 
@@ -107,11 +113,12 @@ def track_person(detections: Iterable[Detections], frame_indices: NDArray[np.int
         frame_indices: int64[T], the increasing numbers of these frames in the source. ValueError for another length.
         max_gap: up to so many source frames between two detections are filled by linear interpolation of the key
             points. The frames of a longer gap, and before the first and after the last detection, are left out.
+        cuts: in the order of the frames.
     """
     table = DetectionTable.of(detections)
     if len(table) != len(frame_indices):
         raise ValueError(f"expected detections of each frame, found {len(table)} for {len(frame_indices)} frames")
-    paths = _link(table, frame_indices)
+    paths = _link(table, frame_indices, cuts)
     if not len(paths):
         return None
     return _bridge(np.asarray(paths.owners) == np.argmax(paths.prominence), table, frame_indices, max_gap)
@@ -136,9 +143,16 @@ def smooth_keypoints(keypoints: NDArray[np.float32], frame_indices: NDArray[np.i
     return smoothed
 
 
-def _link(table: DetectionTable, frame_indices: NDArray[np.int64]) -> _Paths:
+def _link(table: DetectionTable, frame_indices: NDArray[np.int64], cuts: Sequence[Cut]) -> _Paths:
     paths = _Paths()
+    waiting, dissolved_until = deque(cuts), -1
     for faces, frame in zip(table, frame_indices.tolist(), strict=True):
+        while waiting and frame >= waiting[0].first:
+            dissolved_until = waiting.popleft().last
+            paths.closed = len(paths)
+        if frame <= dissolved_until:
+            paths.owners.extend([-1] * len(faces))
+            continue
         corners = faces.boxes.astype(np.float64).reshape(-1, 2, 2)
         centres = corners.mean(axis=1)
         sizes = np.sqrt(np.prod(np.maximum(corners[:, 1] - corners[:, 0], 1e-3), axis=1))
@@ -159,6 +173,7 @@ def _assign(paths: _Paths, frame: int, centres: NDArray[np.float64], sizes: NDAr
     growth = np.abs(np.log(sizes[None] / last_sizes[:, None]))
     reach = np.minimum(_REACH + _REACH_PER_FRAME * (gaps - 1), _REACH_LIMIT)
     allowed = (distance <= reach[:, None]) & (growth <= np.log(_SIZE_RATIO))
+    allowed[: paths.closed] = False
     near = np.flatnonzero(allowed.any(axis=1))  # few of the people of a film
     # A pair that is not allowed costs more than all allowed ones together, so it is assigned only as a last resort.
     cost = np.where(allowed, distance + growth, 1e3 * (1 + min(allowed.shape)))[near]

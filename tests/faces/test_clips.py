@@ -50,6 +50,12 @@ def align_all(clips: list[tuple[str, Path]], folder: Path, **settings: Any) -> A
     return align_clips(clips, folder, **(defaults | settings))
 
 
+@pytest.fixture
+def no_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For faces that a test makes up, which are not in the pictures."""
+    monkeypatch.setattr(align.CutFinder, "add", lambda *_: None)
+
+
 class Scripted:
     """A detector that sees what it is told to, in the order of its looks."""
 
@@ -169,6 +175,7 @@ def test_of_a_long_clip_that_cannot_be_decoded_again_nothing_is_kept(
     np.testing.assert_array_equal(shard.read(0).frames, shard.read(1).frames)
 
 
+@pytest.mark.usefixtures("no_cuts")
 def test_memory_does_not_grow_with_the_clip(
     tmp_path: Path, make_detections: Callable[..., Detections], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +227,7 @@ def test_an_announced_number_that_is_wrong_is_planned_for_again(
     assert counts.frames_seen == 4
 
 
+@pytest.mark.usefixtures("no_cuts")
 def test_interpolated_and_close_up_frames_are_marked_and_counted(
     moved_video: Any, make_detections: Callable[..., Detections]
 ) -> None:
@@ -278,6 +286,7 @@ def test_a_clip_that_crashes_has_its_row(moved_video: Any, tmp_path: Path) -> No
     assert index["row"].tolist() == [-1, 0]
 
 
+@pytest.mark.usefixtures("no_cuts")
 def test_a_person_who_is_seen_too_rarely_is_not_kept(
     moved_video: Any, make_detections: Callable[..., Detections]
 ) -> None:
