@@ -32,7 +32,7 @@ def test_names_are_no_markup(name: str, console: str, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("name", NAMES)
 def test_the_table_of_aligned_clips(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     row = dict.fromkeys(SCHEMA.names, 0) | {"clip_id": name, "status": "failed", "reason": "error", "detail": name}
-    data._print_index(pd.DataFrame([row]), Path("x") / name)
+    data._print_index(pd.DataFrame([row | {"remarks": name}]), Path("x") / name, {name: Path("elsewhere")})
     printed = "".join(capsys.readouterr().out.split())  # names wrap in a narrow table
     assert printed.count("".join(name.split())) >= 3
     assert "error:" in printed
