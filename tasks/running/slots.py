@@ -36,6 +36,7 @@ class Slots:
         self._pipeline = pipeline
         self._lock = threading.Lock()
         self._aligning = threading.Semaphore(pipeline.workers)
+        self.drawing = threading.Lock()  # one demo data set takes all cores
         self.aligners = Workers()
         self._training: GpuSlots | None = None
 
