@@ -9,7 +9,7 @@ from dfer.storage.store import CacheKey, Output
 from tasks.demo_data import make_demo_data
 from tasks.inspection.dry_run import dry_run
 from tasks.running.graph import ExpectedOutput
-from tasks.running.progress import Progress
+from tasks.running.progress import Count, Progress, under_way
 from tasks.running.slots import Slots
 from tasks.running.stage import RunResources
 
@@ -39,7 +39,13 @@ def test_a_pipeline_draws_the_data_sets_that_it_uses_and_another_one_the_missing
 
 def test_the_output_is_one_data_set_and_is_drawn_once(tmp_path: Path) -> None:
     pipeline = load_pipeline("demo", CONFIG, [*TINY, f"work_dir={tmp_path}"])
-    progress = Progress()
+    at_work: set[str] = set()
+
+    class Sink:
+        def update(self, count: Count) -> None:
+            at_work.add(str(under_way))
+
+    progress = Progress(Sink())
     with Slots(pipeline) as slots:
         run = RunResources(slots, None, progress)  # type: ignore[arg-type]
         result = make_demo_data.fn(pipeline, "afew", run)
@@ -47,4 +53,5 @@ def test_the_output_is_one_data_set_and_is_drawn_once(tmp_path: Path) -> None:
     assert {path.name for path in result.output.path.iterdir()} == {"afew", "README.txt", "manifest.json"}
     assert result.output.counts == {"afew": 7}
     assert str(progress.counts["demo-data afew"]).startswith("7 of 7 clips drawn")
+    assert at_work == {"demo-data"}  # by its title in a run of a flow
     assert again.data.output == result.output  # Prefect's state `Cached`
