@@ -16,7 +16,7 @@ from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services,
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config.problems import ConfigError, InputError
-from dfer.system import logs
+from dfer.system import garbage, logs
 from dfer.system.paths import printable
 from dfer.system.proxies import without_loopback
 
@@ -60,11 +60,11 @@ class _Screen(logging.Handler):
 def main() -> Any:
     """Entry point. Wrong configurations and arguments end with status 2, failures of the work with 1."""
     _keep_docstrings()
+    garbage.not_at_exit()
     os.environ.update(without_loopback(os.environ))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names in other letters than the terminal's end no run
             stream.reconfigure(errors="backslashreplace")
-
     downloads = logging.getLogger(logs.DOWNLOADS)
     downloads.setLevel(logging.INFO)
     downloads.handlers[:] = [_Screen()]

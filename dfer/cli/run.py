@@ -17,6 +17,7 @@ from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, PipelineName, examples, new_table, out, relative
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
 from dfer.storage.file_names import CONTACT_SHEETS, REPORT_PAGE
+from dfer.system import garbage
 from dfer.system.units import duration
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def run(
     from tasks.running.progress import Terminal, lines_on_stdout
 
     with Terminal() if out.is_terminal else lines_on_stdout():
-        from flows.midas import midas
-        from tasks.running.stage import on_sigterm
+        with garbage.loading():
+            from flows.midas import midas
+            from tasks.running.stage import on_sigterm
 
         if callable(on_interrupt := signal.getsignal(signal.SIGINT)):
             on_sigterm.set(on_interrupt)
