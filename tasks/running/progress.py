@@ -119,11 +119,17 @@ class _Display(RichProgress):
     """Bars, and below them what works now."""
 
     _spinner = Spinner("dots")
+    _over = False
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
-        self._spinner.update(text=Text(str(under_way), style="dim", overflow="ellipsis", no_wrap=True))
-        yield self._spinner
+        if not self._over:
+            self._spinner.update(text=Text(str(under_way), style="dim", overflow="ellipsis", no_wrap=True))
+            yield self._spinner
+
+    def stop(self) -> None:
+        self._over = True
+        super().stop()
 
 
 class Terminal:

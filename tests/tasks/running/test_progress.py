@@ -139,6 +139,8 @@ def test_the_terminal_names_what_works_now():
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(terminal.display)
     assert "ingest [a], ingest b" in console.export_text()
+    console.print(terminal.display)
+    assert "Prefect" not in console.export_text()  # what stays on the screen are the bars
     assert str(under_way) == "Prefect and MLflow"
 
 
