@@ -67,4 +67,4 @@ def make_demo_data(pipeline: Pipeline, part: str, run: RunResources) -> StageRes
             )
         return summary.clips
 
-    return task_result(ensure(pipeline, cache_key(pipeline, part), work, slot=lambda: run.slots.drawing))
+    return task_result(ensure(pipeline, cache_key(pipeline, part), work, slot=run.slots.drawing))

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dfer.system.downloads import NotFetchedError
 
-Source = dict[str, str]
-"""`url`, and the `type`: 'index' or 'find_links'."""
+Source = Any
+"""As unearth has it: a dict of `url`, and of `type`, which is 'index' or 'find_links'."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def fetch(
 
     options = pip_options()
     trusted, proxy = options.get("trusted-host", "").split(), options.get("proxy")
-    client = PyPIClient(
+    client: Any = PyPIClient(
         trusted_hosts=trusted,
         verify=_certificates(options),
         proxy=proxy,
