@@ -83,7 +83,8 @@ def test_prefects_page_shows_how_far_long_stages_are(outcome):
     for artifact in shown.values():
         assert artifact["data"] == 100
         assert artifact["task_run_id"] is not None
-    assert re.match(r"train midas fold 1: 2 of 2 epochs, .* (each|a second)", shown["progress-train-midas-fold-1"]["description"])
+    trained = shown["progress-train-midas-fold-1"]["description"]
+    assert re.match(r"train midas fold 1: 2 of 2 epochs, .* (each|a second)", trained)
 
 
 def test_prefects_page_links_to_the_trainings_side_by_side_in_mlflow(outcome, finished_demo):
