@@ -15,6 +15,16 @@ PYTEST := $(BIN)/pytest -n 2 --no-loadscope-reorder
 READY  := .venv/.ready
 READY_INTEGRATION := .venv/.ready-integration
 
+# pip says nothing while it unpacks, which takes minutes. The one that says how far it is ends with this shell.
+define INSTALL
+@echo "installing into .venv (6 GB, once)"; \
+{ while sleep 10 >/dev/null 2>&1 && kill -0 $$$$ 2>/dev/null; do \
+    echo "installing into .venv: $$(du -sm .venv | cut -f1) MB"; \
+  done; } & \
+beat=$$!; trap "kill $$beat 2>/dev/null" EXIT INT TERM; \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+endef
+
 # The demo and the tests must not phone home, whoever runs them.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -26,7 +36,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(INSTALL) '.[dev]'
 	touch $@
 
 demo: $(READY)
@@ -49,7 +59,7 @@ test-integration: $(READY_INTEGRATION) postgresql
 	$(PYTEST) -m integration
 
 $(READY_INTEGRATION): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,integration]'
+	$(INSTALL) '.[dev,integration]'
 	touch $@
 
 # The distribution's package; its own server, on port 5432, is neither needed nor touched.

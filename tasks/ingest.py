@@ -73,11 +73,11 @@ def nodes(graph: Graph) -> dict[str, Node]:
     """One node a data set, by its name."""
 
     def node(dataset: str) -> Node:
-        title, generated = f"ingest {dataset}", graph.pipeline.datasets[dataset].generated
+        title, part = f"ingest {dataset}", demo_data.part_of(graph.pipeline, dataset)
 
         def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
             settings, made_from = graph.pipeline.datasets[dataset], inputs.get("demo_data")
-            if not generated and not settings.root.is_dir():
+            if part is None and not settings.root.is_dir():
                 raise FileNotFoundError(f"{settings.root} does not exist")
             root, clips, report = read(graph.pipeline, dataset, made_from)
             if report.fatal:
@@ -85,7 +85,7 @@ def nodes(graph: Graph) -> dict[str, Node]:
             key = cache_key(graph.pipeline, dataset, clips, report, made_from)
             yield ExpectedOutput("ingest", title, key, dataset, len(clips), root=root, table=clips)
 
-        inputs = {"demo_data": graph["demo-data"][demo_data.TITLE]} if generated else {}
+        inputs = {"demo_data": graph["demo-data"][part]} if part is not None else {}
         return Node("ingest", title, ingest, {"dataset": dataset}, inputs, expect)
 
     return {dataset: node(dataset) for dataset in graph.pipeline.datasets}
@@ -133,10 +133,10 @@ def clips_of(ingested: StageResult) -> pd.DataFrame:
 
 def root_of(pipeline: Pipeline, dataset: str) -> Path:
     """A data set's folder on this machine, which need not be the one that has read its lists."""
-    settings = pipeline.datasets[dataset]
-    if not settings.generated:
+    settings, part = pipeline.datasets[dataset], demo_data.part_of(pipeline, dataset)
+    if part is None:
         return settings.root
-    existing = store_of(pipeline).find(demo_data.cache_key(pipeline))
+    existing = store_of(pipeline).find(demo_data.cache_key(pipeline, part))
     if isinstance(existing, str):
         raise FileNotFoundError(f"{dataset} was generated and is gone ({existing}): run {pipeline.name} again")
     return existing.path / settings.root

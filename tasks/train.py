@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -17,11 +15,12 @@ from dfer.config.experiments import Training
 from dfer.config.pipeline import Pipeline
 from dfer.config.settings import TrainSettings
 from dfer.datasets import protocol
-from dfer.storage.file_names import CARD, CHECKPOINT, HISTORY, WEIGHTS
+from dfer.faces.index import FILE_NAME
+from dfer.storage.file_names import CHECKPOINT
 from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
 from dfer.system.processes import run_isolated
-from tasks.ingest import clips_of
+from tasks.ingest import CLIPS
 from tasks.running.concurrency import training_slot
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
@@ -30,11 +29,9 @@ from tasks.running.retries import WHERE_IT_CAN_PASS
 from tasks.running.slots import trainings_at_a_time
 from tasks.running.stage import RunResources, ensure, store_of, task_result
 from tasks.tracking.outbox import TrackedRun
-from tasks.tracking.runs import PipelineTracking, log_epoch, log_summary
+from tasks.tracking.runs import PipelineTracking
 from tasks.tracking.system_metrics import system_metrics
-
-if TYPE_CHECKING:
-    from dfer.training.run import EpochRow
+from tasks.tracking.tracked_training import Job, train_in_process, training_clips
 
 VERSION = 3
 
@@ -131,7 +128,23 @@ def train_arm(
             run.progress.bar(f"train {training.title}", "epochs", share=epochs) as advance,
         ):
             job = Job(
-                pipeline, training, ingested, index, folder, tracked, run.slots.threads_per_training, slot.sharing
+                training,
+                clips=ingested.output.file(CLIPS),
+                index=index.output.file(FILE_NAME),
+                stages=store_of(pipeline).root,
+                folder=folder,
+                run=tracked,
+                card={
+                    "pipeline": pipeline.name,
+                    "dataset": training.dataset,
+                    "fold": training.fold,
+                    "synthetic_data": pipeline.datasets[training.dataset].generated,
+                    "alignment": training.settings.alignment.model_dump(mode="json"),
+                    "detection": training.settings.detection.model_dump(mode="json"),
+                },
+                threads=run.slots.threads_per_training,
+                at_a_time=trainings_at_a_time(pipeline),
+                on_its_gpu=slot.sharing,
             )
 
             def train(settings: TrainSettings) -> dict[str, int]:
@@ -157,73 +170,6 @@ def _tracked_run(tracking: PipelineTracking, training: Training, ingested: Stage
         tracked = tracking.arm_run(training)
         tracked.write(folder)
         part = "train" if training.fold is None else f"fold {training.fold} train"
-        clips, source = training_clips(training, ingested), ingested.output.path
+        clips, source = training_clips(training, ingested.output.file(CLIPS)), ingested.output.path
         tracked.log_dataset(clips, name=f"{training.dataset} {part}", source=source, context="training")
     return tracked
-
-
-def training_clips(training: Training, ingested: StageResult) -> pd.DataFrame:
-    """The clips that a training may use."""
-    ambiguous = training.settings.train.ambiguous
-    return protocol.part(clips_of(ingested), fold=training.fold, part="train", ambiguous=ambiguous)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the process of a training is told. `on_its_gpu` trainings share its GPU."""
-
-    pipeline: Pipeline
-    training: Training
-    ingested: StageResult
-    index: StageResult
-    folder: Path
-    run: TrackedRun
-    threads: int
-    on_its_gpu: int
-
-
-def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int], None]) -> dict[str, int]:
-    """The training itself, tracked epoch by epoch. `settings` are its own but for the micro-batches of this try."""
-    from dfer import plots
-    from dfer.faces.index import FILE_NAME, read_index
-    from dfer.training import Plan, Resources, TrainingData, remove_damaged, train
-
-    pipeline, training, folder, run = job.pipeline, job.training, job.folder, job.run
-    sections = training.settings
-    clips = training_clips(training, job.ingested)
-    test = protocol.part(clips_of(job.ingested), fold=training.fold, part="test")
-    rows = read_index(job.index.output.path / FILE_NAME)
-    stages = store_of(pipeline).root
-    logged = run.last_step("epoch/loss")
-    picture = folder / "batch.jpg"
-    plots.training_clips(clips, rows, stages, picture, arm=training.arm, settings=sections)
-    run.log_files([picture])
-
-    def on_epoch(row: EpochRow) -> None:
-        send(row["epoch"])
-        # epochs between the last checkpoint and a kill are trained again, with the same numbers
-        if row["epoch"] > logged:
-            log_epoch(run, row)
-
-    remove_damaged(folder)
-    result = train(
-        replace(Plan.of(training.arm, sections), train=settings),
-        TrainingData(clips, test if settings.monitor_every else None, rows, stages),
-        folder,
-        card={
-            "pipeline": pipeline.name,
-            "dataset": training.dataset,
-            "fold": training.fold,
-            "synthetic_data": pipeline.datasets[training.dataset].generated,
-            "alignment": sections.alignment.model_dump(mode="json"),
-            "detection": sections.detection.model_dump(mode="json"),
-        },
-        resources=Resources(job.threads, trainings_at_a_time(pipeline), job.on_its_gpu),
-        on_epoch=on_epoch,
-    )
-    log_summary(run, result.summary)
-    figure = folder / "learning_curves.png"
-    plots.learning_curves(result.history, figure, title=training.title)
-    run.log_files([figure, folder / HISTORY, folder / CARD, folder / WEIGHTS])
-    run.log_model(folder)
-    return {"clips": result.summary["clips"]["training"], "epochs": len(result.history)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from dfer.cli import check, clean, compare, data, doctor, mlflow, run, services,
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config.problems import ConfigError, InputError
+from dfer.system import garbage, logs
 from dfer.system.paths import printable
 from dfer.system.proxies import without_loopback
 
@@ -48,13 +50,24 @@ def _keep_docstrings() -> None:
         os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
+class _Screen(logging.Handler):
+    """Shows messages as they are, above the bars if there are any."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(record.getMessage(), style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
 def main() -> Any:
     """Entry point. Wrong configurations and arguments end with status 2, failures of the work with 1."""
     _keep_docstrings()
+    garbage.not_at_exit()
     os.environ.update(without_loopback(os.environ))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names in other letters than the terminal's end no run
             stream.reconfigure(errors="backslashreplace")
+    downloads = logging.getLogger(logs.DOWNLOADS)
+    downloads.setLevel(logging.INFO)
+    downloads.handlers[:] = [_Screen()]
     # Prefect handles SIGTERM itself while a flow runs, and then sends it again
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -17,6 +17,7 @@ from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, PipelineName, examples, new_table, out, relative
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
 from dfer.storage.file_names import CONTACT_SHEETS, REPORT_PAGE
+from dfer.system import garbage
 from dfer.system.units import duration
 
 if TYPE_CHECKING:
@@ -80,15 +81,17 @@ def run(
     # and its server, which stops with the flow, would report that
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", os.environ["PREFECT_LOGGING_LEVEL"])
     out.print(Text.assemble((pipeline, "bold"), ": starting Prefect (the very first start takes half a minute)"))
-    from flows.midas import midas
     from tasks.running.progress import Terminal, lines_on_stdout
-    from tasks.running.stage import on_sigterm
 
-    if callable(on_interrupt := signal.getsignal(signal.SIGINT)):
-        on_sigterm.set(on_interrupt)
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_fit_for_a_terminal)
     with Terminal() if out.is_terminal else lines_on_stdout():
+        with garbage.loading():
+            from flows.midas import midas
+            from tasks.running.stage import on_sigterm
+
+        if callable(on_interrupt := signal.getsignal(signal.SIGINT)):
+            on_sigterm.set(on_interrupt)
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_fit_for_a_terminal)
         outcome = midas(pipeline, str(config), overrides, only, start_from, since)
     _print_outcome(loaded, outcome)
 

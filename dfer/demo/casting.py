@@ -27,6 +27,8 @@ CLASS_SHARES: Final = {
 At the default size everybody shows every class, and each class has about ten test clips.
 """
 
+DATA_SETS: Final = ("dfew", "afew", "ferv39k")
+
 FOLDS: Final = (1, 2, 3, 4, 5)
 AFEW_SHARE: Final = 0.28
 FERV39K_SHARES: Final = {"train": 1 / 3, "test": 1 / 9}

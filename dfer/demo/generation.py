@@ -1,4 +1,4 @@
-"""Writes the whole demo data."""
+"""Writes the demo data sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import cv2
 
 from dfer.demo.annotations import write_annotations, write_lists
 from dfer.demo.annotators import MAJORITY
-from dfer.demo.casting import FOLDS, ODDITIES, ClipPlan, plan_clips
+from dfer.demo.casting import DATA_SETS, FOLDS, ODDITIES, ClipPlan, plan_clips
 from dfer.demo.clips import write_clip
 from dfer.demo.sheet import write_contact_sheet
 from dfer.labels import EMOTIONS
@@ -25,7 +25,8 @@ from dfer.system.processes import pool
 
 _LOG = logging.getLogger(__name__)
 _PARTIAL: Final = ".partial"
-_PARTS: Final = ("dfew", "afew", "ferv39k", "contact_sheet.jpg", "README.txt")
+_SHEET: Final = "contact_sheet.jpg"
+_README: Final = "README.txt"
 
 
 @dataclass(frozen=True)
@@ -48,27 +49,34 @@ def generate(
     *,
     clips: int = 320,
     seed: int = 0,
+    data_sets: Collection[str] = DATA_SETS,
     workers: int | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> DemoSummary:
-    """Write small data sets in the layouts of DFEW, AFEW and FERV39k, with a contact sheet and a README.
+    """Write small data sets in the layouts of DFEW, AFEW and FERV39k, with a contact sheet of dfew and a README.
 
-    The bytes depend on `clips` and `seed` alone. Everything is written to `out/.partial` and moved when complete,
-    README.txt last, so that an interrupted run leaves nothing that looks finished.
+    A clip's bytes depend on `clips` and `seed` alone, whatever else is written. Everything is written to `out/.partial`
+    and moved when complete, README.txt last, so that an interrupted run leaves nothing that looks finished.
 
     Args:
         clips: number of regular clips of dfew, at least 7. afew gets about a quarter as many, ferv39k a third for
             training and a ninth for testing; dfew gets some odd ones as well.
+        data_sets: those of DATA_SETS to write.
         workers: number of processes, by default one for each CPU.
         on_clip: called with the numbers of finished and of all clips after each clip.
 
-    Raises FileExistsError if `out` has demo data already, ValueError for too few clips or workers.
+    Raises FileExistsError if `out` has demo data already, ValueError for too few clips or workers or an unknown data
+    set.
     """
     began = time.monotonic()
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    plans = plan_clips(clips, seed)
-    for part in _PARTS:
+    if not data_sets or not set(data_sets) <= set(DATA_SETS):
+        wanted = ", ".join(data_sets) or "none"
+        raise ValueError(f"data_sets must be of {', '.join(DATA_SETS)}; got {wanted}")
+    plans = [plan for plan in plan_clips(clips, seed) if plan.dataset in data_sets]
+    parts = (*data_sets, *([_SHEET] if "dfew" in data_sets else []), _README)
+    for part in parts:
         if (out / part).exists():
             raise FileExistsError(f"{out / part} exists already; remove it or choose another folder")
     partial = out / _PARTIAL
@@ -79,15 +87,17 @@ def generate(
     for done, _ in enumerate(_write_clips(plans, partial, seed, workers or os.cpu_count() or 1), start=1):
         if on_clip is not None:
             on_clip(done, len(plans))
-    write_annotations([plan for plan in plans if plan.dataset == "dfew"], partial / "dfew")
-    write_lists([plan for plan in plans if plan.dataset == "ferv39k"], partial / "ferv39k")
-    write_contact_sheet(plans, partial, partial / "contact_sheet.jpg")
+    if "dfew" in data_sets:
+        write_annotations([plan for plan in plans if plan.dataset == "dfew"], partial / "dfew")
+        write_contact_sheet(plans, partial, partial / _SHEET)
+    if "ferv39k" in data_sets:
+        write_lists([plan for plan in plans if plan.dataset == "ferv39k"], partial / "ferv39k")
     summary = summarize(plans, out, seed, time.monotonic() - began)
-    (partial / "README.txt").write_text(readme(summary), encoding="utf-8")
-    for part in _PARTS:
+    (partial / _README).write_text(readme(summary), encoding="utf-8")
+    for part in parts:
         (partial / part).replace(out / part)
     partial.rmdir()
-    _LOG.info("demo data: %d clips in %s, %.0f s", len(plans), out, summary.seconds)
+    _LOG.info("demo data: %d clips of %s in %s, %.0f s", len(plans), ", ".join(data_sets), out, summary.seconds)
     return summary
 
 
@@ -103,7 +113,7 @@ def summarize(plans: Sequence[ClipPlan], out: Path, seed: int, seconds: float) -
         clips=dict(Counter(plan.dataset for plan in regular)),
         classes={
             dataset: {emotion: classes[dataset, label] for label, emotion in enumerate(EMOTIONS)}
-            for dataset in ("dfew", "afew", "ferv39k")
+            for dataset in DATA_SETS
         },
         folds={fold: {"train": len(labelled) - tests[fold], "test": tests[fold]} for fold in FOLDS},
         lists=dict(Counter(plan.split for plan in plans if plan.split is not None)),
@@ -115,12 +125,10 @@ def summarize(plans: Sequence[ClipPlan], out: Path, seed: int, seconds: float) -
 
 def readme(summary: DemoSummary) -> str:
     """The text of README.txt."""
-
-    def per_class(dataset: str) -> str:
-        return ", ".join(f"{emotion} {count}" for emotion, count in summary.classes[dataset].items())
-
-    folds = ", ".join(f"{fold}: {sizes['train']}/{sizes['test']}" for fold, sizes in summary.folds.items())
+    about = {"dfew": _about_dfew, "afew": _about_afew, "ferv39k": _about_ferv39k}
+    described = "".join(about[dataset](summary) for dataset in DATA_SETS if dataset in summary.clips)
     odd = "\n".join(f"  {path}: {oddity}" for path, oddity in summary.odd.items())
+    odd_clips = f"\nOdd clips in dfew, beyond these, as every collection has them:\n{odd}\n" if odd else ""
     return f"""Demo data for dynamic facial expression recognition: SYNTHETIC.
 
 The faces come from one photograph in the public domain (Fifth Solvay Conference, Brussels 1927, by Benjamin
@@ -130,20 +138,34 @@ runs, not that the method works.
 
 Seed {summary.seed}. The same seed gives the same bytes.
 
-dfew/  {summary.clips["dfew"]} clips in the layout of DFEW, ten votes each.
-       A single label needs {MAJORITY} votes (DFEW: more than 6): {per_class("dfew")};
+{described}{odd_clips}"""
+
+
+def _about_dfew(summary: DemoSummary) -> str:
+    folds = ", ".join(f"{fold}: {sizes['train']}/{sizes['test']}" for fold, sizes in summary.folds.items())
+    return f"""dfew/  {summary.clips["dfew"]} clips in the layout of DFEW, ten votes each.
+       A single label needs {MAJORITY} votes (DFEW: more than 6): {_per_class(summary, "dfew")};
        {summary.unlabelled} without one, in no fold.
        Folds (train/test rows): {folds}.
        No person is in both parts of a fold.
-afew/  {summary.clips["afew"]} clips in the layout of AFEW: other people, another camera.
-       The label is the intended emotion: {per_class("afew")}.
-ferv39k/  {summary.clips["ferv39k"]} clips in the layout of FERV39k: faces cut out, as numbered pictures.
-       The label is the intended emotion: {per_class("ferv39k")}.
-       {summary.lists["train"]} to train on, of dfew's people, and {summary.lists["test"]} to test on, of afew's.
-
-Odd clips in dfew, beyond these, as every collection has them:
-{odd}
 """
+
+
+def _about_afew(summary: DemoSummary) -> str:
+    return f"""afew/  {summary.clips["afew"]} clips in the layout of AFEW: other people, another camera.
+       The label is the intended emotion: {_per_class(summary, "afew")}.
+"""
+
+
+def _about_ferv39k(summary: DemoSummary) -> str:
+    return f"""ferv39k/  {summary.clips["ferv39k"]} clips in the layout of FERV39k: faces cut out, as numbered pictures.
+       The label is the intended emotion: {_per_class(summary, "ferv39k")}.
+       {summary.lists["train"]} to train on, of dfew's people, and {summary.lists["test"]} to test on, of afew's.
+"""
+
+
+def _per_class(summary: DemoSummary, dataset: str) -> str:
+    return ", ".join(f"{emotion} {count}" for emotion, count in summary.classes[dataset].items())
 
 
 def _write_clips(plans: Sequence[ClipPlan], out: Path, seed: int, workers: int) -> Iterator[None]:

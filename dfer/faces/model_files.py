@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -13,13 +12,15 @@ import zipfile
 from pathlib import Path
 
 from dfer.storage.files import sha256
-from dfer.system.downloads import NotFetchedError, cache_folder
+from dfer.system import package_index
+from dfer.system.downloads import NotFetchedError, announce, cache_folder
 
 logger = logging.getLogger(__name__)
 
 BUNDLED_MODEL = "scrfd-2.5g"
 # SCRFD-2.5G with five key points is part of a source distribution on the package index: no download page is needed.
-_REQUIREMENT = "scrfd==0.3.0"
+_PACKAGE, _VERSION = "scrfd", "0.3.0"
+_REQUIREMENT = f"{_PACKAGE}=={_VERSION}"
 _ARCHIVE = "scrfd-0.3.0.tar.gz"
 _ARCHIVE_SHA256 = "35855c664d565492aab0068f1c64b4957a15ca6cd106b9c8b1642d67cfeeb5fc"
 _MEMBER = "scrfd-0.3.0/models/scrfd.onnx"
@@ -83,23 +84,16 @@ def _bundled_file(cache: Path) -> Path:
 
 
 def _fetch_archive(folder: Path) -> Path:
-    logger.info("fetching the face detector from the package index (%s, 8.7 MB)", _REQUIREMENT)
-    # pip runs a source package's code to read its metadata: the checksum makes sure that it is the right code
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"{_REQUIREMENT} --hash=sha256:{_ARCHIVE_SHA256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
-    command += ["--require-hashes", "--requirement", str(requirements)]
-    result = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True, check=False)
-    archive = folder / _ARCHIVE
-    if result.returncode != 0 or not archive.is_file():
-        last = result.stderr.strip().splitlines()[-1:] or ["no message from pip"]
+    on_bytes = announce(f"the face detector from the package index ({_REQUIREMENT}, 8.7 MB), once")
+    try:
+        return package_index.fetch(_PACKAGE, _VERSION, _ARCHIVE, folder, on_bytes)
+    except package_index.PackageIndexError as error:
         raise ModelFileNotFetchedError(
-            f"the face detector {BUNDLED_MODEL} could not be fetched: `{' '.join(command)}` failed ({last[0]}). "
+            f"the face detector {BUNDLED_MODEL} could not be fetched: {error}. "
             f"Run `pip download --no-deps --no-binary :all: {_REQUIREMENT}` where the package index can be reached and "
             f"copy {_MEMBER} out of it to "
             f"{folder.parent / 'scrfd-2.5g.onnx'}, or set detection.model to a path to a .onnx file."
-        )
-    return archive
+        ) from error
 
 
 def _extract(archive: Path, target: Path) -> Path:

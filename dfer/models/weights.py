@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from dfer.config.catalogue import Network
-from dfer.system.downloads import NotFetchedError, is_temporary
+from dfer.system.downloads import NotFetchedError, announce, is_temporary
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,8 @@ def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None
 
 def _torchvision(name: str) -> dict[str, Tensor]:
     weights = torchvision.models.get_weight(name)
+    if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists():
+        announce(f"torchvision's {name}, once")
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

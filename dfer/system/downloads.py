@@ -1,12 +1,22 @@
-"""Downloads: where they are kept, and which failures are worth another try."""
+"""Downloads: where they are kept, how far they are, and which failures are worth another try."""
 
 from __future__ import annotations
 
+import logging
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
+from dfer.system import logs
 from dfer.system.paths import expanded
+from dfer.system.units import size
+
+logger = logging.getLogger(logs.DOWNLOADS)
+
+SAY_EVERY = 5.0
+"""Seconds from one message about a download to the next."""
 
 _BUSY = {408, 425, 429}
 
@@ -20,6 +30,20 @@ def cache_folder() -> Path:
     if folder := os.environ.get("DFER_CACHE"):
         return Path(expanded(folder))
     return Path(expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")) / "dfer"
+
+
+def announce(what: str) -> Callable[[int, int | None], None]:
+    """Say that something is fetched. Returns what to call with the bytes that have come, and all if they are known."""
+    logger.info("fetching %s", what)
+    last = time.monotonic()
+
+    def on_bytes(done: int, total: int | None) -> None:
+        nonlocal last
+        if time.monotonic() - last > SAY_EVERY:
+            last = time.monotonic()
+            logger.info("fetching %s: %s%s", what, size(done), f" of {size(total)}" if total else "")
+
+    return on_bytes
 
 
 def is_temporary(error: BaseException) -> bool:

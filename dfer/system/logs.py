@@ -33,6 +33,9 @@ KEPT = 50
 PROGRESS = "dfer.progress"
 """The logger for the progress of long work."""
 
+DOWNLOADS = "dfer.downloads"
+"""The logger that says what is fetched and how far that is; the command line shows its messages."""
+
 _OURS = ("dfer", "tasks", "flows")
 _SUFFIX = ".jsonl"
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}

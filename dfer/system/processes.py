@@ -27,7 +27,7 @@ from multiprocessing.connection import Connection
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
-from dfer.system import logs
+from dfer.system import garbage, logs
 
 T = TypeVar("T")
 
@@ -305,6 +305,7 @@ def _cause_of_death(function: str, exit_code: int | None, ended_by: signal.Signa
 def _serve(connection: Connection, threads: int, environment: Mapping[str, str]) -> None:
     """Answer calls until the parent sends `_STOP` or closes its end."""
     die_with_parent()
+    garbage.not_at_exit()
     if threads:
         limit_threads(threads)
     os.environ.update(environment)
@@ -317,7 +318,8 @@ def _serve(connection: Connection, threads: int, environment: Mapping[str, str])
 
 def _answer(send: Sender, call: bytes) -> tuple[str, Any]:
     try:
-        function, arguments = pickle.loads(call)  # imports the function's module
+        with garbage.loading():
+            function, arguments = pickle.loads(call)  # imports the function's module
         return "result", function(**arguments, send=send)
     except Exception as error:
         return "error", (_picklable(error), traceback.format_exc())
@@ -356,6 +358,7 @@ def pool(workers: int) -> ProcessPoolExecutor:
 
 def start_worker() -> None:
     die_with_parent()
+    garbage.not_at_exit()
     limit_threads(1)
 
 

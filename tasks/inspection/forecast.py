@@ -125,7 +125,7 @@ class _Measured:
         """How long an output would take; None if nothing like it was ever made here."""
         match expected.stage:
             case "demo-data":
-                return self.demo_data(expected.clips)
+                return self.demo_data(expected.cache_key) if expected.cache_key is not None else None
             case "align":
                 return self.alignment(expected.cache_key, expected.clips) if expected.cache_key is not None else None
             case "train" if expected.training is not None:
@@ -134,8 +134,10 @@ class _Measured:
                 return self.evaluation(expected.training)
         return 0.0
 
-    def demo_data(self, clips: int) -> float | None:
-        return self._median(self._manifests["demo-data"], clips, lambda manifest: manifest["key"]["clips"])
+    def demo_data(self, cache_key: CacheKey) -> float | None:
+        """By what was measured for the same data set."""
+        same = [m for m in self._manifests["demo-data"] if m["key"].get("data_set") == cache_key.key["data_set"]]
+        return self._median(same, cache_key.key["clips"], lambda manifest: manifest["key"]["clips"])
 
     def alignment(self, cache_key: CacheKey, clips: int) -> float | None:
         """By what was measured with the same settings."""

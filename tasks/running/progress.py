@@ -1,5 +1,7 @@
 """Progress of long work: counted once, shown as bars on a terminal, lines in the log and artifacts in Prefect's page.
 
+The screen is never silent for long: it also names the tasks that work, since not all of them count something.
+
 Tasks only count. Prefect's server is told every few seconds by a thread, so that a server that is slow or away holds
 up nothing.
 """
@@ -11,16 +13,18 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol, TextIO, cast
 from uuid import UUID
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.spinner import Spinner
+from rich.text import Text
 
 from dfer.system import logs
 from dfer.system.units import duration, rate
@@ -29,6 +33,9 @@ logger = logging.getLogger(logs.PROGRESS)
 
 LINE_EVERY = 30.0
 """Seconds from one line of a bar in the log to the next."""
+
+SILENCE = 15.0
+"""Seconds without a line after which output that is no terminal gets one that names the tasks that work."""
 
 PAGE_EVERY = 5.0
 """Seconds from one update of Prefect's page to the next."""
@@ -39,20 +46,27 @@ GIVE_UP_AFTER = 10.0
 
 @dataclass
 class Count:
-    """How far the work with one title is. `before` of `done` were done before this process began."""
+    """How far the work with one title is.
+
+    Its rate is that since the first piece was finished: what comes before that, such as the start of processes, takes
+    long and comes once. Of `done`, `unmeasured` do not count for it.
+    """
 
     title: str
     what: str
     total: int = 0
     done: int = 0
-    before: int = 0
+    unmeasured: int = 0
     total_is_known: bool = False
     began: float = 0.0
+    measured_since: float | None = None
     context: Context | None = None  # of the task that works
 
     @property
     def per_second(self) -> float:
-        return (self.done - self.before) / max(time.monotonic() - self.began, 1e-3)
+        if self.measured_since is None:
+            return 0.0
+        return max(0, self.done - self.unmeasured) / max(time.monotonic() - self.measured_since, 1e-3)
 
     @property
     def left(self) -> str:
@@ -69,17 +83,60 @@ class Count:
         return ", ".join(filter(None, (f"{self.done}{of} {self.what}", rate(self.per_second), self.left)))
 
 
+class _UnderWay:
+    """The titles of the tasks of this process that work now. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._titles: list[str] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def doing(self, title: str) -> Iterator[None]:
+        with self._lock:
+            self._titles.append(title)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._titles.remove(title)
+
+    def __str__(self) -> str:
+        with self._lock:
+            return ", ".join(self._titles) or "Prefect and MLflow"
+
+
+under_way = _UnderWay()
+"""What works in this process. Where nothing does, Prefect starts, decides what is next, or ends."""
+
+
 class Sink(Protocol):
     """Shows counts. `update` is called at every change, one call at a time, and must not wait for anything."""
 
     def update(self, count: Count) -> None: ...
 
 
+class _Display(RichProgress):
+    """Bars, and below them what works now."""
+
+    _spinner = Spinner("dots")
+    _over = False
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if not self._over:
+            self._spinner.update(text=Text(str(under_way), style="dim", overflow="ellipsis", no_wrap=True))
+            yield self._spinner
+
+    def stop(self) -> None:
+        self._over = True
+        super().stop()
+
+
 class Terminal:
     """Bars on a terminal; a context manager around the run."""
 
     def __init__(self) -> None:
-        self.display = RichProgress(
+        self.display = _Display(
             TextColumn("{task.description:<28}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
@@ -124,16 +181,41 @@ class LogLines:
             logger.info("%s: %s", count.title, str(count), extra=fields)
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """Prints the lines of `LogLines`, and after a while without any, what works now."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        self._last = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._last = time.monotonic()
+        super().emit(record)
+
+    def break_silence(self) -> None:
+        if time.monotonic() - self._last > SILENCE:
+            self.handle(logging.makeLogRecord({"msg": "%s ...", "args": (str(under_way),)}))
+
+
 @contextmanager
 def lines_on_stdout() -> Iterator[None]:
-    """Print the lines of `LogLines`, for output that is no terminal."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger.addHandler(handler)
+    """Say how far the work is where output is no terminal."""
+    lines, over = _Lines(), threading.Event()
+
+    def break_silence() -> None:
+        while not over.wait(min(1.0, SILENCE)):
+            lines.break_silence()
+
+    thread = threading.Thread(target=break_silence, name="lines", daemon=True)
+    thread.start()
+    logger.addHandler(lines)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        logger.removeHandler(lines)
+        over.set()
+        thread.join()
 
 
 class Progress:
@@ -171,18 +253,19 @@ class Progress:
             if not count.began:
                 count.began, count.context = time.monotonic(), copy_context()
             self._show(count)
-        done_here = before = 0
+        done_here = 0
 
         def advance(done: int | None = None, total: int | None = None) -> None:
-            nonlocal done_here, before
+            nonlocal done_here
             with self._lock:
                 if done is not None and done_here == 0:
-                    before = done - 1  # an earlier process came so far
-                    count.before += before
+                    count.unmeasured += done - 1  # an earlier process came so far
                 count.done += 1 if done is None else done - done_here
                 done_here = done_here + 1 if done is None else done
                 if total is not None and share is None:
                     count.total = total
+                if count.measured_since is None:
+                    count.measured_since, count.unmeasured = time.monotonic(), count.done
                 self._show(count)
 
         try:
@@ -190,7 +273,7 @@ class Progress:
         except BaseException:
             with self._lock:  # the work may be tried again, from the start
                 count.done -= done_here
-                count.before -= before
+                count.measured_since = None
                 count.total -= 0 if count.total_is_known else share or 0
             raise
 

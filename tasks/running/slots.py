@@ -36,8 +36,15 @@ class Slots:
         self._pipeline = pipeline
         self._lock = threading.Lock()
         self._aligning = threading.Semaphore(pipeline.workers)
+        self._drawing = threading.Lock()
         self.aligners = Workers()
         self._training: GpuSlots | None = None
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Hold the slot to draw a demo data set in, which takes all cores."""
+        with self._drawing:
+            yield
 
     @contextmanager
     def aligning(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from dfer.config.pipeline import Pipeline
 from dfer.storage.remote_store import RemoteStore
 from dfer.storage.store import CacheKey, Output, StageResult, Store
 from dfer.system import logs, processes
-from tasks.running.progress import Progress
+from tasks.running.progress import Progress, under_way
 from tasks.running.slots import Slots
 from tasks.tracking.runs import PipelineTracking
 
@@ -69,10 +69,12 @@ def ensure(
     existing = store.find(cache_key)
     if isinstance(existing, Output):
         return StageResult(existing, "", 0.0)
-    with logs.about(stage=cache_key.stage, output=cache_key.hash, task=task_run.name), slot():
+    title = task_run.name
+    with logs.about(stage=cache_key.stage, output=cache_key.hash, task=title), slot():
         processes.go_on()
         try:
-            result = store.ensure(cache_key, work, resumes_from=resumes_from)
+            with under_way.doing(title or cache_key.stage):
+                result = store.ensure(cache_key, work, resumes_from=resumes_from)
         except Exception:
             logger.exception("%s %s failed", cache_key.stage, cache_key.hash[:8])
             raise

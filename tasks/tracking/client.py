@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfer.system import garbage
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -35,7 +37,8 @@ def configure() -> None:
 def client_of(uri: str) -> MlflowClient:
     """MLflow's client of a server or a database. The folder of an embedded database is made if it is missing."""
     configure()
-    from mlflow.tracking import MlflowClient  # takes seconds
+    with garbage.loading():
+        from mlflow.tracking import MlflowClient  # takes seconds
 
     if uri.startswith(SQLITE):
         Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfer.system import garbage
 from tasks.tracking.client import client_of, configure
 from tasks.tracking.outbox import Delivered, Operation, Outbox, TrackedRun
 
@@ -158,7 +159,8 @@ class Delivery:
             case "dataset":
                 _send_dataset(client, run_id, kept, operation)
             case "model":
-                from tasks.tracking.logged_model import log_model
+                with garbage.loading():
+                    from tasks.tracking.logged_model import log_model
 
                 log_model(kept, client, run_id, delivered.experiment_id, in_doubt=in_doubt)
             case "copied":

@@ -62,6 +62,7 @@ def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: st
             model_id=begun.model_id if begun is not None else None,
             input_example=example,
             signature=infer_signature(example, output),
+            validate_serving_input=False,  # would load the model again, which takes seconds
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("mlflow", "torch", "numpy")],
             metadata={
                 "classes": card["classes"],

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dfer.system import garbage
 from tasks.tracking.client import configure
 from tasks.tracking.outbox import TrackedRun
 
@@ -52,10 +53,11 @@ def _log(run: TrackedRun, over: threading.Event) -> None:
 
 def _measures() -> list[Any]:
     configure()
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+    with garbage.loading():
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
     measures = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dfer.config.problems import ConfigError, InputError, Problem
+from dfer.system.downloads import announce
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,3 +123,14 @@ def test_python_without_docstrings(tmp_path):
     command = [sys.executable, script, "align", "--help"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert "Detect, follow and align" in run.stdout
+
+
+def test_what_is_fetched_is_said_on_the_screen(dfer, monkeypatch):
+    def available():
+        announce("weights of [bold]")
+        return {}
+
+    monkeypatch.setattr("dfer.models.available", available)
+    status, text = dfer("models")
+    assert status == 0
+    assert text.count("fetching weights of [bold]") == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from dfer.datasets import inspect, load_clips
 from dfer.demo import ODDITIES, DemoSummary, generate
 from dfer.demo.camera import CAMERAS
-from dfer.demo.casting import ClipPlan, plan_clips
+from dfer.demo.casting import DATA_SETS, ClipPlan, plan_clips
 from dfer.demo.clips import film_clip
 from dfer.labels import EMOTIONS
 
@@ -57,6 +58,23 @@ def test_bytes_do_not_depend_on_the_number_of_processes(demo: DemoSummary, tmp_p
     assert [name for name in first if first[name] != second[name]] == []
     total = CLIPS + len(ODDITIES) + 7 + 14
     assert calls == [(done, total) for done in range(1, total + 1)]
+
+
+@pytest.mark.parametrize("dataset", DATA_SETS)
+def test_a_data_set_by_itself_has_the_same_bytes(demo: DemoSummary, tmp_path: Path, dataset: str) -> None:
+    calls: list[int] = []
+    alone = generate(
+        tmp_path, clips=CLIPS, data_sets=[dataset], workers=1, on_clip=lambda done, total: calls.append(total)
+    )
+    together, files = written(demo.folder), written(tmp_path)
+    readme = files.pop("README.txt").decode()
+    assert {Path(name).parts[0] for name in files} == {dataset, *(["contact_sheet.jpg"] if dataset == "dfew" else [])}
+    assert {name for name in together if Path(name).parts[0] == dataset} <= files.keys()
+    assert [name for name in files if files[name] != together[name]] == []
+    assert set(calls) == {len(calls)}
+    assert alone.clips == {dataset: demo.clips[dataset]}
+    assert [name for name in DATA_SETS if f"\n{name}/ " in readme] == [dataset]
+    assert set(readme.splitlines()) <= set(together["README.txt"].decode().splitlines())
 
 
 def test_regular_clips_can_be_decoded(demo: DemoSummary) -> None:
@@ -186,9 +204,18 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == [".partial"]
 
 
-@pytest.mark.parametrize("arguments", [{"clips": 6}, {"workers": 0}])
-def test_bad_numbers_are_refused_before_anything_is_written(tmp_path: Path, arguments: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least"):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"clips": 6}, "at least"),
+        ({"workers": 0}, "at least"),
+        ({"data_sets": ["DFEW"]}, "of dfew, afew, ferv39k; got DFEW"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
         generate(tmp_path, **arguments)
     assert list(tmp_path.iterdir()) == []
 

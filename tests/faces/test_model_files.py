@@ -3,9 +3,9 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import subprocess
 import tarfile
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,9 @@ import pytest
 
 from dfer.faces import model_files
 from dfer.faces.model_files import ModelFileError, detector_file, sha256
+from dfer.system import logs, package_index
 from dfer.system.downloads import cache_folder
+from dfer.system.package_index import PackageIndexError
 
 WEIGHTS = b"the weights of a detector"
 
@@ -26,14 +28,16 @@ class Index:
         self.fetches = 0
         self.error = ""
 
-    def run(self, command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def fetch(
+        self, name: str, version: str, file: str, folder: Path, on_bytes: Callable[[int, int | None], None]
+    ) -> Path:
         self.fetches += 1
         if self.error:
-            return subprocess.CompletedProcess(
-                command, 1, stdout="", stderr=f"WARNING: retrying\nERROR: {self.error}\n"
-            )
-        write_archive(Path(command[-1]) / "scrfd-0.3.0.tar.gz", self.content)
-        return subprocess.CompletedProcess(command, 0, stdout="", stderr="")
+            raise PackageIndexError(self.error)
+        assert (name, version) == ("scrfd", "0.3.0")
+        write_archive(folder / file, self.content)
+        on_bytes(10, 10)
+        return folder / file
 
 
 def write_archive(path: Path, content: bytes) -> None:
@@ -46,7 +50,7 @@ def write_archive(path: Path, content: bytes) -> None:
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Index:
     served = Index()
-    monkeypatch.setattr(subprocess, "run", served.run)
+    monkeypatch.setattr(package_index, "fetch", served.fetch)
     monkeypatch.setattr(model_files, "_MEMBER_SHA256", hashlib.sha256(WEIGHTS).hexdigest())
     # A gzip file carries its time, so the archive's own checksum is left to the test of a wrong archive.
     check = model_files._check
@@ -54,11 +58,17 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Index:
     return served
 
 
-def test_the_detector_is_fetched_once(index: Index, tmp_path: Path) -> None:
+def test_the_detector_is_fetched_once_and_that_is_said_once(
+    index: Index, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logs.DOWNLOADS)
     first = detector_file("scrfd-2.5g", cache=tmp_path / "new" / "cache")
     assert first.read_bytes() == WEIGHTS
     assert detector_file("scrfd-2.5g", cache=tmp_path / "new" / "cache") == first
     assert index.fetches == 1
+    assert [record.getMessage() for record in caplog.records if record.name == logs.DOWNLOADS] == [
+        "fetching the face detector from the package index (scrfd==0.3.0, 8.7 MB), once"
+    ]
     assert [path.name for path in first.parent.iterdir()] == ["scrfd-2.5g.onnx"]
 
 
@@ -81,7 +91,7 @@ def test_other_weights_than_expected_are_not_kept(index: Index, tmp_path: Path) 
 
 
 def test_another_archive_than_expected_is_not_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(subprocess, "run", Index().run)
+    monkeypatch.setattr(package_index, "fetch", Index().fetch)
     with pytest.raises(ModelFileError, match=r"scrfd-0\.3\.0\.tar\.gz .*expected 35855c66"):
         detector_file("scrfd-2.5g", cache=tmp_path)
     assert list(tmp_path.iterdir()) == []

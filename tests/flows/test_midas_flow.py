@@ -45,7 +45,7 @@ def runs(client, kind):
 
 def test_every_stage_runs_the_first_time(first):
     assert executed(first) == {
-        "demo-data": 1,
+        "demo-data": 2,  # a third one is not asked for
         "ingest": 2,
         "align": len(first.stages["align"]),
         "index": 2,
@@ -187,8 +187,8 @@ def test_a_data_set_that_cannot_be_used_stops_before_any_face_is_looked_for(firs
     from flows.midas import midas
 
     root = tmp_path / "DFEW"
-    made = first.stages["demo-data"][0].output.path / "dfew"
-    shutil.copytree(made, root)
+    dfew, afew = (made.output.path for made in first.stages["demo-data"])
+    shutil.copytree(dfew / "dfew", root)
     shutil.rmtree(root / "EmoLabel_DataSplit")
     with pytest.raises(IngestError, match="EmoLabel_DataSplit"):
         midas(
@@ -196,7 +196,7 @@ def test_a_data_set_that_cannot_be_used_stops_before_any_face_is_looked_for(firs
             str(CONFIG),
             [
                 f"datasets.dfew.root={root}",
-                f"datasets.afew.root={made.parent / 'afew'}",
+                f"datasets.afew.root={afew / 'afew'}",
                 f"work_dir={tmp_path}",
                 "model.pretrained=null",
             ],
@@ -208,10 +208,10 @@ def test_folders_of_the_real_layout_run_through_the_pipeline_for_real_data(first
     """The demo data's folders are in the real sets' layout: taken as if they were real, two folds, one arm."""
     from flows.midas import midas
 
-    made = first.stages["demo-data"][0].output.path
+    dfew, afew = (made.output.path for made in first.stages["demo-data"])
     small = ["model.pretrained=null", "model.width=0.125", "model.input_size=32", "train.epochs=1", "alignment.size=64"]
     small += ["run.workers=1"]
-    where = [f"datasets.dfew.root={made / 'dfew'}", f"datasets.afew.root={made / 'afew'}", f"work_dir={tmp_path}"]
+    where = [f"datasets.dfew.root={dfew / 'dfew'}", f"datasets.afew.root={afew / 'afew'}", f"work_dir={tmp_path}"]
     how = [
         "pipelines.dfew-full.arms=[soft]",
         "pipelines.dfew-full.folds=[1, 2]",

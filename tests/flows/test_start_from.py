@@ -27,7 +27,7 @@ AFTER = {
     # faces do not depend on labels
     "ingest": {"ingest": 2, "train": 1, "evaluate": 2, "report": 1},
     # the videos are new files
-    "demo-data": {"demo-data": 1, "ingest": 2, "align": 4, "index": 2, "train": 1, "evaluate": 2, "report": 1},
+    "demo-data": {"demo-data": 2, "ingest": 2, "align": 4, "index": 2, "train": 1, "evaluate": 2, "report": 1},
 }
 EARLY = [stage for stage in STAGES if stage not in ("evaluate", "report")]
 

@@ -41,9 +41,9 @@ def test_a_run_is_tracked_and_a_second_one_finds_all_of_it(services):
     earlier = tracked_runs(mlflow)
     first = services.wait_for(services.deploy_run("midas/demo", overrides=overrides))
     assert first["state_name"] == "Completed", first["state"]
-    done = stages(services.task_states(first["id"], 17))
+    done = stages(services.task_states(first["id"], 18))
     assert done == {
-        ("demo-data", "Completed"): 1,
+        ("demo-data", "Completed"): 2,
         ("ingest", "Completed"): 2,
         ("fetch-detector", "Completed"): 1,
         ("align", "Completed"): 4,

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
 
 # fetch-detector only looks whether a file is there: it has nothing to find made
 STAGES = ("demo-data", "ingest", "align", "index", "train", "evaluate", "report")
-UP_TO_INDEX = {"demo-data": 1, "ingest": 2, "align": 4, "index": 2}
+UP_TO_INDEX = {"demo-data": 2, "ingest": 2, "align": 4, "index": 2}
 
 
 def overrides_for(work: Path, *more: str) -> list[str]:
@@ -98,7 +98,7 @@ def test_the_three_ways_to_run_again_only_what_failed(services, tmp_path):
 
     run = services.deploy_run("midas/demo", overrides=overrides)
     name = services.wait_for(run, ("FAILED",))["name"]
-    found = settled(services, run, "first run, broken weights", 10)
+    found = settled(services, run, "first run, broken weights", 11)
     assert found["Completed"] == UP_TO_INDEX
     assert found["Failed"] == {"train": 1}
     said = explanation(services, run)
@@ -113,7 +113,7 @@ def test_the_three_ways_to_run_again_only_what_failed(services, tmp_path):
     in_shell(services, next(line for line in said.splitlines() if "flow-run retry" in line))
     services.wait_for(run, ("SCHEDULED", "PENDING", "RUNNING"), seconds=60)
     services.wait_for(run, ("FAILED",))
-    found = settled(services, run, "1. prefect flow-run retry (weights mended; then evaluations fail)", 12)
+    found = settled(services, run, "1. prefect flow-run retry (weights mended; then evaluations fail)", 13)
     assert found["Cached"] == UP_TO_INDEX
     assert found["Completed"] == {"train": 1}
     assert found["Failed"] == {"evaluate": 2}
@@ -124,7 +124,7 @@ def test_the_three_ways_to_run_again_only_what_failed(services, tmp_path):
     in_the_way[1].write_text("a file where a folder should be")
     run = services.deploy_run("midas/demo", overrides=overrides)
     services.wait_for(run, ("FAILED",))
-    found = settled(services, run, "2. a fresh run of the deployment (then the report fails)", 13)
+    found = settled(services, run, "2. a fresh run of the deployment (then the report fails)", 14)
     assert found["Cached"] == {**UP_TO_INDEX, "train": 1}
     assert found["Completed"] == {"evaluate": 2}
     assert found["Failed"] == {"report": 1}
@@ -136,17 +136,17 @@ def test_the_three_ways_to_run_again_only_what_failed(services, tmp_path):
     (again,) = (line.strip() for line in said.splitlines() if "dfer run" in line)
     done = in_shell(services, again)
     assert done.returncode == 0, done.stderr
-    found = settled(services, newest_run(services)["id"], "3. dfer run, as the failed run said", 13)
+    found = settled(services, newest_run(services)["id"], "3. dfer run, as the failed run said", 14)
     assert found == {"Cached": {**UP_TO_INDEX, "train": 1, "evaluate": 2}, "Completed": {"report": 1}}
 
     # and one that is forced though all is there
     done = in_shell(services, f"{again} --from train")
     assert done.returncode == 0, done.stderr
-    found = settled(services, newest_run(services)["id"], "3. dfer run demo --from train", 13)
+    found = settled(services, newest_run(services)["id"], "3. dfer run demo --from train", 14)
     assert found == {"Cached": UP_TO_INDEX, "Completed": {"train": 1, "evaluate": 2, "report": 1}}
     run = services.deploy_run("midas/demo", overrides=overrides, start_from="evaluate")
     services.wait_for(run, ("COMPLETED",))
-    found = settled(services, run, "start_from: evaluate, of the deployment", 13)
+    found = settled(services, run, "start_from: evaluate, of the deployment", 14)
     assert found == {"Cached": {**UP_TO_INDEX, "train": 1}, "Completed": {"evaluate": 2, "report": 1}}
 
 
@@ -200,7 +200,7 @@ def test_a_cancelled_run_leaves_everything_valid_and_the_next_goes_on(services, 
 
     run = services.deploy_run("midas/demo", overrides=overrides)
     services.wait_for(run, ("COMPLETED",))
-    found = settled(services, run, "after a cancellation", 13)
+    found = settled(services, run, "after a cancellation", 14)
     assert found == {"Cached": UP_TO_INDEX, "Completed": {"train": 1, "evaluate": 2, "report": 1}}
     assert mlflow_statuses(work) == {"FINISHED"}
     assert epochs_tracked(work) == [list(range(1, 151))]
@@ -240,6 +240,6 @@ def test_two_runs_at_once_make_everything_once(services, tmp_path):
     executed: Counter = Counter()
     for run, how in ((runs[0], "one"), (runs[1], "the other"), (here, "and a third beside them")):
         services.wait_for(run, ("COMPLETED",))
-        executed += Counter(settled(services, run, how, 13).get("Completed", {}))
+        executed += Counter(settled(services, run, how, 14).get("Completed", {}))
     assert executed == {**UP_TO_INDEX, "train": 1, "evaluate": 2, "report": 1}
     assert epochs_tracked(tmp_path) == [[1]]

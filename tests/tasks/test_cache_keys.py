@@ -18,7 +18,7 @@ from dfer.storage.store import CacheKey, Output
 from tasks import align, demo_data, evaluate, ingest, report, train
 
 KEYS = {
-    "demo-data": "da8599bf6e91de16",
+    "demo-data": "342277a1a6e3bc7e",
     "ingest": "f1c92504977b0e62",
     "align": "b110c843b422907c",
     "index": "d84bae7111240584",
@@ -45,7 +45,7 @@ def keys(pipeline: Pipeline) -> dict[str, CacheKey]:
     training = next(one for one in trainings_of(evaluations) if one.arm.mixing != "none")
     evaluation = next(one for one in evaluations if one.training == training)
     keys = [
-        demo_data.cache_key(pipeline),
+        demo_data.cache_key(pipeline, "dfew"),
         ingest.cache_key(pipeline, "demo-dfew", clips, findings, made),
         align.align_cache_key(Faces.of("demo-dfew", pipeline.settings), clips, "the detector's checksum"),
         align.index_cache_key("demo-dfew", [made]),

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tasks.running import progress
-from tasks.running.progress import LogLines, PrefectPage, Progress, Terminal, progress_of_run
+from tasks.running.progress import LogLines, PrefectPage, Progress, Terminal, progress_of_run, under_way
 
 
 @pytest.fixture
@@ -27,12 +27,13 @@ def clock(monkeypatch):
 def test_pieces_of_one_title_share_a_bar(clock):
     work = Progress()
     with work.bar("align a", "clips", share=4) as one, work.bar("align a", "clips", share=6) as other:
-        clock.now += 2
         one()
+        clock.now += 2
         other()
         other()
-    assert str(work.counts["align a"]) == "3 of 10 clips, 1.5 a second, 5 s left"
-    assert work.counts["align a"].percent == 30
+        other()
+    assert str(work.counts["align a"]) == "4 of 10 clips, 1.5 a second, 4 s left"
+    assert work.counts["align a"].percent == 40
 
 
 def test_what_is_expected_is_the_total_and_what_is_cached_is_not_waited_for(clock):
@@ -41,9 +42,22 @@ def test_what_is_expected_is_the_total_and_what_is_cached_is_not_waited_for(cloc
     work.cached("align a", 60)
     work.cached("align b", 60)
     with work.bar("align a", "clips", share=10) as advance:
+        advance()
         clock.now += 10
         advance()
-    assert str(work.counts["align a"]) == "1 of 40 clips, 10 s each, 6 min left"
+    assert str(work.counts["align a"]) == "2 of 40 clips, 10 s each, 6 min left"
+
+
+def test_the_start_of_a_training_does_not_count_for_how_long_it_takes(clock):
+    work = Progress()
+    with work.bar("train", "epochs", share=30) as advance:
+        clock.now += 40
+        assert str(work.counts["train"]) == "0 of 30 epochs"
+        advance(1)
+        assert str(work.counts["train"]) == "1 of 30 epochs"
+        clock.now += 6
+        advance(2)
+    assert str(work.counts["train"]) == "2 of 30 epochs, 6 s each, 3 min left"
 
 
 def test_a_training_that_goes_on_is_not_faster_for_it(clock):
@@ -68,7 +82,13 @@ def test_a_piece_that_fails_can_be_tried_again(clock):
         except MemoryError:
             pass
     count = work.counts["train"]
-    assert (count.done, count.before, count.total) == (3, 2, 5)
+    assert (count.done, count.total, count.per_second) == (3, 5, 0)
+    clock.now += 2
+    with work.bar("train", "epochs", share=0) as advance:
+        advance(4)
+        clock.now += 2
+        advance(5)
+    assert count.per_second == 0.5
 
 
 def test_a_line_every_half_minute_and_not_more(clock, caplog):
@@ -89,25 +109,59 @@ def test_lines_are_printed_where_output_is_no_terminal(clock, capsys):
     logging.getLogger("dfer").setLevel(logging.INFO)
     try:
         with progress.lines_on_stdout(), Progress(LogLines()).bar("align a", "clips", share=2) as advance:
+            advance()
             clock.now += 31
             advance()
     finally:
         logging.getLogger("dfer").setLevel(logging.NOTSET)
-    assert "align a: 1 of 2 clips, 31 s each, 31 s left" in capsys.readouterr().out
+    assert "align a: 2 of 2 clips, 31 s each" in capsys.readouterr().out
 
 
 def test_bars_have_rates_and_time_left(clock):
     from rich.console import Console
 
     with Terminal() as terminal, Progress(terminal).bar("align a", "clips", share=4) as advance:
+        advance()
         clock.now += 2
         advance()
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(terminal.display)
         text = console.export_text()
-    assert "1/4" in text
+    assert "2/4" in text
     assert "2 s each" in text
-    assert "6 s left" in text
+    assert "4 s left" in text
+
+
+def test_the_terminal_names_what_works_now():
+    from rich.console import Console
+
+    with Terminal() as terminal, under_way.doing("ingest [a]"), under_way.doing("ingest b"):
+        console = Console(width=200, record=True, file=io.StringIO())
+        console.print(terminal.display)
+    assert "ingest [a], ingest b" in console.export_text()
+    console.print(terminal.display)
+    assert "Prefect" not in console.export_text()  # what stays on the screen are the bars
+    assert str(under_way) == "Prefect and MLflow"
+
+
+def test_output_that_is_no_terminal_is_never_silent_for_long(clock, capsys, monkeypatch):
+    lines = progress._Lines()
+    with under_way.doing("report"):
+        for _ in range(33):
+            clock.now += 1
+            lines.break_silence()
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split(" ", 1)[1] for line in printed] == ["report ...", "report ..."]
+
+    monkeypatch.setattr(progress, "SILENCE", 0.01)
+    clock.now += 1
+    with progress.lines_on_stdout():
+        until = time.perf_counter() + 5
+        text = ""
+        while "Prefect and MLflow ..." not in text and time.perf_counter() < until:
+            clock.now += 1
+            text += capsys.readouterr().out
+    assert "Prefect and MLflow ..." in text
 
 
 def test_a_run_shows_its_progress_on_the_terminal_that_the_command_line_has_opened(monkeypatch):
