@@ -58,7 +58,7 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
 
 def check(folder: Path, plan: Plan, others: frozenset[int]) -> Outcome:
     """Read the data set, then the clip itself, as a person might name its folder."""
-    report, outcome = layouts.read("ferv39k", folder / "set")
+    _, report, outcome = layouts.read("ferv39k", folder / "set")
     if outcome.problem:
         return outcome
     found = {finding.code for finding in report.findings}

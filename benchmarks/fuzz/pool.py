@@ -5,6 +5,7 @@ A process reads many inputs of all kinds, so that what one leaves behind would b
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import sys
@@ -98,6 +99,7 @@ def check_batch(
     *, inputs: Sequence[tuple[int, Plan]], folder: Path, codes: frozenset[int], send: Callable[[Any], None]
 ) -> None:
     """Read inputs one after the other, in a process of its own. Ends early after one that took too much memory."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libraries write remarks on damage there
     start = _peak_memory()
     send(("ready", psutil.Process().pid, start))
     for number, plan in inputs:
