@@ -81,8 +81,9 @@ def fuzz(numbers: Sequence[int], seed: int, out: Path, workers: int) -> list[Res
 def as_markdown(results: Sequence[Result], command: str, seconds: float) -> str:
     """The tables of the documentation."""
     problems = [result for result in results if result.outcome.problem]
+    counts = f"{len(results):,} inputs in {seconds / 60:.0f} minutes, {len(problems)} with a problem"
     lines = [
-        f"`{command}`: {len(results):,} inputs in {seconds / 60:.0f} minutes, {len(problems)} with a problem.",
+        f"`{command}`: {counts}.",
         "",
         "| inputs | number | kept as they are | kept, damage visible | not kept, with a reason | problems |",
         "|---|---|---|---|---|---|",
@@ -91,14 +92,16 @@ def as_markdown(results: Sequence[Result], command: str, seconds: float) -> str:
     for kind in KINDS:
         became = Counter(result.outcome.result for result in fine if result.plan.kind == kind)
         failed = sum(result.plan.kind == kind for result in problems)
-        counts = [became["kept"], became["smeared"], became["refused"], failed]
-        if total := sum(counts):
-            lines.append(f"| {kind} | {total:,} | {' | '.join(f'{count:,}' for count in counts)} |")
+        numbers = [became["kept"], became["smeared"], became["refused"], failed]
+        if total := sum(numbers):
+            lines.append(f"| {kind} | {total:,} | {' | '.join(f'{number:,}' for number in numbers)} |")
     lines += ["", "| inputs | reasons |", "|---|---|"]
     for kind in KINDS:
         reasons = Counter(r.outcome.reason for r in fine if r.plan.kind == kind and r.outcome.result == "refused")
         if reasons:
             lines.append(f"| {kind} | {', '.join(f'{reason} {count:,}' for reason, count in reasons.most_common())} |")
+    again = sum(r.outcome.result == "smeared" and bool(r.outcome.reason) for r in fine)
+    lines += ["", f"Damaged frames with other pixels when they are read again: in {again} of the inputs."]
     lines += ["", *(f"- {r.number}, {r.plan.kind}, {r.plan.what}: {r.outcome.problem}" for r in problems)]
     return "\n".join(lines).rstrip() + "\n"
 

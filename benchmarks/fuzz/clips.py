@@ -1,4 +1,4 @@
-"""Damaged video files: small good ones in many formats, each with its own mark in every frame, and what reading gives."""
+"""Damaged video files, made of small good ones in many formats, each with its own mark in every frame."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import av
 import numpy as np
-from av.container import Flags
 
 from benchmarks.fuzz import marks
 from benchmarks.fuzz.mutations import MUTATIONS
@@ -26,7 +25,7 @@ FORMATS: dict[str, tuple[str, str, str, str, dict[str, str]]] = {
     "mp4 h264 4:4:4": (".mp4", "mp4", "libx264", "yuv444p", {"preset": "ultrafast"}),
     "mov h264 interlaced": (".mov", "mov", "libx264", "yuv420p", {"preset": "ultrafast", "flags": "+ildct+ilme"}),
     "mp4 hevc": (".mp4", "mp4", "libx265", "yuv420p", {"preset": "ultrafast", "x265-params": "log-level=none:pools=1"}),
-    "mp4 av1": (".mp4", "mp4", "libsvtav1", "yuv420p", {"preset": "12"}),
+    "mp4 av1": (".mp4", "mp4", "libsvtav1", "yuv420p", {"preset": "12", "g": "1"}),
     "mp4 mpeg4": (".m4v", "mp4", "mpeg4", "yuv420p", {"b": "2M"}),
     "mov mjpeg": (".mov", "mov", "mjpeg", "yuvj420p", {"qmin": "2", "qmax": "4"}),
     "mov prores": (".mov", "mov", "prores_ks", "yuv422p10le", {}),

@@ -104,7 +104,9 @@ def _lines(chance: random.Random, data: bytes) -> bytes:
             case "tab":
                 lines[at] = b"\t" + lines[at]
             case _:
-                lines[at] = lines[at].replace(b": ", chance.choice((b": &a ", b": *tables ", b": !x ", b": <<", b": | ")))
+                lines[at] = lines[at].replace(
+                    b": ", chance.choice((b": &a ", b": *tables ", b": !x ", b": <<", b": | "))
+                )
     return b"".join(lines)
 
 
@@ -127,11 +129,19 @@ def _keys(tree: Any, at: str = "") -> list[str]:
     """The keys of a tree, joined by dots."""
     if not isinstance(tree, dict):
         return [at]
-    return [key for name, value in tree.items() for key in (f"{at}.{name}".strip("."), *_keys(value, f"{at}.{name}".strip(".")))]
+    return [
+        key
+        for name, value in tree.items()
+        for key in (f"{at}.{name}".strip("."), *_keys(value, f"{at}.{name}".strip(".")))
+    ]
 
 
 def _written(chance: random.Random) -> str:
     """A value as a person might write it: YAML, or any text."""
     if chance.random() < 0.5:
         return values.draw(values.texts, chance)
-    return yaml.safe_dump(values.draw(values.trees, chance), default_flow_style=True, sort_keys=False).removesuffix("...\n").strip()
+    return (
+        yaml.safe_dump(values.draw(values.trees, chance), default_flow_style=True, sort_keys=False)
+        .removesuffix("...\n")
+        .strip()
+    )

@@ -21,8 +21,8 @@ from benchmarks.fuzz.pictures import look
 
 FRAMES = 6
 _SIZES = ((60000, 60000), (30000, 30000), (20000, 20000), (65535, 1), (1, 65535), (0, 0), (2**31 - 1, 2**31 - 1))
-_ODD_NAMES = (b"%03d", b"a\nb", b"-", b" ", "\u202egnp".encode(), "\U0001f600".encode(), b"caf\xe9", b"x" * 245, b"[bold]x",
-              b"9" * 200, b"9" * 5, "\u0663".encode(), b"..", b"a\x1b[31m", "\u00b2".encode())  # fmt: skip
+_ODD_NAMES = (b"%03d", b"a\nb", b"-", b" ", "\u202egnp".encode(), "\U0001f600".encode(), b"caf\xe9", b"x" * 245,
+              b"[bold]x", b"9" * 200, b"9" * 5, "\u0663".encode(), b"..", b"a\x1b[31m", "\u00b2".encode())  # fmt: skip
 
 
 def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
@@ -97,7 +97,10 @@ def _huge(chance: random.Random, victim: Path, folder: Path) -> None:
 
 
 def _content(content: Callable[[random.Random], bytes]) -> Callable[[random.Random, Path, Path], None]:
-    return lambda chance, victim, folder: victim.write_bytes(content(chance)) and None
+    def put(chance: random.Random, victim: Path, folder: Path) -> None:
+        victim.write_bytes(content(chance))
+
+    return put
 
 
 def _other_kind(chance: random.Random, victim: Path, folder: Path) -> None:
@@ -122,7 +125,7 @@ def _other_kind(chance: random.Random, victim: Path, folder: Path) -> None:
 
 def _renamed(chance: random.Random, victim: Path, folder: Path) -> None:
     target = os.path.join(os.fsencode(victim.parent), chance.choice(_ODD_NAMES) + os.fsencode(victim.suffix))  # noqa: PTH118
-    if not os.path.lexists(target):  # noqa: PTH110
+    if not os.path.lexists(target):
         os.rename(os.fsencode(victim), target)  # noqa: PTH104
 
 

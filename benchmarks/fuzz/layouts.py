@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,12 @@ def write_crema_d(root: Path) -> None:
     _write_list(root / "processedResults" / "tabulatedVotes.csv", rows)
 
 
-WRITERS = {"dfew": write_dfew, "ferv39k": write_ferv39k, "afew": write_afew, "crema-d": write_crema_d}
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "dfew": write_dfew,
+    "ferv39k": write_ferv39k,
+    "afew": write_afew,
+    "crema-d": write_crema_d,
+}
 
 
 def read(layout: str, root: Path) -> tuple[pd.DataFrame, IngestReport, Outcome]:

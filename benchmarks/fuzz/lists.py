@@ -8,12 +8,12 @@ from pathlib import Path
 
 from benchmarks.fuzz import layouts, values
 from benchmarks.fuzz.mutations import MUTATIONS
-from benchmarks.fuzz.outcomes import Outcome, Plan
+from benchmarks.fuzz.outcomes import Plan
 from benchmarks.fuzz.tables import check as check
 
 _ENCODINGS = ("utf-16", "utf-8-sig", "latin-1", "utf-32", "cp037")
 _ODD_NAMES = (b"caf\xe9", b"a\nb", b"[bold]x", b"\x1b[31m", b"x\\y", b"9" * 240, "\u0663".encode(), b" ", b"...",
-              "\u202etxt".encode(), b"Happy ", b"happy", b"HAPPINESS", b"Train", b"train_afew", b"-rf", b"%s")  # fmt: skip
+              "\u202etxt".encode(), b"Happy ", b"happy", b"HAPPINESS", b"Train", b"train_afew", b"-rf")  # fmt: skip
 
 
 def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
@@ -107,6 +107,6 @@ def _odd_name(chance: random.Random, root: Path) -> None:
         return path.symlink_to(chance.choice(("nothing", path.name, "/etc/hostname", "..")))
     name = chance.choice(_ODD_NAMES) + (os.fsencode(path.suffix) if path.is_file() else b"")
     target = os.path.join(os.fsencode(path.parent), name)  # noqa: PTH118
-    if not os.path.lexists(target):  # noqa: PTH110
+    if not os.path.lexists(target):
         os.rename(os.fsencode(path), target)  # noqa: PTH104
     return None

@@ -19,22 +19,24 @@ from dfer.video import Video, VideoError
 def look(source: Path, plan: Plan, others: frozenset[int]) -> Outcome:
     """Read all frames, then some of them again, and compare their marks with what they may show.
 
+    Decoders fill the holes of a damaged frame with what their own buffers hold, earlier frames of the same file: such
+    a frame may differ when it is read again, which is counted apart.
+
     Args:
         others: the marks of all other inputs.
     """
     shown: dict[int, int] = {}  # number of a frame -> checksum of its picture
-    smeared = 0
-    problem = ""
+    smeared, again, problem = 0, "", ""
     try:
         for index, picture in _all_frames(source):
-            shown[index] = zlib.crc32(np.ascontiguousarray(picture))
+            shown[index] = zlib.crc32(picture.tobytes())
             clear, wrong = _judge(picture, index, plan, others)
             smeared += not clear
             problem = problem or wrong
         some = sorted(shown)[::3]
         for index, picture in Video(source).frames(some):
-            if zlib.crc32(np.ascontiguousarray(picture)) != shown[index]:
-                problem = problem or f"frame {index} is another picture when it is read again"
+            if zlib.crc32(picture.tobytes()) != shown[index]:
+                again = f"frame {index} is another picture when it is read again"
     except VideoError as error:
         if error.reason not in REASONS or error.reason == "error" or not error.detail.strip():
             problem = f"refused without a reason that is known: {error}"
@@ -43,9 +45,11 @@ def look(source: Path, plan: Plan, others: frozenset[int]) -> Outcome:
         return Outcome("refused", error.reason, problem)
     if not shown:
         problem = problem or "neither a frame nor an error"
+    if again and not smeared:
+        problem = problem or again
     if plan.good and len(shown) != plan.frames:
         problem = problem or f"{len(shown)} frames of a good file with {plan.frames}"
-    return Outcome("smeared" if smeared else "kept", problem=problem)
+    return Outcome("smeared" if smeared else "kept", "other pixels when read again" if again else "", problem)
 
 
 def _all_frames(source: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:

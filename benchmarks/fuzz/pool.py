@@ -160,12 +160,11 @@ def _one_process(inputs: Sequence[tuple[int, Plan]], folder: Path, codes: frozen
         except ProcessDiedError as error:
             if watch.current is None:
                 raise
-            problem = watch.ended_for or f"crash: {error}"
-            before = tuple(result.number for result in watch.results)
-            reason = "crash" if not watch.ended_for else ""
-            watch.results.append(
-                Result(watch.current, plans[watch.current], Outcome("refused", reason, problem), before)
-            )
+            plan, before = plans[watch.current], tuple(result.number for result in watch.results)
+            outcome = Outcome("refused", problem=watch.ended_for or f"crash: {error}")
+            if not watch.ended_for and plan.kind in ("clips", "frames"):
+                outcome = Outcome("refused", "crashed")  # aligning goes on without the clip, and says so
+            watch.results.append(Result(watch.current, plan, outcome, before))
         finally:
             over.set()
             watcher.join()

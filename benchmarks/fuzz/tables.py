@@ -17,7 +17,9 @@ from benchmarks.fuzz.mutations import MUTATIONS
 from benchmarks.fuzz.outcomes import Outcome, Plan
 
 _PLACES = re.compile(rb'(?<==")[^"]*(?=")|(?<=>)[^<>]+(?=<)')
-_ENTITIES = b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c SYSTEM "/etc/hostname">]>'
+_ENTITIES = (
+    b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c SYSTEM "/etc/hostname">]>'
+)
 
 
 def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
