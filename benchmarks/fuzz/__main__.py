@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import random
 import shutil
 import sys
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("work/fuzz"), help="where inputs with a problem are kept")
     parser.add_argument("--markdown", type=Path, help="the tables, for the documentation")
     options = parser.parse_args(arguments)
+    logging.getLogger().addHandler(logging.NullHandler())  # what readers log about damage is not what is tested
     if options.input:
         return _repeat(options.input, options.seed, options.out.absolute() / f"seed-{options.seed}")
 
