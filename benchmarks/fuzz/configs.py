@@ -35,11 +35,11 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
             _other_value(chance, tree)
         data = yaml.safe_dump(tree, sort_keys=False, allow_unicode=chance.random() < 0.5).encode("utf-8", "replace")
     elif "--set" in what:
-        keys = [key for key in _keys(yaml.safe_load(data)) if "." in key]
+        keys = _keys(yaml.safe_load(data))
         for _ in range(chance.choice((1, 1, 2))):
             known = what != "--set" or chance.random() < 0.5
-            key = chance.choice(keys) if known else values.draw(values.texts, chance)
-            overrides.append(f"{key}={_written(chance)}")
+            key = chance.choice(list(keys)) if known else values.draw(values.texts, chance)
+            overrides.append(f"{key}={_written(keys.get(key), chance)}")
     (folder / "pipeline_config.yaml").write_bytes(data)
     return Plan("configs", what, good=what == "unchanged", more={"overrides": overrides})
 
@@ -54,7 +54,12 @@ def check(folder: Path, plan: Plan, others: frozenset[int]) -> Outcome:
         problem = _problem_with(error)
     try:
         file, pipelines = read_config(path, overrides)
-        found = [one for pipeline in pipelines if not pipeline.work_url for one in missing_resources(pipeline, path)]
+        found = [
+            one
+            for pipeline in pipelines
+            if not pipeline.work_url
+            for one in missing_resources(pipeline, path, overrides)
+        ]
         if any(not one.message for one in found):
             problem = problem or "a problem without a message"
     except ConfigError as error:
@@ -121,27 +126,21 @@ def _other_value(chance: random.Random, tree: Any) -> None:
         if isinstance(tree, dict) and chance.random() < 0.15:
             tree[values.scalar(chance)] = tree.pop(key)
         else:
-            tree[key] = values.draw(values.trees, chance)
+            tree[key] = values.like(value, chance)
         return
 
 
-def _keys(tree: Any, at: str = "") -> list[str]:
-    """The keys of a tree, joined by dots."""
-    if not isinstance(tree, dict):
-        return [at]
-    return [
-        key
-        for name, value in tree.items()
-        for key in (f"{at}.{name}".strip("."), *_keys(value, f"{at}.{name}".strip(".")))
-    ]
+def _keys(tree: Any, at: str = "") -> dict[str, Any]:
+    """The keys of a tree, joined by dots, and their values."""
+    keys = {at: tree} if at else {}
+    for name, value in tree.items() if isinstance(tree, dict) else ():
+        keys |= _keys(value, f"{at}.{name}" if at else str(name))
+    return keys
 
 
-def _written(chance: random.Random) -> str:
-    """A value as a person might write it: YAML, or any text."""
-    if chance.random() < 0.5:
+def _written(value: Any, chance: random.Random) -> str:
+    """A value as a person might write it in place of another one: YAML, or any text."""
+    if chance.random() < 0.3:
         return values.draw(values.texts, chance)
-    return (
-        yaml.safe_dump(values.draw(values.trees, chance), default_flow_style=True, sort_keys=False)
-        .removesuffix("...\n")
-        .strip()
-    )
+    dumped = yaml.safe_dump(values.like(value, chance), default_flow_style=True, sort_keys=False)
+    return dumped.removesuffix("...\n").strip()

@@ -40,7 +40,7 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
         return Plan("frames", "unchanged", [code], good=True, frames=FRAMES)
     names = []
     codes = [code]
-    for _ in range(chance.randint(1, 3)):
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
         name = chance.choice(list(_FAULTS))
         victims = [path for path in clip.iterdir() if path.is_file() and not path.is_symlink()]
         if not victims:

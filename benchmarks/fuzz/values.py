@@ -45,6 +45,17 @@ def draw(strategy: st.SearchStrategy[T], chance: random.Random) -> T:
     return drawn[-1]
 
 
+def like(value: Any, chance: random.Random) -> Any:
+    """A value that may be of the same type, so that it is not refused for its type alone."""
+    kinds: dict[type, st.SearchStrategy[Any]] = {
+        bool: st.booleans(),
+        int: st.one_of(st.integers(0, 1000), st.sampled_from(_ODD_NUMBERS), st.integers()),
+        float: st.one_of(st.floats(0, 2), st.sampled_from(_ODD_NUMBERS), st.floats()),
+        str: texts,
+    }
+    return draw(kinds.get(type(value), trees) if chance.random() < 0.5 else trees, chance)
+
+
 def scalar(chance: random.Random) -> Any:
     return draw(scalars, chance)
 
