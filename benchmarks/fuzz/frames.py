@@ -41,12 +41,12 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
     names = []
     codes = [code]
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
-        name = chance.choice(list(_FAULTS))
+        name, put = chance.choice(_FAULTS)
         victims = [path for path in clip.iterdir() if path.is_file() and not path.is_symlink()]
         if not victims:
             break
         victim = chance.choice(sorted(victims))
-        _FAULTS[name](chance, victim, folder)
+        put(chance, victim, folder)
         names.append(name)
     if (folder / "outside").exists():
         codes.append(_outside_code(seed, number))
@@ -144,20 +144,21 @@ def _link_out(path: Path, folder: Path) -> None:
     path.symlink_to(outside / f"{path.name}.png")
 
 
-_FAULTS: dict[str, Callable[[random.Random, Path, Path], None]] = {
-    "damaged picture": _damaged,
-    "another damaged picture": _damaged,
-    "huge size announced": _huge,
-    "empty": _content(lambda chance: b""),
-    "zeros": _content(lambda chance: bytes(chance.randrange(1, 5000))),
-    "text": _content(lambda chance: b"<html>not found</html>" * chance.randrange(1, 300)),
-    "LFS pointer": _content(lambda chance: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"),
-    "noise": _content(lambda chance: chance.randbytes(chance.randrange(1, 5000))),
-    "another kind of picture": _other_kind,
-    "odd name": _renamed,
-    "a folder": _replaced(lambda path, folder: path.mkdir()),
-    "a pipe": _replaced(lambda path, folder: os.mkfifo(path)),
-    "a link to nothing": _replaced(lambda path, folder: path.symlink_to("nothing")),
-    "a link to itself": _replaced(lambda path, folder: path.symlink_to(path)),
-    "a link out of the root": _replaced(_link_out),
-}
+# one that stands twice is drawn twice as often
+_FAULTS: tuple[tuple[str, Callable[[random.Random, Path, Path], None]], ...] = (
+    ("damaged picture", _damaged),
+    ("damaged picture", _damaged),
+    ("huge size announced", _huge),
+    ("empty", _content(lambda chance: b"")),
+    ("zeros", _content(lambda chance: bytes(chance.randrange(1, 5000)))),
+    ("text", _content(lambda chance: b"<html>not found</html>" * chance.randrange(1, 300))),
+    ("LFS pointer", _content(lambda chance: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")),
+    ("noise", _content(lambda chance: chance.randbytes(chance.randrange(1, 5000)))),
+    ("another kind of picture", _other_kind),
+    ("odd name", _renamed),
+    ("a folder", _replaced(lambda path, folder: path.mkdir())),
+    ("a pipe", _replaced(lambda path, folder: os.mkfifo(path))),
+    ("a link to nothing", _replaced(lambda path, folder: path.symlink_to("nothing"))),
+    ("a link to itself", _replaced(lambda path, folder: path.symlink_to(path))),
+    ("a link out of the root", _replaced(_link_out)),
+)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,26 @@ def write_dfew(root: Path) -> None:
     for row in (_HEADER, *([*_votes(label), number, label] for number, label in (*labels.items(), (36, 0)))):
         sheet.append(row)
     (root / ANNOTATION).parent.mkdir(parents=True)
-    book.save(root / ANNOTATION)
+    (root / ANNOTATION).write_bytes(packed(saved(book)))
+
+
+def saved(book: openpyxl.Workbook) -> dict[str, bytes]:
+    """The parts of a workbook by their name, without the time at which it was made."""
+    written = io.BytesIO()
+    book.save(written)
+    with zipfile.ZipFile(written) as archive:
+        return {
+            name: re.sub(rb"20[0-9T:-]+Z", b"2020-01-01T00:00:00Z", archive.read(name)) for name in archive.namelist()
+        }
+
+
+def packed(parts: Mapping[str, bytes]) -> bytes:
+    """Parts as a file; equal parts give equal bytes."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+    return written.getvalue()
 
 
 def write_ferv39k(root: Path, clips: int = 3) -> Path:
