@@ -78,7 +78,7 @@ def run(
     """Make the inputs of these numbers in `folder`, and read them in this order, `workers` batches at a time."""
     batches = [numbers[first : first + _BATCH] for first in range(0, len(numbers), _BATCH)]
     codes = frozenset(marks.code_of(seed, other) for number in numbers for other in (number, -1 - number))
-    makers = Workers(threads=1, environment={"SVT_LOG": "0"})  # one encoder talks otherwise
+    makers = Workers(threads=1)
     results: list[Result] = []
     try:
         with ThreadPoolExecutor(workers) as threads:
