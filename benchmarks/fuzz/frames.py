@@ -28,7 +28,6 @@ _ODD_NAMES = (b"%03d", b"a\nb", b"-", b" ", "\u202egnp".encode(), "\U0001f600".e
 def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
     """Write an input: a data set with one clip of pictures, some of them odd, or now and then all good."""
     code = marks.code_of(seed, number)
-    plan_more: dict[str, Any] = {}
     root = folder / "set"
     clip = root / layouts.write_ferv39k(root, clips=1)
     for picture in clip.iterdir():
@@ -38,8 +37,7 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
         (clip / f"{frame + 8}{suffix}").write_bytes(_encoded(marks.draw(code, frame), suffix))
     if chance.random() < 0.05:
         return Plan("frames", "unchanged", [code], good=True, frames=FRAMES)
-    names = []
-    codes = [code]
+    names, codes, links_out = [], [code], False
     for _ in range(chance.choice((1, 1, 1, 2, 3))):
         name, put = chance.choice(_FAULTS)
         victims = [path for path in clip.iterdir() if path.is_file() and not path.is_symlink()]
@@ -49,11 +47,11 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
         put(chance, victim, folder)
         names.append(name)
     if (folder / "outside").exists():
-        codes.append(_outside_code(seed, number))
+        codes.append(marks.code_of(seed, -1 - number))
         for path in (folder / "outside").iterdir():
             path.write_bytes(_encoded(marks.draw(codes[1], 0), ".png"))
-        plan_more["outside"] = any(path.is_symlink() and path.is_file() for path in clip.iterdir())
-    return Plan("frames", ", ".join(names), codes, more=plan_more)
+        links_out = any(path.is_symlink() and path.is_file() for path in clip.iterdir())
+    return Plan("frames", ", ".join(names), codes, more={"links out": links_out})
 
 
 def check(folder: Path, plan: Plan, others: frozenset[int]) -> Outcome:
@@ -62,14 +60,10 @@ def check(folder: Path, plan: Plan, others: frozenset[int]) -> Outcome:
     if outcome.problem:
         return outcome
     found = {finding.code for finding in report.findings}
-    if plan.more.get("outside") and "outside_root" not in found:
+    if plan.more.get("links out") and "outside_root" not in found:
         return Outcome("kept", problem="a link leads out of the root without a word")
     seen = look(next((folder / "set" / layouts.FERV39K_CLIPS).glob("*/*/*")), plan, others)
     return outcome if outcome.result == "refused" and not seen.problem else seen
-
-
-def _outside_code(seed: int, number: int) -> int:
-    return marks.code_of(seed, -1 - number)
 
 
 def _encoded(picture: NDArray[Any], suffix: str) -> bytes:

@@ -11,7 +11,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -58,7 +58,7 @@ class _Watch:
     start_memory: int = 0
     current: int | None = None
     since: tuple[float, float] = (0.0, 0.0)  # processor and wall-clock seconds when the current input was begun
-    ended_for: str = ""
+    ended_for: dict[int, str] = field(default_factory=dict)  # the input that took too much, and of what
 
 
 def kind_of(number: int) -> str:
@@ -134,8 +134,8 @@ def _batch(
     return results
 
 
-def _one_process(inputs: Sequence[tuple[int, Plan]], folder: Path, codes: frozenset[int]) -> Iterator[Result]:
-    """Read inputs in one process for as long as it lives; the last result is that of the input that ended it."""
+def _one_process(inputs: Sequence[tuple[int, Plan]], folder: Path, codes: frozenset[int]) -> list[Result]:
+    """Read inputs in one process for as long as it lives; the last result may be that of the input that ended it."""
     plans, watch = dict(inputs), _Watch()
 
     def note(message: tuple[Any, ...]) -> None:
@@ -158,17 +158,19 @@ def _one_process(inputs: Sequence[tuple[int, Plan]], folder: Path, codes: frozen
         try:
             worker.call(check_batch, on_message=note, inputs=inputs, folder=folder, codes=codes)
         except ProcessDiedError as error:
-            if watch.current is None:
+            if (number := watch.current) is None and not watch.ended_for:
                 raise
-            plan, before = plans[watch.current], tuple(result.number for result in watch.results)
-            outcome = Outcome("refused", problem=watch.ended_for or f"crash: {error}")
-            if not watch.ended_for and plan.kind in ("clips", "frames"):
-                outcome = Outcome("refused", "crashed")  # aligning goes on without the clip, and says so
-            watch.results.append(Result(watch.current, plan, outcome, before))
+            # an input that was done, or begun, just when the process was ended is read again, or for the first time
+            if number is not None and (number in watch.ended_for or not watch.ended_for):
+                plan, before = plans[number], tuple(result.number for result in watch.results)
+                outcome = Outcome("refused", problem=watch.ended_for.get(number, f"crash: {error}"))
+                if not watch.ended_for and plan.kind in ("clips", "frames"):
+                    outcome = Outcome("refused", "crashed")  # aligning goes on without the clip, and says so
+                watch.results.append(Result(number, plan, outcome, before))
         finally:
             over.set()
             watcher.join()
-    yield from watch.results
+    return watch.results
 
 
 def _watch_over(worker: Worker, watch: _Watch, over: threading.Event) -> None:
@@ -186,7 +188,7 @@ def _watch_over(worker: Worker, watch: _Watch, over: threading.Event) -> None:
             elif memory > 1.5 * BYTES:  # one that takes a little too much is noticed when it is done
                 problem = f"{memory / 2**20:.0f} MB above the start, and growing"
             if problem and watch.current == number:
-                watch.ended_for = problem
+                watch.ended_for[number] = problem
                 worker.abort()
                 return
 
