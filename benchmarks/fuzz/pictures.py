@@ -19,8 +19,8 @@ from dfer.video import Video, VideoError
 def look(source: Path, plan: Plan, others: frozenset[int]) -> Outcome:
     """Read all frames, then some of them again, and compare their marks with what they may show.
 
-    Decoders fill the holes of a damaged frame with what their own buffers hold, earlier frames of the same file: such
-    a frame may differ when it is read again, which is counted apart.
+    Decoders fill the holes of a damaged frame with what their buffers hold, nothing or earlier frames of the same file.
+    Such a frame may differ when it is read again, which is counted apart.
 
     Args:
         others: the marks of all other inputs.
