@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -51,7 +52,8 @@ class Scan:
 
 def is_inside(path: Path, root: Path) -> bool:
     """Whether `path` is in `root` after every symbolic link is resolved."""
-    return path.resolve().is_relative_to(root.resolve())
+    # not Path.resolve: it raises RuntimeError for a link to itself
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def scan_videos(folder: Path, root: Path) -> Scan:
@@ -85,12 +87,12 @@ def subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return _ordered(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return _ordered(entry.name for entry in entries if _true(entry.is_dir) and not entry.name.startswith("."))
 
 
 def listing(folder: Path, limit: int = 8) -> str:
     """The content of `folder` for a message: its first names in natural order and the number of others."""
-    names = _ordered(f"{entry.name}/" if entry.is_dir() else entry.name for entry in os.scandir(folder))
+    names = _ordered(f"{entry.name}/" if _true(entry.is_dir) else entry.name for entry in os.scandir(folder))
     if not names:
         return "nothing"
     more = len(names) - limit
@@ -122,6 +124,20 @@ def root_finding(root: Path, expected: str, fits: Callable[[Path], bool]) -> Fin
 
 def _ordered(names: Iterable[str]) -> list[str]:
     return sorted(names, key=natural_key)
+
+
+def _true(test: Callable[[], bool]) -> bool:
+    """The answer of `is_file` or `is_dir`; False for a link to itself, as for one to nothing."""
+    try:
+        return test()
+    except OSError as error:
+        if not _is_broken_link(error):
+            raise
+        return False
+
+
+def _is_broken_link(error: OSError) -> bool:
+    return error.errno in (errno.ENOENT, errno.ELOOP)
 
 
 class _LinkOutError(Exception):
@@ -161,24 +177,26 @@ def _stat(entry: os.DirEntry[str], path: str, root: Path) -> os.stat_result:
 
 def _video(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
     stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path for every one of 16,000 files takes its time
-    if suffix.lower() not in DATASET_SUFFIXES or not (entry.is_file() or entry.is_symlink()):
+    if suffix.lower() not in DATASET_SUFFIXES or not (_true(entry.is_file) or entry.is_symlink()):
         return None
     try:
         stat = _stat(entry, path, root)
-    except FileNotFoundError:  # a broken link
+    except OSError as error:
+        if not _is_broken_link(error):
+            raise
         return None
     return Source(stem, path, stat.st_size, stat.st_mtime_ns)
 
 
 def _frame_folder(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
-    if not entry.is_dir():
+    if not _true(entry.is_dir):
         return None
     _stat(entry, path, root)
     size, mtime_ns, num_frames = 0, -1, 0
     with os.scandir(entry.path) as frames:
         for frame in frames:
             suffix = os.path.splitext(frame.name)[1].lower()  # noqa: PTH122 - as above, for a million frames
-            if suffix in FRAME_SUFFIXES and not frame.name.startswith(".") and frame.is_file():
+            if suffix in FRAME_SUFFIXES and not frame.name.startswith(".") and _true(frame.is_file):
                 stat = _stat(frame, f"{path}/{frame.name}", root)
                 size += stat.st_size
                 mtime_ns = max(mtime_ns, stat.st_mtime_ns)

@@ -493,6 +493,14 @@ def test_links_inside_the_root_are_followed_and_broken_ones_are_missing(tmp_path
     assert list(table["source_size"][:3]) == [5, -1, 1]
 
 
+def test_a_link_to_itself_is_as_broken_as_one_to_nothing(tmp_path: Path) -> None:
+    root = Dfew().write(tmp_path)
+    for path in (root / "Clip" / "original" / "1.mp4", root / "Clip" / "other", root / "loop"):
+        path.unlink(missing_ok=True)
+        path.symlink_to(path.name)
+    check(root, {"missing_clips": 1, "other_files": 1})
+
+
 @pytest.mark.parametrize("linked", ["Annotation/annotation.xlsx", "EmoLabel_DataSplit/test(single-labeled)/set_1.csv"])
 def test_lists_that_link_out_of_the_root(tmp_path: Path, linked: str) -> None:
     root = Dfew().write(tmp_path / "dfew")

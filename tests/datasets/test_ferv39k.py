@@ -254,6 +254,15 @@ def test_links_out_of_the_root_are_not_followed(tmp_path: Path) -> None:
     }
 
 
+def test_frames_that_are_links_to_themselves_are_none(tmp_path: Path) -> None:
+    write_ferv39k(tmp_path)
+    clip = tmp_path / FERV39K_CLIPS / "Action" / "Sad" / "0001"
+    (clip / "3.jpg").symlink_to("3.jpg")
+    (clip.parent / "loop").symlink_to("loop")
+    table, _ = check(tmp_path, {"other_files": 1})
+    assert set(table["num_frames"]) == {2}
+
+
 def test_a_whole_set_that_is_linked_into_the_root(tmp_path: Path) -> None:
     write_ferv39k(tmp_path / "elsewhere")
     (tmp_path / "set").mkdir()
