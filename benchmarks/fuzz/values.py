@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import random
-import tempfile
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -63,4 +63,4 @@ def scalar(chance: random.Random) -> Any:
 @cache
 def _at_home() -> None:
     """Hypothesis keeps notes in a folder, which is not to appear where the command is typed."""
-    set_hypothesis_home_dir(tempfile.mkdtemp(prefix="dfer-fuzz-hypothesis-"))
+    set_hypothesis_home_dir(Path(__file__).parents[2] / ".hypothesis")
