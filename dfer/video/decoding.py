@@ -27,6 +27,8 @@ _OPTIONS = {
     "format_whitelist": "asf,avi,flv,gif,h264,hevc,m4v,matroska,mov,mpeg,mpegts,mpegvideo,ogg",
     "protocol_whitelist": "file",
 }
+# The bytes of a file for each frame that it may announce; a file that announces more is not believed but counted.
+_FEWEST_BYTES_A_FRAME = 16
 # A few bytes can announce any size: 8K is 33 million pixels.
 _CODEC_OPTIONS = {"max_pixels": str(2**26)}
 
@@ -95,7 +97,12 @@ class VideoFile:
             held = ", ".join(f"{number} of {kind}" for kind, number in kinds.items()) or "none"
             cover = " (a cover picture)" if container.streams.video else ""
             raise VideoError("not_a_video", f"{self.path} has no video stream{cover}; its streams: {held}")
-        if len(streams) == 1 and streams[0].frames > 0:
+        streams = [stream for stream in streams if stream.codec_context is not None]
+        if not streams:
+            raise VideoError(
+                "undecodable", f"{self.path}: FFmpeg has no decoder for its video; is the file damaged? Else convert it"
+            )
+        if len(streams) == 1 and 0 < streams[0].frames <= self.path.stat().st_size // _FEWEST_BYTES_A_FRAME:
             self._index = streams[0].index
             return int(streams[0].frames), True
         packets: Counter[int] = Counter()

@@ -163,3 +163,21 @@ def test_a_size_of_a_few_bytes_that_no_memory_holds_is_refused(tmp_path: Path) -
         patch.setitem(decoding._CODEC_OPTIONS, "max_pixels", str(64 * 48 - 1))
         with pytest.raises(VideoError, match="not one decodes"):
             list(Video(path).frames([0]))
+
+
+def test_a_number_of_frames_that_the_file_cannot_hold_is_not_believed(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", noise(5), "mpeg4")
+    content = bytearray(path.read_bytes())
+    length = content.index(b"strh") + 8 + 32
+    assert content[length : length + 4] == (5).to_bytes(4, "little")
+    content[length : length + 4] = (2**31 - 1).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert Video(path).num_frames == 5  # a list of all indices must not take gigabytes
+
+
+def test_a_codec_that_does_not_exist_is_undecodable(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.avi", moving(5), "mpeg4")
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"XXXX"))
+    with pytest.raises(VideoError, match="no decoder") as refused:
+        Video(path)
+    assert refused.value.reason == "undecodable"
