@@ -16,6 +16,8 @@ from dfer.system.file_types import FRAME_SUFFIXES
 from dfer.system.natural_order import natural_key
 from dfer.video.errors import VideoError, check_file
 
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
 
 def find(folder: Path) -> list[Path]:
     """The pictures of a folder in natural order. Raises VideoError (no_frames)."""
@@ -31,7 +33,10 @@ def read(path: Path) -> NDArray[np.uint8]:
     """One picture, turned as its Exif data say: uint8[H, W, 3] BGR. Raises VideoError."""
     check_file(path, kind="picture")
     try:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        content = path.read_bytes()
+        if content.startswith(_JPEG_START) and _JPEG_END not in content[len(content) // 2 :]:
+            raise VideoError("undecodable", f"{path} is cut off; copy it again")  # OpenCV would fill the rest with grey
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except (cv2.error, OSError):  # OpenCV refuses pictures of absurd size
         image = None
     if image is None:

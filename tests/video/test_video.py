@@ -176,3 +176,17 @@ def test_a_broken_frame_of_a_folder_is_named(tmp_path: Path, content: bytes, rea
     with pytest.raises(VideoError, match=r"2\.png") as caught:
         images(Video(tmp_path))
     assert caught.value.reason == reason
+
+
+def test_a_picture_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    for name in ("1.jpg", "2.jpg"):
+        cv2.imwrite(str(tmp_path / name), picture)
+    assert len(images(Video(tmp_path))) == 2
+    content = (tmp_path / "2.jpg").read_bytes()
+    (tmp_path / "2.jpg").write_bytes(content + b"trailing bytes")
+    assert len(images(Video(tmp_path))) == 2
+    (tmp_path / "2.jpg").write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(VideoError, match=r"2\.jpg is cut off") as caught:
+        images(Video(tmp_path))
+    assert caught.value.reason == "undecodable"
