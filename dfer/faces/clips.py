@@ -18,7 +18,7 @@ from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSett
 from dfer.faces.cuts import Cut, CutFinder
 from dfer.faces.detections import DetectionTable
 from dfer.faces.detector import Detections, FaceDetector
-from dfer.faces.geometry import crop_matrix, outside_share, template, transform_points, warp
+from dfer.faces.geometry import crop_matrix, misfit, outside_share, template, transform_points, warp
 from dfer.faces.index import FILE_NAME, from_rows, write_index
 from dfer.faces.orientation import turn_to_upright
 from dfer.faces.scanning import scan_frames
@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 _KEPT_BYTES = 256 * 2**20
 _KEPT_OF_LONG_CLIPS = 3  # for `turn_to_upright`
 _PIECE_FRAMES = 64  # crops that are handed to the shard at a time
+
+_LARGEST_MISFIT = 0.2  # of key points to a face's shape, see `misfit`
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,13 @@ def align_clip(
                 f"asks for {tracking.min_face_share:.2f}"
             )
             raise ClipError("too_few_faces", detail, counts)
+        shapeless = int(sum(misfit(points) > _LARGEST_MISFIT for points in track.keypoints))
+        if shapeless > len(track) / 2:
+            detail = (
+                f"the key points of {shapeless} of {len(track)} frames have no face's shape: a drawing, an animal, or "
+                "a face at an angle that the detector does not know"
+            )
+            raise ClipError("no_face_shape", detail, counts)
         del detections
         outside_share = yield from _crops(clip_id, video, indices, track, pictures, alignment)
         return replace(counts, outside_share=outside_share)

@@ -25,6 +25,7 @@ REASONS = (
     "no_frames",
     "no_face",
     "too_few_faces",
+    "no_face_shape",
     "lfs_pointer",
     "crashed",
     "error",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,21 @@ def test_a_clip_that_crashes_has_its_row(moved_video: Any, tmp_path: Path) -> No
     assert index["reason"].tolist() == ["crashed", ""]
     assert index["detail"].tolist() == ["SIGSEGV", ""]
     assert index["row"].tolist() == [-1, 0]
+
+
+@pytest.mark.usefixtures("no_cuts")
+def test_key_points_without_a_faces_shape_are_not_kept(
+    moved_video: Any, make_detections: Callable[..., Detections]
+) -> None:
+    face = make_detections((200, 150, 90))
+    torn = face.keypoints.copy()
+    torn[0, 4] = torn[0, 0] + (5, -40)  # a corner of the mouth above an eye
+    script = [replace(face, keypoints=torn)] * 8 + [face] * 4
+    with pytest.raises(ClipError, match="8 of 12 frames") as caught:
+        align_one(moved_video.path, Scripted(script))
+    assert caught.value.reason == "no_face_shape"
+    kept, _ = align_one(moved_video.path, Scripted(script[4:] + [face] * 4))
+    assert len(kept) == 12
 
 
 @pytest.mark.usefixtures("no_cuts")
