@@ -125,13 +125,13 @@ class Shard:
         with self._reading(row, positions) as (file, parts):
             if len(parts) == 1:
                 return file.frames(parts[0], positions, out)
-            result = out
+            result: NDArray[np.uint8] | None = None
             for part, within, places in _by_part(file, parts, positions):
                 decoded = file.frames(part, within, None)
-                shape = (len(positions), *decoded.shape[1:])
-                if result is None or result.shape != shape:
-                    result = np.empty(shape, np.uint8)
-                result[places] = decoded
+                if result is None:
+                    shape = (len(positions), *decoded.shape[1:])
+                    result = out if out is not None and out.shape == shape else np.empty(shape, np.uint8)
+                result[places] = decoded  # ValueError if parts differ in the size of their frames
             assert result is not None
             return result
 
