@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,9 @@ from dfer.storage import copies, remote
 from dfer.storage.remote import Location, RemoteError, below, is_url
 from dfer.system.natural_order import natural_key
 
-_UNREADABLE = (pa.ArrowException, RemoteError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+# The last two: headers of arrays, which are Python.
+_DAMAGED_ARCHIVE = (EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, tokenize.TokenError)
+_UNREADABLE = (pa.ArrowException, RemoteError, OSError, ValueError, KeyError, *_DAMAGED_ARCHIVE)
 
 _NPZ_AHEAD = 64 * 2**10
 _FILE_NAMES = (parquet.FILE_NAME, npz.FILE_NAME)
