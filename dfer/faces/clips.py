@@ -286,7 +286,6 @@ def _crops(
     matrices = np.empty((len(track), 2, 3))
     for matrix, points in zip(matrices, keypoints, strict=True):
         matrix[:] = crop_matrix(points, target, alignment.transform)
-    keypoints = transform_points(keypoints, matrices)
     crops: list[NDArray[np.uint8]] = []
     outside = 0.0
     for position, picture in enumerate(_pictures_again(video, frame_indices, pictures)):
@@ -298,7 +297,7 @@ def _crops(
                 clip_id=clip_id,
                 frames=np.stack(crops),
                 frame_indices=frame_indices[piece],
-                keypoints=keypoints[piece],
+                keypoints=transform_points(keypoints[piece], matrices[piece]),
                 scores=track.scores[piece],
                 interpolated=track.interpolated[piece],
                 matrices=matrices[piece].astype(np.float32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,9 @@ from dfer.storage import copies, remote
 from dfer.storage.remote import Location, RemoteError, below, is_url
 from dfer.system.natural_order import natural_key
 
-_UNREADABLE = (pa.ArrowException, RemoteError, OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+# The last two: headers of arrays, which are Python.
+_DAMAGED_ARCHIVE = (EOFError, zipfile.BadZipFile, zlib.error, SyntaxError, tokenize.TokenError)
+_UNREADABLE = (pa.ArrowException, RemoteError, OSError, ValueError, KeyError, *_DAMAGED_ARCHIVE)
 
 _NPZ_AHEAD = 64 * 2**10
 _FILE_NAMES = (parquet.FILE_NAME, npz.FILE_NAME)
@@ -125,13 +128,13 @@ class Shard:
         with self._reading(row, positions) as (file, parts):
             if len(parts) == 1:
                 return file.frames(parts[0], positions, out)
-            result = out
+            result: NDArray[np.uint8] | None = None
             for part, within, places in _by_part(file, parts, positions):
                 decoded = file.frames(part, within, None)
-                shape = (len(positions), *decoded.shape[1:])
-                if result is None or result.shape != shape:
-                    result = np.empty(shape, np.uint8)
-                result[places] = decoded
+                if result is None:
+                    shape = (len(positions), *decoded.shape[1:])
+                    result = out if out is not None and out.shape == shape else np.empty(shape, np.uint8)
+                result[places] = decoded  # ValueError if parts differ in the size of their frames
             assert result is not None
             return result
 

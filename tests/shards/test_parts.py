@@ -57,6 +57,8 @@ def test_clips_come_back_whole(stored: Stored) -> None:
     assert [shard.num_frames(row) for row in range(len(shard))] == list(LENGTHS)
     for row, clip in enumerate(clips):
         np.testing.assert_array_equal(shard.frame_indices(row), clip.frame_indices)
+        for name, values in shard.arrays(row).items():
+            np.testing.assert_array_equal(values, getattr(clip, name))
     for clip, expected in zip(read(folder), clips, strict=True):
         assert_same(clip, expected, exact=exact)
 
@@ -135,6 +137,18 @@ def test_pieces_that_are_not_in_order_are_refused(tmp_path: Path, format: Format
     with pytest.raises(ValueError, match="set/00000: expected its pieces in order"):
         write_shard(tmp_path, [iter([clip, clip])], settings=ShardSettings(format=format))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_parts_whose_frames_differ_in_size_are_an_error(tmp_path: Path, format: Format) -> None:
+    small, large = make_clip(0, 10), make_clip(0, 10, size=32)
+    pieces = iter([small.take(slice(0, PART)), large.take(slice(PART, 10))])
+    write_shard(tmp_path, [pieces], settings=ShardSettings(format=format))
+    shard = open_shard(tmp_path)
+    assert shard.frames(0, [0, 4]).shape == (2, 24, 24, 3)
+    for reading in (shard.frames, shard.read):
+        with pytest.raises(ShardError, match="set/00000"):
+            reading(0, [1, 7])
 
 
 def test_a_program_that_knows_only_whole_clips_refuses_the_file(stored: Stored) -> None:
