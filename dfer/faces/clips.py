@@ -26,6 +26,7 @@ from dfer.faces.tracking import Track, smooth_keypoints, track_person
 from dfer.sampling import kept_indices
 from dfer.shards import PART_FRAMES, Clip, ClipDropped, write_shard
 from dfer.system import logs
+from dfer.system.paths import spelled
 from dfer.system.processes import NOTHING
 from dfer.video import Video, VideoError
 
@@ -204,7 +205,7 @@ def _align_or_reason(clip_id: str, source: Path, row: dict[str, Any], **settings
 
     Raises ClipDropped if it fails.
     """
-    with logs.about(clip_id=clip_id, source=str(source)):
+    with logs.about(clip_id=clip_id, source=spelled(source)):
         try:
             counts = yield from align_clip(clip_id, source, **settings)
         except ClipError as error:
@@ -212,7 +213,7 @@ def _align_or_reason(clip_id: str, source: Path, row: dict[str, Any], **settings
             row |= _failed(clip_id, error.reason, error.detail, error.counts)
             raise ClipDropped from error
         except Exception as error:  # one clip must not stop the others
-            logger.exception("clip %s (%s) failed unexpectedly", clip_id, source, extra={"reason": "error"})
+            logger.exception("clip %s (%s) failed unexpectedly", clip_id, spelled(source), extra={"reason": "error"})
             row |= _failed(clip_id, "error", f"{type(error).__name__}: {error}", FrameCounts())
             raise ClipDropped from error
         if counts.frames_kept < counts.frames_seen or counts.interpolated_frames:

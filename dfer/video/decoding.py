@@ -17,6 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from dfer.system.paths import spelled
 from dfer.video.conversion import Conversion
 from dfer.video.errors import VideoError, check_file, not_opened
 
@@ -77,7 +78,7 @@ class VideoFile:
         if count == 0:
             raise VideoError("undecodable", f"{self.path}: {self.announced} frames announced, not one decodes")
         if self.remarks:
-            logger.info("odd: %s: %s", self.path, "; ".join(self.remarks))
+            logger.info("odd: %s: %s", spelled(self.path), "; ".join(self.remarks))
 
     def _open(self, stack: ExitStack) -> InputContainer:
         """The file, opened through Python: FFmpeg never sees its name, which may be no UTF-8 or look like a pattern."""

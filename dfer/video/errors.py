@@ -6,6 +6,7 @@ import codecs
 from pathlib import Path
 
 from dfer.system.file_types import LFS_POINTER
+from dfer.system.paths import storable
 
 _HEAD_BYTES = 4096
 
@@ -18,9 +19,8 @@ class VideoError(Exception):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
+        self.reason, self.detail = reason, storable(detail)
+        super().__init__(f"{reason}: {self.detail}")
 
 
 def check_file(path: Path, *, kind: str = "video") -> None:
