@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fuzz(numbers: Sequence[int], seed: int, out: Path, workers: int) -> list[Result]:
     """Read the inputs of these numbers; those with a problem are kept in `out`."""
-    progress = Console(stderr=True, highlight=False)
+    progress = Console(stderr=True, highlight=False, markup=False, emoji=False)
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".inputs-", dir=out))
     done = itertools.count(1)

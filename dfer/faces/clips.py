@@ -326,7 +326,7 @@ def _pictures_again(
 
 def _count(detections: DetectionTable, track: Track | None, video: Video, cuts: Sequence[Cut]) -> FrameCounts:
     numbers = detections.frames["faces"]
-    places = ", ".join(str(cut.first) for cut in cuts)
+    places = ", ".join(str(cut.first) for cut in cuts[:5]) + (f" and {len(cuts) - 5} more" if len(cuts) > 5 else "")
     cut = (f"cut to another person at frame {places}",) if cuts else ()
     return FrameCounts(
         frames_seen=len(numbers),

@@ -101,7 +101,7 @@ def test_a_home_in_an_option_and_in_a_file(dfer, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "data").mkdir()
     sets = ["--set=work_dir=~/work", "--set=datasets.dfew.root=~/data"]
-    monkeypatch.setattr(common.out, "_environ", {"COLUMNS": "400"})
+    monkeypatch.setattr(common.out, "_width", 400)
     assert str(tmp_path / "data") in dfer("datasets", *sets)[1]
     status, printed = dfer("clean", *sets)
     assert (status, f"{tmp_path / 'work'} holds no stage outputs" in " ".join(printed.split())) == (0, True)

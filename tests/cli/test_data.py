@@ -47,7 +47,7 @@ def test_contact_sheets_are_drawn_if_asked_for(dfer, tmp_path, monkeypatch):
         clip = toy_clip("b.mp4", np.full((3, 40, 40, 3), 90, np.uint8))
         if not out.exists():
             write_shard(out / "0123", iter([clip]), settings=ShardSettings())
-        counts = dict.fromkeys(("frames_seen", "frames_with_face", "frames_kept"), 3)
+        counts = dict.fromkeys(("frames_seen", "frames_with_face", "frames_kept"), 3) | {"turned": 0, "remarks": ""}
         failed = {"clip_id": "a.mp4", "status": "failed", "reason": "no_face", "detail": "", "shard": "", "row": -1}
         kept = {"clip_id": "b.mp4", "status": "ok", "reason": "", "detail": "", "shard": "0123", "row": 0}
         return pd.DataFrame([counts | failed, counts | kept])
