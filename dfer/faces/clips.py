@@ -38,7 +38,7 @@ _KEPT_BYTES = 256 * 2**20
 _KEPT_OF_LONG_CLIPS = 3  # for `turn_to_upright`
 _PIECE_FRAMES = 64  # crops that are handed to the shard at a time
 
-_LARGEST_MISFIT = 0.2  # of key points to a face's shape, see `misfit`
+_LARGEST_MISFIT, _LARGEST_TURN = 0.2, 100  # of key points, see `misfit`
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def align_clip(
                 f"asks for {tracking.min_face_share:.2f}"
             )
             raise ClipError("too_few_faces", detail, counts)
-        shapeless = int(sum(misfit(points) > _LARGEST_MISFIT for points in track.keypoints))
+        misfits, turns = np.array([misfit(points) for points in track.keypoints]).T
+        shapeless, on_their_head = int((misfits > _LARGEST_MISFIT).sum()), int((turns > _LARGEST_TURN).sum())
         if shapeless > len(track) / 2:
             detail = (
                 f"the key points of {shapeless} of {len(track)} frames have no face's shape: a drawing, an animal, or "
@@ -122,7 +123,9 @@ def align_clip(
             raise ClipError("no_face_shape", detail, counts)
         del detections
         outside_share = yield from _crops(clip_id, video, indices, track, pictures, alignment)
-        return replace(counts, outside_share=outside_share)
+        remarks = [counts.remarks] if counts.remarks else []
+        remarks += [f"the face stands on its head in {on_their_head} frames"] if on_their_head else []
+        return replace(counts, outside_share=outside_share, remarks="; ".join(remarks))
     except VideoError as error:
         raise ClipError(error.reason, error.detail, FrameCounts()) from error
 

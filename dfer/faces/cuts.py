@@ -18,7 +18,9 @@ from dfer.faces.geometry import similarity, template, warp
 # people in two places by 0.2 and 0.4 (medians).
 _NEAR, _FAR = (0.7, 0.75), (0.4, 0.55)
 _NEIGHBOURS = 3  # source frames
-_DISSOLVE = 12  # source frames
+_DISSOLVES = 12, 30  # source frames
+_UNCHANGED = 0.95  # correlation with the old scene, from which on it is still the old scene
+_FACES = 3  # the most prominent ones of a frame
 _SCENE, _FACE = 24, 32  # pixels, sides of the pictures that are compared
 _TEMPLATE = template(_FACE, 0.0)
 
@@ -33,46 +35,55 @@ class Cut(NamedTuple):
     last: int
 
 
+class _Seen(NamedTuple):
+    """A frame: its number, and its picture and most prominent faces as vectors of length 1."""
+
+    number: int
+    scene: NDArray[np.float32]
+    faces: NDArray[np.float32]
+
+
 class CutFinder:
     """Collects the cuts of a clip from its scanned frames, in order."""
 
     def __init__(self) -> None:
         self.cuts: list[Cut] = []
-        self._recent: deque[tuple[int, NDArray[np.float32], NDArray[np.float32]]] = deque()
-        self._in_cut = False
+        self._recent: deque[_Seen] = deque()  # since the latest cut
 
     def add(self, number: int, frame: NDArray[np.uint8], faces: Detections) -> None:
-        """Compare a frame (uint8[H, W, 3], its number in the source) with earlier ones, by its most prominent face."""
+        """Compare a frame (uint8[H, W, 3], its number in the source) with earlier ones, by its most prominent faces."""
         if not len(faces):
             return
         sizes = np.sqrt(np.prod(faces.boxes[:, 2:] - faces.boxes[:, :2], axis=1))
-        keypoints = faces.keypoints[int((faces.scores * sizes).argmax())]
-        scene = _normalized(np.asarray(cv2.resize(frame, (_SCENE, _SCENE), interpolation=cv2.INTER_AREA), np.uint8))
-        face = _normalized(warp(frame, similarity(keypoints, _TEMPLATE), _FACE))
-        before = [
-            earlier
-            for earlier, *pictures in self._compared(number)
-            if _differ(number - earlier, pictures, (scene, face))
-        ]
-        if before:
-            first = self.cuts.pop().first if self._in_cut else number
-            self.cuts.append(Cut(first, max(first - 1, *before)))
-        self._in_cut = bool(before)
-        self._recent.append((number, scene, face))
-
-    def _compared(self, number: int) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-        """The frame before, and the one half a second before."""
-        while len(self._recent) > 1 and self._recent[1][0] <= number - _DISSOLVE:
+        chosen = np.argsort(-faces.scores * sizes, kind="stable")[:_FACES]
+        small = cv2.resize(frame, (_SCENE, _SCENE), interpolation=cv2.INTER_AREA)
+        crops = [warp(frame, similarity(faces.keypoints[face], _TEMPLATE), _FACE) for face in chosen]
+        seen = _Seen(number, _normalized(np.asarray(small, np.uint8)), np.stack([_normalized(crop) for crop in crops]))
+        while len(self._recent) > 1 and self._recent[1].number <= number - _DISSOLVES[-1]:
             self._recent.popleft()
+        before = [earlier for earlier in self._compared(number) if _differ(earlier, seen)]
+        if before:
+            # a dissolve begins with the first frame that is not quite the old scene any more
+            latest = max(before, key=lambda earlier: earlier.number)
+            between = [other for other in self._recent if other.number > latest.number]
+            begun = [other.number for other in between if float(other.scene @ latest.scene) < _UNCHANGED]
+            self.cuts.append(Cut(min([*begun, number]), number - 1))
+            self._recent.clear()
+        self._recent.append(seen)
+
+    def _compared(self, number: int) -> Iterator[_Seen]:
+        """The frame before, and the newest that is half a second and a second older."""
         if self._recent:
             yield self._recent[-1]
-            if len(self._recent) > 1:
-                yield self._recent[0]
+        for distance in _DISSOLVES:
+            older = [earlier for earlier in self._recent if earlier.number <= number - distance]
+            yield from older[-1:]
 
 
-def _differ(distance: int, first: list[NDArray[np.float32]], second: tuple[NDArray[np.float32], ...]) -> bool:
-    limits = _NEAR if distance <= _NEIGHBOURS else _FAR
-    return all(float(one @ other) < limit for one, other, limit in zip(first, second, limits, strict=True))
+def _differ(one: _Seen, other: _Seen) -> bool:
+    """Whether the picture has changed and no face is in both."""
+    scene, face = _NEAR if other.number - one.number <= _NEIGHBOURS else _FAR
+    return float(one.scene @ other.scene) < scene and float((one.faces @ other.faces.T).max()) < face
 
 
 def _normalized(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -25,11 +25,15 @@ logger = logging.getLogger(__name__)
 
 # FFmpeg goes by a file's content, and some formats list other files to open: allow only videos.
 _OPTIONS = {
-    "format_whitelist": "asf,avi,flv,gif,h264,hevc,m4v,matroska,mov,mpeg,mpegts,mpegvideo,ogg",
+    "format_whitelist": "asf,av1,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mpeg,mpegts,mpegvideo,mxf,ogg,"
+    "yuv4mpegpipe",
     "protocol_whitelist": "file",
 }
 # The bytes of a file for each frame that it may announce; a file that announces more is not believed but counted.
 _FEWEST_BYTES_A_FRAME = 16
+# A film is cut off if its pictures end so many seconds, and such a share, before the end that its header announces;
+# sound is often a little longer.
+_SHORTFALL, _SHORTFALL_SHARE = 0.5, 0.1
 # A few bytes can announce any size: 8K is 33 million pixels.
 _CODEC_OPTIONS = {"max_pixels": str(2**26)}
 
@@ -120,6 +124,8 @@ class _Decoding:
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self._packets = container.demux(stream)
         self._lost = self._left_out = 0
+        self._end, self._start = 0.0, (container.start_time or 0) / av.time_base  # seconds
+        self._duration = (container.duration or 0) / av.time_base
         self._broken_off = False
         stream.codec_context.thread_count = 1  # there is a process per shard of clips
         stream.codec_context.options = _CODEC_OPTIONS
@@ -144,6 +150,7 @@ class _Decoding:
                 if frame.is_corrupt:
                     self._lost += 1
                 else:
+                    self._end = max(self._end, (frame.time or 0.0) - self._start)
                     yield frame
 
     def remarks(self, announced: int, decoded: int) -> Iterator[str]:
@@ -151,3 +158,5 @@ class _Decoding:
         expected = announced - self._left_out
         if self._lost or self._broken_off or decoded < expected:
             yield f"{decoded} of {max(expected, decoded)} frames decode undamaged"
+        if decoded and self._end < self._duration - max(_SHORTFALL, _SHORTFALL_SHARE * self._duration):
+            yield f"the pictures end after {self._end:.1f} of {self._duration:.1f} s"

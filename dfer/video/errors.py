@@ -42,7 +42,9 @@ def not_opened(path: Path) -> VideoError:
     head = read_head(path)
     if _has_video_signature(head):
         return VideoError("undecodable", f"{path} looks like a video but cannot be opened; is it complete?")
-    return VideoError("not_a_video", f"{path} is no video that FFmpeg knows; it starts with bytes {head[:12].hex(' ')}")
+    return VideoError(
+        "not_a_video", f"{path} is no video of a format that is read; it starts with bytes {head[:12].hex(' ')}"
+    )
 
 
 def read_head(path: Path) -> bytes:

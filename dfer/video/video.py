@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dfer.video import pictures
 from dfer.video.decoding import VideoFile
+from dfer.video.errors import VideoError
 
 
 class Video:
@@ -30,6 +31,7 @@ class Video:
         self.source = source
         self.turn = 0
         self.remarks: tuple[str, ...] = ()
+        self._damaged: list[VideoError] = []
         self._pictures = pictures.find(source) if source.is_dir() else None
         self._file = VideoFile(source) if self._pictures is None else None
         self.num_frames = self._file.announced if self._file else len(self._pictures or ())
@@ -52,5 +54,32 @@ class Video:
             yield from self._file.frames(chosen)
             self.num_frames, self.remarks = self._file.decoded, self._file.remarks
         else:
-            assert self._pictures is not None
-            yield from ((n, pictures.read(path)) for n, path in enumerate(self._pictures) if n in chosen)
+            yield from self._readable(chosen)
+
+    def _readable(self, chosen: set[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """The chosen pictures. One that cannot be read does not count, as a damaged frame of a file does not."""
+        assert self._pictures is not None
+        good: list[Path] = []
+        sizes: set[tuple[int, ...]] = set()
+        for path in self._pictures:
+            if len(good) in chosen:
+                try:
+                    picture = pictures.read(path)
+                except VideoError as error:
+                    self._damaged.append(error)
+                    continue
+                sizes.add(picture.shape)
+                yield len(good), picture
+            good.append(path)
+        if not good:
+            raise self._damaged[0]
+        self._pictures, self.num_frames = good, len(good)
+        number = len(self._damaged)
+        self.remarks = (
+            *(
+                (f"{number} of {number + len(good)} pictures are left out: {self._damaged[0].detail}",)
+                if number
+                else ()
+            ),
+            *((f"pictures of {len(sizes)} sizes",) if len(sizes) > 1 else ()),
+        )

@@ -52,12 +52,35 @@ def test_a_hard_cut_is_found_to_the_frame(people: list[Picture], detector: FaceD
     assert cuts_of([first] * 3 + [third] * 4, detector, step=20) == [Cut(60, 59)]
 
 
-def test_a_dissolve_is_found_with_the_frames_in_between(people: list[Picture], detector: FaceDetector) -> None:
+@pytest.mark.parametrize("before", [11, 13, 16, 40])
+@pytest.mark.parametrize("after", [3, 8, 20, 45])
+def test_a_cut_is_found_once(people: list[Picture], detector: FaceDetector, before: int, after: int) -> None:
+    first, second, _ = people
+    assert cuts_of([first] * before + [second] * after, detector) == [Cut(before, before - 1)]
+    insert = [first] * before + [second] * after + [first] * 20
+    assert cuts_of(insert, detector) == [Cut(before, before - 1), Cut(before + after, before + after - 1)]
+
+
+def test_somebody_who_leaves_is_no_cut(people: list[Picture], detector: FaceDetector) -> None:
+    first, second, _ = people
+    smaller = np.full((200, 160, 3), 90, np.uint8)
+    smaller[20:180] = cv2.resize(second, (160, 160))
+    both = np.hstack([first, smaller])
+    alone = both.copy()
+    alone[:, :200] = 90
+    assert cuts_of([both] * 15 + [alone] * 20, detector) == []
+
+
+@pytest.mark.parametrize("frames", [8, 25])
+def test_a_dissolve_is_found_with_the_frames_in_between(
+    people: list[Picture], detector: FaceDetector, frames: int
+) -> None:
     first, _, third = people
-    mixed = [cv2.addWeighted(first, 1 - share, third, share, 0) for share in np.linspace(0, 1, 10)[1:-1]]
-    (cut,) = cuts_of([first] * 20 + mixed + [third] * 20, detector)
-    assert 20 <= cut.first <= 26
-    assert cut.first - 1 <= cut.last <= 29
+    shares = np.linspace(0, 1, frames + 2)[1:-1]
+    mixed = [cv2.addWeighted(first, 1 - share, third, share, 0) for share in shares]
+    (cut,) = cuts_of([first] * 30 + mixed + [third] * 30, detector)
+    assert 30 <= cut.first <= 30 + frames / 2
+    assert cut.first - 1 <= cut.last <= 30 + frames
 
 
 def test_one_person_before_a_moving_camera_is_no_cut(people: list[Picture], detector: FaceDetector) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import av
@@ -78,6 +79,17 @@ def test_a_film_that_breaks_off_says_how_many_frames_are_lost(tmp_path: Path) ->
     assert video.remarks == (f"{decoded} of 20 frames decode undamaged",)
 
 
+def test_half_a_film_without_a_number_of_frames_says_where_it_ends(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", noise(50), options=EVERY_FIFTH_A_KEY)
+    whole = Video(path)
+    assert len(list(whole.frames(range(50)))) == 50
+    assert whole.remarks == ()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    half = Video(path)
+    assert 15 <= len(list(half.frames(range(50)))) <= 35
+    assert re.fullmatch(r"the pictures end after [01]\.\d of 2\.0 s", half.remarks[-1])
+
+
 def test_a_still_stream_is_not_the_video(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as file:
@@ -138,6 +150,7 @@ def test_a_name_of_any_bytes_is_opened(tmp_path: Path, name: bytes) -> None:
         ("a.gif", "gif", "rgb8"),
         ("a.ts", "mpeg2video", "yuv420p"),
         ("a.3gp", "libx264", "yuv420p"),
+        ("a.mxf", "mpeg2video", "yuv422p"),
         ("a.webm", "libvpx-vp9", "yuv420p"),
         ("a.mkv", "ffv1", "yuv420p"),
         ("a.mov", "mjpeg", "yuvj444p"),

@@ -170,10 +170,19 @@ def test_what_is_wrong_with_a_source_is_said(
 @pytest.mark.parametrize(
     ("content", "reason"), [(b"\x89PNG\r\n\x1a\n\0\0", "undecodable"), (b"", "empty_file"), (b"text", "not_a_video")]
 )
-def test_a_broken_frame_of_a_folder_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
-    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((8, 8, 3), np.uint8))
+def test_a_broken_frame_of_a_folder_is_left_out_and_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    for index in (1, 3, 4):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((8, 8, 3), shade(index), np.uint8))
     (tmp_path / "2.png").write_bytes(content)
-    with pytest.raises(VideoError, match=r"2\.png") as caught:
+    video = Video(tmp_path)
+    assert [shown(image) for image in images(video)] == [1, 3, 4]
+    assert video.num_frames == 3
+    assert len(video.remarks) == 1
+    assert re.match(r"1 of 4 pictures are left out: .*2\.png", video.remarks[0])
+    assert [shown(image) for image in images(video, 1, 2)] == [3, 4]
+    for path in tmp_path.iterdir():
+        path.write_bytes(content)
+    with pytest.raises(VideoError, match=r"1\.png") as caught:
         images(Video(tmp_path))
     assert caught.value.reason == reason
 
@@ -187,6 +196,14 @@ def test_a_picture_that_is_cut_off_is_named(tmp_path: Path) -> None:
     (tmp_path / "2.jpg").write_bytes(content + b"trailing bytes")
     assert len(images(Video(tmp_path))) == 2
     (tmp_path / "2.jpg").write_bytes(content[: len(content) * 3 // 4])
-    with pytest.raises(VideoError, match=r"2\.jpg is cut off") as caught:
-        images(Video(tmp_path))
-    assert caught.value.reason == "undecodable"
+    video = Video(tmp_path)
+    assert len(images(video)) == 1
+    assert "2.jpg is cut off" in video.remarks[0]
+
+
+def test_pictures_of_several_sizes_are_remarked(tmp_path: Path) -> None:
+    for name, side in (("1.png", 8), ("2.png", 16)):
+        cv2.imwrite(str(tmp_path / name), np.zeros((side, side, 3), np.uint8))
+    video = Video(tmp_path)
+    assert [image.shape[0] for image in images(video)] == [8, 16]
+    assert video.remarks == ("pictures of 2 sizes",)
