@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from dfer.system import garbage
 
 if TYPE_CHECKING:
@@ -40,9 +42,22 @@ def client_of(uri: str) -> MlflowClient:
     with garbage.loading():
         from mlflow.tracking import MlflowClient  # takes seconds
 
-    if uri.startswith(SQLITE):
-        Path(uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    if is_missing_file(uri):
+        _create(Path(uri.removeprefix(SQLITE)))
     return MlflowClient(uri)
+
+
+def _create(path: Path) -> None:
+    """Make a database under another name first: MLflow cannot open one whose making was broken off, ever again."""
+    from mlflow.tracking import MlflowClient
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".unfinished-{path.name}")
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.exists():
+            unfinished.unlink(missing_ok=True)
+            MlflowClient(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
+            unfinished.replace(path)
 
 
 def is_missing_file(uri: str) -> bool:
