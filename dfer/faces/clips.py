@@ -241,7 +241,7 @@ def _detect(
     video: Video, detector: FaceDetector, choose: Callable[[int], NDArray[np.int64]]
 ) -> tuple[NDArray[np.int64], DetectionTable, dict[int, NDArray[np.uint8]], list[Cut]]:
     """The frames chosen for the real length of the video, the faces in each, some of their pictures, and the cuts."""
-    indices = choose(video.num_frames)
+    indices = video.readable[choose(len(video.readable))]
     scanned = array("q")
     pictures: dict[int, NDArray[np.uint8]] = {}
     num_bytes = 0
@@ -259,7 +259,8 @@ def _detect(
                 elif len(scanned) == PART_FRAMES + 1:
                     _thin_out(pictures, _KEPT_OF_LONG_CLIPS)
                 yield faces
-            indices = choose(video.num_frames)  # the announced number may have been wrong
+            readable = video.readable  # the announced number may have been wrong
+            indices = readable[choose(len(readable))]
 
     table = DetectionTable.of(detections())
     order = np.argsort(scanned)

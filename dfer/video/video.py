@@ -31,17 +31,24 @@ class Video:
         self.source = source
         self.turn = 0
         self.remarks: tuple[str, ...] = ()
-        self._damaged: list[VideoError] = []
+        self._damaged: dict[int, VideoError] = {}
+        self._sizes: set[tuple[int, ...]] = set()
         self._pictures = pictures.find(source) if source.is_dir() else None
         self._file = VideoFile(source) if self._pictures is None else None
         self.num_frames = self._file.announced if self._file else len(self._pictures or ())
+
+    @property
+    def readable(self) -> NDArray[np.int64]:
+        """int64[N]: the numbers of all frames but those of which `frames` has seen that they cannot be read."""
+        return np.setdiff1d(np.arange(self.num_frames), list(self._damaged))
 
     def frames(self, indices: Sequence[int] | NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Yield those frames at `indices` (increasing) that exist, as (index, uint8[H, W, 3] BGR).
 
         Frames are upright, not mirrored, deinterlaced, with square pixels and in the range of a normal screen, as far
-        as the file says how; grey and transparent pictures become BGR. Damaged frames do not count. Decodes to the end
-        of the source, so that `num_frames` is the real number afterwards; if it has changed, choose indices again.
+        as the file says how; grey and transparent pictures become BGR. Damaged frames of a file do not count, and those
+        of a folder are left out. Decodes to the end of the source, so that `num_frames` is the real number afterwards
+        and `readable` has no frame that was left out; if they have changed, choose indices again.
 
         Raises:
             VideoError: undecodable, no_frames.
@@ -57,29 +64,20 @@ class Video:
             yield from self._readable(chosen)
 
     def _readable(self, chosen: set[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-        """The chosen pictures. One that cannot be read does not count, as a damaged frame of a file does not."""
+        """The chosen pictures, without those that cannot be read."""
         assert self._pictures is not None
-        good: list[Path] = []
-        sizes: set[tuple[int, ...]] = set()
-        for path in self._pictures:
-            if len(good) in chosen:
+        for index, path in enumerate(self._pictures):
+            if index in chosen and index not in self._damaged:
                 try:
                     picture = pictures.read(path)
                 except VideoError as error:
-                    self._damaged.append(error)
+                    self._damaged[index] = error
                     continue
-                sizes.add(picture.shape)
-                yield len(good), picture
-            good.append(path)
-        if not good:
-            raise self._damaged[0]
-        self._pictures, self.num_frames = good, len(good)
-        number = len(self._damaged)
-        self.remarks = (
-            *(
-                (f"{number} of {number + len(good)} pictures are left out: {self._damaged[0].detail}",)
-                if number
-                else ()
-            ),
-            *((f"pictures of {len(sizes)} sizes",) if len(sizes) > 1 else ()),
-        )
+                self._sizes.add(picture.shape)
+                yield index, picture
+        damaged, total = list(self._damaged.values()), len(self._pictures)
+        if len(damaged) == total:
+            raise damaged[0]
+        left_out = [f"{len(damaged)} of {total} pictures are left out: {damaged[0].detail}"] if damaged else []
+        sizes = [f"pictures of {len(self._sizes)} sizes"] if len(self._sizes) > 1 else []
+        self.remarks = (*left_out, *sizes)

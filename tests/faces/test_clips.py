@@ -184,7 +184,7 @@ def test_memory_does_not_grow_with_the_clip(
         turn, remarks = 0, ()
 
         def __init__(self, source: Path) -> None:
-            self.num_frames = int(source.stem)
+            self.readable = np.arange(int(source.stem))
 
         def frames(self, indices: NDArray[np.int64]) -> Any:
             for index in indices.tolist():
@@ -397,3 +397,21 @@ def test_a_shard_that_cannot_be_written_is_no_fault_of_the_clip(
     with pytest.raises(OSError, match="no space left"):
         align_all([("set/1", moved_video.path)], tmp_path / "out", shards=ShardSettings(frames_per_segment=1))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_of_a_folder_with_broken_pictures_the_others_are_kept(
+    moved_video: Any, detector: FaceDetector, tmp_path: Path
+) -> None:
+    for number, frame in enumerate(moved_video.frames):
+        cv2.imwrite(str(tmp_path / f"{number:02d}.png"), frame)
+    broken = [1, 4, 5, 9]
+    for number in broken:
+        (tmp_path / f"{number:02d}.png").write_bytes(b"broken")
+    for kept in (ShardSettings(), ShardSettings(frames_per_segment=1)):
+        clip, counts = align_one(tmp_path, detector, shards=kept, num_segments=4)
+        assert not set(clip.frame_indices.tolist()) & set(broken)
+        assert len(clip) == counts.frames_seen == (8 if kept == ShardSettings() else 4)
+        assert "pictures are left out" in counts.remarks
+        for index, matrix, crop in zip(clip.frame_indices, clip.matrices, clip.frames, strict=True):
+            again = cv2.warpAffine(moved_video.frames[index], matrix.astype(np.float64), crop.shape[:2])[..., ::-1]
+            assert np.abs(again.astype(int) - crop).mean() < 4
