@@ -106,11 +106,6 @@ class FaceDetector:
         measured = [self._measure(view, box) or faces.take(row) for row, box in enumerate(faces.boxes)]
         return replace(_merged(measured), close_up=faces.close_up)
 
-    def glance(self, frame: NDArray[np.uint8]) -> Detections:
-        """The faces of a frame in the small picture of the search alone, without measuring or falling back."""
-        size = self.settings.input_size if self._network.fixed_size else self.settings.search_size
-        return self._whole(_View(frame), min(1.0, size / max(frame.shape[:2])))
-
     def detect_near(self, frame: NDArray[np.uint8], boxes: NDArray[np.float32]) -> Detections | None:
         """Measure one face around each box float32[N, 4] of an earlier frame, at a fraction of the cost of `detect`.
 

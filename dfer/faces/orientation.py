@@ -34,9 +34,9 @@ def turn_to_upright(pictures: Sequence[NDArray[np.uint8]], faces: Sequence[Detec
     gains = np.zeros((4, len(chosen)))
     candidates = [1, 2, 3]
     for column, n in enumerate(chosen):
-        score = detector.glance(pictures[n]).scores.max(initial=0.0)
+        score = detector.detect(pictures[n]).scores.max(initial=0.0)
         for turn in candidates:
-            turned = detector.glance(np.ascontiguousarray(np.rot90(pictures[n], -turn)))
+            turned = detector.detect(np.ascontiguousarray(np.rot90(pictures[n], -turn)))
             upright = len(turned) > 0 and _quarter_turns(turned) == 0
             gains[turn, column] = turned.scores.max() - score if upright else -1.0
         candidates = [turn for turn in candidates if gains[turn, column] >= _needed(turn, on_its_side, in_each=True)]

@@ -67,9 +67,6 @@ class Scripted:
         self.script = script
         self.looks = 0
 
-    def glance(self, frame: NDArray[np.uint8]) -> Detections:
-        return self.script[0].take(99)
-
     def detect(self, frame: NDArray[np.uint8]) -> Detections:
         self.looks += 1
         return self.script[self.looks - 1] if self.looks <= len(self.script) else self.script[0].take(99)
