@@ -102,16 +102,14 @@ def _print_index(index: pd.DataFrame, folder: Path, videos: Mapping[str, Path]) 
     from dfer.report.oddities import noted
 
     kept = index["status"] == "ok"
-    odd = [noted(row) for row in index.to_dict(orient="records")]
-    noteworthy = ~kept | pd.Series([bool(words) for words in odd], index=index.index)
+    noteworthy = ~kept | pd.Series([bool(noted(row)) for row in index.to_dict(orient="records")], index=index.index)
     all_rows = len(index) <= _ROWS
     rows = index if all_rows else index[noteworthy].sort_values("status", kind="stable").head(2 * _ROWS)
     title = "" if all_rows else "Not kept, or odd"
     table = new_table(title, "clip", "frames", "with a face", "kept", "", "why not, or what is odd")
     for row in rows.to_dict(orient="records"):
-        notes = [f"{row['reason']}: {row['detail']}"] if row["reason"] else []
-        notes += noted(row).values() if not row["reason"] else []
-        note = "; ".join(notes).replace(str(videos[row["clip_id"]]), "it")
+        note = f"{row['reason']}: {row['detail']}" if row["reason"] else "; ".join(noted(row).values())
+        note = note.replace(spelled(videos[row["clip_id"]]), "it")
         counts = [str(row[name]) for name in ("frames_seen", "frames_with_face", "frames_kept")]
         table.add_row(printable(row["clip_id"]).replace("\n", "\\n"), *counts, row["status"], printable(note))
     out.print(table)
