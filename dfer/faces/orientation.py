@@ -34,7 +34,9 @@ def turn_to_upright(pictures: Sequence[NDArray[np.uint8]], faces: Sequence[Detec
     gains = np.zeros((4, len(chosen)))
     candidates = [1, 2, 3]
     for column, n in enumerate(chosen):
-        score = (_detect_turned(pictures[n], faces[n], 0, detector) or faces[n]).scores.max(initial=0.0)
+        followed = faces[n].measured is not None and not np.all(faces[n].measured)  # with an earlier frame's score
+        as_it_is = _detect_turned(pictures[n], faces[n], 0, detector) if followed else None
+        score = (as_it_is or faces[n]).scores.max(initial=0.0)
         for turn in candidates:
             turned = _detect_turned(pictures[n], faces[n], turn, detector)
             upright = turned if turned and _quarter_turns(turned) == 0 else None
