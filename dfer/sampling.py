@@ -21,15 +21,17 @@ def segment_indices(
         raise ValueError(f"expected at least 1 frame and 1 segment, found {num_frames} frames, {num_segments} segments")
     if train and generator is None:
         raise ValueError("sampling for training is random: pass generator=numpy.random.default_rng(seed)")
-    offsets = generator.random(num_segments) if train and generator is not None else np.full(num_segments, 0.5)
-    positions = (np.arange(num_segments) + offsets) * (num_frames / num_segments)
+    if not train or generator is None:
+        return _centres(num_frames, num_segments)
+    positions = (np.arange(num_segments) + generator.random(num_segments)) * (num_frames / num_segments)
     return np.minimum(positions.astype(np.int64), num_frames - 1)  # rounding may reach num_frames itself
 
 
 def kept_indices(num_frames: int, num_segments: int, per_segment: int | Literal["all"]) -> NDArray[np.int64]:
     """The frames of a clip to keep: some evenly spread ones of every segment, or all.
 
-    With per_segment=1 and a clip of at least T = `num_segments` frames these are exactly the frames of the evaluation.
+    The centre of each segment is among them, and is the frame that `segment_indices` takes of the kept frames for
+    evaluation. An even number has the segment's first frame besides, so that all are evenly spread over the clip.
     Returns int64[N], strictly increasing, in [0, num_frames), N <= T * per_segment. ValueError for a number below 1.
     """
     if per_segment == "all":
@@ -38,4 +40,14 @@ def kept_indices(num_frames: int, num_segments: int, per_segment: int | Literal[
         return np.arange(num_frames, dtype=np.int64)
     if per_segment < 1:
         raise ValueError(f"expected at least 1 frame per segment, found {per_segment}")
-    return np.unique(segment_indices(num_frames, num_segments * per_segment, train=False))
+    if num_frames < 1 or num_segments < 1:
+        raise ValueError(f"expected at least 1 frame and 1 segment, found {num_frames} frames, {num_segments} segments")
+    parts = num_segments * per_segment
+    if per_segment % 2:
+        return np.unique(_centres(num_frames, parts))
+    return np.unique(np.arange(parts) * num_frames // parts)
+
+
+def _centres(num_frames: int, parts: int) -> NDArray[np.int64]:
+    """The frame at the centre of each of a number of equal parts: int64[parts]. Exact, so without rounding."""
+    return (2 * np.arange(parts, dtype=np.int64) + 1) * num_frames // (2 * parts)

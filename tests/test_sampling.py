@@ -80,8 +80,28 @@ def test_one_kept_frame_a_segment_is_the_evaluations_frame(num_frames: int, num_
         assert (kept_indices(num_frames, num_segments, 1) == expected).all()
 
 
+@settings(deadline=None)
+@given(counts, segments, st.integers(1, 9))
+def test_the_evaluation_sees_the_centres_of_the_clips_segments_however_many_frames_are_kept(
+    num_frames: int, num_segments: int, per_segment: int
+) -> None:
+    kept = kept_indices(num_frames, num_segments, per_segment)
+    seen = kept[segment_indices(len(kept), num_segments, train=False)]
+    assert seen.tolist() == segment_indices(num_frames, num_segments, train=False).tolist()
+
+
+@settings(deadline=None)
+@given(counts, st.integers(1, 4))
+def test_networks_of_8_and_of_16_frames_see_their_centres_in_the_same_kept_frames(num_frames: int, half: int) -> None:
+    kept = kept_indices(num_frames, 16, 2 * half)
+    for frames in (8, 16):
+        seen = kept[segment_indices(len(kept), frames, train=False)]
+        assert seen.tolist() == segment_indices(num_frames, frames, train=False).tolist()
+
+
 def test_kept_frames_lie_evenly_in_their_segment() -> None:
     assert kept_indices(24, 2, 3).tolist() == [2, 6, 10, 14, 18, 22]
+    assert kept_indices(24, 2, 4).tolist() == [0, 3, 6, 9, 12, 15, 18, 21]
 
 
 def test_all_frames_are_kept_if_asked_for() -> None:

@@ -41,7 +41,8 @@ class Layers:
         named = self._named(experiment, model)
         for at, layer in named:
             for section in layer:
-                if section in StageSettings.model_fields and section not in TRAINING_SECTIONS:
+                own_faces = section == "alignment" and at[-1] == "settings"  # an experiment may compare alignments
+                if section in StageSettings.model_fields and section not in TRAINING_SECTIONS and not own_faces:
                     message = f"is the same for all of a pipeline; put it under pipelines.{self.name}.settings"
                     self.source.complain((*at, section), message)
         of_network, of_network_here, of_experiment = (layer for _, layer in named)

@@ -101,7 +101,10 @@ def _as_dict(experiment: Experiment) -> dict[str, Any]:
         "protocol": experiment.protocol,
         "arms": {name: arm.model_dump(mode="json", exclude_defaults=True) for name, arm in experiment.arms.items()},
         "networks": {
-            name: {section: getattr(settings, section).model_dump(mode="json") for section in TRAINING_SECTIONS}
+            name: {
+                section: getattr(settings, section).model_dump(mode="json")
+                for section in ("alignment", *TRAINING_SECTIONS)
+            }
             for name, settings in experiment.settings.items()
         },
     }

@@ -116,8 +116,11 @@ class AlignmentSettings(Section):
 
     size: int = Field(224, ge=16, description="side of the aligned crop, pixels")
     margin: float = Field(0.3, ge=0.0, le=2.0, description="margin around the tight face template, share of its side")
-    transform: Literal["similarity", "affine"] = Field(
-        "affine", description="affine also evens out the proportions of faces; similarity keeps them"
+    transform: Literal["clip-affine", "affine", "similarity", "none"] = Field(
+        "clip-affine",
+        description="clip-affine: a similarity a frame that follows the head, and one stretch a clip that evens out "
+        "people's proportions; affine: all five points to the template in each frame, which fits the mouth's motion "
+        "away; similarity: those points without any stretch; none: the frames are faces already",
     )
 
 

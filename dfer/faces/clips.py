@@ -6,6 +6,7 @@ import logging
 from array import array
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
+from dfer.faces.clip_affine import clip_matrices
 from dfer.faces.cuts import Cut, CutFinder
 from dfer.faces.detections import DetectionTable
 from dfer.faces.detector import Detections, FaceDetector
-from dfer.faces.geometry import crop_matrix, misfit, outside_share, template, transform_points, warp
+from dfer.faces.geometry import crop_matrix, fit_into_square, misfit, outside_share, template, transform_points, warp
 from dfer.faces.index import FILE_NAME, from_rows, write_index
 from dfer.faces.orientation import turn_to_upright
 from dfer.faces.scanning import scan_frames
@@ -91,6 +93,8 @@ def align_clip(
 
     try:
         video = Video(source)
+        if alignment.transform == "none":
+            return (yield from _as_it_is(clip_id, video, choose, alignment.size))
         indices, detections, pictures, cuts = _detect(video, detector, choose)
         both = np.flatnonzero(np.isin(indices, list(pictures))).tolist()
         samples = [pictures[index] for index in indices[both].tolist()]
@@ -288,9 +292,10 @@ def _crops(
     frame_indices = indices[track.positions]
     target = template(alignment.size, alignment.margin)
     keypoints = smooth_keypoints(track.keypoints, frame_indices)
-    matrices = np.empty((len(track), 2, 3))
-    for matrix, points in zip(matrices, keypoints, strict=True):
-        matrix[:] = crop_matrix(points, target, alignment.transform)
+    if alignment.transform == "affine" or alignment.transform == "similarity":
+        matrices = np.stack([crop_matrix(points, target, alignment.transform) for points in keypoints])
+    else:
+        matrices = clip_matrices(track.keypoints, frame_indices, target)
     crops: list[NDArray[np.uint8]] = []
     outside = 0.0
     for position, picture in enumerate(_pictures_again(video, frame_indices, pictures)):
@@ -310,6 +315,39 @@ def _crops(
             )
             crops.clear()
     return outside / len(track)
+
+
+def _as_it_is(
+    clip_id: str, video: Video, choose: Callable[[int], NDArray[np.int64]], size: int
+) -> Generator[Clip, None, FrameCounts]:
+    """The chosen frames of a clip that is a face already, scaled into squares of `size` pixels with black margins.
+
+    Nobody looks for a face: key points and scores are nan. Yields the clip in pieces and returns what was counted.
+    """
+    done = array("q")
+    wanted = video.readable[choose(len(video.readable))]
+    while len(missing := np.setdiff1d(wanted, np.array(done))):
+        frames = video.frames(missing)
+        while piece := list(islice(frames, _PIECE_FRAMES)):
+            numbers, pictures = zip(*piece, strict=True)
+            matrices = np.stack([fit_into_square(picture.shape[:2], size) for picture in pictures])
+            yield Clip(
+                clip_id=clip_id,
+                frames=np.stack(
+                    [warp(picture, m, size)[..., ::-1] for picture, m in zip(pictures, matrices, strict=True)]
+                ),
+                frame_indices=np.array(numbers, np.int64),
+                keypoints=np.full((len(piece), 5, 2), np.nan, np.float32),
+                scores=np.full(len(piece), np.nan, np.float32),
+                interpolated=np.zeros(len(piece), bool),
+                matrices=matrices.astype(np.float32),
+                close_up=np.zeros(len(piece), bool),
+            )
+            done.extend(numbers)
+        readable = video.readable  # the announced number may have been wrong
+        wanted = readable[choose(len(readable))]
+    remarks = "; ".join((*video.remarks, "the frames as they are, no face was searched for"))
+    return FrameCounts(frames_seen=len(done), frames_kept=len(done), remarks=remarks)
 
 
 def _pictures_again(

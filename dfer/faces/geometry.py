@@ -18,7 +18,7 @@ _TIGHT_SIDE = 112.0
 # is added below.
 _SHARE_ABOVE = 0.3
 # The nose is in front of the plane of the other points and moves against them when the head turns.
-_POINT_WEIGHTS = np.array([1.0, 1.0, 0.25, 1.0, 1.0])
+POINT_WEIGHTS = np.array([1.0, 1.0, 0.25, 1.0, 1.0])
 # In profile the points come close to a line, and an affine map that spreads them to the template tears the picture.
 _STRETCH_LIMIT = 2.0
 
@@ -42,14 +42,19 @@ def crop_matrix(
     twice as much as the other. Raises ValueError for degenerate points.
     """
     if transform == "similarity":
-        return similarity(keypoints, target, _POINT_WEIGHTS)
-    matrix = affine(keypoints, target, _POINT_WEIGHTS)
+        return similarity(keypoints, target, POINT_WEIGHTS)
+    matrix = affine(keypoints, target, POINT_WEIGHTS)
+    return limit_stretch(matrix, POINT_WEIGHTS @ keypoints / POINT_WEIGHTS.sum())
+
+
+def limit_stretch(matrix: NDArray[np.float64], centre: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A map [2, 3] that stretches one direction at most twice as much as the other, and still moves `centre` [2] to
+    the same point."""
     u, stretches, v = np.linalg.svd(matrix[:, :2])
-    if stretches[0] > _STRETCH_LIMIT * stretches[1]:
-        centre = _POINT_WEIGHTS @ keypoints / _POINT_WEIGHTS.sum()
-        linear = u @ np.diag([_STRETCH_LIMIT * stretches[1], stretches[1]]) @ v
-        matrix = np.column_stack([linear, transform_points(centre[None], matrix)[0] - linear @ centre])
-    return matrix
+    if stretches[0] <= _STRETCH_LIMIT * stretches[1]:
+        return matrix
+    linear = u @ np.diag([_STRETCH_LIMIT * stretches[1], stretches[1]]) @ v
+    return np.column_stack([linear, transform_points(centre[None], matrix)[0] - linear @ centre])
 
 
 def similarity(
@@ -125,6 +130,15 @@ def warp(frame: NDArray[np.uint8], matrix: NDArray[np.floating], size: int) -> N
     if scale < 1.0:
         frame, exact = _shrink(frame, exact, size, scale)
     return np.asarray(cv2.warpAffine(frame, exact, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
+
+
+def fit_into_square(shape: tuple[int, ...], size: int) -> NDArray[np.float64]:
+    """The map [2, 3] that scales a frame of `shape` (height, width) into the middle of `size` x `size` pixels."""
+    height, width = shape
+    scale = size / max(height, width)
+    return np.array([[scale, 0.0, (size - scale * width) / 2], [0.0, scale, (size - scale * height) / 2]]) + (
+        (scale - 1) / 2 * np.array([0.0, 0.0, 1.0])  # pixel centres are at whole numbers
+    )
 
 
 def outside_share(shape: tuple[int, ...], matrix: NDArray[np.floating], size: int) -> float:

@@ -71,8 +71,11 @@ class Scripted:
         self.looks += 1
         return self.script[self.looks - 1] if self.looks <= len(self.script) else self.script[0].take(99)
 
+    def detect_near(self, frame: NDArray[np.uint8], boxes: NDArray[np.float32]) -> None:
+        return None
 
-@pytest.mark.parametrize("transform", ["similarity", "affine"])
+
+@pytest.mark.parametrize("transform", ["similarity", "affine", "clip-affine"])
 def test_a_moving_face_stands_still_at_the_template(moved_video: Any, detector: FaceDetector, transform: str) -> None:
     clip, counts = align_one(moved_video.path, detector, alignment=AlignmentSettings(size=112, transform=transform))
     assert clip.frames.shape == (12, 112, 112, 3)
