@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfer.faces.geometry import POINT_WEIGHTS, affine, limit_stretch, similarity, template
+from dfer.faces.geometry import POINT_WEIGHTS, STRETCH_LIMIT, affine, similarity, template
 
 # A nose is so many eye distances in front of the eyes: when a head turns, the eyes come nearer to each other by the
 # cosine of the angle, and the nose moves sideways by the sine.
@@ -27,7 +27,7 @@ _SCALE_SHARE = 0.1
 # clip's linear part goes half of the way from a similarity to the map that brings this face to the template.
 _EVENED_OUT = 0.5
 # Standard deviations of the smoothing, source frames. Heads come nearer and tilt more slowly than they move.
-_SCALE_SMOOTHING, _ROLL_SMOOTHING, _SHIFT_SMOOTHING = 3.0, 2.0, 1.0
+_SCALE_SMOOTHING, _ROLL_SMOOTHING, _SHIFT_SMOOTHING = 4.0, 3.0, 1.5
 _SPIKE_FRAMES = 4  # source frames from one neighbour to the other
 _LEAST_SCALE = 0.2  # of the clip's median: what is smaller is no face, but points that coincide
 
@@ -51,6 +51,7 @@ def clip_matrices(
     if not np.isfinite(points).all():
         raise ValueError("the points to align must be finite numbers")
     scale, roll, centre = _poses(points)
+    seen_width = float(np.median(np.abs(points[:, 1] - points[:, 0]) / np.maximum(scale, 1e-12)))
     least = _LEAST_SCALE * float(np.median(scale))
     if least <= 1e-6:
         raise ValueError("the points to align coincide in most frames")
@@ -60,7 +61,7 @@ def clip_matrices(
     to_face = np.exp(-1j * roll) / scale  # a frame's point p is at to_face * (p - centre)
     faces = (points - centre[:, None]) * to_face[:, None]
     median = np.column_stack([np.median(faces.real, axis=0), np.median(faces.imag, axis=0)])
-    proportions = _proportions(median, target)
+    proportions = _proportions(median, target, min(seen_width, 1.0))
     turn = np.stack([[to_face.real, -to_face.imag], [to_face.imag, to_face.real]]).transpose(2, 0, 1)
     shift = -to_face * centre
     linear = proportions[:, :2] @ turn
@@ -68,23 +69,23 @@ def clip_matrices(
     return np.concatenate([linear, offset[..., None]], axis=2)
 
 
-def _proportions(median: NDArray[np.float64], target: NDArray[np.floating]) -> NDArray[np.float64]:
+def _proportions(median: NDArray[np.float64], target: NDArray[np.floating], seen_width: float) -> NDArray[np.float64]:
     """The map [2, 3] from the median face to the crop, by the eyes, the nose and the middle of the mouth.
 
     The mouth's width is an expression's, so it is not fitted. A median face in profile, which an affine map would
-    mirror or tear, is only scaled.
+    mirror or tear, is only scaled. `seen_width` is the share of the eyes' distance that is seen, 1 from the front.
     """
-    alike = similarity(median, target, POINT_WEIGHTS)
+    middle = target.mean(axis=0)
+    alike = similarity(median, (target - middle) * [seen_width, 1.0] + middle, POINT_WEIGHTS)
     four = [np.vstack([points[:3], points[3:].mean(axis=0)]) for points in (median, target)]
     try:
         fitted = affine(four[0], four[1], np.array([*POINT_WEIGHTS[:3], POINT_WEIGHTS[3:].sum()]))
     except ValueError:  # the points are on one line
         return alike
-    if np.linalg.det(fitted[:, :2]) <= 0:
+    largest, smallest = np.linalg.svd(fitted[:, :2], compute_uv=False)
+    if np.linalg.det(fitted[:, :2]) <= 0 or largest > STRETCH_LIMIT * smallest:
         return alike
-    fitted = limit_stretch(fitted, four[0].mean(axis=0))
-    halfway = (1 - _EVENED_OUT) * alike + _EVENED_OUT * fitted
-    return halfway if np.linalg.det(halfway[:, :2]) > 0 else alike
+    return (1 - _EVENED_OUT) * alike + _EVENED_OUT * fitted
 
 
 def _poses(points: NDArray[np.complex128]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.complex128]]:
@@ -97,11 +98,13 @@ def _poses(points: NDArray[np.complex128]) -> tuple[NDArray[np.float64], NDArray
     across = right - left
     mouth = (left_mouth + right_mouth) / 2 - eyes
     direction = across + _MOUTH_SHARE * mouth * np.conj(down)
-    turned = np.conj(direction) / np.abs(direction)
+    turned = np.conj(direction) / np.maximum(np.abs(direction), 1e-12)
     sideways = ((nose - eyes) * turned).real
     of_eyes = np.hypot((across * turned).real, sideways / _NOSE_DEPTH)
     weights = POINT_WEIGHTS / POINT_WEIGHTS.sum()
-    of_all = np.abs((points - (points @ weights)[:, None]) @ (weights * np.conj(upright - upright @ weights)))
+    shape = (upright - upright @ weights) / abs(upright[1] - upright[0])
+    spread = weights @ np.abs(shape) ** 2
+    of_all = np.abs((points - (points @ weights)[:, None]) @ (weights * np.conj(shape))) / spread
     scale = of_eyes ** (1 - _SCALE_SHARE) * of_all**_SCALE_SHARE
     centre = (left + right + _NOSE_WEIGHT * nose) / (2 + _NOSE_WEIGHT)
     return scale, np.angle(direction), centre

@@ -20,7 +20,7 @@ _SHARE_ABOVE = 0.3
 # The nose is in front of the plane of the other points and moves against them when the head turns.
 POINT_WEIGHTS = np.array([1.0, 1.0, 0.25, 1.0, 1.0])
 # In profile the points come close to a line, and an affine map that spreads them to the template tears the picture.
-_STRETCH_LIMIT = 2.0
+STRETCH_LIMIT = 2.0
 
 
 def template(size: int, margin: float) -> NDArray[np.float32]:
@@ -44,17 +44,12 @@ def crop_matrix(
     if transform == "similarity":
         return similarity(keypoints, target, POINT_WEIGHTS)
     matrix = affine(keypoints, target, POINT_WEIGHTS)
-    return limit_stretch(matrix, POINT_WEIGHTS @ keypoints / POINT_WEIGHTS.sum())
-
-
-def limit_stretch(matrix: NDArray[np.float64], centre: NDArray[np.floating]) -> NDArray[np.float64]:
-    """A map [2, 3] that stretches one direction at most twice as much as the other, and still moves `centre` [2] to
-    the same point."""
     u, stretches, v = np.linalg.svd(matrix[:, :2])
-    if stretches[0] <= _STRETCH_LIMIT * stretches[1]:
-        return matrix
-    linear = u @ np.diag([_STRETCH_LIMIT * stretches[1], stretches[1]]) @ v
-    return np.column_stack([linear, transform_points(centre[None], matrix)[0] - linear @ centre])
+    if stretches[0] > STRETCH_LIMIT * stretches[1]:
+        centre = POINT_WEIGHTS @ keypoints / POINT_WEIGHTS.sum()
+        linear = u @ np.diag([STRETCH_LIMIT * stretches[1], stretches[1]]) @ v
+        matrix = np.column_stack([linear, transform_points(centre[None], matrix)[0] - linear @ centre])
+    return matrix
 
 
 def similarity(
