@@ -20,14 +20,14 @@ _NOSE_DEPTH = 0.6
 # Roll follows from the line between the eyes and that from the eyes to the mouth. The second one keeps its length when
 # the head turns to profile, but a crooked smile moves it.
 _MOUTH_SHARE = 0.3
-_NOSE_WEIGHT = 0.25  # in the position, beside 1 for each eye
+_NOSE_WEIGHT = 1.0  # in the position, beside 1 for each eye
 # Scale follows from the eyes, and a little from all five points, which are steadier but shrink a face whose jaw drops.
 _SCALE_SHARE = 0.1
 # A clip's median face has the proportions of a person, but also of the expression that is worn most of the time: the
 # clip's linear part goes half of the way from a similarity to the map that brings this face to the template.
 _EVENED_OUT = 0.5
 # Standard deviations of the smoothing, source frames. Heads come nearer and tilt more slowly than they move.
-_SCALE_SMOOTHING, _ROLL_SMOOTHING, _SHIFT_SMOOTHING = 4.0, 3.0, 1.5
+_SCALE_SMOOTHING, _ROLL_SMOOTHING, _SHIFT_SMOOTHING = 2.0, 2.0, 0.7
 _SPIKE_FRAMES = 4  # source frames from one neighbour to the other
 _LEAST_SCALE = 0.2  # of the clip's median: what is smaller is no face, but points that coincide
 

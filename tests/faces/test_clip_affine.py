@@ -203,11 +203,11 @@ def test_motion_of_the_mouth_stays_in_the_crops(
 
 def test_eyes_and_nose_are_stiller_where_the_head_does_not_move(tmp_path: Path, demo_detector: FaceDetector) -> None:
     shaking: dict[str, list[float]] = {"clip-affine": [], "affine": []}
-    for name in PEOPLE:
+    for name in (*PEOPLE, "sol05", "sol15"):
         clip = rendered(tmp_path, name, "surprise", seed=3, still=True)
         for transform, shakes in shaking.items():
             maps = maps_of(clip.path, demo_detector, transform)
             rigid = np.broadcast_to(clip.points[0][:3], (len(maps), 3, 2))  # the same points of the skull in each frame
             steps = np.diff(transform_points(rigid, maps), axis=0)
             shakes.append(float(np.sqrt(np.square(steps).sum(axis=2).mean())))
-    assert np.mean(shaking["clip-affine"]) < 0.9 * np.mean(shaking["affine"])
+    assert np.mean(shaking["clip-affine"]) < 0.95 * np.mean(shaking["affine"])

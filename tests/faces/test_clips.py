@@ -94,6 +94,34 @@ def test_a_moving_face_stands_still_at_the_template(moved_video: Any, detector: 
     assert np.std(places, axis=0).max() < 0.015 * 112
 
 
+def test_faces_that_are_cut_already_are_taken_as_they_are(
+    astronaut: NDArray[np.uint8], detector: FaceDetector, video_writer: Callable[..., Path], tmp_path: Path
+) -> None:
+    frames = [np.ascontiguousarray(astronaut[40:200, 150 + k : 310 + k]) for k in range(9)]
+    path = video_writer(tmp_path / "cut.mp4", frames)
+    clip, counts = align_one(path, detector, alignment=AlignmentSettings(size=80, transform="none"))
+    assert clip.frames.shape == (9, 80, 80, 3)
+    for crop, frame in zip(clip.frames, frames, strict=True):
+        expected = cv2.resize(frame, (80, 80), interpolation=cv2.INTER_AREA)[..., ::-1]
+        assert np.abs(crop.astype(int) - expected).mean() < 4  # the video is compressed
+    assert counts.frames_seen == counts.frames_kept == 9
+    assert "as they are" in counts.remarks
+    assert np.isnan(clip.keypoints).all()
+    assert np.isnan(clip.scores).all()
+
+
+def test_a_frame_that_is_not_square_gets_black_margins(
+    astronaut: NDArray[np.uint8], detector: FaceDetector, video_writer: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = video_writer(tmp_path / "wide.mp4", [np.full((64, 128, 3), 200, np.uint8)] * 3)
+    clip, _ = align_one(path, detector, alignment=AlignmentSettings(size=64, transform="none"))
+    rows = clip.frames.mean(axis=(0, 2, 3))
+    assert (rows[:14] < 5).all()
+    assert (rows[18:46] > 190).all()
+    assert (rows[50:] < 5).all()
+    np.testing.assert_allclose(transform_points(np.array([[63.5, 31.5]]), clip.matrices[0]), [[31.5, 31.5]], atol=1e-5)
+
+
 def test_matrices_cut_the_stored_crops_out_of_the_source(moved_video: Any, detector: FaceDetector) -> None:
     clip, _ = align_one(moved_video.path, detector, alignment=AlignmentSettings(size=160))
     for frame, matrix, crop in zip(moved_video.frames, clip.matrices, clip.frames, strict=True):
