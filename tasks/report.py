@@ -38,7 +38,7 @@ from tasks.tracking.runs import PipelineTracking, outbox_of, versions
 if TYPE_CHECKING:
     from dfer.report.content import ArmResult, ReportContent
 
-VERSION = 4
+VERSION = 5
 
 RESULTS = "results.csv"
 

@@ -108,7 +108,11 @@ class TrackingSettings(Section):
     """One person per clip, followed over time."""
 
     max_gap: int = Field(12, ge=0, description="longest run of source frames bridged by interpolated key points")
-    min_face_share: Share = Field(0.5, description="lowest share of the searched frames that have a face")
+    min_face_share: Share = Field(
+        0.33,
+        description="lowest share of the searched frames that have the person's face; a third, since a network looks "
+        "at one of three kept frames",
+    )
 
 
 class AlignmentSettings(Section):

@@ -32,6 +32,9 @@ _CENTRED = 0.15  # a face that moved further than this share of its size is dete
 _LARGEST_FACE = 448  # size of a face when measuring, in pixels of the network; much larger ones are missed
 _LARGEST_SCALE = 2.0  # of a frame smaller than `input_size`: more only blurs it
 _SAME_FACE = 0.4  # least intersection over union
+# Frames with a smaller mean are brightened, for detection alone. Of 15 faces, darkened to a mean of 4 with noise, 13
+# are detected as they are and 15 brightened (mean scores 0.51 and 0.61); of a mean of 3, 11 and 15 (0.40 and 0.62).
+_DARK, _BRIGHTENED = 20.0, 90.0  # grey values
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ class _View:
     """A frame at several scales, each computed once."""
 
     def __init__(self, frame: NDArray[np.uint8]) -> None:
-        self.frame = frame
+        self.frame = frame = _brightened(frame)
         self._scaled: dict[float, NDArray[np.uint8]] = {1.0: frame}
         self._canvases: dict[float, NDArray[np.uint8]] = {}
 
@@ -257,6 +260,16 @@ class _View:
         """Pixels at `scale` per pixel of the frame, across and down (sides are whole numbers)."""
         (height, width), (full_height, full_width) = self.at(scale).shape[:2], self.frame.shape[:2]
         return np.array([width / full_width, height / full_height], np.float32)
+
+
+def _brightened(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A dark frame by a gamma that lifts its mean; any other as it is."""
+    mean = float(frame[::4, ::4].mean())
+    if mean >= _DARK:
+        return frame
+    gamma = np.clip(np.log(_BRIGHTENED / 255) / np.log(max(mean, 1.0) / 255), 0.25, 1.0)
+    table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    return np.asarray(cv2.LUT(frame, table), np.uint8)
 
 
 def _canvas(picture: NDArray[np.uint8], network: Scrfd) -> NDArray[np.uint8]:

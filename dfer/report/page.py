@@ -20,6 +20,7 @@ from dfer.report.names import file_name, flag, full_name, short_names, versus, w
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, Pair, ReportNumbers
 from dfer.report.table import MINUS, Table, percent
 
+_SELDOM = 0.5  # of the searched frames that have the person's face, below which a clip is listed apart
 BRIEF = 3  # sentences an experiment at the top of the page
 PER_CHART = len(ARM_COLOURS)
 
@@ -281,6 +282,21 @@ def _ambiguity_charts(numbers: ReportNumbers) -> Iterator[Chart]:
                 yield Chart(f"ambiguity-{part}", caption, f"{caption}; the numbers are in the table", figure)
 
 
+def _seldom_seen(numbers: ReportNumbers) -> Section:
+    seldom: set[str] = set()
+    for dataset in numbers.datasets:
+        if (index := dataset.facts.index) is not None:
+            rarely = (index["status"] == "ok") & (index["frames_kept"] < _SELDOM * index["frames_seen"])
+            seldom.update(index.loc[rarely, "clip_id"])
+    tested = any(arm.result.predictions["clip_id"].isin(seldom).any() for arm in numbers.main_arms)
+    return Section(
+        "section-seldom-seen",
+        "Faces that are seldom seen",
+        "Faces seldom seen",
+        (tables.seldom_seen(numbers, seldom),) if tested else (),
+    )
+
+
 def _trainings(numbers: ReportNumbers) -> Section:
     arms = [arm for arm in enumerate(numbers.trained_arms, 1) if any(run.history for run in arm[1].result.runs)]
     return Section(
@@ -315,5 +331,5 @@ OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
 OF_PAIRS: Sequence[Callable[[ExperimentNumbers], Table]] = (tables.comparisons, tables.recall_differences)
 """The tables below an experiment of two arms or more."""
 
-SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (_calibration, _ambiguity, _trainings)
+SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (_calibration, _ambiguity, _seldom_seen, _trainings)
 """The sections after the experiments; one without tables and charts is left out."""

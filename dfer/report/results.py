@@ -24,8 +24,10 @@ def per_run(content: ReportContent) -> pd.DataFrame:
             for run in row.runs:
                 numbers = {k: v for k, v in run.metrics.items() if isinstance(v, int | float)}
                 recalls = {f"recall_{emotion}": value for emotion, value in run.metrics["per_class_recall"].items()}
-                rows.append({**arm, "fold": run.fold, "seed": run.seed, "url": run.url, **numbers, **recalls})
-    columns = [*_ARM, "fold", "seed", "url", "war", "uar", "nll", "ece", "coverage"]
+                learnt = run.history[-1].get("training_war", np.nan) if run.history else np.nan
+                of_run = {"fold": run.fold, "seed": run.seed, "url": run.url, "training_war": learnt}
+                rows.append({**arm, **of_run, **numbers, **recalls})
+    columns = [*_ARM, "fold", "seed", "url", "training_war", "war", "uar", "nll", "ece", "coverage"]
     return pd.DataFrame(rows, columns=None if rows else columns)
 
 
@@ -33,7 +35,8 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean over folds and seeds, and the spread where there is more than one: a row an experiment and arm.
 
     Besides the columns that name the arm: `runs` (their number), `WAR`, `UAR` (means, section 4.3), `WAR_sd`, `UAR_sd`
-    (standard deviations, nan for one run), `NLL`, `ECE`, `coverage`.
+    (standard deviations, nan for one run), `NLL`, `ECE`, `coverage`, `training_WAR` (of the clips that it was trained
+    on, as an evaluation sees them).
     """
     return (
         runs.groupby(_ARM, sort=False)
@@ -46,6 +49,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
             NLL=("nll", "mean"),
             ECE=("ece", "mean"),
             coverage=("coverage", "mean"),
+            training_WAR=("training_war", "mean"),
         )
         .reset_index()
     )
@@ -85,7 +89,8 @@ def _by_seed(row: ArmResult) -> dict[int, dict[str, Any]]:
 
 
 def as_text(table: pd.DataFrame) -> list[list[str]]:
-    """The summary as cells for a terminal: experiment, arm, where, percentages with their spread, clips scored.
+    """The summary as cells for a terminal: experiment, arm, where, percentages with their spread, clips scored, and the
+    share of its own training clips that the arm has learnt.
 
     Figures are left out: what they show is in the tables.
     """
@@ -102,6 +107,7 @@ def as_text(table: pd.DataFrame) -> list[list[str]]:
                 _percent(row.WAR, row.WAR_sd),
                 _percent(row.UAR, row.UAR_sd),
                 f"{row.coverage:.1%}",
+                f"{row.training_WAR:.1%}" if np.isfinite(row.training_WAR) else "",
             ]
         )
     return cells

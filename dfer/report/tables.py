@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from dfer import metrics
 from dfer.config.published import PublishedRow
 from dfer.labels import EMOTIONS
 from dfer.report import table
@@ -240,6 +241,11 @@ def trainings(numbers: ReportNumbers) -> Table:
         counts = [run.training["clips"]["training"] for run in arm.result.runs if "clips" in run.training]
         return Cell(_from_to(counts)) if counts else DASH
 
+    def learnt(arm: ArmNumbers) -> Cell:
+        shares = [run.history[-1].get("training_war") for run in arm.result.runs if run.history]
+        known = [share for share in shares if share is not None]
+        return Cell(f"{100 * sum(known) / len(known):.1f}") if known else DASH
+
     return table.build(
         "trainings",
         "Clips of the trainings",
@@ -248,10 +254,58 @@ def trainings(numbers: ReportNumbers) -> Table:
             Column("left out", left_out, text=True),
             Column("runs", lambda arm: table.count(len(arm.result.runs))),
             Column("clips", clips),
+            Column("learnt %", learnt),
         ],
         numbers.trained_arms,
         warnings=_synthetic(numbers.synthetic),
-        notes=filter(None, ("Numbers of clips; a range where the runs differ.", flag_note(numbers.trained_arms))),
+        notes=filter(
+            None,
+            (
+                "Numbers of clips; a range where the runs differ. Learnt: the share of an arm's own training clips "
+                "that it recognises, unmixed and as an evaluation sees them. An arm far below the others needs a "
+                "longer training before it is compared.",
+                flag_note(numbers.trained_arms),
+            ),
+        ),
+    )
+
+
+def seldom_seen(numbers: ReportNumbers, clips: Collection[str]) -> Table:
+    """The scores with and without `clips`, whose face is seen in less than half of their frames."""
+
+    def score(kept: bool) -> Callable[[ArmNumbers], Cell]:
+        def cell(arm: ArmNumbers) -> Cell:
+            labelled = arm.result.predictions.dropna(subset="label")
+            chosen = labelled if kept else labelled[~labelled["clip_id"].isin(clips)]
+            if not len(chosen):
+                return DASH
+            label, prediction = chosen["label"].to_numpy("int64"), chosen["prediction"].to_numpy("int64")
+            return Cell(
+                percent(metrics.war(label, prediction)),
+                small=(f"UAR {percent(metrics.uar(label, prediction, len(EMOTIONS)))}",),
+            )
+
+        return cell
+
+    def number(arm: ArmNumbers) -> Cell:
+        ids = arm.result.predictions["clip_id"]
+        return table.count(ids[ids.isin(clips)].nunique())
+
+    return table.build(
+        "seldom-seen",
+        "WAR with and without clips whose face is seldom seen",
+        [
+            Column("arm", _arm, text=True),
+            Column("such clips", number),
+            Column("with them", score(True)),
+            Column("without them", score(False)),
+        ],
+        [arm for arm in numbers.main_arms if arm.result.predictions["clip_id"].isin(clips).any()],
+        warnings=_synthetic(numbers.synthetic),
+        notes=(
+            "Clips of which less than half of the searched frames have the person's face. In percent, of all runs' "
+            "predictions taken together.",
+        ),
     )
 
 

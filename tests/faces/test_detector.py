@@ -177,6 +177,20 @@ def test_small_and_dark_faces_are_found_as_in_the_large_picture(
     assert abs(found.keypoints - whole.keypoints).max() < 0.06 * width + 1
 
 
+def test_dark_frames_are_brightened_for_detection(
+    detector: FaceDetector, astronaut: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 1.5, astronaut.shape)
+    night = np.rint(np.clip(astronaut * 0.02 + noise, 0, 255)).astype(np.uint8)
+    bright = detector.detect(night)
+    assert len(bright) == 1
+    assert abs(bright.keypoints[0] - EYES_NOSE_MOUTH).max() < 10
+    day = detector.detect(astronaut)
+    monkeypatch.setattr("dfer.faces.detector._DARK", 0.0)
+    assert len(detector.detect(night)) == 0
+    assert detector.detect(astronaut).scores.tolist() == day.scores.tolist()
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_a_close_look_sees_what_a_look_at_the_whole_frame_sees(astronaut: NDArray[np.uint8], scale: float) -> None:
     frame = cv2.resize(astronaut, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)

@@ -78,6 +78,7 @@ def test_cells_say_what_is_out_of_the_ordinary(made):
     ]
     assert " ± " in cells[0][3]
     assert " ± " not in cells[3][3]
+    assert cells[0][-1].endswith("%")
 
 
 def test_figures_alone_have_no_scores(made, tmp_path: Path):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from html_page import HtmlPage, page_of
 from report_factory import aligned, arm, content, facts, named, toy_data
@@ -136,9 +138,26 @@ def test_differences_of_recalls_are_those_of_the_two_arms(toy):
 
 def test_trainings_say_what_was_left_out(page):
     rows = page.tables["trainings"]
-    assert rows[0] == ["arm", "left out", "runs", "clips"]
+    assert rows[0] == ["arm", "left out", "runs", "clips", "learnt %"]
+    assert all(0 < float(row[4]) < 100 for row in rows[1:])
     assert all(row[1] == "without single label: 3" and row[3] == "200" for row in rows[1:])
     assert {row[2] for row in rows[1:]} == {"1", "2", "10"}
+
+
+def test_scores_with_and_without_clips_whose_face_is_seldom_seen(toy):
+    row = arm(aligned(toy), "resnet18_tsm/midas", skill=1.0)
+    predictions = row.runs[0].predictions
+    wrong = predictions.loc[predictions["label"] != predictions["prediction"], "clip_id"].head(5)
+    index = toy.index.assign(frames_seen=24)
+    index["frames_kept"] = np.where(index["clip_id"].isin(wrong), 10, 24)
+    experiment = ExperimentResult("t", "T", "", "scores", "toy-dfew", (row,))
+    rows = page_of(content(toy.root, experiment, datasets=(replace(facts(toy), index=index),))).tables["seldom-seen"]
+    right = int((predictions["label"] == predictions["prediction"]).sum())
+    assert rows[1][1] == "5"
+    assert rows[1][2].startswith(f"{100 * right / len(predictions):.1f}")
+    assert rows[1][3].startswith(f"{100 * right / (len(predictions) - 5):.1f}")
+    always = content(toy.root, experiment, datasets=(facts(toy),))
+    assert "seldom-seen" not in page_of(always).tables
 
 
 def of_experiment(experiment):

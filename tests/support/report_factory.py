@@ -42,6 +42,8 @@ def history(epochs: int, skill: float, seed: int) -> list[dict[str, float]]:
         row = {"epoch": epoch, "loss": 2 - 1.4 * reached, "train_accuracy": reached + generator.normal(0, 0.02)}
         if epoch % 2 == 0:
             row["monitor_uar"] = max(0.0, reached - 0.1 + generator.normal(0, 0.03))
+        if epoch == epochs:
+            row["training_war"] = reached
         rows.append(row)
     return rows
 

@@ -11,6 +11,7 @@ import pandas as pd
 from dfer.config.settings import ShardSettings
 from dfer.shards import Clip, write_shard
 
+FRAMES = {"frames_seen": 12, "frames_kept": 12}
 COLOURS = np.array([[60, -60, -60], [-60, 60, -60], [-60, -60, 60], [60, 60, -60], [-60, 60, 60]])
 
 
@@ -54,14 +55,14 @@ def make_toy_set(root: Path, *, clips_per_class: int = 10, side: int = 32) -> To
     labels = np.arange(count + 1) % 7
     ids = [f"toy/{number:03d}" for number in range(count + 1)]
     shards = {"shard-0": range(0, count, 2), "shard-1": range(1, count, 2)}
-    index_rows = [{"clip_id": ids[count], "status": "failed", "reason": "no_face", "shard": "", "row": -1}]
+    index_rows = [{"clip_id": ids[count], "status": "failed", "reason": "no_face", "shard": "", "row": -1, **FRAMES}]
     for name, numbers in shards.items():
         clips = [
             toy_clip(ids[number], toy_frames(labels[number], 9 + number % 5, side, generator)) for number in numbers
         ]
         write_shard(root / name, clips, settings=ShardSettings())
         index_rows += [
-            {"clip_id": ids[number], "status": "ok", "reason": "", "shard": name, "row": row}
+            {"clip_id": ids[number], "status": "ok", "reason": "", "shard": name, "row": row, **FRAMES}
             for row, number in enumerate(numbers)
         ]
     votes = [[8 if k == label else 2 if k == (label + 1) % 7 else 0 for k in range(7)] for label in labels]
