@@ -35,3 +35,13 @@ def test_every_network_gets_its_own_frames_size_and_weights(tmp_path):
 def test_the_command_line_wins_over_a_network_s_own_settings(tmp_path):
     second = pipelines(tmp_path, TWO, "model.input_size=32", "model.pretrained=null")["less"].experiments[1]
     assert {(s.model.input_size, s.model.pretrained) for s in second.settings.values()} == {(32, None)}
+
+
+def test_an_experiment_may_align_faces_in_its_own_way(tmp_path):
+    own = TWO.replace("title: Other,", "settings: {alignment: {transform: similarity}}, title: Other,")
+    first, second, *_ = pipelines(tmp_path, own)["less"].experiments
+    assert {s.alignment.transform for s in first.settings.values()} == {"clip-affine"}
+    assert {s.alignment.transform for s in second.settings.values()} == {"similarity"}
+    (row, *_) = second.rows(has_folds=True)
+    (evaluation, *_) = row.evaluations
+    assert evaluation.faces.alignment.transform == evaluation.training.faces.alignment.transform == "similarity"
