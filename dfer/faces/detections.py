@@ -27,7 +27,7 @@ _FACE = np.dtype(
 
 @dataclass(frozen=True, eq=False)
 class DetectionTable:
-    """The `Detections` of T frames with F faces together: 21 bytes a frame and 133 a face.
+    """The `Detections` of T frames with F faces together: 21 bytes a frame and 117 a face.
 
     Attributes:
         frames: T records: `first`, the number of the frame's first face; `faces`, how many it has; `close_up` and

@@ -52,7 +52,7 @@ class Detections:
         best_score: the best candidate's score, even below the threshold; 0 without a candidate.
         followed: float32[N, 5, 2], the key points where the flow takes them, nan for faces that were not followed.
         measured: bool[N], whether `keypoints` are from the detector.
-        looks: uint8[N, 32], what the faces look like (`dfer.faces.appearance`); None or zeros if nobody has looked.
+        looks: uint8[N, 16], what the faces look like (`dfer.faces.appearance`); None or zeros if nobody has looked.
     """
 
     boxes: NDArray[np.float32]
