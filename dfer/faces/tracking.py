@@ -37,10 +37,10 @@ _VELOCITY_FRAMES = 5  # detections from which a face's motion is estimated
 # one person by 0.82 (95 of 100), in another light by 0.72 (median); of two people by 0.43 (99) and 0.58 (largest).
 _SAME = 0.6  # from which on paths are one person's
 _CLEARLY = 0.1  # more than to anybody else
-# Below this, whoever appears where somebody was is somebody else: who was away for a moment turned their head, mostly.
-_OTHER, _OTHER_SOON = 0.45, 0.2
+# Below this, whoever appears where somebody was long ago, or a moment ago (most have turned their head), is another.
+_OTHER = 0.45, 0.2
 _LOOKS = 2.0  # face sizes of distance that the difference of looks counts for
-_PATHS_JOINED = 256  # of the most prominent; a film of an hour has thousands
+_PATHS_JOINED = 128  # of the most prominent; a film of an hour has thousands
 _SCENES_APART = 1000  # source frames, more than any smoothing reaches
 _SMOOTHING = 1.0  # standard deviation, source frames
 _LAST = np.dtype([("frame", np.int64), ("centre", np.float64, (2,)), ("velocity", np.float64, (2,)), ("size", float)])
@@ -83,12 +83,11 @@ class _Paths:
     Attributes:
         owners: of each face so far, in the order of the frames, its path.
         prominence: of each path, the sum of score x face size.
-        begun: of each path, its first frame.
         closed: the number of paths before the latest cut, which are not continued.
     """
 
     def __init__(self) -> None:
-        self.owners, self.prominence, self.begun = array("q"), array("d"), array("q")
+        self.owners, self.prominence = array("q"), array("d")
         self.closed = 0
         self._recent: list[deque[tuple[int, NDArray[np.float64]]]] = []  # frame and centre of the latest faces
         self._last = np.empty(0, _LAST)
@@ -128,7 +127,6 @@ class _Paths:
             path = len(self)
             self._recent.append(deque(maxlen=_VELOCITY_FRAMES))
             self.prominence.append(0.0)
-            self.begun.append(frame)
             if path == len(self._last):
                 more = max(16, path)
                 self._last = np.concatenate([self._last, np.empty(more, _LAST)])
@@ -166,9 +164,10 @@ def track_person(
     paths = _link(table, frame_indices, max_gap, cuts)
     if not len(paths):
         return None
-    people = _people(paths)
+    owners = np.asarray(paths.owners)
+    people = _people(paths, owners, table)
     prominence = np.bincount(people, paths.prominence)
-    owners, person = np.asarray(paths.owners), int(prominence.argmax())
+    person = int(prominence.argmax())
     own = (owners >= 0) & (people[owners] == person)
     track = _bridge(own, owners[own], table, frame_indices, max_gap)
     return replace(track, rival=float(np.delete(prominence, person).max(initial=0.0) / prominence[person]))
@@ -208,26 +207,24 @@ def _link(table: DetectionTable, frame_indices: NDArray[np.int64], max_gap: int,
         sizes = np.sqrt(np.prod(np.maximum(corners[:, 1] - corners[:, 0], 1e-3), axis=1))
         assert faces.looks is not None
         looks = as_vectors(faces.looks) * faces.looks.any(axis=1, keepdims=True)
-        shortly = np.where(paths.last["frame"] >= frame - 1 - max_gap, _OTHER_SOON, _OTHER)
-        least_alike = np.where(paths.last["frame"] < before, shortly, -1.0)
-        owners = _assign(paths, frame, centres, sizes, looks, least_alike)
+        away = np.where(paths.last["frame"] >= before, 0, frame - paths.last["frame"])
+        owners = _assign(paths, frame, centres, sizes, looks, np.select([away > max_gap + 1, away > 0], _OTHER, -1.0))
         for number, (centre, size, score, look) in enumerate(zip(centres, sizes, faces.scores, looks, strict=True)):
             paths.add(owners.get(number), frame, centre, float(size), float(score), look)
         before = frame
     return paths
 
 
-def _people(paths: _Paths) -> NDArray[np.int64]:
+def _people(paths: _Paths, owners: NDArray[np.int64], table: DetectionTable) -> NDArray[np.int64]:
     """Of each path the number of its person, int64[P]: paths that look alike are joined, the most alike first.
 
-    Never those of two who are seen at one time, and only if nobody else looks as much like either.
+    Never those of two who are seen at one time, and only if nobody else looks as much like either. `owners` int64[F]
+    are the paths of all faces.
     """
     people = np.arange(len(paths), dtype=np.int64)
     known = np.flatnonzero(paths.looks.any(axis=1))
     rows = known[np.argsort(-np.asarray(paths.prominence)[known], kind="stable")[:_PATHS_JOINED]]
-    looks, first, last = paths.looks[rows], np.asarray(paths.begun)[rows], paths.last["frame"][rows]
-    together = (first[:, None] <= last[None]) & (first[None] <= last[:, None])
-    np.fill_diagonal(together, False)
+    looks, together = paths.looks[rows], _together(rows, owners, table)
     while True:
         directions = looks / np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), 1e-9)
         alike = directions @ directions.T
@@ -252,6 +249,19 @@ def _people(paths: _Paths) -> NDArray[np.int64]:
         rows, looks, together = rows[rest], looks[rest], together[rest][:, rest]
 
 
+def _together(paths: NDArray[np.int64], owners: NDArray[np.int64], table: DetectionTable) -> NDArray[np.bool_]:
+    """Which of K paths are seen in one frame, bool[K, K]; False for a path with itself."""
+    frames = np.repeat(np.arange(len(table)), table.frames["faces"])
+    seen = np.zeros((len(paths), -(-len(table) // 8)), np.uint8)  # a bit a frame
+    for row, path in zip(seen, paths.tolist(), strict=True):
+        presence = np.zeros(len(table), bool)
+        presence[frames[owners == path]] = True
+        row[:] = np.packbits(presence)
+    together = np.array([(seen & row).any(axis=1) for row in seen], bool).reshape(len(paths), len(paths))
+    np.fill_diagonal(together, False)
+    return together
+
+
 def _assign(
     paths: _Paths,
     frame: int,
@@ -260,7 +270,11 @@ def _assign(
     looks: NDArray[np.float32],
     least_alike: NDArray[np.float64],
 ) -> dict[int, int]:
-    """The number of each of this frame's faces that continues a path -> the path; [P], how alike both have to be."""
+    """The number of each of this frame's faces that continues a path -> the path.
+
+    `least_alike` [P] is how alike both have to be, -1 for paths that were seen in the frame before. All others lose a
+    face that looks more like somebody else.
+    """
     if not len(paths) or not len(centres):
         return {}
     expected, last_sizes = paths.expected_centres(frame), paths.last["size"]
@@ -272,9 +286,17 @@ def _assign(
     allowed = (distance <= reach[:, None]) & (growth <= np.log(_SIZE_RATIO))
     allowed[: paths.closed] = False
     near = np.flatnonzero(allowed.any(axis=1))  # few of the people of a film
+    if not len(near):
+        return {}
+    of_paths = paths.looks[paths.closed :]
+    alike = np.zeros((len(paths), len(looks)))
+    alike[paths.closed :] = of_paths @ looks.T / np.maximum(np.linalg.norm(of_paths, axis=1, keepdims=True), 1e-9)
+    most, best = alike.argmax(axis=0), alike.max(axis=0)
+    taken = (best >= _SAME) & (most != near[:, None]) & (best >= alike[near] + _CLEARLY)
+    alike = alike[near]
     known = paths.looks[near].any(axis=1)[:, None] & looks.any(axis=1)[None]
-    alike = (paths.looks[near] @ looks.T) / np.maximum(np.linalg.norm(paths.looks[near], axis=1, keepdims=True), 1e-9)
-    allowed[near] &= ~known | (alike >= least_alike[near, None])
+    was_away = least_alike[near, None] > -1
+    allowed[near] &= ~(known & was_away & (taken | (alike < least_alike[near, None])))
     unlike = np.where(known, _LOOKS * (1 - alike), 0.0)
     # A pair that is not allowed costs more than all allowed ones together, so it is assigned only as a last resort.
     cost = np.where(allowed[near], distance[near] + growth[near] + unlike, 1e3 * (1 + min(allowed.shape)))
