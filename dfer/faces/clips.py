@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
+from dfer.faces.appearance import describe
 from dfer.faces.clip_affine import clip_matrices
 from dfer.faces.cuts import Cut, CutFinder
 from dfer.faces.detections import DetectionTable
@@ -41,6 +42,7 @@ _KEPT_OF_LONG_CLIPS = 3  # for `turn_to_upright`
 _PIECE_FRAMES = 64  # crops that are handed to the shard at a time
 
 _LARGEST_MISFIT, _LARGEST_TURN = 0.2, 100  # of key points, see `misfit`
+_RIVAL = 0.8  # of the chosen person's prominence, from which on a person should see who was chosen
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,8 @@ def _detect(
             for (index, frame), faces in scan_frames(video.frames(missing), detector):
                 scanned.append(index)
                 cuts.add(index, frame, faces)
+                if faces.measured is None or faces.measured.any():  # a face that the flow moved looks as it did
+                    faces = replace(faces, looks=describe(frame, faces.keypoints))
                 num_bytes += frame.nbytes
                 if len(scanned) <= PART_FRAMES and num_bytes <= _KEPT_BYTES:
                     pictures[index] = frame
@@ -291,11 +295,12 @@ def _crops(
     """The clip in pieces, emptying `pictures`; returns the share of its crops that is beyond the frames."""
     frame_indices = indices[track.positions]
     target = template(alignment.size, alignment.margin)
-    keypoints = smooth_keypoints(track.keypoints, frame_indices)
+    times = track.times(frame_indices)
+    keypoints = smooth_keypoints(track.keypoints, times)
     if alignment.transform == "affine" or alignment.transform == "similarity":
         matrices = np.stack([crop_matrix(points, target, alignment.transform) for points in keypoints])
     else:
-        matrices = clip_matrices(track.keypoints, frame_indices, target)
+        matrices = clip_matrices(track.keypoints, times, target)
     crops: list[NDArray[np.uint8]] = []
     outside = 0.0
     for position, picture in enumerate(_pictures_again(video, frame_indices, pictures)):
@@ -369,7 +374,9 @@ def _pictures_again(
 def _count(detections: DetectionTable, track: Track | None, video: Video, cuts: Sequence[Cut]) -> FrameCounts:
     numbers = detections.frames["faces"]
     places = ", ".join(str(cut.first) for cut in cuts[:5]) + (f" and {len(cuts) - 5} more" if len(cuts) > 5 else "")
-    cut = (f"cut to another person at frame {places}",) if cuts else ()
+    notes = [*video.remarks, *([f"cut to another person at frame {places}"] if cuts else [])]
+    if track is not None and track.rival >= _RIVAL:
+        notes.append(f"another person is as prominent ({track.rival:.0%})")
     return FrameCounts(
         frames_seen=len(numbers),
         frames_with_face=int((numbers > 0).sum()),
@@ -378,5 +385,5 @@ def _count(detections: DetectionTable, track: Track | None, video: Video, cuts: 
         interpolated_frames=0 if track is None else int(track.interpolated.sum()),
         faces_max=int(numbers.max()),
         turned=90 * video.turn,
-        remarks="; ".join((*video.remarks, *cut)),
+        remarks="; ".join(notes),
     )

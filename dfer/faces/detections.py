@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfer.faces.appearance import BYTES
 from dfer.faces.detector import Detections
 
 _FRAME = np.dtype([("first", np.int64), ("faces", np.int32), ("close_up", np.bool_), ("best_score", np.float64)])
@@ -19,18 +20,20 @@ _FACE = np.dtype(
         ("keypoints", np.float32, (5, 2)),
         ("followed", np.float32, (5, 2)),
         ("measured", np.bool_),
+        ("look", np.uint8, (BYTES,)),
     ]
 )
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionTable:
-    """The `Detections` of T frames with F faces together: 21 bytes a frame and 101 a face.
+    """The `Detections` of T frames with F faces together: 21 bytes a frame and 117 a face.
 
     Attributes:
         frames: T records: `first`, the number of the frame's first face; `faces`, how many it has; `close_up` and
             `best_score`.
-        faces: F records, frame by frame: `box`, `score`, `keypoints`, `followed` (nan if it was not) and `measured`.
+        faces: F records, frame by frame: `box`, `score`, `keypoints`, `followed` (nan if it was not), `measured`
+            and `look` (zeros if nobody has looked).
     """
 
     frames: NDArray[Any]
@@ -49,6 +52,7 @@ class DetectionTable:
             rows["box"], rows["score"], rows["keypoints"] = found.boxes, found.scores, found.keypoints
             rows["followed"] = np.nan if found.followed is None else found.followed
             rows["measured"] = True if found.measured is None else found.measured
+            rows["look"] = 0 if found.looks is None else found.looks
             faces += rows.tobytes()
         return cls(np.frombuffer(frames, _FRAME), np.frombuffer(faces, _FACE))
 
@@ -69,6 +73,7 @@ class DetectionTable:
             best_score=float(frame["best_score"]),
             followed=rows["followed"],
             measured=rows["measured"],
+            looks=rows["look"],
         )
 
     def at(self, positions: NDArray[np.int64]) -> DetectionTable:

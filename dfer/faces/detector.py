@@ -52,6 +52,7 @@ class Detections:
         best_score: the best candidate's score, even below the threshold; 0 without a candidate.
         followed: float32[N, 5, 2], the key points where the flow takes them, nan for faces that were not followed.
         measured: bool[N], whether `keypoints` are from the detector.
+        looks: uint8[N, 16], what the faces look like (`dfer.faces.appearance`); None or zeros if nobody has looked.
     """
 
     boxes: NDArray[np.float32]
@@ -61,12 +62,13 @@ class Detections:
     best_score: float = 0.0
     followed: NDArray[np.float32] | None = None
     measured: NDArray[np.bool_] | None = None
+    looks: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, row: int) -> Detections:
-        """One of the faces, without `followed` and `measured`."""
+        """One of the faces, without `followed`, `measured` and `looks`."""
         part = slice(row, row + 1)
         return Detections(
             self.boxes[part], self.scores[part], self.keypoints[part], self.close_up, best_score=self.best_score

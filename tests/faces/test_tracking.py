@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dfer.faces.appearance import BYTES
 from dfer.faces.detector import Detections
 from dfer.faces.tracking import Track, smooth_keypoints, track_person
 
@@ -49,6 +51,55 @@ def test_people_who_pass_quickly_keep_their_direction(make_detections: Faces) ->
     track = track_person(detections, np.arange(10), max_gap=12)
     assert track is not None
     np.testing.assert_allclose(centres(track)[:, 0], 100 + 14 * np.arange(10), atol=0.01)
+
+
+def known(detections: Detections, *people: int) -> Detections:
+    """The same, and what the faces look like: a pattern of each person's own."""
+    looks = [np.random.default_rng(person).integers(0, 256, BYTES, dtype=np.uint8) for person in people]
+    return replace(detections, looks=np.array(looks, np.uint8).reshape(-1, BYTES))
+
+
+def test_two_who_meet_and_turn_back_are_told_apart(make_detections: Faces) -> None:
+    # By their motion alone they would have passed each other.
+    way = [*range(60, 160, 8), *range(156, 60, -8)]
+    detections = []
+    for left in way:
+        right = 340 - left
+        seen = [((left, 100, 60), 1), ((right, 104, 56), 2)][: 1 if right - left < 36 else 2]
+        detections.append(known(make_detections(*(face for face, _ in seen)), *(who for _, who in seen)))
+    track = track_person(detections, np.arange(len(way)), max_gap=12)
+    assert track is not None
+    np.testing.assert_allclose(centres(track)[:, 0], way, atol=0.01)
+
+
+def test_who_looks_like_two_others_is_joined_to_neither(make_detections: Faces) -> None:
+    # Two are seen together; later somebody comes who is like both by 0.625, while they are like each other by 0.25.
+    alike = np.random.default_rng(0).integers(0, 256, BYTES, dtype=np.uint8)
+    first, second = (alike ^ np.uint8(255) * np.isin(np.arange(BYTES) // 3, k).astype(np.uint8) for k in (0, 1))
+    both = replace(make_detections((100, 80, 60), (300, 80, 40)), looks=np.stack([first, second]))
+    for look, expected in ((alike, 20), (first, 30), (second, 20)):
+        later = replace(make_detections((500, 300, 30)), looks=look[None])
+        track = track_person([both] * 20 + [later] * 10, np.arange(30), max_gap=12)
+        assert track is not None
+        assert len(track) == expected
+
+
+def test_pieces_of_a_track_are_far_apart_in_time(make_detections: Faces) -> None:
+    here, there = (known(make_detections((x, 80, 60)), 1) for x in (100, 400))
+    track = track_person([here] * 5 + [there] * 5 + [here] * 5, np.arange(15), max_gap=12)
+    assert track is not None
+    assert track.positions.tolist() == list(range(15))
+    assert not track.interpolated.any()
+    gaps = np.diff(track.times(np.arange(15)))
+    assert np.flatnonzero(gaps > 100).tolist() == [4, 9]
+    assert (smooth_keypoints(track.keypoints, track.times(np.arange(15))) == track.keypoints).all()
+
+
+def test_how_prominent_the_next_person_is_is_told(make_detections: Faces) -> None:
+    for faces, expected in ((((60, 80, 45), (200, 80, 90)), 0.5), (((60, 80, 45),), 0.0)):
+        track = track_person([make_detections(*faces)] * 10, np.arange(10), max_gap=12)
+        assert track is not None
+        assert track.rival == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("second", [(300, 80, 50), (100, 80, 130)])
