@@ -294,7 +294,7 @@ def _assign(
     most, best = alike.argmax(axis=0), alike.max(axis=0)
     taken = (best >= _SAME) & (most != near[:, None]) & (best >= alike[near] + _CLEARLY)
     alike = alike[near]
-    known = paths.looks[near].any(axis=1)[:, None] & looks.any(axis=1)[None]
+    known = np.any(paths.looks[near], axis=1, keepdims=True) & np.any(looks, axis=1, keepdims=True).T
     was_away = least_alike[near, None] > -1
     allowed[near] &= ~(known & was_away & (taken | (alike < least_alike[near, None])))
     unlike = np.where(known, _LOOKS * (1 - alike), 0.0)
