@@ -33,7 +33,7 @@ _VELOCITY_FRAMES = 5  # detections from which a face's motion is estimated
 # Likeness of a face to the mean of a path, or of two paths, in [-1, 1] (`dfer.faces.appearance`). Measured on 14 drawn
 # people who were left out of the average face, in six films each, and on two real portraits whose heads turn. A face is
 # like the same person's path earlier in the film by 0.72 (95 of 100) and 0.87 (median), in the real ones by 0.53 at
-# least, and like other people's by 0.03 (median), 0.32 (95 of 100), 0.42 (99) and 0.57 (largest of 46,000). Two paths
+# least, and like other people's by 0.03 (median), 0.32 (95 of 100), 0.42 (99) and 0.57 (largest of 39,000). Two paths
 # of one person by 0.82 (95 of 100), in another light by 0.72 (median); of two people by 0.43 (99) and 0.58 (largest).
 _SAME = 0.6  # from which on paths are one person's
 _CLEARLY = 0.1  # more than to anybody else
