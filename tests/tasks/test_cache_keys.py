@@ -20,11 +20,11 @@ from tasks import align, demo_data, evaluate, ingest, report, train
 KEYS = {
     "demo-data": "342277a1a6e3bc7e",
     "ingest": "f1c92504977b0e62",
-    "align": "b110c843b422907c",
-    "index": "d84bae7111240584",
-    "train": "c91585910463167f",
+    "align": "1395a43cb67d1103",
+    "index": "8cc9a434ff6244a4",
+    "train": "9b120aeaaa338efa",
     "evaluate": "f6bc78aa2d23b704",
-    "report": "7404e2caf3c9e2eb",
+    "report": "e154632b54715ffa",
 }
 
 
