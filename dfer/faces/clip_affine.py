@@ -1,8 +1,8 @@
 """Alignment that keeps a face's expression: one stretch and shear for a clip, and in each frame a similarity.
 
 An affine map that is fitted to the key points of each frame has the mouth's corners at the template whatever they do,
-so most of a smile is gone. Here people's proportions are evened out once a clip, by the map from the clip's median face
-to the template; a frame's own map only follows the head.
+so most of a smile is gone. Here people's proportions are evened out once a clip, by a map of the clip's median face
+towards the template; a frame's own map only follows the head.
 """
 
 from __future__ import annotations

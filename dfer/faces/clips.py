@@ -327,32 +327,31 @@ def _as_it_is(
 ) -> Generator[Clip, None, FrameCounts]:
     """The chosen frames of a clip that is a face already, scaled into squares of `size` pixels with black margins.
 
-    Nobody looks for a face: key points and scores are nan. Yields the clip in pieces and returns what was counted.
+    Nobody looks for a face: key points and scores are nan. Frames are decoded twice, since the first time tells which
+    of them there are. Yields the clip in pieces and returns what was counted.
     """
-    done = array("q")
+    seen = array("q")
     wanted = video.readable[choose(len(video.readable))]
-    while len(missing := np.setdiff1d(wanted, np.array(done))):
-        frames = video.frames(missing)
-        while piece := list(islice(frames, _PIECE_FRAMES)):
-            numbers, pictures = zip(*piece, strict=True)
-            matrices = np.stack([fit_into_square(picture.shape[:2], size) for picture in pictures])
-            yield Clip(
-                clip_id=clip_id,
-                frames=np.stack(
-                    [warp(picture, m, size)[..., ::-1] for picture, m in zip(pictures, matrices, strict=True)]
-                ),
-                frame_indices=np.array(numbers, np.int64),
-                keypoints=np.full((len(piece), 5, 2), np.nan, np.float32),
-                scores=np.full(len(piece), np.nan, np.float32),
-                interpolated=np.zeros(len(piece), bool),
-                matrices=matrices.astype(np.float32),
-                close_up=np.zeros(len(piece), bool),
-            )
-            done.extend(numbers)
+    while len(missing := np.setdiff1d(wanted, np.array(seen))):
+        seen.extend(number for number, _ in video.frames(missing))
         readable = video.readable  # the announced number may have been wrong
         wanted = readable[choose(len(readable))]
-    remarks = "; ".join((*video.remarks, "the frames as they are, no face was searched for"))
-    return FrameCounts(frames_seen=len(done), frames_kept=len(done), remarks=remarks)
+    numbered = zip(wanted.tolist(), _pictures_again(video, wanted, {}), strict=True)
+    while piece := list(islice(numbered, _PIECE_FRAMES)):
+        numbers, pictures = zip(*piece, strict=True)
+        matrices = np.stack([fit_into_square(picture.shape[:2], size) for picture in pictures])
+        crops = [warp(picture, matrix, size)[..., ::-1] for picture, matrix in zip(pictures, matrices, strict=True)]
+        yield Clip(
+            clip_id=clip_id,
+            frames=np.stack(crops),
+            frame_indices=np.array(numbers, np.int64),
+            keypoints=np.full((len(piece), 5, 2), np.nan, np.float32),
+            scores=np.full(len(piece), np.nan, np.float32),
+            interpolated=np.zeros(len(piece), bool),
+            matrices=matrices.astype(np.float32),
+            close_up=np.zeros(len(piece), bool),
+        )
+    return FrameCounts(frames_seen=len(wanted), frames_kept=len(wanted), remarks="; ".join(video.remarks))
 
 
 def _pictures_again(
