@@ -86,6 +86,20 @@ def test_one_linear_part_for_the_clip_and_a_similarity_for_each_frame() -> None:
     assert np.abs(clip_matrices(noisy, np.arange(50), TARGET) - matrices)[:, :, :2].max() < 0.03
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    st.floats(0.8, 1.25), st.floats(0.75, 1.5), st.floats(0.85, 1.2), st.floats(-35, 35), st.integers(0, 2**32 - 1)
+)
+def test_a_face_of_other_proportions_is_near_the_template(
+    width: float, mouth: float, height: float, yaw: float, seed: int
+) -> None:
+    shape = HEAD * [width, height, 1]
+    shape[3:, 0] *= mouth
+    points = turned(np.full(24, yaw), shape) + np.random.default_rng(seed).normal(0, 0.3, (24, 5, 2))
+    median = np.median(transform_points(points, clip_matrices(points, np.arange(24), TARGET)), axis=0)
+    assert np.linalg.norm(median - TARGET, axis=1)[[0, 1, 3, 4]].max() < 0.03 * SIZE
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.floats(-3, 3), st.floats(-50, 50))
 def test_steady_motion_is_kept_exactly_whatever_frames_are_missing(
