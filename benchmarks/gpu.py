@@ -179,7 +179,7 @@ def epoch(*, crops: Crops, settings: StageSettings, repeats: int, cache: str, wo
     if cache != "none":
         lengths, size = stored_frames([source])
         where = device if cache == "device" else torch.device("cpu")
-        fill_cache(FrameCache(lengths, size, device=where, pinned=cache == "host"), [source], workers=0)
+        fill_cache(FrameCache(lengths, size, device=where, pinned=cache == "host"), [source], threads=1)
     batches = TrainingBatches(len(source), BATCH, seed=0)
     loader = training_loader(source, batches, workers=workers, device=device)
     labels, generator = torch.eye(7), torch.Generator().manual_seed(0)

@@ -176,7 +176,7 @@ def passes(
     source = source_of(table, crops, settings, CROP_SIZE)
     if cache:
         lengths, size = stored_frames([source])
-        fill_cache(FrameCache(lengths, size, device=torch.device("cpu")), [source], workers=0)
+        fill_cache(FrameCache(lengths, size, device=torch.device("cpu")), [source], threads=1)
     batches = TrainingBatches(len(source), BATCH, seed=0)
     loader = training_loader(source, batches, workers=workers)
     for epoch in itertools.count(1):

@@ -54,7 +54,8 @@ def predict(
 ) -> pd.DataFrame:
     """The prediction table: one row for every clip that has aligned faces, in the order of `clips`.
 
-    The frames are those at the segments' centres, whole, resized and normalised as the model's card says. Columns:
+    The frames are those at the segments' centres, whole, resized and normalised as the model's card says; a GPU
+    computes in TF32 where the training did, else in float32. Columns:
     `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of 7, in our
     class order, matched by name), `prediction` (the largest probability's class). Raises SavedModelError if the folder
     holds no usable model, ValueError if the card's classes are not ours, a clip is listed twice, or no clip has aligned
@@ -73,7 +74,7 @@ def predict(
     from dfer.models.saved import load_model
     from dfer.training.data import ClipSource, evaluation_loader
     from dfer.training.inference import predict_logits
-    from dfer.training.optimization import choose_device, thread_count
+    from dfer.training.optimization import choose_device, torch_state
 
     module, card = load_model(model, weights) if isinstance(model, Path) else model
     order = class_order(card["classes"])
@@ -83,7 +84,9 @@ def predict(
     source = ClipSource(clips, index, root, num_segments=card["num_segments"], input_size=card["input_size"])
     chosen = choose_device(device)
     module = module.to(chosen)
-    with thread_count(threads):
+    # as in the evaluations of the training itself; a card of earlier versions, or of another's model, names neither
+    deterministic = card.get("settings", {}).get("train", {}).get("deterministic", False)
+    with torch_state(threads, chosen, tf32=card.get("tf32", False), deterministic=deterministic):
         logits = predict_logits(
             module,
             evaluation_loader(source, batch_size=batch_size, workers=workers, device=chosen),

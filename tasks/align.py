@@ -21,6 +21,7 @@ from dfer.faces.model_files import detector_file, detector_sha256
 from dfer.faces.videos import align_in_process
 from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
+from dfer.system.gpu_slots import GpuSlot
 from tasks.ingest import CLIPS, root_of
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage
@@ -204,6 +205,8 @@ def align_shards(
     clips = table.read_rows(ingested.output.file(CLIPS), rows, SOURCE_COLUMNS)
 
     def shard(clips: pd.DataFrame) -> StageResult:
+        slot = run.slots.aligning() if run else None
+
         def work(folder: Path) -> dict[str, int]:
             root = root_of(pipeline, faces.dataset)
             arguments = {
@@ -211,10 +214,10 @@ def align_shards(
                 "folder": folder,
                 "settings": faces.settings,
             }
-            return _align(run, arguments, f"align {title}", len(clips))
+            return _align(run, slot, arguments, f"align {title}", len(clips))
 
-        slot = run.slots.aligning if run else nullcontext
-        result = ensure(pipeline, align_cache_key(faces, clips, detector), work, slot=slot)
+        key = align_cache_key(faces, clips, detector)
+        result = ensure(pipeline, key, work, slot=lambda: slot or nullcontext())
         if run and not result.executed:
             run.progress.cached(f"align {title}", len(clips))
         return result
@@ -222,14 +225,15 @@ def align_shards(
     return task_result([shard(part) for part in split_into_shards(clips, faces.shards.clips_per_shard)])
 
 
-def _align(run: RunResources | None, arguments: dict[str, Any], bar: str, number: int) -> dict[str, int]:
+def _align(
+    run: RunResources | None, slot: GpuSlot | None, arguments: dict[str, Any], bar: str, number: int
+) -> dict[str, int]:
     """The shard's counts, from a process that is kept or from this one."""
-    if run is None:
+    if run is None or slot is None:
         return align_in_process(send=_ignore, **arguments)
-    slots = run.slots
 
     def attempt(crashed: Mapping[str, str], on_message: Callable[[str], None]) -> dict[str, int]:
-        with slots.aligners.one() as process:
+        with slot.workers.one() as process:
             return process.call(align_in_process, on_message=on_message, crashed=crashed, **arguments)
 
     with run.progress.bar(bar, "clips aligned", share=number) as advance:

@@ -85,7 +85,7 @@ def evaluate_model(
             listed, part = protocol.across(clips)
         else:
             listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
-        with slot.evaluators.one() as process:
+        with slot.workers.one() as process:
             counts = process.call(
                 evaluate_in_process,
                 model=model.output.path,

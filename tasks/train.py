@@ -24,7 +24,7 @@ from tasks.ingest import CLIPS
 from tasks.running.concurrency import training_slot
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
-from tasks.running.out_of_memory import in_smaller_parts
+from tasks.running.out_of_memory import with_less_memory
 from tasks.running.retries import WHERE_IT_CAN_PASS
 from tasks.running.slots import trainings_at_a_time
 from tasks.running.stage import RunResources, ensure, store_of, task_result
@@ -36,10 +36,11 @@ from tasks.tracking.tracked_training import Job, train_in_process, training_clip
 VERSION = 3
 
 # What decides how fast a training runs and not what it computes.
-SPEED = {"threads", "loader_workers", "cache", "checkpoint_every"}
+SPEED = {"threads", "loader_workers", "cache", "checkpoint_every", "cuda_graph"}
 
-# What changes the rounding, the pairs or what BatchNorm sees when it is more than one.
-ONE_BY_DEFAULT = ("processes", "micro_batches")
+# What changes the rounding, the pairs or what BatchNorm sees when it is not this. Left out as long as it is, so that
+# models from before these settings keep their keys.
+BY_DEFAULT = {"processes": 1, "micro_batches": 1, "deterministic": False}
 
 
 def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
@@ -52,8 +53,8 @@ def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
         "model": settings.model.model_dump(mode="json"),
         "train": settings.train.model_dump(mode="json", exclude=SPEED | {"device"}),
     }
-    for name in ONE_BY_DEFAULT:
-        if key["train"][name] == 1:
+    for name, default in BY_DEFAULT.items():
+        if key["train"][name] == default:
             del key["train"][name]
     if settings.model.pretrained is not None and Path(settings.model.pretrained).is_file():
         key["weights"] = sha256(Path(settings.model.pretrained))
@@ -147,7 +148,7 @@ def train_arm(
                 on_its_gpu=slot.sharing,
             )
 
-            def train(settings: TrainSettings) -> dict[str, int]:
+            def train(settings: TrainSettings, frames_on_gpu: bool) -> dict[str, int]:
                 return run_isolated(
                     train_in_process,
                     threads=job.threads,
@@ -155,9 +156,10 @@ def train_arm(
                     on_message=advance,
                     job=job,
                     settings=settings,
+                    frames_on_gpu=frames_on_gpu,
                 )
 
-            return in_smaller_parts(train, training.settings.train, folder, title=training.title)
+            return with_less_memory(train, training.settings.train, folder, title=training.title)
 
     key = cache_key(training, ingested.output, index.output)
     return task_result(ensure(pipeline, key, work, resumes_from=CHECKPOINT, slot=slots_here_and_on_the_server))

@@ -202,6 +202,12 @@ class TrainSettings(Section):
         "auto", description="'auto': bfloat16 with TF32 on a GPU that supports it, otherwise float32"
     )
     channels_last: bool = Field(True, description="the memory layout that convolutions are fastest in")
+    deterministic: bool = Field(
+        False, description="the same numbers from the same seed on one GPU, too; slower (a CPU needs nothing for it)"
+    )
+    cuda_graph: Literal["auto", "on", "off"] = Field(
+        "auto", description="record a step of a training on a GPU and replay it; 'auto': where that is possible"
+    )
     processes: Count = Field(
         1, description="processes that run one training together, each on its own GPU with a share of every batch"
     )

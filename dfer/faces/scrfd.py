@@ -18,8 +18,21 @@ from dfer.faces.onnx_graph import GraphError, fixed_input_size, with_free_input_
 STRIDE = 32  # the coarsest level of the feature pyramid: the sides of pictures are multiples of it
 _PROVIDERS: dict[str, list[Any]] = {
     "cpu": ["CPUExecutionProvider"],
-    # The default search for the fastest algorithm is exhaustive and repeated for every size of picture.
-    "cuda": [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"],
+    "cuda": [
+        (
+            "CUDAExecutionProvider",
+            {
+                # The default search for the fastest algorithm is exhaustive and repeated for every size of picture.
+                "cudnn_conv_algo_search": "HEURISTIC",
+                # Key points to the digits of the CPU's: by default products are rounded to 10 bits.
+                "use_tf32": "0",
+                # Several processes share a GPU, so none takes more than it asks for, nor more than this in all.
+                "arena_extend_strategy": "kSameAsRequested",
+                "gpu_mem_limit": str(4 * 2**30),
+            },
+        ),
+        "CPUExecutionProvider",
+    ],
 }
 # Number of outputs (a score, a box and key points at each level) -> the levels' strides, and anchors per grid cell.
 _LEVELS = {9: ((8, 16, 32), 2), 15: ((8, 16, 32, 64, 128), 1)}

@@ -18,6 +18,7 @@ from dfer.faces.listing import CALL
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, StageResult, Store
 from dfer.system.file_types import FRAME_SUFFIXES
+from dfer.system.gpu_slots import GpuSlot, for_aligners
 from dfer.system.paths import problem_with_path, spelled, storable
 from dfer.system.processes import NOTHING, run_isolated
 
@@ -35,7 +36,8 @@ def align_videos(
     """Detect, track and align the face of each video (clip id -> path); write shards and `index.parquet` into `out`.
 
     The same call on the same videos continues where an earlier one stopped, and does nothing if that one was finished.
-    `workers` is the number of processes. Returns the align index, a row for every video.
+    `workers` is the number of processes, fewer on a few GPUs (`for_aligners`). Returns the align index, a row for every
+    video.
 
     Raises InputError if `out` has other content, ModelFileError or DetectorError if the detector cannot run.
     """
@@ -58,12 +60,20 @@ def align_videos(
 
             def attempt(crashed: Mapping[str, str], on_message: Callable[[str], None]) -> dict[str, int]:
                 arguments: dict[str, Any] = {"clips": clips, "folder": folder, "settings": settings}
-                return run_isolated(align_in_process, on_message=on_message, crashed=crashed, **arguments)
+                with GpuSlot(lambda: slots) as slot:
+                    return run_isolated(
+                        align_in_process,
+                        environment=slot.environment,
+                        on_message=on_message,
+                        crashed=crashed,
+                        **arguments,
+                    )
 
             without_crashing_clips(attempt, part, on_clip)
 
         return store.ensure(cache_key, work)
 
+    slots = for_aligners(settings.detection.provider, workers)
     with ThreadPoolExecutor(workers) as threads:
         results = list(threads.map(align, parts))
     indices = [read_index(result.output.path / FILE_NAME) for result in results]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from dfer.models.clips import check_clips
+from dfer.models.precision import without_autocast
 from dfer.models.resnet import ResNet18Trunk, initialize_convolutions
 
 
@@ -33,9 +34,10 @@ class ResNet18GRU(ResNet18Trunk):
         initialize_convolutions(self)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Logits of the mean state over the segments."""
+        """Logits of the mean state over the segments; from the GRU on in float32, whose states add up over time."""
         check_clips(clips, self.num_segments)
         features = self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments))
-        states, _ = self.gru(features)
-        logits: Tensor = self.fc(self.dropout(states.mean(dim=1)))
+        with without_autocast(clips.device):
+            states, _ = self.gru(features.to(self.fc.weight.dtype))
+            logits: Tensor = self.fc(self.dropout(states.mean(dim=1)))
         return logits

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.video.resnet import BasicBlock, Conv3DSimple
 
 from dfer.models.clips import check_clips
+from dfer.models.precision import without_autocast
 from dfer.models.resnet import initialize_convolutions, stem_channels
 
 
@@ -36,11 +37,13 @@ class R3D18(nn.Module):
         initialize_convolutions(self)
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Logits of the features' mean over space and time."""
+        """Logits of the features' mean over space and time, in float32."""
         check_clips(clips, self.num_segments)
         x = self.stem(clips.transpose(1, 2))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        logits: Tensor = self.fc(self.dropout(self.avgpool(x).flatten(1)))
+        features = self.dropout(self.avgpool(x).flatten(1))
+        with without_autocast(clips.device):
+            logits: Tensor = self.fc(features.to(self.fc.weight.dtype))
         return logits
 
 

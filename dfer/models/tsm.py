@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from dfer.models.clips import check_clips
+from dfer.models.precision import without_autocast
 from dfer.models.resnet import ResNet18Trunk, initialize_convolutions
 
 
@@ -89,7 +90,9 @@ class ResNet18TSM(ResNet18Trunk):
                 module.num_segments = num_segments
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Logits of each frame, averaged over the segments (TSN's average consensus)."""
+        """Logits of each frame, averaged over the segments (TSN's average consensus), in float32."""
         check_clips(clips, self.num_segments)
-        logits: Tensor = self.fc(self.dropout(self.frame_features(clips.flatten(0, 1))))
-        return logits.unflatten(0, (-1, self.num_segments)).mean(dim=1)
+        features = self.dropout(self.frame_features(clips.flatten(0, 1)))
+        with without_autocast(clips.device):
+            logits: Tensor = self.fc(features.to(self.fc.weight.dtype))
+            return logits.unflatten(0, (-1, self.num_segments)).mean(dim=1)

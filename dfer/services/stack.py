@@ -31,6 +31,7 @@ from dfer.services.processes import Started, end, last_lines, left_behind, start
 from dfer.services.servers import Service
 from dfer.services.state import Folder, passwords, read_state, write_state
 from dfer.storage.files import write_atomically
+from dfer.system import gpus
 from dfer.system.gpus import trainings_at_a_time, visible_gpus
 
 SECONDS_TO_ANSWER = 600  # the first start of a server makes its tables; a busy machine takes minutes for it
@@ -79,8 +80,10 @@ class Status:
 
 
 def training_places(trainings: int, processes: int) -> int:
-    """The size of the named limit: as the configuration says, else one per GPU, else for one training."""
-    return processes * trainings_at_a_time(trainings, processes, len(visible_gpus()))
+    """The size of the named limit: as the configuration says, else what the GPUs have places for, else for one
+    training."""
+    places = gpus.training_places(visible_gpus(), processes)
+    return processes * trainings_at_a_time(trainings, processes, places)
 
 
 def up(stack: Stack, say: Say) -> list[Status]:

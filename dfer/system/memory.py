@@ -32,6 +32,12 @@ def available_memory() -> int:
     return min([psutil.virtual_memory().available, *(one for one in left if one is not None)])
 
 
+def total_memory() -> int:
+    """Bytes of RAM of this machine, or the most that its control groups let this process and its relatives take."""
+    limits = [_limit(folder / names[0]) for folder, names in _control_groups()]
+    return min([psutil.virtual_memory().total, *(one for one in limits if one is not None)])
+
+
 def _control_groups() -> list[tuple[Path, tuple[str, str]]]:
     """The folders of this process's memory control group and all above it, with their files' names."""
     try:
@@ -52,15 +58,24 @@ def _control_groups() -> list[tuple[Path, tuple[str, str]]]:
     return groups
 
 
+def _limit(file: Path) -> int | None:
+    """The bytes in a control group's file; None without a limit."""
+    try:
+        most = file.read_text().strip()
+        return None if most == "max" else int(most)
+    except (OSError, ValueError):
+        return None
+
+
 def _left_by(folder: Path, limit: str, used: str) -> int | None:
     """Bytes that a control group still leaves, counting files' pages that can be dropped; None without a limit."""
+    most = _limit(folder / limit)
+    if most is None:
+        return None
     try:
-        most = (folder / limit).read_text().strip()
         taken = int((folder / used).read_text())
         droppable = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
-    if most == "max":
-        return None
     inactive = int(droppable.get("total_inactive_file", droppable.get("inactive_file", 0)))
-    return max(0, int(most) - taken + inactive)
+    return max(0, most - taken + inactive)

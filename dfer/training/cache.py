@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dfer.shards import ShardError
 from dfer.storage.remote import Location
-from dfer.system.memory import available_memory
+from dfer.system.memory import available_memory, total_memory
 from dfer.training.plan import Resources
 
 ShardRow = tuple[Location, int]
@@ -24,7 +24,10 @@ ShardRow = tuple[Location, int]
 Where = Literal["none", "host", "device"]
 
 HOST_SHARE, DEVICE_SHARE = 0.5, 0.6
-"""The most that "auto" takes of the memory that is free: the rest is for the training itself, and for others."""
+"""The most that "auto" takes of a training's part of the memory: the rest is for the training itself."""
+
+KEPT_FREE: dict[str, int] = {"host": 2 * 2**30, "device": 4 * 2**30}
+"""Bytes that no cache takes, asked for by name or not."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,14 +53,18 @@ def choose_cache(
 ) -> CacheChoice:
     """Where `num_bytes` of decoded frames are kept.
 
-    "auto" takes the GPU's memory if they fill at most 60 % of what is free of it, else RAM if they fill at most half of
-    what is available. Both are shared with the other trainings that `resources` names. Raises ValueError when a place
-    that was asked for by name does not exist or is too small.
+    "auto" takes the GPU's memory if they fill at most 60 % of this training's room in it, else RAM if they fill at most
+    half of that in RAM. The room is what is free, but no more than an equal part of the whole for each of the trainings
+    side by side that `resources` names, and some GiB stay free. A GPU that ran out of memory with frames in it
+    (`resources.frames_on_gpu`) gets none, whatever was asked for. Raises ValueError when a place that was asked for by
+    name does not exist or is too small.
     """
     side_by_side, on_its_gpu = resources.side_by_side, resources.on_its_gpu or resources.side_by_side
-    rooms: dict[Where, int] = {"host": available_memory() // side_by_side}
-    if device.type == "cuda":
-        rooms["device"] = torch.cuda.mem_get_info(device)[0] // on_its_gpu
+    rooms: dict[Where, int] = {"host": _room("host", available_memory(), total_memory(), side_by_side)}
+    if device.type == "cuda" and not resources.frames_on_gpu:
+        asked = "auto" if asked == "device" else asked
+    elif device.type == "cuda":
+        rooms["device"] = _room("device", *torch.cuda.mem_get_info(device), on_its_gpu)
     if asked == "auto":
         choice = _what_fits(num_bytes, rooms)
     elif asked not in rooms:
@@ -75,6 +82,11 @@ def choose_cache(
     free = ", ".join(f"{_gib(room)} ({name})" for name, room in rooms.items())
     _log.info("cache of decoded frames: %s (%s): %s; free: %s", choice.where, choice.why, _gib(num_bytes), free)
     return choice
+
+
+def _room(where: Where, free: int, total: int, sharers: int) -> int:
+    """Bytes for one of those who share a memory. The others may have taken their part of it already, or not yet."""
+    return max(0, min(free, total // sharers) - KEPT_FREE[where])
 
 
 def _what_fits(num_bytes: int, rooms: Mapping[Where, int]) -> CacheChoice:

@@ -27,7 +27,7 @@ from dfer.training.targets import single_labels
 
 # These decide how fast a training is and how much of it a crash can cost, not what it computes. Except micro_batches:
 # BatchNorm sees them, but they may become more when memory runs out; the summary says how many they were.
-_FREE_TO_CHANGE = {"threads", "loader_workers", "cache", "checkpoint_every", "micro_batches"}
+_FREE_TO_CHANGE = {"threads", "loader_workers", "cache", "checkpoint_every", "micro_batches", "cuda_graph"}
 
 _log = logging.getLogger(__name__)
 
@@ -83,8 +83,11 @@ def fingerprint(plan: Plan, splits: Splits, device: str, *, tf32: bool) -> dict[
         for key, value in keys.items()
         if key not in _FREE_TO_CHANGE
     }
+    # unknown to earlier checkpoints
     if plan.train.processes == 1:
-        del values["train.processes"]  # unknown to earlier checkpoints
+        del values["train.processes"]
+    if not plan.train.deterministic:
+        del values["train.deterministic"]
     values["train.device"] = device
     if device == "cuda":
         values["TF32"] = str(tf32)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -140,6 +144,12 @@ class ClipSource:
         """All stored frames of a clip, uint8[N, H, W, 3]; raises as `stored`."""
         return torch.from_numpy(self._read(row, np.arange(self.num_frames(row))))
 
+    def reopened(self) -> ClipSource:
+        """The same source with files of its own."""
+        other = copy(self)
+        other._shards = {}
+        return other
+
     def _draw(self, row: int, epoch: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
         """The frames of a clip that are shown, int64[T], and the four crop parameters of its view."""
         if epoch is None:
@@ -221,7 +231,8 @@ class TrainingBatches:
 class Loader:
     """Batches of (frames uint8[B, T, 3, S, S] on a device, rows int64[B]), read ahead of the training.
 
-    Clips are decoded by worker processes, or by one thread of this process; with a filled cache they are only gathered.
+    Clips are decoded by worker processes, or by one thread of this process; with a filled cache they are only gathered,
+    by that thread too.
     Crop and resize follow on the device, one batch at a time. `waited` is how many seconds the latest pass has spent
     waiting for clips, its views not included.
     """
@@ -247,8 +258,6 @@ class Loader:
     def stored(self) -> Iterator[StoredBatch]:
         """One pass over the batches before their views are made."""
         cache = self._source.cache
-        if cache is not None and cache.device.type == "cuda":
-            return map(self._source.stored, self._batches)
         if self._workers and cache is None:
             if self._processes is None:
                 self._processes = self._start_processes()
@@ -258,7 +267,7 @@ class Loader:
     def _pinned(self, keys: list[Key]) -> StoredBatch:
         """A batch; for a GPU in memory that it can copy from while this process goes on."""
         batch = self._source.stored(keys)
-        if self._device.type == "cuda" and not batch.frames.is_pinned():
+        if self._device.type == "cuda" and not batch.frames.is_cuda and not batch.frames.is_pinned():
             return batch._replace(frames=batch.frames.pin_memory())
         return batch
 
@@ -287,20 +296,6 @@ class _Batched(Dataset[StoredBatch]):
         return self._source.stored(keys)
 
 
-class _Whole(Dataset[Tensor]):
-    """What they do to fill a cache: one clip at a time, by its number in `clips`."""
-
-    def __init__(self, clips: Sequence[tuple[ClipSource, int]]) -> None:
-        self._clips = clips
-
-    def __getitem__(self, number: int) -> Tensor:
-        source, row = self._clips[number]
-        return source.whole(row)
-
-    def __len__(self) -> int:
-        return len(self._clips)
-
-
 def training_loader(
     source: ClipSource, batches: TrainingBatches, *, workers: int = 0, device: torch.device = _CPU
 ) -> Loader:
@@ -322,8 +317,8 @@ def evaluation_loader(
     return Loader(source, batches, workers=workers, device=device)
 
 
-def fill_cache(cache: FrameCache, sources: Sequence[ClipSource], *, workers: int) -> None:
-    """Decode every clip of the sources once, in `workers` processes or in this one; they use the cache from then on."""
+def fill_cache(cache: FrameCache, sources: Sequence[ClipSource], *, threads: int) -> None:
+    """Decode every clip of the sources once, in so many threads; they use the cache from then on."""
     # By name too: if the index has two clips in one row of a shard, one of them is wrong, and reading it raises.
     clips = {
         (shard_row, clip_id): (source, row)
@@ -331,16 +326,33 @@ def fill_cache(cache: FrameCache, sources: Sequence[ClipSource], *, workers: int
         for row, (shard_row, clip_id) in enumerate(zip(source.shard_rows, source.clips["clip_id"], strict=True))
     }
     on_disk = sorted(clips)
-    loader = DataLoader(
-        _Whole([clips[name] for name in on_disk]),
-        batch_size=None,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        generator=torch.Generator(),
-    )
-    cache.fill(zip((shard_row for shard_row, _ in on_disk), loader, strict=True))
+    decoded = _decoded([clips[name] for name in on_disk], threads)
+    cache.fill(zip((shard_row for shard_row, _ in on_disk), decoded, strict=True))
     for source in sources:
         source.cache = cache
+
+
+def _decoded(clips: Sequence[tuple[ClipSource, int]], threads: int) -> Iterator[Tensor]:
+    """All frames of each clip, in order, a few of them ahead. Decoding JPEG keeps no other thread from running."""
+    own = threading.local()
+
+    def whole(source: ClipSource, row: int) -> Tensor:
+        # open files are not shared between threads
+        opened: dict[int, ClipSource] = own.__dict__.setdefault("opened", {})
+        return opened.setdefault(id(source), source.reopened()).whole(row)
+
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Tensor]] = deque()
+        try:
+            for source, row in clips:
+                waiting.append(pool.submit(whole, source, row))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def stored_frames(sources: Sequence[ClipSource]) -> tuple[dict[ShardRow, int], tuple[int, int]]:

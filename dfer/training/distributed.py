@@ -146,7 +146,7 @@ def _choose_device(device: str, process: ProcessRank) -> str:
         return "cpu"
     if len(gpus) < process.local_size:
         raise ValueError(f"{process.local_size} processes were started here, but {len(gpus)} GPUs are visible")
-    os.environ[VISIBLE] = gpus[process.local_rank]
+    os.environ[VISIBLE] = gpus[process.local_rank].name
     return "cuda"
 
 

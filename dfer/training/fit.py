@@ -75,7 +75,7 @@ def fit(
         remove_unfinished(folder)
     report = on_epoch if on_epoch is not None and world.rank == 0 else lambda _: None
     keep_freed_memory()
-    with torch_state(resources.threads, device, tf32=tf32):
+    with torch_state(resources.threads, device, tf32=tf32, deterministic=plan.train.deterministic):
         run = Run(plan, splits, device, world=world, resources=resources)
         if checkpoint is not None:
             run.restore(checkpoint)
@@ -96,7 +96,8 @@ def fit(
         summary = run.summary()
         if world.rank == 0:
             _write_history(folder, run)
-            save_model(folder, run.final_weights(), {**_card(plan, summary), **card}, run.best_on_test_fold)
+            own = _card(plan, summary) | ({"tf32": tf32} if device.type == "cuda" else {})
+            save_model(folder, run.final_weights(), {**own, **card}, run.best_on_test_fold)
     return TrainResult(folder, summary["epoch"], run.history, summary)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,12 +12,16 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from dfer.config.settings import TrainSettings
+from dfer.training.world import World
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     """SGD with momentum, or AdamW (which ignores `momentum`); weight decay on all parameters."""
+    # torch's fused SGD takes new memory for the momentum and leaves it as it is when a scaler skips the first step for
+    # an overflow, which only float16 has.
+    fused = settings.precision != "float16"
     if settings.optimizer == "adamw":
         return AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     return SGD(
@@ -24,7 +29,7 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
         settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        fused=True,
+        fused=fused,
     )
 
 
@@ -62,6 +67,29 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
+def uses_cuda_graph(settings: TrainSettings, device: torch.device, world: World) -> bool:
+    """Whether the steps of a training are recorded as a CUDA graph: on a GPU, by one process, a batch at once.
+
+    Not in float16, whose scaler looks at every step's gradients before it updates, and not for a training that is to be
+    repeated to the bit, whose first steps, not yet replayed, come at other places after it was stopped. Raises
+    ValueError where one was asked for ("on") and cannot be.
+    """
+    against = {
+        "it is on the CPU": device.type != "cuda",
+        f"{world.size} processes share it": world.size > 1,
+        "its precision is float16": settings.precision == "float16",
+        f"every batch is computed in {settings.micro_batches} parts": settings.micro_batches > 1,
+        "train.deterministic is true": settings.deterministic,
+    }
+    reasons = [reason for reason, holds in against.items() if holds]
+    if settings.cuda_graph == "on" and reasons:
+        raise ValueError(
+            f"train.cuda_graph is 'on', but the training cannot be recorded, since {' and '.join(reasons)}: set it to "
+            "'auto'"
+        )
+    return settings.cuda_graph != "off" and not reasons
+
+
 @contextmanager
 def thread_count(threads: int) -> Iterator[None]:
     """Set torch's number of CPU threads, and restore it; 0 leaves it."""
@@ -74,18 +102,29 @@ def thread_count(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def torch_state(threads: int, device: torch.device, *, tf32: bool) -> Iterator[None]:
-    """Set torch's global state for one training, and restore it, also the random generators of `device` and the CPU.
+def torch_state(threads: int, device: torch.device, *, tf32: bool, deterministic: bool = False) -> Iterator[None]:
+    """Set torch's global state for a training or an evaluation, and restore it, also the random generators of `device`
+    and the CPU.
 
     `threads` 0 leaves torch's number. `tf32`: whether a GPU may round the inputs of float32 products to TF32 (10 bits
-    of mantissa); `precision: auto` allows it, a precision that was asked for by name does not.
+    of mantissa); `precision: auto` allows it, a precision that was asked for by name does not. `deterministic`: a GPU
+    takes only algorithms that come to the same bits every time, and cuDNN does not choose by measuring; an operation
+    that has no such algorithm raises RuntimeError.
     """
     matmul = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if tf32 and device.type == "cuda" else "highest")
     devices = [device] if device.type == "cuda" else []
-    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32)
+    cudnn = torch.backends.cudnn.flags(
+        enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=tf32
+    )
+    before = torch.are_deterministic_algorithms_enabled()
+    if deterministic:
+        # cuBLAS reads it when it is first used; two workspaces of 4 MiB a stream keep its sums in one order
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     try:
         with thread_count(threads), torch.random.fork_rng(devices=devices), cudnn:
             yield
     finally:
         torch.set_float32_matmul_precision(matmul)
+        torch.use_deterministic_algorithms(before)

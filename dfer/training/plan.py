@@ -62,3 +62,4 @@ class Resources:
     threads: int = 0  # CPU threads, instead of `train.threads`; 0 leaves torch's number
     side_by_side: int = 1  # how many trainings run on this machine at a time, and share its memory
     on_its_gpu: int | None = None  # how many of them share a GPU; None: all
+    frames_on_gpu: bool = True  # whether decoded frames may be kept in the GPU's memory

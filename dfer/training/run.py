@@ -26,6 +26,7 @@ from dfer.training.data import (
     stored_frames,
     training_loader,
 )
+from dfer.training.gpu_memory import noting_frames_on_gpu
 from dfer.training.inference import predict_logits
 from dfer.training.plan import Plan, Resources
 from dfer.training.split import Splits
@@ -130,7 +131,15 @@ class Run:
         self.best_on_test_fold: dict[str, Tensor] = {}
 
     def train_epoch(self, epoch: int) -> EpochRow:
-        """Train for one epoch, evaluate, and add a row to the history; TrainingError if the loss is infinite or nan."""
+        """Train for one epoch, evaluate, and add a row to the history.
+
+        Raises TrainingError if the loss is infinite or nan; an error for want of memory on the GPU has a note if frames
+        are kept there.
+        """
+        with noting_frames_on_gpu(self._cache_choice.where == "device"):
+            return self._train_epoch(epoch)
+
+    def _train_epoch(self, epoch: int) -> EpochRow:
         started = time.perf_counter()
         self._fill_cache()
         filling = time.perf_counter() - started
@@ -183,7 +192,7 @@ class Run:
         """Fill it when an epoch begins: a training that has nothing left to do decodes nothing."""
         if self._cache is not None and not self._cache.filled:
             sources = list(self._splits.sources.values())
-            fill_cache(self._cache, sources, workers=self._plan.train.loader_workers)
+            fill_cache(self._cache, sources, threads=torch.get_num_threads())
 
     def _pass(self, epoch: int) -> tuple[float, float | None, float]:
         """One pass over the training clips: mean loss, accuracy on the labelled ones, seconds waited for clips."""

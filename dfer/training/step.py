@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,7 +15,8 @@ from dfer.labels import EMOTIONS
 from dfer.losses import LOSSES
 from dfer.mixing import NORMALIZATIONS, mixing_of
 from dfer.models import build, channels_last
-from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule
+from dfer.training.cuda_graph import Function, Replayed, record_cuda_graph
+from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule, uses_cuda_graph
 from dfer.training.plan import Plan
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
 from dfer.training.world import ALONE, World
@@ -38,7 +39,8 @@ class Step:
     """Mixing, normalising, forward, backward and the optimiser's update.
 
     Nothing in it waits for the GPU: all numbers that decide anything (lambdas, partners, checks of the labels) are on
-    the CPU, and the results stay on the device.
+    the CPU, and the results stay on the device. On a GPU all but the mixing of a full batch is a CUDA graph
+    (`train.cuda_graph`).
 
     A batch may be shared between processes, and every share cut into `train.micro_batches` parts after it was mixed.
     The gradient stays that of the mean over the whole batch, but BatchNorm sees the parts.
@@ -67,11 +69,18 @@ class Step:
         self._optimizer = make_optimizer(network, train)
         self._schedule = make_schedule(self._optimizer, train, steps)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=train.precision == "float16")
+        self._full_batch = train.batch_size
+        self._graph: Replayed | None = None
+        if uses_cuda_graph(train, self._device, world):
+            # A graph has its numbers built in, but reads tensors: one that every step fills with its learning rate.
+            self._rate = torch.zeros((), device=self._device)
+            self._graph = Replayed(self._update, required=train.cuda_graph == "on", record=self._record)
 
     def __call__(
         self, frames: Tensor, targets: Tensor, generator: torch.Generator, *, count: int | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Take one step. Returns these clips' part of the batch's mean loss and their logits float[B, K], detached.
+        """Take one step. Returns these clips' part of the batch's mean loss and their logits float32[B, K], detached;
+        the next step may overwrite both.
 
         Args:
             frames: uint8[B, T, 3, S, S], on the device.
@@ -80,16 +89,29 @@ class Step:
             count: clips of the whole batch, of which these are this process's share; None: these are all.
         """
         count = len(frames) if count is None else count
+        if len(frames):  # a process may have no share of a small last batch
+            frames, targets = self._mix(frames, targets, generator=generator)
+        targets = self._normalize(targets).to(self._device, non_blocking=True)
+        if self._graph is not None and count == self._full_batch:
+            self._rate.fill_(self.learning_rate)
+            loss, logits = self._graph(frames, targets)
+        else:
+            loss, logits = self._update(frames, targets, count=count)
+        self._schedule.step()
+        return loss, logits
+
+    def _update(self, frames: Tensor, targets: Tensor, *, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """From mixed frames and targets on the device to new weights."""
+        count = self._full_batch if count is None else count
         parts = self._world.parts(count, self._micro_batches)
-        inputs, targets = self._inputs(frames, targets, generator)
-        targets = targets.to(self._device, non_blocking=True)
+        # Mixing commutes with normalising pixels; in this order the bytes are read once and written once as floats.
+        inputs = to_float(frames, IMAGENET_MEAN, IMAGENET_STD)
         self._optimizer.zero_grad(set_to_none=True)
         done = []
         for number, part in enumerate(zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
             done.append(self._backward(*part, count=count, last=number == parts))
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        self._schedule.step()
         losses, logits = zip(*done, strict=True)
         return torch.stack(losses).sum(), torch.cat(logits)
 
@@ -100,16 +122,27 @@ class Step:
         with waiting:
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
                 logits = network(inputs)
-                loss = self._loss(logits, targets) / count
+            # In float32: softmax minus a target of MIDAS is a small difference, of which bfloat16 keeps few digits.
+            logits = logits.float()
+            loss = self._loss(logits, targets) / count
             # The processes' gradients are averaged, but their shares of the mean have to be summed.
             self._scaler.scale(loss * self._world.size).backward()
         return loss.detach(), logits.detach()
 
-    def _inputs(self, frames: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        if len(frames):  # a process may have no share of a small last batch
-            frames, targets = self._mix(frames, targets, generator=generator)
-        # Mixing commutes with normalising pixels; in this order the bytes are read once and written once as floats.
-        return to_float(frames, IMAGENET_MEAN, IMAGENET_STD), self._normalize(targets)
+    def _record(self, function: Function, inputs: Sequence[Tensor]) -> Function:
+        """Record a step that takes its learning rate from `_rate`."""
+        groups = self._optimizer.param_groups
+        before = [dict(group) for group in groups]
+        for group in groups:
+            # AdamW asks for leave to be recorded, SGD does not
+            group.update({"lr": self._rate, **({"capturable": True} if "capturable" in group else {})})
+        try:
+            return self._recorder(function, inputs)
+        finally:
+            for group, values in zip(groups, before, strict=True):
+                group.update(values)
+
+    _recorder = staticmethod(record_cuda_graph)
 
     @property
     def learning_rate(self) -> float:
@@ -126,6 +159,8 @@ class Step:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go back to a state of a step with the same settings."""
+        if self._graph is not None:
+            self._graph.forget()
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state["scaler"])

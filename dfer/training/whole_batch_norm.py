@@ -16,12 +16,24 @@ def with_whole_batch_norm(network: nn.Module, device: torch.device) -> nn.Module
     """
     if device.type == "cuda":
         synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        for module in synced.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.register_forward_pre_hook(empty_share_in_float32)
         return synced
     if isinstance(network, _BatchNorm):
         return WholeBatchNorm(network)
     for name, child in network.named_children():
         setattr(network, name, with_whole_batch_norm(child, device))
     return network
+
+
+def empty_share_in_float32(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    """A hook for torch's SyncBatchNorm: an empty share of a batch comes to it in float32.
+
+    A process with clips sends its sums in float32, whatever the precision of its input, but one without sends zeros in
+    that of the input. In half precision the bytes of the two would not fit, and all would wait for ever.
+    """
+    return (inputs[0].float(), *inputs[1:]) if inputs[0].numel() == 0 else None
 
 
 class WholeBatchNorm(_BatchNorm):
@@ -42,10 +54,21 @@ class WholeBatchNorm(_BatchNorm):
             raise ValueError(f"expected channels in the second dimension, found a tensor of shape {list(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
-        """float[B, C, ...] -> the same shape; every process of the group must call it too."""
+        """float[B, C, ...] -> the same shape and dtype; every process of the group must call it too.
+
+        Sums are in the precision of the statistics, in half precision too: 401,408 pixels are no number in bfloat16.
+        """
         if not self.training:
             return super().forward(input)
         self._check_input_dim(input)
+        normalized = self._normalized(input.to(self._precision))
+        return normalized.to(input.dtype)
+
+    @property
+    def _precision(self) -> torch.dtype:
+        return torch.float32 if self.running_mean is None else self.running_mean.dtype
+
+    def _normalized(self, input: Tensor) -> Tensor:
         others = [dimension for dimension in range(input.dim()) if dimension != 1]
         along = [1, -1, *[1] * (input.dim() - 2)]
         number = input.new_tensor([input.numel() / input.shape[1]])

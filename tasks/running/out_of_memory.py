@@ -1,4 +1,4 @@
-"""A training that a GPU has no memory for is tried again in smaller parts."""
+"""A training that a GPU has no memory for is tried again with less."""
 
 from __future__ import annotations
 
@@ -21,41 +21,48 @@ PAUSE = 5.0
 T = TypeVar("T")
 
 
-def in_smaller_parts(
-    train: Callable[[TrainSettings], T],
+def with_less_memory(
+    train: Callable[[TrainSettings, bool], T],
     settings: TrainSettings,
     folder: Path,
     *,
     title: str,
     sleep: Callable[[float], None] = processes.sleep,
 ) -> T:
-    """Train, and again with twice as many micro-batches whenever a GPU's memory runs out, down to two clips a part.
+    """Train, and whenever a GPU's memory runs out again with less of it, from the checkpoint in `folder` on.
 
-    Each try goes on from the checkpoint in `folder`, where the one before it ended, with the parts of that one.
+    First decoded frames leave the GPU for RAM, which changes no result. Then every batch is computed in twice as many
+    micro-batches, which BatchNorm sees, down to two clips a part.
 
-    Raises whatever `train` raises: torch.OutOfMemoryError when nothing smaller is left, everything else at once.
+    Args:
+        train: called with the settings, and whether frames may be kept on the GPU.
+
+    Raises whatever `train` raises: an error for want of memory when nothing smaller is left, everything else at once.
     """
     most = settings.batch_size // settings.processes // 2
-    parts, pause = max(settings.micro_batches, _parts_before(folder)), PAUSE
+    parts, pause, frames_on_gpu = max(settings.micro_batches, _parts_before(folder)), PAUSE, True
     while True:
         try:
-            return train(settings.model_copy(update={"micro_batches": parts}))
+            return train(settings.model_copy(update={"micro_batches": parts}), frames_on_gpu)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
-            if parts >= most:
+            if frames_on_gpu and _frames_were_on_gpu(error):
+                frames_on_gpu, how = False, "decoded frames in RAM instead of there"
+            elif parts < most:
+                parts = min(2 * parts, most)
+                how = f"every batch in {parts} parts, which batch normalisation sees one by one"
+            else:
                 error.add_note(
                     f"train.batch_size {settings.batch_size} was computed in {parts} parts; fewer than two "
                     "clips a part cannot be: free memory on the GPU, or set a smaller model or input"
                 )
                 raise
-            parts = min(2 * parts, most)
             logger.warning(
-                "%s: the GPU's memory ran out; going on from the checkpoint in %.0f s with every batch in %d parts, "
-                "which batch normalisation sees one by one (%s)",
+                "%s: the GPU's memory ran out; going on from the checkpoint in %.0f s with %s (%s)",
                 title,
                 pause,
-                parts,
+                how,
                 str(error).splitlines()[0],
             )
         sleep(pause)
@@ -63,9 +70,15 @@ def in_smaller_parts(
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    import torch  # loaded already if it is one
+    from dfer.training.gpu_memory import is_out_of_memory  # loads torch, which has been if it is one
 
-    return isinstance(error, torch.OutOfMemoryError)
+    return is_out_of_memory(error)
+
+
+def _frames_were_on_gpu(error: Exception) -> bool:
+    from dfer.training.gpu_memory import FRAMES_ON_GPU
+
+    return FRAMES_ON_GPU in getattr(error, "__notes__", ())
 
 
 def _parts_before(folder: Path) -> int:

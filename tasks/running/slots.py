@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dfer.config.pipeline import Pipeline
-from dfer.system import gpus
-from dfer.system.gpus import visible_gpus
-from dfer.system.processes import Workers
-from tasks.running.gpu_slots import GpuSlot, GpuSlots
+from dfer.system import gpu_slots, gpus
+from dfer.system.gpu_slots import GpuSlot, GpuSlots
+from dfer.system.gpus import Gpu, visible_gpus
 
 
 def trainings_at_a_time(pipeline: Pipeline) -> int:
-    """One a GPU, or one a core without GPUs, unless the configuration says otherwise. A training of several processes
-    takes as many GPUs or cores."""
-    places = len(_gpus(pipeline)) or pipeline.workers
-    return gpus.trainings_at_a_time(pipeline.run.trainings, pipeline.settings.train.processes, places)
+    """One or two a GPU (`training_places`), or one a core without GPUs, unless the configuration says otherwise. A
+    training of several processes takes as many GPUs or cores."""
+    processes = pipeline.settings.train.processes
+    places = gpus.training_places(_gpus(pipeline), processes) or pipeline.workers
+    return gpus.trainings_at_a_time(pipeline.run.trainings, processes, places)
 
 
 def threads_per_training(pipeline: Pipeline) -> int:
@@ -35,9 +35,8 @@ class Slots:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._lock = threading.Lock()
-        self._aligning = threading.Semaphore(pipeline.workers)
         self._drawing = threading.Lock()
-        self.aligners = Workers()
+        self._aligning: GpuSlots | None = None
         self._training: GpuSlots | None = None
 
     @contextmanager
@@ -46,11 +45,9 @@ class Slots:
         with self._drawing:
             yield
 
-    @contextmanager
-    def aligning(self) -> Iterator[None]:
-        """Hold a slot to align faces in."""
-        with self._aligning:
-            yield
+    def aligning(self) -> GpuSlot:
+        """A slot to align faces in. It is not taken yet."""
+        return GpuSlot(lambda: self._align_slots)
 
     def training(self, processes: int = 1) -> GpuSlot:
         """A slot to train or evaluate in, for so many processes of one training. It is not taken yet."""
@@ -61,14 +58,23 @@ class Slots:
         return self._gpu_slots.threads
 
     @property
+    def _align_slots(self) -> GpuSlots:
+        with self._lock:
+            if self._aligning is None:
+                provider, workers = self._pipeline.settings.detection.provider, self._pipeline.workers
+                self._aligning = gpu_slots.for_aligners(provider, workers)
+            return self._aligning
+
+    @property
     def _gpu_slots(self) -> GpuSlots:
         # made for the first training that has something to do: asking for GPUs loads torch, which takes seconds
         with self._lock:
             if self._training is None:
-                self.aligners.close()  # faces come before trainings, which can use the memory of these processes
+                if self._aligning is not None:
+                    self._aligning.close()  # faces come before trainings, which can use the memory of these processes
                 self._training = GpuSlots(
                     trainings_at_a_time(self._pipeline),
-                    _gpus(self._pipeline),
+                    [gpu.name for gpu in _gpus(self._pipeline)],
                     threads=threads_per_training(self._pipeline),
                     processes=self._pipeline.settings.train.processes,
                 )
@@ -78,11 +84,11 @@ class Slots:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.aligners.close()
-        if self._training is not None:
-            self._training.close()
+        for slots in (self._aligning, self._training):
+            if slots is not None:
+                slots.close()
 
 
-def _gpus(pipeline: Pipeline) -> list[str]:
+def _gpus(pipeline: Pipeline) -> list[Gpu]:
     """The GPUs that trainings may use, see `visible_gpus`; none for training on the CPU."""
     return [] if pipeline.settings.train.device == "cpu" else visible_gpus()

@@ -58,7 +58,7 @@ def ensure(
     work: Callable[[Path], Mapping[str, int] | None],
     *,
     resumes_from: str | None = None,
-    slot: Callable[[], AbstractContextManager[None]] = nullcontext,
+    slot: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> StageResult:
     """A stage's output, made by `work` only if it is missing.
 

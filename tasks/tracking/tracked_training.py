@@ -51,8 +51,10 @@ def training_clips(training: Training, clips: Path) -> pd.DataFrame:
     return protocol.part(table.read(clips), fold=training.fold, part="train", ambiguous=ambiguous)
 
 
-def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int], None]) -> dict[str, int]:
-    """The training itself. `settings` are its own but for the micro-batches of this try."""
+def train_in_process(
+    *, job: Job, settings: TrainSettings, frames_on_gpu: bool, send: Callable[[int], None]
+) -> dict[str, int]:
+    """The training itself. `settings` are its own but for the micro-batches of this try; see `with_less_memory`."""
     with garbage.loading():
         from dfer import plots
         from dfer.faces.index import read_index
@@ -80,7 +82,7 @@ def train_in_process(*, job: Job, settings: TrainSettings, send: Callable[[int],
         TrainingData(clips, test if settings.monitor_every else None, rows, job.stages),
         folder,
         card=job.card,
-        resources=Resources(job.threads, job.at_a_time, job.on_its_gpu),
+        resources=Resources(job.threads, job.at_a_time, job.on_its_gpu, frames_on_gpu),
         on_epoch=on_epoch,
     )
     log_summary(run, result.summary)

@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from dfer.mixing import midas
+from dfer.mixing.midas import mix_at_once, mix_rows
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_, to_float
 
 
@@ -216,3 +217,17 @@ def test_bad_input_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         midas(clips, labels, **options)
+
+
+@given(st.integers(2, 9), st.integers(0, 2**32 - 1), st.sampled_from([torch.uint8, torch.float32, torch.float64]))
+@settings(deadline=None)
+def test_all_rows_at_once_are_the_bits_of_one_after_the_other(count: int, seed: int, dtype: torch.dtype) -> None:
+    """What a GPU does in three kernels."""
+    generator = np.random.default_rng(seed)
+    values = torch.from_numpy(generator.integers(0, 256, (count, 3, 3, 7, 5), dtype=np.uint8)).to(dtype)
+    partner = torch.from_numpy((np.arange(count) + generator.integers(1, count, count)) % count)
+    weight = torch.from_numpy(generator.beta(0.4, 0.4, count)).to(torch.float32)
+    before = values.clone()
+    rows = mix_rows(values, partner, weight)
+    assert torch.equal(mix_at_once(values, partner, weight), rows)
+    assert torch.equal(values, before)

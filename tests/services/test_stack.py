@@ -19,6 +19,7 @@ from dfer.services import ports, postgres, servers, stack
 from dfer.services.errors import ServiceError
 from dfer.services.processes import Started
 from dfer.services.state import write_state
+from dfer.system.gpus import Gpu
 
 
 @pytest.fixture
@@ -163,10 +164,10 @@ def test_services_do_not_follow_the_terminal_to_another_server(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("gpus", "trainings", "processes", "places"), [(0, 0, 1, 1), (4, 0, 1, 4), (4, 0, 2, 4), (4, 2, 1, 2), (8, 2, 4, 8)]
+    ("gpus", "trainings", "processes", "places"), [(0, 0, 1, 1), (4, 0, 1, 8), (4, 0, 2, 4), (4, 2, 1, 2), (8, 2, 4, 8)]
 )
 def test_places_to_train_in(monkeypatch, gpus, trainings, processes, places):
-    monkeypatch.setattr(stack, "visible_gpus", lambda: [str(number) for number in range(gpus)])
+    monkeypatch.setattr(stack, "visible_gpus", lambda: [Gpu(str(number), 80 * 2**30) for number in range(gpus)])
     assert stack.training_places(trainings, processes) == places
 
 

@@ -257,5 +257,5 @@ def test_a_training_reads_clips_in_parts(tmp_path: Path) -> None:
     np.testing.assert_array_equal(source.whole(LONG).numpy(), clips[LONG].frames)
     drawn = source.stored([(row, 1) for row in range(len(clips))])
     lengths, size = stored_frames([source])
-    fill_cache(FrameCache(lengths, size, device=batch.frames.device), [source], workers=0)
+    fill_cache(FrameCache(lengths, size, device=batch.frames.device), [source], threads=1)
     assert (source.stored([(row, 1) for row in range(len(clips))]).frames == drawn.frames).all()

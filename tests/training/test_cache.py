@@ -18,9 +18,10 @@ GIB = 2**30
 
 @pytest.fixture(autouse=True)
 def a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """40 GiB of RAM and 80 GiB on the GPU, all free."""
-    monkeypatch.setattr(cache, "available_memory", lambda: 40 * GIB)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 * GIB, 80 * GIB))
+    """42 GiB of RAM and 84 GiB on the GPU, all free: with what no cache takes, room for 40 and 80."""
+    monkeypatch.setattr(cache, "available_memory", lambda: 42 * GIB)
+    monkeypatch.setattr(cache, "total_memory", lambda: 42 * GIB)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (84 * GIB, 84 * GIB))
 
 
 @pytest.mark.parametrize(
@@ -28,10 +29,10 @@ def a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (20, CPU, 1, "host"),
         (20, CPU, 2, "none"),
-        (10, CPU, 2, "host"),
+        (9, CPU, 2, "host"),
         (21, CPU, 1, "none"),
         (48, CUDA, 1, "device"),
-        (24, CUDA, 2, "device"),
+        (22, CUDA, 2, "device"),
         (49, CUDA, 1, "none"),
         (20, CUDA, 3, "none"),
     ],
@@ -42,8 +43,32 @@ def test_auto_takes_the_nearest_place_with_room(gib: int, device: torch.device, 
 
 
 def test_with_a_full_gpu_frames_are_kept_in_ram(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * GIB, 84 * GIB))
     assert choose_cache("auto", 20 * GIB, CUDA, ALONE).where == "host"
+
+
+def test_the_second_of_two_has_as_much_room_as_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then the first one's frames are there."""
+    two = Resources(side_by_side=2)
+    assert choose_cache("auto", 22 * GIB, CUDA, two).where == "device"
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (50 * GIB, 84 * GIB))
+    assert choose_cache("auto", 22 * GIB, CUDA, two).where == "device"
+    assert choose_cache("auto", 9 * GIB, CPU, two).where == "host"
+    monkeypatch.setattr(cache, "available_memory", lambda: 31 * GIB)
+    assert choose_cache("auto", 9 * GIB, CPU, two).where == "host"
+
+
+def test_a_gpu_that_ran_out_of_memory_keeps_no_frames() -> None:
+    full = Resources(frames_on_gpu=False)
+    assert choose_cache("auto", GIB, CUDA, full).where == "host"
+    assert choose_cache("device", GIB, CUDA, full).where == "host"
+    assert choose_cache("device", 30 * GIB, CUDA, full).where == "none"
+
+
+def test_some_memory_stays_free_in_a_small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "available_memory", lambda: GIB)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * GIB, 8 * GIB))
+    assert choose_cache("auto", 2**20, CUDA, ALONE).where == "none"
 
 
 def test_a_place_asked_for_by_name_is_taken_up_to_the_last_byte_and_no_further() -> None:
@@ -51,7 +76,7 @@ def test_a_place_asked_for_by_name_is_taken_up_to_the_last_byte_and_no_further()
     assert choose_cache("device", 80 * GIB, CUDA, ALONE).where == "device"
     with pytest.raises(ValueError, match=r"'host', but the decoded frames take 41\.00 GiB, and 40\.00 GiB are free"):
         choose_cache("host", 41 * GIB, CPU, ALONE)
-    with pytest.raises(ValueError, match=r"30\.00 GiB, and 20\.00 GiB are free for each of 2 trainings"):
+    with pytest.raises(ValueError, match=r"30\.00 GiB, and 19\.00 GiB are free for each of 2 trainings"):
         choose_cache("host", 30 * GIB, CPU, Resources(side_by_side=2))
     with pytest.raises(ValueError, match="'device', but the training is on the CPU"):
         choose_cache("device", GIB, CPU, ALONE)

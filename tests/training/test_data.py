@@ -49,7 +49,7 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> ToySet:
 
 
 def keep_decoded(*sources: ClipSource, workers: int = 0) -> None:
-    fill_cache(FrameCache(*stored_frames(sources), device=torch.device("cpu")), sources, workers=workers)
+    fill_cache(FrameCache(*stored_frames(sources), device=torch.device("cpu")), sources, threads=max(1, workers))
 
 
 def frame_numbers(source: ClipSource, row: int, epoch: int | None) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -12,10 +13,14 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from gloo_step import step_in_bfloat16
 from safetensors.torch import load_file
 from toy_set import ToySet
 
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.system import gpus
+from dfer.system.gpus import Gpu
+from dfer.system.processes import run_together
 from dfer.training import (
     CheckpointError,
     Plan,
@@ -71,17 +76,30 @@ def test_two_processes_come_to_what_one_does(toy_set: ToySet, tmp_path: Path) ->
     assert {path.name for path in (tmp_path / "two").iterdir()} == {path.name for path in (tmp_path / "one").iterdir()}
 
 
+@pytest.mark.parametrize("network", ["resnet18_tsm", "resnet18_gru"])
+def test_a_process_without_clips_keeps_up_in_bfloat16(network: str, tmp_path: Path) -> None:
+    """Of a last batch of three clips the second process has none."""
+    assert [World(rank, 2).share(range(3)) for rank in (0, 1)] == [[0, 1, 2], []]
+    jobs = [{"store": tmp_path / "store", "world": World(rank, 2), "network": network, "count": 3} for rank in (0, 1)]
+    first, second = run_together(step_in_bfloat16, jobs, threads=1)
+    assert first == second
+    assert all(math.isfinite(number) for number in first)
+
+
 def test_more_processes_than_gpus_is_an_error_with_the_command_for_several_machines(
     toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "visible_gpus", lambda: ["0"])
+    monkeypatch.setattr(distributed, "visible_gpus", lambda: [Gpu("0", 2**30)])
     with pytest.raises(ValueError, match=r"processes is 2, but 1 GPUs are visible.*\n  torchrun --nnodes .*/job\n"):
         run(toy_set, tmp_path, settings={"processes": 2, "device": "auto"})
     assert read_job(tmp_path / "job").plan.train.processes == 2
 
 
 def test_a_process_sees_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    """And asks another process how many there are: CUDA, once touched, would keep to the first."""
+    monkeypatch.setattr(gpus, "_has_driver", lambda: True)
+    monkeypatch.setattr(gpus, "_memory_of_each", lambda visible: (2**30,) * 3)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: pytest.fail("CUDA was touched"))
     seen = []
     for rank in range(3):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")

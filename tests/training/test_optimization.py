@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import nn
@@ -85,3 +88,45 @@ def test_the_process_is_left_as_it_was() -> None:
         raise KeyboardInterrupt
     assert seen() == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_deterministic_algorithms_for_one_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with torch_state(0, torch.device("cpu"), tf32=False, deterministic=True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (True, False)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    with torch_state(0, torch.device("cpu"), tf32=False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """New memory holds nan."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_first_step_that_overflows_leaves_no_trace(optimizer: str, poisoned_memory: None) -> None:
+    layer = nn.Linear(3, 2)
+    before = [parameter.detach().clone() for parameter in layer.parameters()]
+    chosen = make_optimizer(layer, TrainSettings(optimizer=optimizer, precision="float16"))
+    scaler = torch.amp.GradScaler("cpu")
+    for overflow in (float("inf"), 1.0):
+        chosen.zero_grad()
+        scaler.scale((layer(torch.ones(4, 3)) * overflow).sum()).backward()
+        scaler.step(chosen)
+        scaler.update()
+        if overflow > 1:
+            assert all(torch.equal(one, other) for one, other in zip(layer.parameters(), before, strict=True))
+    assert all(parameter.isfinite().all() for parameter in layer.parameters())
+    assert not torch.equal(next(layer.parameters()), before[0])
+
+
+def test_only_float16_does_without_the_fused_update() -> None:
+    for precision, fused in (("float16", False), ("bfloat16", True), ("float32", True), ("auto", True)):
+        assert make_optimizer(nn.Linear(2, 2), TrainSettings(precision=precision)).defaults["fused"] is fused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dfer.mixing import midas
 from dfer.models.saved import load_model
 from dfer.training import Plan, Resources, TrainingData, TrainResult
 from dfer.training.fit import fit
-from dfer.training.step import Step
+from dfer.training.step import Step, make_network
 from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
 
 SOFT = ArmSettings(labels="soft")
@@ -168,3 +169,27 @@ def test_a_training_goes_on_with_more_parts_and_never_with_fewer(toy_set: ToySet
     result = run(toy_set, tmp_path, parts=4, on_epoch=lambda row: seen.append(row["epoch"]))
     assert (seen, result.summary["micro_batches"]) == ([2, 3], 4)
     assert run(toy_set, tmp_path, parts=2).summary["micro_batches"] == 4
+
+
+@pytest.mark.parametrize("name", ["resnet18_tsm", "resnet18_gru", "r3d_18"])
+def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str) -> None:
+    """At the logits of a network that has come close to its targets, against float64 from the classifier's input on."""
+    torch.manual_seed(0)
+    frames = torch.randint(0, 256, (8, 8, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.eye(7)[torch.arange(8) % 7] * 0.7 + 0.3 / 7
+    plan = plan_of(MIDAS, precision="bfloat16")
+    settings = {"name": name, "pretrained": None, "input_size": 32, "width": 0.25, "dropout": 0.0}
+    plan = replace(plan, model=ModelSettings(**settings), sampling=SamplingSettings(num_segments=8))
+    network = make_network(plan)
+    with torch.no_grad():
+        network.fc.weight.mul_(0.1)
+    seen: dict[str, Tensor] = {}
+    network.fc.register_forward_pre_hook(lambda _, inputs: seen.update(features=inputs[0].detach().double()))
+    network.register_full_backward_hook(lambda _, __, gradients: seen.update(gradient=gradients[0].double()))
+    targets = midas(frames, labels, normalize="softmax", generator=torch.Generator().manual_seed(3))[1].double()
+    weight, bias = (parameter.detach().double().clone() for parameter in network.fc.parameters())
+    Step(network, plan, steps=10)(frames, labels, torch.Generator().manual_seed(3))
+    logits = seen["features"] @ weight.T + bias
+    logits = logits.unflatten(0, (8, -1)).mean(dim=1) if len(logits) > 8 else logits
+    exact = (logits.softmax(dim=1) - targets) / 8
+    assert float((seen["gradient"] - exact).norm() / exact.norm()) < 0.02

@@ -3,10 +3,22 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from dfer.config.settings import AugmentSettings
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, full_view, normalize_, random_view, to_float
+from dfer.training.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    full_view,
+    normalize_,
+    random_box,
+    random_view,
+    random_views,
+    resized_crops,
+    to_float,
+)
 
 
 def gradient(side: int = 64, num_frames: int = 3) -> Tensor:
@@ -85,3 +97,29 @@ def test_pixels_are_normalised_per_channel() -> None:
     floats = to_float(frames, IMAGENET_MEAN, IMAGENET_STD)
     assert floats.dtype == torch.float32
     assert torch.allclose(floats, (frames.float() / 255 - mean) / std, atol=1e-5)
+
+
+@given(st.integers(8, 60), st.integers(8, 60), st.integers(4, 70), st.floats(0.3, 1.0), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=60)
+def test_all_views_at_once_are_those_of_one_clip_after_the_other(
+    height: int, width: int, size: int, least: float, seed: int
+) -> None:
+    """What a GPU does with two matrix products: up to a rounding, of which torch does two on a CPU."""
+    generator = np.random.default_rng(seed)
+    clips = torch.from_numpy(generator.integers(0, 256, (3, 2, 3, height, width), dtype=np.uint8))
+    params, augment = torch.from_numpy(generator.random((3, 4))), AugmentSettings(min_scale=least)
+    expected = random_views(clips, size, augment, params)
+    boxes = [random_box(height, width, augment, values) for values in params.tolist()]
+    views = resized_crops(clips, size, boxes)
+    assert views.is_contiguous()
+    assert (views.int() - expected.int()).abs().max() <= 1
+    assert (views.float() - expected.float()).abs().mean() < 0.3
+
+
+def test_constants_made_while_predicting_serve_a_training() -> None:
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    with torch.inference_mode():
+        to_float(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), mean, std)
+    weight = torch.ones(1, requires_grad=True)
+    (to_float(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), mean, std) * weight).sum().backward()
+    assert weight.grad is not None

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from seen_gpus import seen as visible_to_it
 
 from dfer.config.reading import load_pipeline
+from dfer.system import gpus
+from dfer.system.gpu_slots import GpuSlot, GpuSlots, for_aligners
 from dfer.system.processes import run_isolated
-from tasks.running.gpu_slots import GpuSlot, GpuSlots
 from tasks.running.slots import Slots, threads_per_training, trainings_at_a_time
 
 CONFIG = Path(__file__).parents[3] / "pipeline_config.yaml"
@@ -21,7 +21,9 @@ CONFIG = Path(__file__).parents[3] / "pipeline_config.yaml"
 
 @pytest.fixture
 def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    """Large ones, on which two trainings have room."""
+    monkeypatch.setattr(gpus, "_has_driver", lambda: True)
+    monkeypatch.setattr(gpus, "_memory_of_each", lambda visible: (80 * 2**30,) * 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -99,7 +101,7 @@ def test_more_processes_than_gpus_get_all_there_are() -> None:
     [
         (["train.device=cpu", "run.workers=8"], 8, 1),
         (["train.device=cpu", "run.workers=8", "train.processes=2"], 4, 2),
-        (["train.device=cuda", "run.workers=8"], 4, 2),
+        (["train.device=cuda", "run.workers=8"], 8, 1),
         (["train.device=cuda", "run.workers=8", "train.processes=2"], 2, 4),
         (["train.device=cuda", "run.workers=8", "train.batch_size=16", "train.processes=8"], 1, 8),
         (["train.device=cuda", "run.workers=8", "run.trainings=3"], 3, 2),
@@ -108,3 +110,45 @@ def test_more_processes_than_gpus_get_all_there_are() -> None:
 def test_trainings_at_a_time(four_gpus: None, overrides: list[str], trainings: int, threads: int) -> None:
     pipeline = load_pipeline("demo", CONFIG, overrides, ())
     assert (trainings_at_a_time(pipeline), threads_per_training(pipeline)) == (trainings, threads)
+
+
+def test_aligners_are_spread_over_the_gpus_a_few_on_each(four_gpus: None) -> None:
+    slots = for_aligners("cuda", 64)
+    held = [GpuSlot(lambda: slots) for _ in range(12)]
+    for slot in held:
+        slot.__enter__()
+    assert sorted(slot.environment["CUDA_VISIBLE_DEVICES"] for slot in held) == sorted("0123" * 3)
+    more = threading.Thread(target=lambda: slots.take(1), daemon=True)
+    more.start()
+    more.join(0.2)
+    assert more.is_alive()
+    held[5].__exit__()
+    more.join(10)
+    assert not more.is_alive()
+
+
+def test_few_aligners_take_a_gpu_each(four_gpus: None) -> None:
+    slots = for_aligners("cuda", 2)
+    assert [slots.take(1), slots.take(1)] == [("0",), ("1",)]
+
+
+def test_aligners_on_the_processor_are_as_many_as_asked_for(four_gpus: None) -> None:
+    slots = for_aligners("cpu", 5)
+    assert [slots.take(1) for _ in range(5)] == [()] * 5
+    assert (slots.sharing, slots.threads) == (1, 1)
+
+
+def test_a_process_that_aligns_sees_its_gpu_alone(four_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2] / "support"), os.environ.get("PYTHONPATH", "")])
+    )
+    seen = []
+    with (
+        slots("detection.provider=cuda", "run.workers=8") as mine,
+        mine.aligning() as first,
+        mine.aligning() as second,
+    ):
+        for place in (first, second):
+            with place.workers.one() as process:
+                seen.append(process.call(visible_to_it))
+    assert seen == ["0", "1"]

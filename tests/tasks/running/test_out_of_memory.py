@@ -16,28 +16,32 @@ from toy_set import ToySet
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.system.processes import run_isolated
 from dfer.training import Plan, Resources, TrainingData, train
-from tasks.running.out_of_memory import in_smaller_parts
-
-FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
+from dfer.training.gpu_memory import noting_frames_on_gpu
+from tasks.running.out_of_memory import with_less_memory
 
 
 class Training:
-    """Has room for parts of so many clips."""
+    """Has room for parts of so many clips, and with frames on the GPU for `beside` clips fewer."""
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, room: int, beside: int = 0) -> None:
+        self.room, self.beside = room, beside
         self.tried: list[int] = []
+        self.frames_on_gpu: list[bool] = []
         self.slept: list[float] = []
 
-    def __call__(self, settings: TrainSettings) -> str:
+    def __call__(self, settings: TrainSettings, frames_on_gpu: bool) -> str:
         self.tried.append(settings.micro_batches)
-        if settings.batch_size / settings.processes / settings.micro_batches > self.room:
-            raise FULL
+        self.frames_on_gpu.append(frames_on_gpu)
+        cached = frames_on_gpu and self.beside > 0
+        clips = settings.batch_size / settings.processes / settings.micro_batches
+        if clips > self.room - (self.beside if cached else 0):
+            with noting_frames_on_gpu(cached):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
         return "done"
 
     def run(self, folder: Path, **settings: Any) -> str:
         chosen = TrainSettings(**settings)
-        return in_smaller_parts(self, chosen, folder, title="midas", sleep=self.slept.append)
+        return with_less_memory(self, chosen, folder, title="midas", sleep=self.slept.append)
 
 
 def test_parts_are_halved_until_they_fit_with_a_longer_pause_each_time(
@@ -53,6 +57,62 @@ def test_parts_are_halved_until_they_fit_with_a_longer_pause_each_time(
     )
     assert "Tried to allocate 2.00 GiB" in caplog.text
     assert "GPU 0 has" not in caplog.text
+
+
+def test_frames_leave_the_gpu_before_batches_are_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    training = Training(room=16, beside=4)
+    with caplog.at_level(logging.WARNING):
+        assert training.run(tmp_path, batch_size=16) == "done"
+    assert (training.tried, training.frames_on_gpu) == ([1, 1], [True, False])
+    assert "in 5 s with decoded frames in RAM instead of there" in caplog.text
+
+
+def test_then_batches_are_cut_as_well(tmp_path: Path) -> None:
+    training = Training(room=8, beside=4)
+    assert training.run(tmp_path, batch_size=16) == "done"
+    assert (training.tried, training.frames_on_gpu) == ([1, 1, 2], [True, False, False])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",  # a context, pinned memory
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+        "NCCL error in: ProcessGroupNCCL.cpp, unhandled cuda error\nCuda failure 2 'out of memory'",
+    ],
+)
+def test_memory_that_torchs_allocator_does_not_hand_out(message: str, tmp_path: Path) -> None:
+    tried: list[int] = []
+
+    def train(settings: TrainSettings, frames_on_gpu: bool) -> str:
+        tried.append(settings.micro_batches)
+        if len(tried) == 1:
+            raise RuntimeError(message)
+        return "done"
+
+    assert with_less_memory(train, TrainSettings(), tmp_path, title="midas", sleep=lambda _: None) == "done"
+    assert tried == [1, 2]
+
+
+def fails_with_frames(*, send: Any) -> None:
+    with noting_frames_on_gpu(True):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_the_note_comes_through_from_the_trainings_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    seen: list[bool] = []
+
+    def train(settings: TrainSettings, frames_on_gpu: bool) -> str:
+        seen.append(frames_on_gpu)
+        if frames_on_gpu:
+            run_isolated(fails_with_frames)
+        return "done"
+
+    assert with_less_memory(train, TrainSettings(), tmp_path, title="midas", sleep=lambda _: None) == "done"
+    assert seen == [True, False]
 
 
 def test_what_fits_is_not_tried_twice(tmp_path: Path) -> None:
@@ -71,7 +131,6 @@ def test_two_clips_a_part_is_the_least(tmp_path: Path, settings: dict, tried: li
         training.run(tmp_path, **settings)
     assert training.tried == tried
     assert f"computed in {tried[-1]} parts" in caught.value.__notes__[-1]
-    FULL.__notes__.clear()
 
 
 def test_a_later_run_begins_with_the_parts_that_fitted(tmp_path: Path) -> None:
@@ -84,12 +143,12 @@ def test_a_later_run_begins_with_the_parts_that_fitted(tmp_path: Path) -> None:
 def test_every_other_failure_is_raised_at_once(tmp_path: Path) -> None:
     tried: list[int] = []
 
-    def train(settings: TrainSettings) -> None:
+    def train(settings: TrainSettings, frames_on_gpu: bool) -> None:
         tried.append(settings.micro_batches)
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with pytest.raises(RuntimeError, match="illegal"):
-        in_smaller_parts(train, TrainSettings(), tmp_path, title="midas", sleep=lambda _: None)
+        with_less_memory(train, TrainSettings(), tmp_path, title="midas", sleep=lambda _: None)
     assert tried == [1]
 
 
@@ -114,10 +173,10 @@ def test_a_gpu_whose_memory_really_runs_out(
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2] / "support"), *sys.path]))
     settings = TrainSettings(epochs=2, batch_size=32, device="cuda", precision="float32", cache="none")
 
-    def in_a_process(settings: TrainSettings) -> int:
+    def in_a_process(settings: TrainSettings, frames_on_gpu: bool) -> int:
         return run_isolated(train_with_one_gibibyte, toy=toy_set, settings=settings, folder=tmp_path)
 
     with caplog.at_level(logging.WARNING):
-        assert in_smaller_parts(in_a_process, settings, tmp_path, title="soft", sleep=lambda _: None) == 2
+        assert with_less_memory(in_a_process, settings, tmp_path, title="soft", sleep=lambda _: None) == 2
     assert "the GPU's memory ran out" in caplog.text
     assert json.loads((tmp_path / "history.json").read_text())["summary"]["micro_batches"] > 1

@@ -1,4 +1,4 @@
-"""Slots for trainings and evaluations side by side: on GPUs of their own, or on the processor."""
+"""Slots for work side by side, on GPUs or on the processor."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from dfer.system.gpus import VISIBLE
+from dfer.system.gpus import ALIGNERS_A_GPU, VISIBLE, visible_gpus
 from dfer.system.processes import Workers
 
 
 class GpuSlots:
     """A number of slots, on GPUs by their names in CUDA_VISIBLE_DEVICES, or on the processor without GPUs.
 
-    A GPU is shared by several slots only where there are more slots than GPUs. Safe to use from several threads.
+    A GPU is shared by several slots only where there are more slots than GPUs. Safe to use from several threads. To be
+    closed in the end.
 
     Attributes:
         sharing: how many slots share a GPU; 1 on the processor.
@@ -28,7 +29,7 @@ class GpuSlots:
         self.threads = threads
         self._used: Counter[str] = Counter()
         self._changed = threading.Condition()
-        self._evaluators: dict[tuple[str, ...], Workers] = {}
+        self._workers: dict[tuple[str, ...], Workers] = {}
 
     def take(self, number: int) -> tuple[str, ...]:
         """Wait for a slot with so many GPUs (all of them, if there are fewer): the least used ones."""
@@ -47,16 +48,16 @@ class GpuSlots:
             self._used.subtract(gpus)
             self._changed.notify_all()
 
-    def evaluators(self, gpus: tuple[str, ...]) -> Workers:
-        """Processes that are kept for evaluations on these GPUs."""
+    def workers(self, gpus: tuple[str, ...]) -> Workers:
+        """Processes that are kept for short calls on these GPUs."""
         with self._changed:
-            if gpus not in self._evaluators:
-                self._evaluators[gpus] = Workers(self.threads, environment(gpus))
-            return self._evaluators[gpus]
+            if gpus not in self._workers:
+                self._workers[gpus] = Workers(self.threads, environment(gpus))
+            return self._workers[gpus]
 
     def close(self) -> None:
         """End the processes that are kept."""
-        for workers in self._evaluators.values():
+        for workers in self._workers.values():
             workers.close()
 
     def _least_used(self, number: int) -> tuple[str, ...]:
@@ -65,19 +66,20 @@ class GpuSlots:
 
 
 class GpuSlot:
-    """A slot to train or evaluate in, held as a context.
+    """A slot to work in, held as a context.
 
     Attributes:
         gpus: its GPUs while it is held, by their names in CUDA_VISIBLE_DEVICES; none on the processor.
     """
 
     def __init__(self, slots: Callable[[], GpuSlots], processes: int = 1) -> None:
-        """Nothing is taken yet; each of the `processes` of one training wants a GPU."""
+        """Nothing is taken yet; each of the `processes` wants a GPU."""
         self._slots, self._processes = slots, processes
         self.gpus: tuple[str, ...] = ()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> GpuSlot:
         self.gpus = self._slots().take(self._processes)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._slots().give_back(self.gpus)
@@ -89,15 +91,21 @@ class GpuSlot:
 
     @property
     def sharing(self) -> int:
-        """How many trainings share a GPU."""
+        """How many slots share a GPU."""
         return self._slots().sharing
 
     @property
-    def evaluators(self) -> Workers:
-        """Processes that are kept for evaluations here."""
-        return self._slots().evaluators(self.gpus)
+    def workers(self) -> Workers:
+        """Processes that are kept for short calls here."""
+        return self._slots().workers(self.gpus)
 
 
 def environment(gpus: Sequence[str]) -> dict[str, str]:
     """On the processor the environment stays as it is: `train.device` keeps torch from using a GPU."""
     return {VISIBLE: ",".join(gpus)} if gpus else {}
+
+
+def for_aligners(provider: str, workers: int) -> GpuSlots:
+    """Slots for `workers` processes that align faces: on a GPU no more than it has use for, spread over all of them."""
+    names = [gpu.name for gpu in visible_gpus()] if provider == "cuda" else []
+    return GpuSlots(min(workers, ALIGNERS_A_GPU * len(names)) if names else workers, names, threads=1)
