@@ -117,7 +117,7 @@ def _installed(package: str) -> str | None:
 
 
 def provider(wanted: Literal["cpu", "cuda"]) -> CheckResult:
-    """Whether ONNX Runtime has the provider of `detection.provider`."""
+    """Whether ONNX Runtime has the provider of `detection.provider`, for the CUDA whose libraries torch brings."""
     subject = "detection.provider"
     try:
         import onnxruntime
@@ -125,9 +125,22 @@ def provider(wanted: Literal["cpu", "cuda"]) -> CheckResult:
         return problem(subject, f"onnxruntime cannot be loaded: {error}", "pip install onnxruntime -c constraints.txt")
     available = [name.removesuffix("ExecutionProvider").lower() for name in onnxruntime.get_available_providers()]
     if wanted in available:
+        built_for = str(getattr(onnxruntime, "cuda_version", "") or "")
+        if wanted == "cuda" and (mismatch := _other_cuda(built_for)):
+            return problem(subject, mismatch, "pip install torch torchvision onnxruntime-gpu -c constraints.txt")
         return ok(subject, f"{wanted}; there are {', '.join(available)}")
     advice = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu; or set detection.provider: cpu"
     return problem(subject, f"{wanted} is asked for, there are {', '.join(available)}", advice)
+
+
+def _other_cuda(built_for: str) -> str:
+    """What is wrong if onnxruntime-gpu was built for another CUDA than torch, whose libraries it uses; else empty."""
+    import torch
+
+    brought = torch.version.cuda or ""
+    if not built_for or built_for.split(".")[0] == brought.split(".")[0]:
+        return ""
+    return f"onnxruntime-gpu is built for CUDA {built_for}, torch {torch.__version__} for {brought or 'none'}"
 
 
 def detector(model: str) -> CheckResult:

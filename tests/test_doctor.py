@@ -97,6 +97,26 @@ def test_this_installation_has_a_cpu_provider_and_no_cuda_one(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("runtime", "brought", "level", "message"),
+    [
+        ("13.0", "13.2", "ok", "cuda"),
+        ("12.8", "13.0", "problem", "onnxruntime-gpu is built for CUDA 12.8, torch"),
+        ("13.0", None, "problem", "for none"),
+    ],
+)
+def test_onnxruntime_and_torch_are_for_one_cuda(monkeypatch, runtime, brought, level, message):
+    import onnxruntime
+    import torch
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "cuda_version", runtime, raising=False)
+    monkeypatch.setattr(torch.version, "cuda", brought)
+    result = doctor.provider("cuda")
+    assert (result.level, bool(result.advice)) == (level, level != "ok")
+    assert message in result.message
+
+
+@pytest.mark.parametrize(
     ("gpus", "usable", "devices", "level", "message"),
     [
         (0, False, {"auto"}, "ok", "CPU"),

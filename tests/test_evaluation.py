@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,29 @@ def test_every_clip_with_a_face_gets_one_row_in_order(toy_set: ToySet) -> None:
     assert probabilities == pytest.approx(softmax(logits, axis=1))
     assert (table["prediction"] == probabilities.argmax(axis=1)).all()
     assert (table["prediction"] == table["label"]).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("card", "state"),
+    [
+        ({}, {"tf32": False, "deterministic": False}),
+        ({"tf32": True}, {"tf32": True, "deterministic": False}),
+        ({"settings": {"train": {"deterministic": True}}}, {"tf32": False, "deterministic": True}),
+    ],
+)
+def test_a_gpu_rounds_as_in_the_training(
+    card: dict[str, Any], state: dict[str, bool], toy_set: ToySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    @contextmanager
+    def noted(threads: int, device: torch.device, **options: Any) -> Iterator[None]:
+        seen.append(options)
+        yield
+
+    monkeypatch.setattr("dfer.training.optimization.torch_state", noted)
+    predict((Colours(list(EMOTIONS)), {**CARD, **card}), toy_set.clips, toy_set.index, toy_set.root, device="cpu")
+    assert seen == [state]
 
 
 def test_classes_are_matched_by_name(toy_set: ToySet) -> None:

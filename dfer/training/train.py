@@ -25,10 +25,10 @@ def train(
 
     The folder, made if it is missing, gets `checkpoint.pt`, `history.json` (`epochs` and `summary`),
     `model.safetensors` and `model.json`, and with a test fold also the weights of the best epoch on it, for comparisons
-    with code that reports those. A training that was killed and goes on ends with the same numbers as one that was not.
-    On a CPU the same seed and number of threads give the same numbers; arms that differ in labels and mixing alone
-    start from the same weights and see the same batches. With `train.processes` above 1 see
-    `dfer.training.distributed`.
+    with code that reports those. On a CPU the same seed and number of threads give the same numbers, and a training
+    that was killed and goes on ends with those of one that was not; on one GPU with `train.deterministic`. Arms that
+    differ in labels and mixing alone start from the same weights and see the same batches. With `train.processes` above
+    1 see `dfer.training.distributed`.
 
     Args:
         card: goes into the model's card beside the keys that every card has, for example how the faces were aligned.

@@ -257,6 +257,29 @@ def test_a_provider_that_is_not_there_is_an_error() -> None:
         FaceDetector(DetectionSettings(provider="cuda"))
 
 
+def test_on_a_gpu_products_are_not_rounded_and_its_memory_is_shared(
+    monkeypatch: pytest.MonkeyPatch, detector: FaceDetector
+) -> None:
+    """The session's options; no GPU is needed to see them."""
+    seen: list[Any] = []
+
+    def session(*arguments: Any, providers: list[Any], **options: Any) -> onnxruntime.InferenceSession:
+        seen.extend(providers)
+        return onnxruntime_session(*arguments, providers=["CPUExecutionProvider"], **options)
+
+    onnxruntime_session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr("dfer.faces.scrfd.preload_cuda_libraries", lambda _: None)
+    with pytest.raises(DetectorError, match="CUDA"):  # what runs at last is the CPU
+        FaceDetector(DetectionSettings(provider="cuda"))
+    options = dict(seen[0][1])
+    assert (options["use_tf32"], options["arena_extend_strategy"]) == ("0", "kSameAsRequested")
+    assert 2**30 <= int(options["gpu_mem_limit"]) <= 8 * 2**30
+
+
 def save(model: onnx.ModelProto, path: Path) -> str:
     onnx.save(model, path)
     return str(path)

@@ -119,8 +119,9 @@ def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str) -> None:
     plan = plan_of(name, cuda_graph="off")
     network = make_network(plan).to(CUDA)
     with torch.no_grad():
-        network.fc.weight.mul_(0.1)
-    frames, labels = batch()
+        network.fc.weight.mul_(0.02)
+    frames, _ = batch()
+    labels = torch.rand(8, 7).mul(0.3).softmax(dim=1)  # voters who disagree: the targets are flat
     targets = midas(frames, labels, normalize="softmax", generator=torch.Generator().manual_seed(3))[1].double()
     weight, bias = (parameter.detach().double().cpu() for parameter in network.fc.parameters())
     seen: dict[str, Tensor] = {}
@@ -130,7 +131,8 @@ def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str) -> None:
     logits = seen["features"] @ weight.T + bias
     logits = logits.unflatten(0, (8, -1)).mean(dim=1) if len(logits) > 8 else logits
     exact = (logits.softmax(dim=1) - targets) / 8
-    assert float((seen["gradient"] - exact).norm() / exact.norm()) < 0.02
+    error = float((seen["gradient"] - exact).norm() / exact.norm())
+    assert error < 0.02
 
 
 def test_a_first_step_that_overflows_leaves_no_trace() -> None:

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from toy_set import ToySet
 
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.losses import LOSSES
 from dfer.mixing import midas
 from dfer.models.saved import load_model
 from dfer.training import Plan, Resources, TrainingData, TrainResult
@@ -171,18 +172,27 @@ def test_a_training_goes_on_with_more_parts_and_never_with_fewer(toy_set: ToySet
     assert run(toy_set, tmp_path, parts=2).summary["micro_batches"] == 4
 
 
+def cross_entropy_as_on_a_gpu(logits: Tensor, targets: Tensor) -> Tensor:
+    """In the precision of the logits: autocast takes log_softmax to float32 on a CPU, but not below a soft target's
+    cross-entropy on a GPU."""
+    with torch.autocast("cpu", enabled=False):
+        logits = logits - logits.logsumexp(dim=1, keepdim=True)
+        return -(targets.to(logits.dtype) * logits).sum()
+
+
 @pytest.mark.parametrize("name", ["resnet18_tsm", "resnet18_gru", "r3d_18"])
-def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str) -> None:
+def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the logits of a network that has come close to its targets, against float64 from the classifier's input on."""
+    monkeypatch.setitem(LOSSES, "cross_entropy", cross_entropy_as_on_a_gpu)
     torch.manual_seed(0)
     frames = torch.randint(0, 256, (8, 8, 3, 32, 32), dtype=torch.uint8)
-    labels = torch.eye(7)[torch.arange(8) % 7] * 0.7 + 0.3 / 7
+    labels = torch.rand(8, 7).mul(0.3).softmax(dim=1)  # voters who disagree: the targets are flat
     plan = plan_of(MIDAS, precision="bfloat16")
     settings = {"name": name, "pretrained": None, "input_size": 32, "width": 0.25, "dropout": 0.0}
     plan = replace(plan, model=ModelSettings(**settings), sampling=SamplingSettings(num_segments=8))
     network = make_network(plan)
     with torch.no_grad():
-        network.fc.weight.mul_(0.1)
+        network.fc.weight.mul_(0.02)
     seen: dict[str, Tensor] = {}
     network.fc.register_forward_pre_hook(lambda _, inputs: seen.update(features=inputs[0].detach().double()))
     network.register_full_backward_hook(lambda _, __, gradients: seen.update(gradient=gradients[0].double()))
@@ -192,4 +202,23 @@ def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str) -> None:
     logits = seen["features"] @ weight.T + bias
     logits = logits.unflatten(0, (8, -1)).mean(dim=1) if len(logits) > 8 else logits
     exact = (logits.softmax(dim=1) - targets) / 8
-    assert float((seen["gradient"] - exact).norm() / exact.norm()) < 0.02
+    error = float((seen["gradient"] - exact).norm() / exact.norm())
+    assert error < 0.02
+
+
+def test_the_loss_is_outside_autocast_and_sees_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network of one's own, too, which knows nothing of precision."""
+    seen: list[tuple[torch.dtype, bool]] = []
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        seen.append((logits.dtype, torch.is_autocast_enabled("cpu")))
+        return cross_entropy(logits, targets, reduction="sum")
+
+    monkeypatch.setitem(LOSSES, "cross_entropy", loss)
+    plan = plan_of(SOFT, precision="bfloat16")
+    network = make_network(plan)
+    frames = torch.randint(0, 256, (8, 4, 3, 32, 32), dtype=torch.uint8)
+    _, logits = Step(network, plan, steps=10)(frames, torch.full((8, 7), 1 / 7), torch.Generator())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert network(frames.float()).dtype == torch.bfloat16
+    assert (seen, logits.dtype) == ([(torch.float32, False)], torch.float32)
