@@ -28,7 +28,7 @@ from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage
 from tasks.running.retries import WHERE_IT_CAN_PASS
 from tasks.running.stage import RunResources, artifact_key, ensure, store_of, task_result
 
-VERSION = 6
+VERSION = index.FACES_VERSION
 
 # Task runs of a data set at most: every one is rows in Prefect's database and requests to its server, and a line in
 # its page, which nobody reads beyond some hundreds.

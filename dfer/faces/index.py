@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 from dfer.datasets.duplicates import occur_twice
 from dfer.storage.files import naming, replacing
 
+FACES_VERSION = 6
+"""Of what alignment makes. To be raised when it would make something else of the same videos."""
+
 FILE_NAME = "index.parquet"
 
 # Why a clip has no aligned faces.

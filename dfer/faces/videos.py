@@ -13,8 +13,9 @@ import pandas as pd
 from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
 from dfer.faces.crashes import without_crashing_clips
-from dfer.faces.index import FILE_NAME, merge_indices, read_index, write_index
+from dfer.faces.index import FACES_VERSION, FILE_NAME, merge_indices, read_index, write_index
 from dfer.faces.listing import CALL
+from dfer.storage.files import write_atomically
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, StageResult, Store
 from dfer.system.file_types import FRAME_SUFFIXES
@@ -35,7 +36,8 @@ def align_videos(
 ) -> pd.DataFrame:
     """Detect, track and align the face of each video (clip id -> path); write shards and `index.parquet` into `out`.
 
-    The same call on the same videos continues where an earlier one stopped, and does nothing if that one was finished.
+    The same call on the same videos continues where an earlier one stopped, and does nothing if that one was finished;
+    of more videos it aligns the new ones.
     `workers` is the number of processes, fewer on a few GPUs (`for_aligners`). Returns the align index, a row for every
     video.
 
@@ -44,16 +46,14 @@ def align_videos(
     from dfer.faces.detector import FaceDetector
 
     sections = settings.model_dump(mode="json", include=SECTIONS)
-    job = {"settings": sections, "videos": {name: _fingerprint(path) for name, path in videos.items()}}
+    files = {name: _fingerprint(path) for name, path in videos.items()}
     FaceDetector(settings.detection)  # fetched and tested once, before anything is written
-    _claim(out, job)
-    size = min(settings.shards.clips_per_shard, -(-len(videos) // workers))
-    names = list(videos)
-    parts = [names[start : start + size] for start in range(0, len(names), size)]
+    parts = _claim(out, sections, files, most=settings.shards.clips_per_shard, workers=workers)
     store = Store(out.parent)
 
     def align(part: list[str]) -> StageResult:
-        cache_key = CacheKey(out.name, 1, {"settings": sections, "clips": {name: job["videos"][name] for name in part}})
+        clips = {name: files[name] for name in part}
+        cache_key = CacheKey(out.name, FACES_VERSION, {"settings": sections, "clips": clips})
 
         def work(folder: Path) -> None:
             clips = [(name, videos[name]) for name in part]
@@ -78,6 +78,8 @@ def align_videos(
         results = list(threads.map(align, parts))
     indices = [read_index(result.output.path / FILE_NAME) for result in results]
     index = merge_indices(indices, [result.output.hash for result in results])
+    place = {name: number for number, name in enumerate(videos)}
+    index = index.sort_values("clip_id", key=lambda names: names.map(place), ignore_index=True)
     write_index(out / FILE_NAME, index)
     return index
 
@@ -125,26 +127,52 @@ def _fingerprint(path: Path) -> list[Any]:
     return [spelled(path), status.st_size, status.st_mtime_ns]
 
 
-def _claim(out: Path, job: dict[str, Any]) -> None:
-    """Write the job into the folder, which must be empty or have an earlier run of the same job."""
+def _claim(
+    out: Path, settings: dict[str, Any], files: dict[str, list[Any]], *, most: int, workers: int
+) -> list[list[str]]:
+    """Note what is to be aligned in the folder, which must be empty or hold an earlier call's faces with the same
+    settings and no other videos than these.
+
+    Returns the videos that are aligned together: those of the earlier call as they were, then the new ones in runs of
+    at most `most`, one or more for each of the workers.
+    """
     if problem := problem_with_path(out):
         raise InputError(f"{problem}. Choose another --out")
     note = out / CALL
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file, expected a folder to write into")
-    earlier = json.loads(note.read_text(encoding="utf-8")) if note.exists() else None
-    if earlier not in (None, job) and any(out.glob(f"*/{MANIFEST}")):
-        settings, before = job["settings"], earlier["settings"]
-        sections = [name for name in settings if settings[name] != before.get(name)]
-        difference = f"other settings ({', '.join(sections)})" if sections else "other videos"
-        raise InputError(
-            f"{out} holds the faces of an earlier call with {difference}, see {note}: "
-            "choose another --out, or delete it first"
-        )
-    if earlier is None and out.exists() and any(out.iterdir()):
+    earlier = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    if earlier and (difference := _difference(earlier, settings, files)):
+        if any(out.glob(f"*/{MANIFEST}")):
+            raise InputError(
+                f"{out} holds the faces of an earlier call with {difference}, see {note}: "
+                "choose another --out, or delete it first"
+            )
+        earlier = {}
+    elif not earlier and out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty: choose another --out")
+    parts: list[list[str]] = earlier.get("parts", [])
+    before = {name for part in parts for name in part}
+    new = [name for name in files if name not in before]
+    size = min(most, -(-len(new) // workers))
+    parts = [*parts, *(new[start : start + size] for start in range(0, len(new), max(1, size)))]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(job, indent=1), encoding="utf-8")
+        text = json.dumps({"version": FACES_VERSION, "settings": settings, "videos": files, "parts": parts}, indent=1)
+        write_atomically(note, text.encode())
     except OSError as error:
         raise InputError(f"{out} cannot be written to: {error.strerror}") from error
+    return parts
+
+
+def _difference(earlier: dict[str, Any], settings: dict[str, Any], files: dict[str, list[Any]]) -> str:
+    """How an earlier call differs in what it aligned; empty if it is the same, or these are more videos."""
+    if earlier.get("version") != FACES_VERSION:
+        return "another version of the alignment"
+    before = earlier["settings"]
+    if sections := [name for name in settings if settings[name] != before.get(name)]:
+        return f"other settings ({', '.join(sections)})"
+    changed = [name for name, seen in earlier["videos"].items() if files.get(name) != seen]
+    if changed:
+        return f"other videos ({len(changed)} of them have changed or are not listed now, the first is {changed[0]})"
+    return ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pandas as pd
 import pytest
 
 from dfer import shards
@@ -56,6 +57,33 @@ def test_the_same_call_does_nothing_and_another_one_is_refused(
         align_videos(videos, out, settings=larger, workers=1)
     with pytest.raises(InputError, match="other videos"):
         align_videos({"x.mp4": videos["deep/a.MP4"]}, out, settings=SMALL, workers=1)
+
+
+def test_a_folder_that_has_grown(videos: dict[str, Path], detector: FaceDetector, tmp_path: Path) -> None:
+    """Only the new videos are aligned, and the index has all of them in their order."""
+    out, seen = tmp_path / "faces", []
+    first = align_videos(videos, out, settings=SMALL, workers=1)
+    more = dict(sorted({**videos, "a_new_one.mp4": videos["deep/a.MP4"], "empty too.mp4": videos["empty.mp4"]}.items()))
+    for _ in range(2):
+        index = align_videos(more, out, settings=SMALL, workers=2, on_clip=lambda: seen.append(1))
+    assert len(seen) == 2
+    assert index["clip_id"].tolist() == list(more)
+    old = index[index["clip_id"].isin(first["clip_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(old, first)
+    assert {clip.clip_id for clip in shards.read(out)} == {"a_new_one.mp4", "deep/a.MP4"}
+    with pytest.raises(InputError, match=r"other videos \(1 of them.*the first is a_new_one.mp4"):
+        align_videos(
+            {name: path for name, path in more.items() if name != "a_new_one.mp4"}, out, settings=SMALL, workers=1
+        )
+
+
+def test_faces_of_another_version_are_not_mixed_with_these(
+    videos: dict[str, Path], detector: FaceDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    align_videos(videos, tmp_path / "faces", settings=SMALL, workers=1)
+    monkeypatch.setattr("dfer.faces.videos.FACES_VERSION", 99)
+    with pytest.raises(InputError, match="with another version of the alignment, see .*: choose another --out"):
+        align_videos(videos, tmp_path / "faces", settings=SMALL, workers=1)
 
 
 def test_what_cannot_be_started_leaves_nothing_behind(videos: dict[str, Path], tmp_path: Path) -> None:
