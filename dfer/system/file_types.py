@@ -9,5 +9,5 @@ VIDEO_SUFFIXES = DATASET_SUFFIXES | {
 }
 """Of what cameras, phones and web pages write."""
 
-FRAME_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png"})
+FRAME_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 LFS_POINTER = b"version https://git-lfs"

@@ -14,7 +14,7 @@ from dfer.video.errors import VideoError
 
 
 class Video:
-    """A video file (decoded with PyAV) or a folder of pictures (jpg, png, bmp; in natural order).
+    """A video file (decoded with PyAV) or a folder of pictures (jpg, png, bmp, tiff, webp; in natural order).
 
     Attributes:
         num_frames: the number that the source announces until `frames` has run to its end, then the number of frames

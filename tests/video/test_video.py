@@ -114,6 +114,13 @@ def test_a_folder_of_frames_is_read_in_natural_order(tmp_path: Path) -> None:
     assert [shown(image) for image in images(video, 1, 2, 10)] == [1, 2, 10]
 
 
+@pytest.mark.parametrize("suffix", [".bmp", ".jpeg", ".TIF", ".tiff", ".webp"])
+def test_pictures_of_every_format(suffix: str, tmp_path: Path) -> None:
+    for index in range(3):
+        cv2.imwrite(str(tmp_path / f"{index}{suffix}"), np.full((8, 8, 3), shade(index), np.uint8))
+    assert [shown(image) for image in images(Video(tmp_path))] == [0, 1, 2]
+
+
 def test_grey_transparent_and_deep_pictures_become_bgr(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "1.png"), np.full((8, 8), 100, np.uint8))
     cv2.imwrite(str(tmp_path / "2.png"), np.full((8, 8, 4), (10, 20, 30, 128), np.uint8))
