@@ -1,4 +1,4 @@
-"""The seven emotion classes, and the way from annotators' votes to training targets."""
+"""Classes and their names, and the way from annotators' votes to training targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 EMOTIONS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
-"""The class order of every label, vote vector and probability vector in this package (DFEW's own order)."""
+"""The classes of a pipeline that names no others, in DFEW's own order.
+
+Labels are places in a pipeline's classes, votes and probabilities are in their order.
+"""
 
 # Nouns, adjectives and three-letter codes as the data sets write them in folder, column and file names.
 _SPELLINGS = {
@@ -34,18 +37,25 @@ def emotion_index(name: str) -> int:
         raise ValueError(f"unknown emotion {name!r}; known are {', '.join(_INDEX)}") from None
 
 
+def class_name(name: str) -> str:
+    """The one spelling of a class: of an emotion in any of the data sets' spellings ("Happiness" -> "happy"), of any
+    other name the name without outer blanks, in small letters."""
+    plain = name.strip().casefold()
+    return EMOTIONS[_INDEX[plain]] if plain in _INDEX else plain
+
+
 def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:
     """Soft labels q_i = (1/S) sum_s v_i^(s) of the paper's section 3.2: each clip's votes over its number of votes.
 
-    Counts [N,7] in the order of `EMOTIONS` -> float64[N,7], values in [0, 1], rows that sum to 1.
+    Counts [N, K] -> float64[N, K], values in [0, 1], rows that sum to 1.
     Raises ValueError for another shape, a clip without votes, negative or non-finite counts.
     """
     try:
         counts = np.asarray(votes, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"votes must be {len(EMOTIONS)} numbers for every clip: {error}") from error
-    if counts.ndim != 2 or counts.shape[1] != len(EMOTIONS):
-        raise ValueError(f"votes must have shape [N,{len(EMOTIONS)}], got {list(counts.shape)}")
+        raise ValueError(f"votes must be as many numbers for every clip: {error}") from error
+    if counts.ndim != 2 or counts.shape[1] < 2:
+        raise ValueError(f"votes must have shape [N, K] with K classes, two or more; got {list(counts.shape)}")
     bad = ~(np.isfinite(counts) & (counts >= 0)).all(axis=1)
     if bad.any():
         first = int(np.flatnonzero(bad)[0])

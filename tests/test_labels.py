@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfer.labels import EMOTIONS, emotion_index, hard_labels, majority, soft_labels
+from dfer.labels import EMOTIONS, class_name, emotion_index, hard_labels, majority, soft_labels
 
 VOTES = st.lists(st.integers(0, 12), min_size=7, max_size=7).filter(any)
 
@@ -66,14 +66,28 @@ def test_soft_labels_are_distributions_that_ignore_the_number_of_raters(votes: l
         ([[5, -1, 0, 0, 0, 0, 0]], "not negative"),
         ([[float("nan"), 1, 0, 0, 0, 0, 0]], "finite"),
         ([[float("inf"), 1, 0, 0, 0, 0, 0]], "finite"),
-        ([[1, 2, 3]], r"shape \[N,7\], got \[1, 3\]"),
+        ([[1]], r"two or more; got \[1, 1\]"),
         ([1, 0, 0, 0, 0, 0, 0], r"got \[7\]"),
-        ([[1, 0, 0, 0, 0, 0, 0], None], "7 numbers for every clip"),
+        ([[1, 0, 0, 0, 0, 0, 0], None], "as many numbers for every clip"),
     ],
 )
 def test_votes_that_make_no_soft_label(votes: list[object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         soft_labels(votes)
+
+
+def test_every_class_has_one_name() -> None:
+    assert [class_name(name) for name in (" Happiness", "FEAR", "Engaged ", "calm")] == [
+        "happy",
+        "fear",
+        "engaged",
+        "calm",
+    ]
+
+
+def test_soft_labels_of_any_number_of_classes() -> None:
+    assert soft_labels([[3, 1]]).tolist() == [[0.75, 0.25]]
+    assert soft_labels(np.ones((2, 11))).shape == (2, 11)
 
 
 def test_hard_labels_are_one_hot() -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from dfer.labels import EMOTIONS
+
 Severity = Literal["error", "warning", "note"]
 Counts = dict[str, int | dict[str, int]]
 Rules = Mapping[str, tuple[Severity, str]]
@@ -54,6 +56,7 @@ class IngestReport:
     Attributes:
         counts: numbers of clips, some of them per fold or per label.
         lists: path -> SHA-256 of every label and fold list, since different lists of the same set are in circulation.
+        classes: the data set's own, in the order of the labels and votes of its clip table.
     """
 
     dataset: str
@@ -61,6 +64,7 @@ class IngestReport:
     findings: tuple[Finding, ...]
     counts: Counts = field(default_factory=dict)
     lists: dict[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = EMOTIONS
 
     @property
     def fatal(self) -> bool:
@@ -68,8 +72,11 @@ class IngestReport:
         return any(finding.severity == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as plain dicts, lists, strings and numbers."""
-        return asdict(self) | {"fatal": self.fatal, "findings": [asdict(finding) for finding in self.findings]}
+        """The report as plain dicts, lists, strings and numbers; `classes` only where they are not the usual ones."""
+        plain = asdict(self) | {"fatal": self.fatal, "findings": [asdict(finding) for finding in self.findings]}
+        if self.classes == EMOTIONS:
+            del plain["classes"]  # reports of earlier versions, which are part of cache keys, have none
+        return plain
 
     def to_json(self) -> str:
         """The report as JSON; equal reports give equal text."""

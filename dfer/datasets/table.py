@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +20,7 @@ from dfer.storage.files import replacing
 from dfer.system.natural_order import natural_key
 
 SPLITS = ("train", "val", "test")
-NUM_FOLDS = 5
+NUM_FOLDS = 5  # of data sets that come without folds of their own
 
 SCHEMA = pa.schema(
     [
@@ -37,6 +39,11 @@ SCHEMA = pa.schema(
 )
 """The table's columns on disk (Parquet)."""
 
+SHARES = pa.field("shares", pa.list_(pa.float64()))
+"""One more column, last, in tables of data sets that publish soft labels without counts."""
+
+_CLASSES = b"classes"  # key of the file's metadata; files without it have the usual classes
+
 _PLAIN = SCHEMA.remove(SCHEMA.get_field_index("votes"))
 
 # Rows per row group, so that a part of a large table can be read without the rest.
@@ -47,7 +54,7 @@ _DTYPES = {
         field.type, "Int64" if field.nullable else "int64"
     )
     for field in SCHEMA
-}
+} | {SHARES.name: "object"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +64,9 @@ class ClipRow:
     Attributes:
         clip_id: starts with `dataset/`.
         source: path relative to the data set's root, with forward slashes.
-        votes: seven counts in the order of `EMOTIONS`.
-        label: 0..6, None without a single label.
-        fold: 1..5, the fold that tests on the clip.
+        votes: counts in the order of the data set's classes.
+        label: the class's place in that order, None without a single label.
+        fold: from 1, the fold that tests on the clip.
         source_size: in bytes; as `source_mtime_ns` -1 for a missing source.
     """
 
@@ -74,43 +81,54 @@ class ClipRow:
     num_frames: int | None = None
     source_size: int = -1
     source_mtime_ns: int = -1
+    # a soft label that is published without counts: a number in [0, 1] for each class, that sum to 1
+    shares: tuple[float, ...] | None = None
 
 
-def from_rows(rows: Iterable[ClipRow]) -> pd.DataFrame:
-    """The clip table of `rows`, in natural order of the clip ids, validated (see `validate` for what it raises)."""
+def from_rows(rows: Iterable[ClipRow], classes: Sequence[str] = EMOTIONS) -> pd.DataFrame:
+    """The clip table of `rows`, in natural order of the clip ids, validated (see `validate` for what it raises).
+
+    It has the column `shares` only if a row has some.
+    """
     # in batches: a million rows as Python objects take several times the table's memory
-    remaining, votes = iter(rows), _Votes()
+    remaining, votes, shares = iter(rows), _Votes(), []
     parts: list[pd.DataFrame] = []
     while (batch := list(islice(remaining, _ROW_GROUP))) or not parts:
         votes.extend(row.votes for row in batch)
+        shares += [row.shares for row in batch]
         columns = {name: [getattr(row, name) for row in batch] for name in _PLAIN.names}
         parts.append(pd.DataFrame({name: pd.Series(values, dtype=_DTYPES[name]) for name, values in columns.items()}))
     table = _with_votes(pd.concat(parts, ignore_index=True), votes)
     del parts
+    if any(row is not None for row in shares):
+        table[SHARES.name] = pd.Series(shares, dtype=object)
     # the rows are usually in order, and the keys would take much memory
     if any(later < earlier for earlier, later in pairwise(map(natural_key, table["clip_id"]))):
         keys = [natural_key(name) for name in table["clip_id"]]
         table = table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
-    validate(table)
+    validate(table, classes)
     return table
 
 
-def count_labels(rows: Iterable[ClipRow]) -> dict[str, int]:
-    """Emotion -> number of rows with this label."""
+def count_labels(rows: Iterable[ClipRow], classes: Sequence[str] = EMOTIONS) -> dict[str, int]:
+    """Class -> number of rows with this label."""
     labels = Counter(row.label for row in rows)
-    return {name: labels[label] for label, name in enumerate(EMOTIONS)}
+    return {name: labels[label] for label, name in enumerate(classes)}
 
 
-def validate(table: pd.DataFrame) -> None:
+def validate(table: pd.DataFrame, classes: Sequence[str] = EMOTIONS) -> None:
     """Check columns, types and values of a clip table. Raises ValueError with every fault and its first clip."""
-    if list(table.columns) != SCHEMA.names:
+    number = len(classes)
+    if list(table.columns) not in (SCHEMA.names, [*SCHEMA.names, SHARES.name]):
         missing = [name for name in SCHEMA.names if name not in table.columns]
-        extra = [str(name) for name in table.columns if name not in SCHEMA.names]
+        extra = [str(name) for name in table.columns if name not in (*SCHEMA.names, SHARES.name)]
         raise ValueError(
             f"not a clip table: columns must be {SCHEMA.names} in this order; missing {missing}, unknown {extra}"
         )
     wrong = [
-        f"{name} is {table[name].dtype}, not {dtype}" for name, dtype in _DTYPES.items() if table[name].dtype != dtype
+        f"{name} is {table[name].dtype}, not {_DTYPES[name]}"
+        for name in table.columns
+        if table[name].dtype != _DTYPES[name]
     ]
     if wrong:
         raise ValueError(f"not a clip table: {'; '.join(wrong)}")
@@ -125,13 +143,19 @@ def validate(table: pd.DataFrame) -> None:
             dtype=bool,
         ),
         "source is not a relative path inside the root": _violates(_is_relative, table["source"]),
-        f"votes are not {len(EMOTIONS)} counts with at least one vote": _violates(_are_votes, table["votes"]),
-        f"label is not in 0..{len(EMOTIONS) - 1}": ~table["label"].between(0, len(EMOTIONS) - 1).fillna(True),
+        f"votes are not {number} counts with at least one vote": _violates(
+            lambda votes: _are_votes(votes, number), table["votes"]
+        ),
+        f"label is not in 0..{number - 1}": ~table["label"].between(0, number - 1).fillna(True),
         f"split is not one of {SPLITS}": ~(table["split"].isin(SPLITS) | table["split"].isna()),
-        f"fold is not in 1..{NUM_FOLDS}": ~table["fold"].between(1, NUM_FOLDS).fillna(True),
+        "fold is below 1": (table["fold"] < 1).fillna(False),
         "num_frames is negative": (table["num_frames"] < 0).fillna(False),
         "source_size or source_mtime_ns is below -1": table[["source_size", "source_mtime_ns"]].lt(-1).any(axis=1),
     }
+    if SHARES.name in table.columns:
+        checks[f"shares are not {number} numbers in [0, 1] with the sum 1"] = _violates(
+            lambda shares: _are_shares(shares, number), table[SHARES.name]
+        )
     faults = [
         f"{what}: {int(mask.sum())} clips, first {table.loc[mask, 'clip_id'].iloc[0]!r}"
         for what, mask in checks.items()
@@ -141,36 +165,44 @@ def validate(table: pd.DataFrame) -> None:
         raise ValueError(f"not a valid clip table: {'; '.join(faults)}")
 
 
-def write(table: pd.DataFrame, path: Path) -> None:
+def write(table: pd.DataFrame, path: Path, classes: Sequence[str] = EMOTIONS) -> None:
     """Validate a table and write it as Parquet, in one step; equal tables give equal bytes. Raises ValueError."""
-    validate(table)
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, SCHEMA) as file:
+    validate(table, classes)
+    schema = SCHEMA.append(SHARES) if SHARES.name in table.columns else SCHEMA
+    if tuple(classes) != EMOTIONS:
+        schema = schema.with_metadata({_CLASSES: json.dumps(list(classes))})
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as file:
         for first in range(0, len(table), _ROW_GROUP):
-            rows = pa.Table.from_pandas(table.iloc[first : first + _ROW_GROUP], schema=SCHEMA, preserve_index=False)
-            file.write_table(rows.replace_schema_metadata(None))
+            rows = pa.Table.from_pandas(table.iloc[first : first + _ROW_GROUP], schema=schema, preserve_index=False)
+            file.write_table(rows.replace_schema_metadata(schema.metadata))
 
 
 def read(path: Path) -> pd.DataFrame:
     """Read and validate a clip table. Raises FileNotFoundError, and ValueError for a file that is no clip table."""
-    parts, votes = [], _Votes()
+    parts, votes, shares = [], _Votes(), []
     try:
         with pq.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(SCHEMA):
+            has_shares = SHARES.name in file.schema_arrow.names
+            if not file.schema_arrow.equals(SCHEMA.append(SHARES) if has_shares else SCHEMA):
                 raise ValueError(
                     f"{path} is no clip table of this version; expected the columns\n{SCHEMA}\nfound\n"
                     f"{file.schema_arrow}\ningest the data set again"
                 )
+            classes = json.loads((file.schema_arrow.metadata or {}).get(_CLASSES, json.dumps(EMOTIONS)))
             for rows in file.iter_batches(_ROW_GROUP):
                 votes.extend(_tuples(rows["votes"]))
-                parts.append(rows.drop_columns("votes"))
+                shares += _tuples(rows[SHARES.name]) if has_shares else []
+                parts.append(rows.drop_columns(["votes", SHARES.name] if has_shares else ["votes"]))
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is no Parquet file or is damaged ({error}); ingest the data set again") from error
     data = pa.Table.from_batches(parts, _PLAIN)
     del parts
     table = _with_votes(data.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), votes)
     del data
+    if has_shares:
+        table[SHARES.name] = pd.Series(shares, dtype=object)
     try:
-        validate(table)
+        validate(table, classes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; ingest the data set again") from error
     return table
@@ -213,16 +245,17 @@ class _Votes:
         for votes in more:
             counts = None if votes is None else tuple(votes)
             # invalid votes are not shared, so that `validate` sees them: 5.0 equals 5
-            self.column.append(self._known.setdefault(counts, counts) if counts and _are_votes(counts) else counts)
+            valid = counts and _are_votes(counts, len(counts))
+            self.column.append(self._known.setdefault(counts, counts) if counts and valid else counts)
 
 
 def _with_votes(table: pd.DataFrame, votes: _Votes) -> pd.DataFrame:
     """Add the column of votes to the other columns of a clip table."""
     table.insert(SCHEMA.get_field_index("votes"), "votes", pd.Series(votes.column, dtype=object))
-    return table.astype(_DTYPES)
+    return table.astype({name: _DTYPES[name] for name in table.columns})
 
 
-def _tuples(votes: pa.ListArray) -> list[tuple[int, ...] | None]:
+def _tuples(votes: pa.ListArray) -> list[Any]:
     """A column of lists as Python tuples, which is much faster than number by number."""
     numbers, ends = votes.values.to_pylist(), votes.offsets.to_pylist()
     valid = votes.is_valid().to_pylist()
@@ -244,12 +277,23 @@ def _is_relative(source: object) -> bool:
     return not source.startswith("/") and ".." not in source.split("/")
 
 
-def _are_votes(votes: object) -> bool:
+def _are_votes(votes: object, number: int) -> bool:
     if votes is None:
         return True
     return (
         isinstance(votes, tuple)
-        and len(votes) == len(EMOTIONS)
+        and len(votes) == number
         and all(type(count) is int and count >= 0 for count in votes)
         and any(votes)
+    )
+
+
+def _are_shares(shares: object, number: int) -> bool:
+    if shares is None:
+        return True
+    return (
+        isinstance(shares, tuple)
+        and len(shares) == number
+        and all(type(share) is float and 0 <= share <= 1 for share in shares)
+        and abs(sum(shares) - 1) < 1e-6
     )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfer.datasets import table as clip_table
-from dfer.datasets.table import SCHEMA, ClipRow, from_rows, read, read_rows, validate, write
+from dfer.datasets.table import SCHEMA, ClipRow, count_labels, from_rows, read, read_rows, validate, write
 
 ROWS = [
     ClipRow(
@@ -119,8 +120,7 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: p
         ({"label": 7}, "label is not"),
         ({"label": -1}, "label is not"),
         ({"split": "validation"}, "split is not"),
-        ({"fold": 0}, "fold is not"),
-        ({"fold": 6}, "fold is not"),
+        ({"fold": 0}, "fold is below 1"),
         ({"num_frames": -1}, "num_frames"),
         ({"source_size": -2}, "source_size"),
     ],
@@ -197,3 +197,42 @@ def test_only_the_groups_of_the_wanted_rows_are_read(tmp_path: Path, monkeypatch
     read_rows(tmp_path / "clips.parquet", range(20, 30), ["clip_id"])
     read_rows(tmp_path / "clips.parquet", range(29, 41), ["clip_id"])
     assert groups == [[2], [2, 3, 4]]
+
+
+THREE = ("engaged", "bored", "confused")
+
+
+def test_other_classes_and_shares_come_back_from_a_file(tmp_path: Path) -> None:
+    rows = [
+        ClipRow("own/a", "own", "a.mp4", label=2, votes=(1, 0, 4), fold=6),
+        ClipRow("own/b", "own", "b.mp4", shares=(0.25, 0.75, 0.0)),
+    ]
+    table = from_rows(rows, THREE)
+    write(table, tmp_path / "clips.parquet", THREE)
+    again = read(tmp_path / "clips.parquet")
+    pd.testing.assert_frame_equal(again, table)
+    assert again["shares"].tolist() == [None, (0.25, 0.75, 0.0)]
+    assert count_labels(rows, THREE) == {"engaged": 0, "bored": 0, "confused": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"label": 3}, r"label is not in 0\.\.2"),
+        ({"votes": (1, 0, 0, 0, 0, 0, 0)}, "votes are not 3 counts"),
+        ({"shares": (0.5, 0.4, 0.0)}, "shares are not 3 numbers"),
+        ({"shares": (1.5, -0.5, 0.0)}, "shares are not 3 numbers"),
+        ({"shares": (0.5, 0.5)}, "shares are not 3 numbers"),
+    ],
+)
+def test_values_are_checked_against_the_classes(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_rows([ClipRow("own/a", "own", "a.mp4", **row)], THREE)
+
+
+def test_the_usual_classes_leave_no_trace_in_a_file(tmp_path: Path) -> None:
+    """Files, and keys made of them, are those of earlier versions."""
+    write(from_rows([ClipRow("own/a", "own", "a.mp4", label=2)]), tmp_path / "clips.parquet")
+    schema = pq.read_schema(tmp_path / "clips.parquet")
+    assert schema.metadata is None
+    assert "shares" not in schema.names

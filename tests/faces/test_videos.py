@@ -82,7 +82,7 @@ def test_faces_of_another_version_are_not_mixed_with_these(
 ) -> None:
     align_videos(videos, tmp_path / "faces", settings=SMALL, workers=1)
     monkeypatch.setattr("dfer.faces.videos.FACES_VERSION", 99)
-    with pytest.raises(InputError, match="with another version of the alignment, see .*: choose another --out"):
+    with pytest.raises(InputError, match=r"with another version of the alignment, see .*: choose another --out"):
         align_videos(videos, tmp_path / "faces", settings=SMALL, workers=1)
 
 
