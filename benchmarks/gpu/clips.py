@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu.conditions import Conditions, Values
 from benchmarks.gpu.steps import agreement, figures, made, state, usual_mode
-from benchmarks.gpu.timing import Call, alternating, launched, memory, seconds_per_call, wait
+from benchmarks.gpu.timing import compared, launched, memory, wait
 from benchmarks.paper import SEGMENTS
 from dfer.config.settings import AugmentSettings, ShardSettings
 from dfer.labels import EMOTIONS
@@ -61,9 +61,9 @@ def epoch(conditions: Conditions, *, cache: str, workers: int = 0) -> Values:
             seconds.append(time.perf_counter() - started)
             waits.append(loader.waited)
         del step, loader, source
-    values = figures(conditions, mode, sum(seconds[1:]) / 2 / len(batches))
-    remark = f"epochs of {len(batches)} steps, {mode}"
-    return values | held | {"waited": sum(waits[1:]) / sum(seconds[1:]), "remark": remark}
+    ms = 1000 * sum(seconds[1:]) / 2 / len(batches)
+    values = {"ms": ms, "rate": 1000 / ms, "waited": sum(waits[1:]) / sum(seconds[1:])}
+    return values | held | figures(conditions, mode, ms) | {"remark": f"epochs of {len(batches)} steps, {mode}"}
 
 
 def fill(conditions: Conditions, *, cache: str, threads: int = 0) -> Values:
@@ -98,12 +98,11 @@ def batch(conditions: Conditions, *, cache: str) -> Values:
     def one() -> None:
         source.stored(next(turns)).frames.to(device, non_blocking=True)
 
-    seconds = seconds_per_call(one, device, conditions.seconds)
-    return {"ms": 1000 * seconds, "rate": 1 / seconds} | launched(one, device)
+    return compared(one, conditions)
 
 
-def views(conditions: Conditions) -> Values:
-    """The random views of a batch at once, against one clip after the other."""
+def views(conditions: Conditions, *, launches: bool = False) -> Values:
+    """The random views of a batch at once, against one clip after the other; `launches`: only what they start."""
     device, size = torch.device(conditions.device), conditions.size
     shape = (conditions.batch, SEGMENTS, size, size, 3)
     clips = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).permute(0, 1, 4, 2, 3)
@@ -118,24 +117,23 @@ def views(conditions: Conditions) -> Values:
         )
 
     with state(usual_mode(device), device):
+        if launches:
+            return launched(at_once, conditions, one_by_one)
         difference = int((at_once().int() - one_by_one().int()).abs().max())
-        return _against(at_once, one_by_one, conditions) | {"remark": f"pixels differ by {difference} of 255 at most"}
+        values = compared(at_once, conditions, one_by_one)
+    return values | {"remark": f"pixels differ by {difference} of 255 at most"}
 
 
-def mixing(conditions: Conditions) -> Values:
-    """Mixing a batch at once, against row by row."""
+def mixing(conditions: Conditions, *, launches: bool = False) -> Values:
+    """Mixing a batch at once, against row by row; `launches`: only what they start."""
     device, size = torch.device(conditions.device), conditions.size
     clips = torch.randint(0, 256, (conditions.batch, SEGMENTS, 3, size, size), dtype=torch.uint8, device=device)
     partner, weight = torch.arange(conditions.batch).roll(1), torch.rand(conditions.batch)
     at_once, by_row = partial(mix_at_once, clips, partner, weight), partial(mix_rows, clips, partner, weight)
+    if launches:
+        return launched(at_once, conditions, by_row)
     difference = float((at_once() - by_row()).abs().max() / 255)
-    return _against(at_once, by_row, conditions) | {"remark": f"both {agreement(difference)}"}
-
-
-def _against(ours: Call, other: Call, conditions: Conditions) -> Values:
-    device = torch.device(conditions.device)
-    seconds, others = alternating([ours, other], device, conditions.seconds)
-    return {"ms": 1000 * seconds, "rate": 1 / seconds, "ratio": others / seconds} | launched(ours, device)
+    return compared(at_once, conditions, by_row) | {"remark": f"both {agreement(difference)}"}
 
 
 def filled(source: ClipSource, conditions: Conditions, cache: str, threads: int) -> None:

@@ -53,6 +53,8 @@ class Measurement:
         seconds: that it takes on an H200, at most; it is left out where less time is left.
         against: the name of another measurement of the part that the ratio is to.
         needs_cuda: whether it means nothing on a CPU.
+        launches: whether `target` can count them, with an argument of that name. They are counted when all times of the
+            part are taken.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Measurement:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     against: str = ""
     needs_cuda: bool = False
+    launches: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ def _steps() -> list[Measurement]:
             arguments={"mode": mode, "channels_last": channels_last, "frames": frames},
             against="" if mode == "float32" and channels_last else f"float32, channels last, {frames} frames",
             needs_cuda=mode != "float32",
+            launches=True,
         )
         for frames, both in ((8, (True, False)), (16, (True,)))
         for mode in ("float32", "TF32", "bfloat16", "float16")
@@ -111,7 +115,9 @@ def _steps() -> list[Measurement]:
 
 def _graph() -> list[Measurement]:
     return [
-        Measurement(f"{mode}, with the CUDA graph", f"{_STEP}:graph", "step", 15, {"mode": mode}, needs_cuda=True)
+        Measurement(
+            f"{mode}, with the CUDA graph", f"{_STEP}:graph", "step", 15, {"mode": mode}, needs_cuda=True, launches=True
+        )
         for mode in ("bfloat16", "TF32")
     ]
 
@@ -127,6 +133,7 @@ def _compile() -> list[Measurement]:
             seconds,
             {"mode": "bfloat16", "how": how, "cuda_graph": choice},
             needs_cuda=True,
+            launches=True,
         )
         for how, choice, seconds in kinds
     ]
@@ -143,8 +150,10 @@ def _cache() -> list[Measurement]:
         Measurement(
             "a batch on the device, from the GPU", f"{_CLIPS}:batch", "batch", 6, {"cache": "device"}, gathered, True
         ),
-        Measurement("views of a batch, all clips at once against one by one", f"{_CLIPS}:views", "batch", 5),
-        Measurement("mixing a batch, at once against row by row", f"{_CLIPS}:mixing", "batch", 5),
+        Measurement(
+            "views of a batch, all clips at once against one by one", f"{_CLIPS}:views", "batch", 5, launches=True
+        ),
+        Measurement("mixing a batch, at once against row by row", f"{_CLIPS}:mixing", "batch", 5, launches=True),
     ]
 
 

@@ -110,8 +110,10 @@ def markdown(rows: Sequence[Row]) -> str:
 def line(row: Row, rows: Iterable[Row]) -> str:
     """One row on the screen."""
     start = f"{row.part}: {row.name}: "
-    if row.error or row.left_out:
-        return start + (f"failed: {row.error}" if row.error else f"left out: {row.left_out}")
+    if row.left_out:
+        return f"{start}left out: {row.left_out}"
+    if row.error:
+        return f"{start}failed: {row.error}"
     cells = {header: cell(row, list(rows)) for header, cell in COLUMNS.items()}
     shown = [f"{header} {text}" for header, text in cells.items() if text]
     return start + ", ".join([*shown, *filter(None, [row.values.get("remark", "")])])
@@ -143,12 +145,17 @@ def _ratio(row: Row, rows: Sequence[Row]) -> str:
     return f"{others[0].values['ms'] / row.values['ms']:.2f} to {row.against}" if others else ""
 
 
+def _launches(row: Row, rows: Sequence[Row]) -> str:
+    text = _number("launches", "{:.0f}".format)(row, rows)
+    return f"{text} against {other}" if (other := row.values.get("other_launches")) else text
+
+
 COLUMNS: dict[str, Callable[[Row, Sequence[Row]], str]] = {
     "time": _time,
     "a second": _number("rate", _short),
     "ratio": _ratio,
     "share of peak": _number("share_of_peak", "{:.1%}".format),
-    "launches": _number("launches", "{:.0f}".format),
+    "launches": _launches,
     "host ms": _number("host_ms", _short),
     "GPU ms": _number("gpu_ms", _short),
     "wait for data": _number("waited", "{:.1%}".format),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.conditions import Conditions, Values
-from benchmarks.gpu.timing import alternating, launched, matmul_peak, memory, seconds_per_call, wait
+from benchmarks.gpu.timing import compared, launched, matmul_peak, memory, wait
 from benchmarks.paper import SEGMENTS, paper_plan
 from dfer.labels import EMOTIONS
 from dfer.training.optimization import choose_precision, torch_state
@@ -50,50 +50,48 @@ def usual_mode(device: torch.device) -> str:
     return "TF32" if precision == "float32" and device.type == "cuda" else precision
 
 
-def step(conditions: Conditions, *, mode: str, channels_last: bool, frames: int = SEGMENTS) -> Values:
-    """Steps without a CUDA graph."""
+def step(
+    conditions: Conditions, *, mode: str, channels_last: bool, frames: int = SEGMENTS, launches: bool = False
+) -> Values:
+    """Steps without a CUDA graph. `launches`, here and below: only what they start."""
     device = torch.device(conditions.device)
     with state(mode, device), memory(device) as held:
         take = taken(conditions, mode, frames, channels_last=channels_last, cuda_graph="off")
-        seconds = seconds_per_call(take, device, conditions.seconds)
-        values = launched(take, device)
+        values = (launched if launches else compared)(take, conditions)
         del take
-    return figures(conditions, mode, seconds, frames=frames) | values | held
+    return values if launches else values | held | figures(conditions, mode, values["ms"], frames=frames)
 
 
-def graph(conditions: Conditions, *, mode: str) -> Values:
+def graph(conditions: Conditions, *, mode: str, launches: bool = False) -> Values:
     """Steps as a CUDA graph against the same steps without, and how far their losses agree."""
-    device = torch.device(conditions.device)
-    with state(mode, device):
+    with state(mode, torch.device(conditions.device)):
         # without dropout, whose numbers need not be drawn alike
         ours, other = (taken(conditions, mode, cuda_graph=choice, dropout=0.0) for choice in ("on", "off"))
+        if launches:
+            return launched(ours, conditions, other)
         losses = [[float(take()) for _ in range(conditions.steps)] for take in (ours, other)]
-        seconds, without = alternating([ours, other], device, conditions.seconds)
-        values = figures(conditions, mode, seconds) | launched(ours, device) | {"ratio": without / seconds}
-        started = launched(other, device)["launches"]
+        values = compared(ours, conditions, other)
     difference = max(abs(one - two) / abs(two) for one, two in zip(*losses, strict=True))
-    remark = (
-        f"without it {1000 * without:.3g} ms and {started or 'an unknown number of'} launches a step; the losses of "
-        f"{conditions.steps} steps {agreement(difference)}"
-    )
-    return values | {"loss_difference": difference, "remark": remark}
+    remark = f"against none; the losses of {conditions.steps} steps {agreement(difference)}"
+    return values | figures(conditions, mode, values["ms"]) | {"loss_difference": difference, "remark": remark}
 
 
-def compiled(conditions: Conditions, *, mode: str, how: str, cuda_graph: str) -> Values:
+def compiled(conditions: Conditions, *, mode: str, how: str, cuda_graph: str, launches: bool = False) -> Values:
     """Steps of a network that `torch.compile` has compiled in a mode of its own, against one that it has not."""
     device = torch.device(conditions.device)
     torch.compiler.reset()
     with state(mode, device):
-        plain = taken(conditions, mode, cuda_graph=cuda_graph)
+        other = taken(conditions, mode, cuda_graph=cuda_graph)
         ours = taken(conditions, mode, cuda_graph=cuda_graph, compile_mode=how)
+        if launches:
+            return launched(ours, conditions, other)
         started = time.perf_counter()
         ours()
         wait(device)
         compiling = time.perf_counter() - started
-        seconds, without = alternating([ours, plain], device, conditions.seconds)
-        values = figures(conditions, mode, seconds) | launched(ours, device) | {"ratio": without / seconds}
-    remark = f"not compiled {1000 * without:.3g} ms a step; the first step, which compiles, took {compiling:.1f} s"
-    return values | {"compile_s": compiling, "remark": remark}
+        values = compared(ours, conditions, other)
+    remark = f"against the same without compiling; the first step, which compiles, took {compiling:.1f} s"
+    return values | figures(conditions, mode, values["ms"]) | {"compile_s": compiling, "remark": remark}
 
 
 def state(mode: str, device: torch.device) -> AbstractContextManager[None]:
@@ -155,14 +153,12 @@ def made(
     return Step(network, plan, steps=1_000_000)
 
 
-def figures(conditions: Conditions, mode: str, seconds: float, *, frames: int = SEGMENTS) -> Values:
-    """What a step of so many seconds means, in proportion to the peak in its own precision as well."""
-    reached = conditions.batch * _flops(conditions.size, frames, conditions.width) / seconds
+def figures(conditions: Conditions, mode: str, ms: float, *, frames: int = SEGMENTS) -> Values:
+    """What a step of so many milliseconds means: `share_of_peak`, in its own precision, and the training's `hours`."""
+    reached = conditions.batch * _flops(conditions.size, frames, conditions.width) / (ms / 1000)
     return {
-        "ms": 1000 * seconds,
-        "rate": 1 / seconds,
         "share_of_peak": reached / _peak(mode, conditions.device, conditions.peak_side),
-        "hours": training_hours(seconds, conditions.batch),
+        "hours": training_hours(ms / 1000, conditions.batch),
     }
 
 

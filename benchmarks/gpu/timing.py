@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.autograd import DeviceType
 
-from benchmarks.gpu.conditions import Values
+from benchmarks.gpu.conditions import Conditions, Values
 from dfer.training.optimization import PRECISIONS, torch_state
 
 Call = Callable[[], object]
@@ -58,23 +58,43 @@ def _timed(run: Call, device: torch.device, calls: int) -> float:
     return (time.perf_counter() - started) / calls
 
 
-def launched(run: Call, device: torch.device) -> Values:
-    """What one call of a function that is warm costs: `launches` (kernels and graphs that are started), `host_ms` until
-    it returns while the GPU has nothing else to do, and `gpu_ms` in which the GPU is busy."""
+def compared(ours: Call, conditions: Conditions, other: Call | None = None) -> Values:
+    """Times of a call: `ms`, `rate` a second, `host_ms` until it returns while the GPU has nothing else to do, and the
+    `ratio` to another one."""
+    device = torch.device(conditions.device)
+    seconds, *others = alternating([ours] if other is None else [ours, other], device, conditions.seconds)
+    values: Values = {"ms": 1000 * seconds, "rate": 1 / seconds, "host_ms": None}
+    if device.type == "cuda":
+        values["host_ms"] = 1000 * statistics.median(_host_seconds(ours, device) for _ in range(10))
+    if others:
+        values["ratio"] = others[0] / seconds
+    return values
+
+
+def _host_seconds(run: Call, device: torch.device) -> float:
+    wait(device)
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def launched(ours: Call, conditions: Conditions, other: Call | None = None) -> Values:
+    """What a call starts: `launches` (kernels and graphs), `gpu_ms` that they take, and the other's `other_launches`.
+
+    Not to be followed by timing in the same process: a profiler may stay attached to the GPU.
+    """
+    device = torch.device(conditions.device)
     if device.type != "cuda":
-        return {"launches": None, "host_ms": None, "gpu_ms": None}
-    host = []
-    for _ in range(10):
-        wait(device)
-        started = time.perf_counter()
-        run()
-        host.append(time.perf_counter() - started)
-    return {"host_ms": 1000 * statistics.median(host), **_profiled(run, device)}
+        return {"launches": None, "gpu_ms": None}
+    values = _profiled(ours, device)
+    return values if other is None else values | {"other_launches": _profiled(other, device)["launches"]}
 
 
 def _profiled(run: Call, device: torch.device, calls: int = 5) -> Values:
     from torch.profiler import ProfilerActivity, profile
 
+    for _ in range(WARM_UP):
+        run()
     wait(device)
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         for _ in range(calls):
