@@ -111,7 +111,10 @@ def measure(
 def commit() -> str:
     """The short hash of the commit, with a suffix if files differ from it."""
     command = ["git", "describe", "--always", "--dirty=-changed", "--exclude=*"]
-    return subprocess.run(command, cwd=_HERE, capture_output=True, text=True).stdout.strip() or "unknown"
+    try:
+        return subprocess.run(command, cwd=_HERE, capture_output=True, text=True).stdout.strip() or "unknown"
+    except OSError:  # git is not installed
+        return "unknown"
 
 
 if __name__ == "__main__":

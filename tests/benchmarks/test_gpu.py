@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -344,7 +345,9 @@ MODULES = {
 def without(modules: set[str], code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a new process in which these modules are not installed."""
     missing = f"import sys\nsys.modules.update(dict.fromkeys({sorted(modules)!r}))\n"
-    return subprocess.run([sys.executable, "-c", missing + code], capture_output=True, text=True)
+    # neither are git and nvidia-smi
+    environment = {**os.environ, "PATH": ""}
+    return subprocess.run([sys.executable, "-c", missing + code], capture_output=True, text=True, env=environment)
 
 
 def test_the_command_needs_torch_and_numpy_alone(tmp_path: Path) -> None:
@@ -352,7 +355,9 @@ def test_the_command_needs_torch_and_numpy_alone(tmp_path: Path) -> None:
     done = without(MODULES, f"from benchmarks.__main__ import main\nraise SystemExit(main({arguments!r}))")
     assert (done.returncode, done.stderr) == (0, "")
     assert "left out: steps, for want of torchvision, pydantic, pandas" in done.stdout
-    assert all(row.left_out.startswith("missing: ") for row in results.read(tmp_path))
+    rows = results.read(tmp_path)
+    assert all(row.left_out.startswith("missing: ") for row in rows)
+    assert {row.commit for row in rows} == {"unknown"}
 
 
 @pytest.mark.parametrize("part", ["steps", "detect"])
