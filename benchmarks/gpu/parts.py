@@ -84,13 +84,15 @@ class Part:
         """The packages that this machine lacks for it."""
         lacking = [package for module, package in self.modules.items() if find_spec(module) is None]
         if self.needs_cuda_provider and device == "cuda" and not lacking and not _cuda_provider():
-            lacking.append("onnxruntime-gpu (the onnxruntime that is installed has no CUDA provider)")
+            lacking.append("onnxruntime-gpu (the onnxruntime that is installed has no CUDA provider that works)")
         return lacking
 
 
 def _cuda_provider() -> bool:
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError:  # a library that it needs is missing
+        return False
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 

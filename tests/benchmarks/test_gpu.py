@@ -273,7 +273,7 @@ def test_a_missing_package_is_named_and_its_part_left_out(
 
 def test_an_onnxruntime_without_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "_cuda_provider", lambda: False)
-    assert "no CUDA provider" in PARTS["detect"].missing("cuda")[0]
+    assert "has no CUDA provider" in PARTS["detect"].missing("cuda")[0]
     assert PARTS["detect"].missing("cpu") == []
 
 
