@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measures, prints the table, and writes the page."""
+"""Measures speed, prints the table, and writes the page. `python -m benchmarks gpu --help`: on a GPU alone."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ SECTIONS = ("step", "mixing", "loading", "preprocess", "startup", "growth", "gpu
 
 _HERE = Path(__file__).parent.parent
 _PAGES = _HERE / "docs" / "benchmarks"
+_GPU_PAGE = _HERE / "work" / "benchmarks" / "gpu"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sections; 1 if anything could not be measured, else 0."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["gpu"]:  # which has options of its own, and runs where most packages are missing
+        from benchmarks.gpu.command import main as measure_gpu
+
+        return measure_gpu(arguments[1:], folder=_GPU_PAGE, commit=commit())
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; none: all")
     parser.add_argument("--quick", action="store_true", help="measure little of everything")
@@ -52,16 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     writing = options.out is not None or not (options.quick or options.sections)
     if writing and (existing := page.folder_of(root, when, version)).exists():
         parser.error(f"a page of today and this commit exists: delete {existing}, or choose another --out")
-    results = measure(options, when, version, Console(stderr=True, markup=False, emoji=False))
+    gpu_page = root / "gpu" if writing else _GPU_PAGE
+    results, gpu_failed = measure(options, when, version, gpu_page, Console(stderr=True, markup=False, emoji=False))
     console = Console(width=None if sys.stdout.isatty() else 180, markup=False, emoji=False)
     page.show(results, page.previous(root, when, results.machine), console)
     if writing:
         console.print(f"written: {page.write(results, root)}")
-    return 1 if results.failed else 0
+    return 1 if results.failed or gpu_failed else 0
 
 
-def measure(arguments: argparse.Namespace, when: str, version: str, progress: Console) -> Results:
-    """Run the sections of the command line."""
+def measure(
+    arguments: argparse.Namespace, when: str, version: str, gpu_page: Path, progress: Console
+) -> tuple[Results, bool]:
+    """Run the sections of the command line; also whether something failed in that on GPUs, which has its own page."""
     from benchmarks import machine, page
     from benchmarks.material import Options
 
@@ -79,22 +88,33 @@ def measure(arguments: argparse.Namespace, when: str, version: str, progress: Co
     curves: list[Curve] = []
     notes: list[str] = []
     seconds: dict[str, float] = {}
+    gpu_failed = False
     for name in (section for section in SECTIONS if section in (arguments.sections or SECTIONS)):
         progress.print(f"measuring: {name}")
         started = time.perf_counter()
         if name == "gpu" and not options.machine.gpu:
             notes.append("gpu: not measured, this machine has no CUDA device.")
+        elif name == "gpu":
+            from benchmarks.gpu.command import main as measure_gpu
+
+            quick = ["--quick"] if arguments.quick else []
+            gpu_failed = measure_gpu(["--out", str(gpu_page), *quick], commit=version) != 0
+            notes.append("gpu: has [a page of its own](../gpu/README.md).")
         else:
-            results: list[Any] = curves if name == "growth" else rows
-            results += importlib.import_module(f"benchmarks.{name}").measure(options)
+            table: list[Any] = curves if name == "growth" else rows
+            table += importlib.import_module(f"benchmarks.{name}").measure(options)
         seconds[name] = time.perf_counter() - started
-    return page.Results(when, version, options.machine, rows, curves, notes, seconds, options.overrides)
+    results = page.Results(when, version, options.machine, rows, curves, notes, seconds, options.overrides)
+    return results, gpu_failed
 
 
 def commit() -> str:
     """The short hash of the commit, with a suffix if files differ from it."""
     command = ["git", "describe", "--always", "--dirty=-changed", "--exclude=*"]
-    return subprocess.run(command, cwd=_HERE, capture_output=True, text=True).stdout.strip() or "unknown"
+    try:
+        return subprocess.run(command, cwd=_HERE, capture_output=True, text=True).stdout.strip() or "unknown"
+    except OSError:  # git is not installed
+        return "unknown"
 
 
 if __name__ == "__main__":

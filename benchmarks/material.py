@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import Machine
+from benchmarks.paper import CROP_SIZE, SEGMENTS
 from dfer.config.reading import stage_settings
 from dfer.config.settings import StageSettings
 from dfer.demo import generate
 from dfer.demo.casting import plan_clips
 from dfer.system.file_types import VIDEO_SUFFIXES
 
-CROP_SIZE = 224
 JPEG_QUALITY = 95
-SEGMENTS = 8
 _SEED = 0
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from benchmarks.material import CROP_SIZE, SEGMENTS, Options
 from benchmarks.measure import Variant, Work, interleaved, repeated
 from benchmarks.mixing import batch as random_batch
+from benchmarks.paper import paper_plan
 from benchmarks.rows import Row
-from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
+from dfer.config.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from dfer.training.plan import Plan
     from dfer.training.step import Step
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 _FLOOR_TARGET = 1.5
 # what goes into the eight blocks at 224 x 224: channels and side
@@ -76,27 +74,8 @@ def measure(options: Options) -> list[Row]:
     ]
 
 
-def paper_plan(size: int, **train: Any) -> Plan:
-    """The paper's training (MIDAS, SGD) of frames of that size, with random weights."""
-    from dfer.training.plan import Plan
-
-    return Plan(
-        arm=ArmSettings(labels="soft", mixing="midas", normalize="softmax"),
-        model=ModelSettings(pretrained=None, input_size=size),
-        sampling=SamplingSettings(num_segments=SEGMENTS),
-        train=TrainSettings(**train),
-    )
-
-
-def make_step(
-    size: int,
-    *,
-    device: str = "cpu",
-    precision: Precision = "float32",
-    channels_last: bool = False,
-    compiled: bool = False,
-) -> Step:
-    """A step of the paper's training, in a process that keeps freed memory."""
+def make_step(size: int) -> Step:
+    """A step of the paper's training in float32, in a process that keeps freed memory."""
     import torch
 
     from dfer.system.memory import keep_freed_memory
@@ -104,11 +83,8 @@ def make_step(
 
     keep_freed_memory()
     torch.manual_seed(0)
-    plan = paper_plan(size, precision=precision, channels_last=channels_last)
-    network = make_network(plan).to(device).train()
-    if compiled:
-        network.compile()
-    return Step(network, plan, steps=1_000_000)
+    plan = paper_plan(size, precision="float32", channels_last=False)
+    return Step(make_network(plan).train(), plan, steps=1_000_000)
 
 
 def own_step(*, batch: int, size: int) -> Iterator[Work]:
