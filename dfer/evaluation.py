@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,8 @@ from scipy.special import softmax
 from dfer import metrics
 from dfer.analysis import arm_table, calibration
 from dfer.config.experiments import Frames, Weights
-from dfer.labels import EMOTIONS
+from dfer.datasets.table import with_classes
+from dfer.labels import CLASSES, EMOTIONS, classes_of
 from dfer.storage.file_names import CONFUSION, METRICS, PREDICTIONS
 from dfer.storage.files import replacing
 from dfer.storage.remote import Location
@@ -36,7 +38,8 @@ SCHEMA = pa.schema(
         pa.field("prediction", pa.int64(), nullable=False),
     ]
 )
-"""The prediction table; everything is in the order of `dfer.labels.EMOTIONS`, whatever the model's own order."""
+"""The prediction table; everything is in the order of the table's classes (`dfer.labels.classes_of`), whatever the
+model's own order."""
 
 
 def predict(
@@ -47,25 +50,30 @@ def predict(
     *,
     frames: Frames = "in order",
     weights: Weights = "chosen",
+    among: Sequence[str] | None = None,
     batch_size: int = 16,
     device: str = "auto",
     threads: int = 0,
     workers: int = 0,
 ) -> pd.DataFrame:
-    """The prediction table: one row for every clip that has aligned faces, in the order of `clips`.
+    """The prediction table: one row for every clip that has aligned faces, in the order of `clips` and in its classes.
+
+    Classes are matched by name. Where the model lacks some of the clips' classes, or the data set some of the model's
+    (`among`), both are compared on the classes that they share: clips of other classes are left out, and no other class
+    is predicted (its logit is -inf).
 
     The frames are those at the segments' centres, whole, resized and normalised as the model's card says; a GPU
     computes in TF32 where the training did, else in float32. Columns:
-    `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of 7, in our
-    class order, matched by name), `prediction` (the largest probability's class). Raises SavedModelError if the folder
-    holds no usable model, ValueError if the card's classes are not ours, a clip is listed twice, or no clip has aligned
-    faces.
+    `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of K),
+    `prediction` (the largest probability's class). Raises SavedModelError if the folder holds no usable model,
+    ValueError if fewer than two classes are shared, a clip is listed twice, or no clip has aligned faces.
 
     Args:
         model: a folder that `train` wrote, or a module and its card.
         index: the align index; its shard folders are relative to `root`.
         frames: the order in which the model is shown a clip's frames, see `dfer.models.frame_order`.
         weights: of the epoch that the training chose, or of the best one on the test fold.
+        among: the classes that the data set has; None: all of the table's.
         threads: CPU threads; 0 leaves torch's number.
         workers: processes that read clips ahead.
     """
@@ -77,7 +85,9 @@ def predict(
     from dfer.training.optimization import choose_device, torch_state
 
     module, card = load_model(model, weights) if isinstance(model, Path) else model
-    order = class_order(card["classes"])
+    own, classes = list(card["classes"]), classes_of(clips)
+    shared = shared_classes(own, classes, among)
+    clips = clips[clips["label"].isna() | clips["label"].isin([classes.index(name) for name in shared])]
     twice = clips["clip_id"][clips["clip_id"].duplicated()]
     if len(twice):
         raise ValueError(f"the clip table lists {len(twice)} clips twice, the first is {twice.iloc[0]}")
@@ -87,19 +97,22 @@ def predict(
     # as in the evaluations of the training itself; a card of earlier versions, or of another's model, names neither
     deterministic = card.get("settings", {}).get("train", {}).get("deterministic", False)
     with torch_state(threads, chosen, tf32=card.get("tf32", False), deterministic=deterministic):
-        logits = predict_logits(
+        seen = predict_logits(
             module,
             evaluation_loader(source, batch_size=batch_size, workers=workers, device=chosen),
             mean=card["normalization"]["mean"],
             std=card["normalization"]["std"],
             device=chosen,
             forward=lambda shown, rows: logits_of(module, shown, rows, frames),
-        )[:, order]
+        )
+    logits = np.column_stack(
+        [seen[:, own.index(name)] if name in shared else np.full(len(seen), -np.inf) for name in classes]
+    )
     probabilities = softmax(logits, axis=1)
     table = source.clips[["clip_id", "dataset", "label", "votes"]].assign(
         logits=list(logits), probabilities=list(probabilities), prediction=probabilities.argmax(axis=1)
     )
-    return _to_pandas(_checked(table))
+    return with_classes(_to_pandas(_checked(with_classes(table, classes))), classes)
 
 
 def evaluate_in_process(
@@ -113,6 +126,7 @@ def evaluate_in_process(
     title: str,
     frames: Frames,
     weights: Weights,
+    among: Sequence[str] | None,
     device: str,
     threads: int,
     send: Callable[[Any], None],
@@ -126,30 +140,47 @@ def evaluate_in_process(
     from dfer.faces.index import read_index
 
     predictions = predict(
-        model, clips, read_index(index), root, frames=frames, weights=weights, device=device, threads=threads
+        model,
+        clips,
+        read_index(index),
+        root,
+        frames=frames,
+        weights=weights,
+        among=among,
+        device=device,
+        threads=threads,
     )
     write_predictions(predictions, folder / PREDICTIONS)
     scores = {"part": part, **score(predictions, num_listed=len(clips))}
     (folder / METRICS).write_text(json.dumps(scores, indent=1))
-    plots.confusion(scores["confusion_matrix"], folder / CONFUSION, title=f"{title} ({part})")
+    names = classes_of(predictions)
+    plots.confusion(scores["confusion_matrix"], folder / CONFUSION, title=f"{title} ({part})", classes=names)
     return {"listed": len(clips), "scored": len(predictions)}
 
 
-def class_order(classes: Sequence[str]) -> list[int]:
-    """The place of each of our classes in a model's order, matched by name; ValueError unless each is listed once."""
-    if sorted(classes) != sorted(EMOTIONS):
-        missing, unknown = set(EMOTIONS) - set(classes), set(classes) - set(EMOTIONS)
+def shared_classes(models: Sequence[str], tables: Sequence[str], among: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The classes of a table that a model knows too, in the table's order, and of these those in `among`.
+
+    Raises ValueError if they are fewer than two, or a class is listed twice.
+    """
+    if len(set(models)) < len(models):
+        raise ValueError(f"the model's classes are {', '.join(models)}: expected each of them once")
+    shared = tuple(name for name in tables if name in models and (among is None or name in among))
+    if len(shared) < 2:
         raise ValueError(
-            f"the model's classes are {', '.join(classes)}; expected each of {', '.join(EMOTIONS)} once, in any order "
-            f"(missing: {', '.join(sorted(missing)) or 'none'}; unknown: {', '.join(sorted(unknown)) or 'none'})"
+            f"the model's classes are {', '.join(models)}, those of the clips {', '.join(among or tables)}: they share "
+            f"{', '.join(shared) or 'none'}, and two are needed to compare them on"
         )
-    return [list(classes).index(name) for name in EMOTIONS]
+    return shared
 
 
 def write_predictions(predictions: pd.DataFrame, path: Path) -> None:
     """Write a prediction table as Parquet; ValueError if its columns or types are not those of `SCHEMA`."""
+    table, classes = _checked(predictions), classes_of(predictions)
+    if classes != EMOTIONS:
+        table = table.replace_schema_metadata({CLASSES: json.dumps(classes)})
     with replacing(path) as temporary:
-        pq.write_table(_checked(predictions), temporary)
+        pq.write_table(table, temporary)
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -160,7 +191,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} cannot be read as a prediction table: {error}") from error
     if not table.schema.equals(SCHEMA):
         raise ValueError(f"{path} is no prediction table: expected {SCHEMA.names}, found {table.schema.names}")
-    return _to_pandas(table)
+    classes = json.loads((table.schema.metadata or {}).get(CLASSES.encode(), json.dumps(EMOTIONS)))
+    return with_classes(_to_pandas(table), classes)
 
 
 def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
@@ -176,16 +208,17 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
     if len(predictions) > num_listed:
         raise ValueError(f"{len(predictions)} clips are predicted, but only {num_listed} listed")
     scored = arm_table.labelled(predictions)
+    classes = classes_of(predictions)
     labels, predicted = arm_table.labels(scored), scored["prediction"].to_numpy("int64")
     calibrated = calibration.summary(predictions)
-    confusion = metrics.confusion_matrix(labels, predicted, len(EMOTIONS))
-    recall = metrics.per_class_recall(labels, predicted, len(EMOTIONS))
-    clips_per_class = dict(zip(EMOTIONS, confusion.sum(axis=1).tolist(), strict=True))
+    confusion = metrics.confusion_matrix(labels, predicted, len(classes))
+    recall = metrics.per_class_recall(labels, predicted, len(classes))
+    clips_per_class = dict(zip(classes, confusion.sum(axis=1).tolist(), strict=True))
     return {
         "war": metrics.war(labels, predicted),
-        "uar": metrics.uar(labels, predicted, len(EMOTIONS)),
+        "uar": metrics.uar(labels, predicted, len(classes)),
         "per_class_recall": {
-            name: None if math.isnan(value) else value for name, value in zip(EMOTIONS, recall.tolist(), strict=True)
+            name: None if math.isnan(value) else value for name, value in zip(classes, recall.tolist(), strict=True)
         },
         **{name: calibrated[name] for name in ("nll", "brier", "ece", "js_divergence")},
         "confusion_matrix": confusion.tolist(),
@@ -200,7 +233,7 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
 
 def _checked(predictions: pd.DataFrame) -> pa.Table:
     """The table in `SCHEMA`, or ValueError."""
-    missing = set(SCHEMA.names) - set(predictions.columns)
+    missing, classes = set(SCHEMA.names) - set(predictions.columns), len(classes_of(predictions))
     if missing:
         raise ValueError(f"the prediction table lacks {', '.join(sorted(missing))}")
     try:
@@ -209,8 +242,8 @@ def _checked(predictions: pd.DataFrame) -> pa.Table:
         raise ValueError(f"the prediction table does not have the right types: {error}") from error
     for name in ("votes", "logits", "probabilities"):
         lengths = set(pc.list_value_length(table[name]).drop_null().to_pylist())
-        if lengths - {len(EMOTIONS)}:
-            raise ValueError(f"{name}: expected {len(EMOTIONS)} numbers a clip, found {sorted(lengths)}")
+        if lengths - {classes}:
+            raise ValueError(f"{name}: expected {classes} numbers a clip, found {sorted(lengths)}")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Classes and their names, and the way from annotators' votes to training targets."""
+"""The way from annotators' votes to training targets, and the classes they are in."""
 
 from __future__ import annotations
 
@@ -7,41 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-EMOTIONS = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
-"""The classes of a pipeline that names no others, in DFEW's own order.
+from dfer.class_names import CLASSES, EMOTIONS, class_name, classes_of, emotion_index
 
-Labels are places in a pipeline's classes, votes and probabilities are in their order.
-"""
-
-# Nouns, adjectives and three-letter codes as the data sets write them in folder, column and file names.
-_SPELLINGS = {
-    "happy": ("happiness", "joy", "hap"),
-    "sad": ("sadness",),
-    "neutral": ("neutrality", "neu"),
-    "angry": ("anger", "ang"),
-    "surprise": ("surprised", "sur"),
-    "disgust": ("disgusted", "dis"),
-    "fear": ("fearful", "fea"),
-}
-_INDEX = {spelling: index for index, name in enumerate(EMOTIONS) for spelling in (name, *_SPELLINGS[name])}
-
-
-def emotion_index(name: str) -> int:
-    """The index in `EMOTIONS` of an emotion in any of the data sets' spellings, whatever their case and outer blanks.
-
-    Raises ValueError for an unknown spelling.
-    """
-    try:
-        return _INDEX[name.strip().casefold()]
-    except KeyError:
-        raise ValueError(f"unknown emotion {name!r}; known are {', '.join(_INDEX)}") from None
-
-
-def class_name(name: str) -> str:
-    """The one spelling of a class: of an emotion in any of the data sets' spellings ("Happiness" -> "happy"), of any
-    other name the name without outer blanks, in small letters."""
-    plain = name.strip().casefold()
-    return EMOTIONS[_INDEX[plain]] if plain in _INDEX else plain
+__all__ = [
+    "CLASSES",
+    "EMOTIONS",
+    "class_name",
+    "classes_of",
+    "emotion_index",
+    "hard_labels",
+    "majority",
+    "soft_labels",
+]
 
 
 def soft_labels(votes: ArrayLike) -> NDArray[np.float64]:

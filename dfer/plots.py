@@ -18,7 +18,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from dfer.config.settings import ArmSettings, StageSettings
-from dfer.labels import EMOTIONS
+from dfer.labels import classes_of
 from dfer.shards import open_shard
 from dfer.storage.jpeg import write_jpeg
 from dfer.storage.remote import Location, below
@@ -32,26 +32,29 @@ TILE = 96  # pixels, side of a frame in a strip of frames
 INTERPOLATED = (240, 190, 0)  # RGB, the edge of a frame whose face was not detected but lies between two detections
 
 
-def class_distribution(counts: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Clips per emotion, one panel a data set (for DFEW: Fig. 4); `counts`: data set -> 7 numbers, in our order."""
-    figure = Figure(figsize=(4.2 * len(counts), 2.8), layout="constrained")
-    for axes, (dataset, numbers) in zip(np.ravel(figure.subplots(1, len(counts))), counts.items(), strict=True):
-        bars = axes.bar(EMOTIONS, numbers, color=ACCENT)
-        axes.bar_label(bars, color=INK, fontsize=8)
-        axes.set_title(f"{dataset}: {sum(numbers)} clips with a single label", fontsize=10, loc="left")
-        axes.tick_params(axis="x", rotation=35, labelsize=8)
-        bare(axes)
-        axes.set_yticks([])
+def class_distribution(clips: Mapping[str, int], path: Path, *, title: str) -> None:
+    """Clips of each class (for DFEW: Fig. 4)."""
+    figure = Figure(figsize=(max(4.2, 0.6 * len(clips)), 2.8), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.bar(list(clips), list(clips.values()), color=ACCENT)
+    axes.bar_label(bars, color=INK, fontsize=8)
+    axes.set_title(f"{title}: {sum(clips.values())} clips with a single label", fontsize=10, loc="left")
+    axes.tick_params(axis="x", rotation=35, labelsize=8)
+    bare(axes)
+    axes.set_yticks([])
     save(figure, path)
 
 
-def confusion(matrix: Sequence[Sequence[int]] | npt.ArrayLike, path: Path, *, title: str) -> None:
+def confusion(
+    matrix: Sequence[Sequence[int]] | npt.ArrayLike, path: Path, *, title: str, classes: Sequence[str]
+) -> None:
     """Confusion matrix int[K, K], rows = true class, coloured by the share of the row (the paper's Fig. 6)."""
     counts = np.asarray(matrix)
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    rows = [f"{emotion} ({clips})" for emotion, clips in zip(EMOTIONS, counts.sum(axis=1), strict=True)]
-    heat_map(axes, row_shares(counts), lambda share: f"{100 * share:.0f}" if share else "·", rows=rows, text_size=8)
+    rows = [f"{emotion} ({clips})" for emotion, clips in zip(classes, counts.sum(axis=1), strict=True)]
+    shares = row_shares(counts)
+    heat_map(axes, shares, lambda share: f"{100 * share:.0f}" if share else "·", classes, rows=rows, text_size=8)
     axes.set_xlabel("predicted, % of the row", fontsize=9)
     axes.set_ylabel("true (clips)", fontsize=9)
     axes.set_title(title, fontsize=10, loc="left")
@@ -68,29 +71,31 @@ def heat_map(
     axes: Axes,
     shares: npt.NDArray[np.float64],
     text: Callable[[float], str],
+    classes: Sequence[str],
     *,
-    rows: Sequence[str] = EMOTIONS,
+    rows: Sequence[str] = (),
     norm: Normalize | None = None,
     dark: float = 0.55,
     text_size: float = 10,
     label_size: float = 8,
 ) -> None:
-    """Draw shares float64[7, 7] in [0, 1] as `text` writes them, the emotions as columns; nan is left blank.
+    """Draw shares float64[K, K] in [0, 1] as `text` writes them, the classes as columns; nan is left blank.
 
-    Shares above `dark` are written in white; `norm` makes the shares colours, linearly if None. Sizes are in points.
+    `rows` are called as the classes if nothing else is said. Shares above `dark` are written in white; `norm` makes the
+    shares colours, linearly if None. Sizes are in points.
     """
     axes.imshow(shares, cmap="Blues", norm=norm or Normalize(0, 1))
     for (row, column), share in np.ndenumerate(shares):
         if np.isfinite(share):
             colour = "white" if share > dark else INK
             axes.text(column, row, text(share), ha="center", va="center", color=colour, fontsize=text_size)
-    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=40, ha="right", fontsize=label_size)
-    axes.set_yticks(range(len(rows)), rows, fontsize=label_size)
+    axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", fontsize=label_size)
+    axes.set_yticks(range(len(classes)), rows or classes, fontsize=label_size)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 
-def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: str) -> None:
+def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: str, num_classes: int) -> None:
     """Loss, and WAR and UAR on the test fold where they were computed, over the epochs."""
     frame = pd.DataFrame(list(history)).set_index("epoch")
     figure = Figure(figsize=(8, 2.8), layout="constrained")
@@ -104,7 +109,7 @@ def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: 
     ):
         curve(recall, frame, column, color=colour, label=name)
     recall.set_ylim(0, 1)
-    recall.axhline(1 / len(EMOTIONS), color=QUIET, linewidth=0.8, linestyle=":")
+    recall.axhline(1 / num_classes, color=QUIET, linewidth=0.8, linestyle=":")
     recall.set_title("share of clips right (dotted: chance)", fontsize=10, loc="left")
     recall.legend(frameon=False, fontsize=8)
     for axes in (loss, recall):
@@ -169,15 +174,17 @@ def training_clips(
     )
     number = min(number, len(source))
     frames = torch.stack([source[row, 1][0] for row in range(number)])
-    targets = label_distributions(source.clips, arm, settings.train.seed)[:number]
-    captions = [[clip_id, _in_words(target)] for clip_id, target in zip(source.clips["clip_id"], targets, strict=False)]
+    targets, names = label_distributions(source.clips, arm, settings.train.seed)[:number], classes_of(source.clips)
+    captions = [
+        [clip_id, _in_words(target, names)] for clip_id, target in zip(source.clips["clip_id"], targets, strict=False)
+    ]
     if arm.mixing != "none" and number > 1:
         generator = torch.Generator().manual_seed(settings.train.seed)
         mixed, plain = mixing_of(arm, settings.mixing)(frames, targets, generator=generator)
         trained_on = normalize_targets(plain, arm.normalize)
         frames = mixed.float().round().to(torch.uint8)
         captions = [
-            [f"{row[0]} mixed with another", _in_words(before), f"target: {_in_words(after)}"]
+            [f"{row[0]} mixed with another", _in_words(before, names), f"target: {_in_words(after, names)}"]
             for row, before, after in zip(captions, plain, trained_on, strict=True)
         ]
     rows = [
@@ -187,10 +194,10 @@ def training_clips(
     _write_sheet(rows, path)
 
 
-def _in_words(target: Any) -> str:
+def _in_words(target: Any, classes: Sequence[str]) -> str:
     """'sad .60, angry .40', the largest first; small shares are left out."""
     order = np.argsort(-np.asarray(target))
-    return ", ".join(f"{EMOTIONS[k]} {float(target[k]):.2f}" for k in order if float(target[k]) >= 0.05)
+    return ", ".join(f"{classes[k]} {float(target[k]):.2f}" for k in order if float(target[k]) >= 0.05)
 
 
 def strip(frames: Image, interpolated: npt.NDArray[np.bool_], side: int = TILE) -> Image:

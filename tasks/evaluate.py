@@ -15,7 +15,7 @@ from dfer.datasets import protocol
 from dfer.faces.index import FILE_NAME
 from dfer.storage.file_names import CONFUSION, METRICS, PREDICTIONS
 from dfer.storage.store import CacheKey, Output, StageResult
-from tasks.ingest import clips_of
+from tasks.ingest import clips_of, known_classes_of
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
 from tasks.running.stage import RunResources, ensure, store_of, task_result
@@ -97,6 +97,7 @@ def evaluate_model(
                 title=evaluation.title,
                 frames=evaluation.frames,
                 weights=evaluation.weights,
+                among=known_classes_of(ingested),
                 device=evaluation.training.settings.train.device,
                 threads=run.slots.threads_per_training,
             )

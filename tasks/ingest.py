@@ -16,6 +16,7 @@ from prefect.logging import get_run_logger
 from dfer import datasets
 from dfer.config.pipeline import Pipeline
 from dfer.datasets import table
+from dfer.datasets.vocabulary import in_classes
 from dfer.storage.store import CacheKey, Output, StageResult
 from tasks import demo_data
 from tasks.running.failures import note_stage
@@ -39,7 +40,8 @@ def read(
     if settings.generated:
         assert demo_data is not None
         root = demo_data.path / settings.root
-    return root, *datasets.inspect(settings.layout, root, dataset=dataset, source=settings.source)
+    clips, report = datasets.inspect(settings.layout, root, dataset=dataset, source=settings.source)
+    return root, *in_classes(clips, report, pipeline.settings.labels)
 
 
 def cache_key(
@@ -129,6 +131,12 @@ def ingest(pipeline: Pipeline, dataset: str, demo_data: StageResult | None = Non
 def clips_of(ingested: StageResult) -> pd.DataFrame:
     """The clip table."""
     return table.read(ingested.output.path / CLIPS)
+
+
+def known_classes_of(ingested: StageResult) -> list[str] | None:
+    """The pipeline's classes that the data set has; None where it has all."""
+    report = json.loads((ingested.output.path / "report.json").read_text(encoding="utf-8"))
+    return report.get("known")
 
 
 def root_of(pipeline: Pipeline, dataset: str) -> Path:

@@ -204,6 +204,7 @@ def _content(
         stages=store_of(pipeline).root,
         created=time.strftime("%Y-%m-%d %H:%M"),
         num_segments=pipeline.settings.sampling.num_segments,
+        classes=pipeline.settings.labels.classes,
         links={_page_title(pipeline): parent.page} if parent.page else {},
     )
 

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from dfer.config.catalogue import network
 from dfer.config.experiments import Training
 from dfer.config.pipeline import Pipeline
-from dfer.config.settings import TrainSettings
+from dfer.config.settings import LabelSettings, TrainSettings
 from dfer.datasets import protocol
 from dfer.faces.index import FILE_NAME
 from dfer.storage.file_names import CHECKPOINT
@@ -60,6 +60,8 @@ def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
         key["weights"] = sha256(Path(settings.model.pretrained))
     if arm.mixing != "none":
         key["mixing"] = settings.mixing.model_dump(mode="json")
+    if settings.labels != LabelSettings():
+        key["labels"] = settings.labels.model_dump(mode="json")
     if arm.clips != "all":
         key["groups"] = settings.groups.model_dump(mode="json")
     return CacheKey("train", VERSION, key, (ingested, index))

@@ -15,8 +15,8 @@ from scipy.special import softmax
 from torch import Tensor, nn
 from toy_set import ToySet
 
-from dfer.evaluation import SCHEMA, class_order, predict, read_predictions, score, write_predictions
-from dfer.labels import EMOTIONS
+from dfer.evaluation import SCHEMA, predict, read_predictions, score, shared_classes, write_predictions
+from dfer.labels import EMOTIONS, classes_of
 
 CARD: dict[str, Any] = {
     "classes": list(EMOTIONS),
@@ -130,16 +130,42 @@ def test_batches_and_workers_change_nothing(toy_set: ToySet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "message"),
+    ("models", "among", "shared"),
     [
-        (list(EMOTIONS[:6]), r"missing: fear; unknown: none"),
-        ([*EMOTIONS[:6], "contempt"], r"missing: fear; unknown: contempt"),
-        ([*EMOTIONS, "happy"], "each of"),
+        ([*EMOTIONS[:6], "contempt"], None, EMOTIONS[:6]),
+        (list(reversed(EMOTIONS)), ["fear", "happy"], ("happy", "fear")),
     ],
+)
+def test_what_a_model_and_a_data_set_share(models: list[str], among: list[str] | None, shared: tuple[str, ...]) -> None:
+    assert shared_classes(models, EMOTIONS, among) == shared
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [(["happy", "engaged"], "they share happy, and two are needed"), ([*EMOTIONS, "happy"], "each of them once")],
 )
 def test_other_classes_are_refused(classes: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        class_order(classes)
+        shared_classes(classes, EMOTIONS)
+
+
+def test_a_model_of_other_classes_is_compared_on_those_that_are_shared(toy_set: ToySet, tmp_path: Path) -> None:
+    """Clips of a class that it does not know are left out, and a class that the data set lacks is never predicted."""
+    card = {**CARD, "classes": [*EMOTIONS[:5], "contempt", "fear"]}
+    model = Colours(list(EMOTIONS))
+    table = predict((model, card), toy_set.clips, toy_set.index, toy_set.root, device="cpu")
+    assert len(table) == 60
+    assert set(table["label"]) == {0, 1, 2, 3, 4, 6}
+    logits = np.stack(table["logits"])
+    assert np.isneginf(logits[:, 5]).all()
+    assert np.isfinite(np.delete(logits, 5, axis=1)).all()
+    assert classes_of(table) == EMOTIONS
+    few = toy_predictions(toy_set, among=["happy", "sad", "fear"])
+    assert set(few["label"]) == set(few["prediction"]) == {0, 1, 6}
+    write_predictions(few, tmp_path / "few.parquet")
+    scores = score(read_predictions(tmp_path / "few.parquet"), num_listed=71)
+    assert scores["classes_without_clips"] == list(EMOTIONS[2:6])
+    assert scores["nll"] < 1
 
 
 def test_a_prediction_table_survives_its_file(toy_set: ToySet, tmp_path: Path) -> None:

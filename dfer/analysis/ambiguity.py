@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 
 from dfer import metrics
 from dfer.analysis import arm_table
-from dfer.labels import EMOTIONS, soft_labels
+from dfer.labels import classes_of, soft_labels
 
 Array = npt.NDArray[np.float64]
 
@@ -40,7 +40,7 @@ def by_ambiguity(table: pd.DataFrame, bins: int = 4) -> pd.DataFrame:
     if bins < 1:
         raise ValueError(f"bins: expected at least one, found {bins}")
     rows = arm_table.labelled(arm_table.voted(table))
-    entropy = vote_entropy(arm_table.vote_counts(rows))
+    entropy, classes = vote_entropy(arm_table.vote_counts(rows)), len(classes_of(table))
     inner = np.unique(np.quantile(entropy, np.arange(1, bins) / bins, method="inverted_cdf"))
     bin_of_row = np.searchsorted(inner, entropy, side="left")
     clip_ids = rows["clip_id"].to_numpy(object)
@@ -55,7 +55,7 @@ def by_ambiguity(table: pd.DataFrame, bins: int = 4) -> pd.DataFrame:
                 "entropy": entropy[in_bin].mean(),
                 "clips": len(set(clip_ids[in_bin])),
                 "war": metrics.war(labels[in_bin], predicted[in_bin]),
-                "uar": metrics.uar(labels[in_bin], predicted[in_bin], len(EMOTIONS)),
+                "uar": metrics.uar(labels[in_bin], predicted[in_bin], classes),
             }
         )
     return pd.DataFrame(scores)
@@ -175,10 +175,10 @@ def _halves_divergence(votes: npt.NDArray[np.int64], splits: int, seed: int) -> 
 
 
 def _majority_without_one(votes: npt.NDArray[np.int64]) -> Array:
-    """float64[N, 7, 7]: with a vote for the second axis' class left out, each class' part in the others' majority.
+    """float64[N, K, K]: with a vote for the second axis' class left out, each class' part in the others' majority.
 
     Parts add up to 1. Classes that nobody voted for cannot be left out; their rows mean nothing.
     """
-    others = votes[:, None, :] - np.eye(len(EMOTIONS), dtype=np.int64)
+    others = votes[:, None, :] - np.eye(votes.shape[1], dtype=np.int64)
     top = others == others.max(axis=2, keepdims=True)
     return top / top.sum(axis=2, keepdims=True)

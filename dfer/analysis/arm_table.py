@@ -29,12 +29,12 @@ def voted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def vote_counts(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Votes of rows that all have some, int64[N, 7]."""
+    """Votes of rows that all have some, int64[N, K]."""
     return np.stack(rows["votes"].to_list()).astype(np.int64)
 
 
 def probabilities(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """The model's probability of each class, float64[N, 7]."""
+    """The model's probability of each class, float64[N, K]."""
     return np.stack(rows["probabilities"].to_list()).astype(np.float64)
 
 

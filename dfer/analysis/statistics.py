@@ -17,10 +17,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from dfer.analysis.arm_table import labelled, right
-from dfer.labels import EMOTIONS
-
-METRICS = ("war", "uar", *EMOTIONS)
-"""What is compared: WAR, UAR, and the recall of each emotion."""
+from dfer.labels import classes_of
 
 LEVEL = 0.95
 
@@ -43,9 +40,9 @@ class Interval:
 class Draws:
     """The bootstrap of one arm."""
 
-    # metric (`METRICS`) -> its value on the clips as they are; nan for an emotion without clips
+    # metric (`metrics_of`) -> its value on the clips as they are; nan for a class without clips
     estimate: Mapping[str, float]
-    # metric -> float64[draws], its value on every resample; nan where an emotion had no clips in it
+    # metric -> float64[draws], its value on every resample; nan where a class had no clips in it
     values: Mapping[str, Array]
 
     def interval(self, metric: str) -> Interval:
@@ -68,7 +65,7 @@ class McNemar:
 class Comparison:
     """Arm b against arm a, on the clips that both have."""
 
-    differences: Mapping[str, Interval]  # metric (`METRICS`) -> b minus a with its percentile interval at `LEVEL`
+    differences: Mapping[str, Interval]  # metric (`metrics_of`) -> b minus a with its percentile interval at `LEVEL`
     # metric -> two-sided, from the same bootstrap; at least 2 / (draws + 1); nan without clips
     p_values: Mapping[str, float]
     mcnemar: McNemar
@@ -91,7 +88,7 @@ def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Dra
     simulations instead of 95 %. Raises ValueError if no clip has a label, a run has a clip twice, or the runs that
     should share their clips do not.
     """
-    estimate, values = _resample(_samples(_clip_scores(table, "the arm")), draws, seed)
+    estimate, values = _resample(_samples(_clip_scores(table, "the arm")), classes_of(table), draws, seed)
     return Draws(
         {metric: float(scores[0]) for metric, scores in estimate.items()},
         {metric: np.ascontiguousarray(scores[:, 0]) for metric, scores in values.items()},
@@ -99,7 +96,7 @@ def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Dra
 
 
 def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
-    """The recall of every emotion, as `bootstrap` estimates it (same errors), with Wilson's interval for a share.
+    """The recall of every class, as `bootstrap` estimates it (same errors), with Wilson's interval for a share.
 
     Where all clips of a class were right or all wrong, every resample is the same and the bootstrap has no width.
     Several seeds count as one clip each, by the share of them that is right.
@@ -110,21 +107,27 @@ def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
     clips = scores.groupby(level="clip_id").mean().groupby("label")["right"]
     right_clips, all_clips = clips.sum(), clips.size()
     intervals = {}
-    for label, emotion in enumerate(EMOTIONS):
+    for label, name in enumerate(classes_of(table)):
         if label not in all_clips.index:
-            intervals[emotion] = Interval(float("nan"), float("nan"), float("nan"))
+            intervals[name] = Interval(float("nan"), float("nan"), float("nan"))
             continue
         low, high = proportion_confint(right_clips[label], all_clips[label], alpha=1 - LEVEL, method="wilson")
-        intervals[emotion] = Interval(float(recalls[label]), float(low), float(high))
+        intervals[name] = Interval(float(recalls[label]), float(low), float(high))
     return intervals
 
 
 def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Comparison:
     """How much better arm b is than arm a on the clips of the folds that both have, by a paired `bootstrap`.
 
-    Their seeds may differ in number. Raises ValueError if they share no clip, a clip's label differs between them, or
-    one of them is not an arm's table.
+    Their seeds may differ in number. Raises ValueError if they share no clip, a clip's label differs between them,
+    their classes differ, or one of them is not an arm's table.
     """
+    classes = classes_of(a)
+    if classes_of(b) != classes:
+        raise ValueError(
+            f"the first arm's classes are {', '.join(classes)}, the second's {', '.join(classes_of(b))}: arms are "
+            "compared in the same classes"
+        )
     one, other = _clip_scores(a, "the first arm"), _clip_scores(b, "the second arm")
     both = one.merge(other, left_index=True, right_index=True, suffixes=("_a", "_b"))
     if both.empty:
@@ -134,14 +137,14 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int 
         )
     differ = both[both["label_a"] != both["label_b"]]
     if len(differ):
-        label_a, label_b = (EMOTIONS[int(label)] for label in differ[["label_a", "label_b"]].iloc[0])
+        label_a, label_b = (classes[int(label)] for label in differ[["label_a", "label_b"]].iloc[0])
         raise ValueError(
             f"{len(differ)} clips have different labels in the two arms, first {differ.index[0][1]!r} "
             f"({label_a} and {label_b}): ingest the data set once for both"
         )
     shared = both.rename(columns={"label_a": "label"})[["label", "right_a", "right_b"]]
     samples = _samples(shared)
-    differences, p_values = _differences(samples, draws, seed)
+    differences, p_values = _differences(samples, classes, draws, seed)
     return Comparison(differences, p_values, _mcnemar(samples), both.index.unique("clip_id").size, draws)
 
 
@@ -253,14 +256,22 @@ def _samples(clips: pd.DataFrame) -> list[_Sample]:
     return [_Sample(mean["label"].to_numpy("int64"), mean[columns].to_numpy("float64"))]
 
 
-def _resample(samples: Sequence[_Sample], draws: int, seed: int) -> tuple[dict[str, Array], dict[str, Array]]:
+def metrics_of(classes: Sequence[str]) -> tuple[str, ...]:
+    """What is compared: WAR, UAR, and the recall of each class."""
+    return ("war", "uar", *classes)
+
+
+def _resample(
+    samples: Sequence[_Sample], names: Sequence[str], draws: int, seed: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Every metric on the clips as they are, float64[arms], and on every resample, float64[draws, arms]."""
     arms = samples[0].right.shape[1]
-    sums = np.zeros((draws + 1, len(METRICS), arms))  # the first row is of the clips as they are
-    present = np.zeros((draws + 1, len(METRICS), 1))
+    metrics = metrics_of(names)
+    sums = np.zeros((draws + 1, len(metrics), arms))  # the first row is of the clips as they are
+    present = np.zeros((draws + 1, len(metrics), 1))
     for place, sample in enumerate(samples):
         generator = np.random.default_rng([seed, place])
-        classes = np.eye(len(EMOTIONS))[sample.labels]
+        classes = np.eye(len(names))[sample.labels]
         right_in_class = (classes[:, :, None] * sample.right[:, None, :]).reshape(len(classes), -1)
         design = np.hstack([classes, right_in_class])
         _add(sums[:1], present[:1], design.sum(axis=0, keepdims=True))
@@ -273,13 +284,13 @@ def _resample(samples: Sequence[_Sample], draws: int, seed: int) -> tuple[dict[s
             part = slice(1 + start, 1 + start + count)
             _add(sums[part], present[part], times.astype(np.float64) @ design)
     mean = np.divide(sums, present, out=np.full(sums.shape, np.nan), where=present > 0)
-    by_metric = {metric: mean[:, row] for row, metric in enumerate(METRICS)}
+    by_metric = {metric: mean[:, row] for row, metric in enumerate(metrics)}
     return {name: rows[0] for name, rows in by_metric.items()}, {name: rows[1:] for name, rows in by_metric.items()}
 
 
 def _add(sums: Array, present: Array, totals: Array) -> None:
-    """Add one fold's metrics of n resamples; `totals` [n, 7 + 7A]: clips a class, then right ones a class and arm."""
-    classes = len(EMOTIONS)
+    """Add one fold's metrics of n resamples; `totals` [n, K + KA]: clips a class, then right ones a class and arm."""
+    classes = present.shape[1] - 2
     clips = totals[:, :classes, None]
     hits = totals[:, classes:].reshape(len(totals), classes, -1)
     has_clips = clips > 0
@@ -291,11 +302,13 @@ def _add(sums: Array, present: Array, totals: Array) -> None:
     present[:, 2:] += has_clips
 
 
-def _differences(samples: Sequence[_Sample], draws: int, seed: int) -> tuple[dict[str, Interval], dict[str, float]]:
+def _differences(
+    samples: Sequence[_Sample], classes: Sequence[str], draws: int, seed: int
+) -> tuple[dict[str, Interval], dict[str, float]]:
     """Second arm minus first, and its p-value, of every metric."""
-    estimate, values = _resample(samples, draws, seed)
+    estimate, values = _resample(samples, classes, draws, seed)
     differences, p_values = {}, {}
-    for metric in METRICS:
+    for metric in metrics_of(classes):
         change = values[metric][:, 1] - values[metric][:, 0]
         differences[metric] = _interval(float(estimate[metric][1] - estimate[metric][0]), change)
         p_values[metric] = _p_value(change)

@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from dfer.labels import EMOTIONS
 from dfer.plots import ACCENT, INK, QUIET, bare, heat_map, save
 
 _BIN = 0.2  # nats
@@ -24,14 +23,24 @@ def coexistence(shares: pd.DataFrame, clips: Mapping[str, int], path: Path, *, t
     """
     figure = Figure(figsize=(5.4, 5), layout="constrained")
     axes = figure.subplots()
-    rows = [f"{name} ({clips[name]})" for name in EMOTIONS]
+    classes = [str(name) for name in shares.columns]
+    rows = [f"{name} ({clips[name]})" for name in classes]
     root = PowerNorm(0.5, vmin=0, vmax=1)
     numbers = shares.to_numpy("float64")
     heat_map(
-        axes, numbers, lambda share: f"{100 * share:.1f}", rows=rows, norm=root, dark=0.35, text_size=8.5, label_size=9
+        axes,
+        numbers,
+        lambda share: f"{100 * share:.1f}",
+        classes,
+        rows=rows,
+        norm=root,
+        dark=0.35,
+        text_size=8.5,
+        label_size=9,
     )
     for row in np.flatnonzero(np.isnan(numbers).all(axis=1)):
-        axes.text(3, int(row), "no clip has this label", ha="center", va="center", color=QUIET, fontsize=8.5)
+        middle = (len(classes) - 1) / 2
+        axes.text(middle, int(row), "no clip has this label", ha="center", va="center", color=QUIET, fontsize=8.5)
     axes.set_xlabel("mean share of the votes, %", fontsize=9)
     axes.set_ylabel("single label (clips)", fontsize=9)
     axes.set_title(f"{title}: emotions seen together", fontsize=10, loc="left")

@@ -14,7 +14,7 @@ from dfer import plots
 from dfer.analysis import vote_plots
 from dfer.analysis.ambiguity import vote_entropy
 from dfer.analysis.arm_table import vote_counts, voted
-from dfer.labels import EMOTIONS, soft_labels
+from dfer.labels import classes_of, soft_labels
 from dfer.storage.files import write_atomically
 
 PAGE = "votes.md"
@@ -32,22 +32,23 @@ FIGURES = {
 
 
 def class_distribution(clips: pd.DataFrame) -> dict[str, int]:
-    """Clips of each emotion by their single label, in our class order (Fig. 4); clips without one are not counted."""
+    """Clips of each class by their single label (Fig. 4); clips without one are not counted."""
+    classes = classes_of(clips)
     labels = clips.loc[clips["label"].notna(), "label"].to_numpy("int64")
-    return dict(zip(EMOTIONS, np.bincount(labels, minlength=len(EMOTIONS)).tolist(), strict=True))
+    return dict(zip(classes, np.bincount(labels, minlength=len(classes)).tolist(), strict=True))
 
 
 def coexistence(clips: pd.DataFrame) -> pd.DataFrame:
-    """How often the other emotions are seen in the clips of one (Fig. 5), as 7 x 7 shares by emotion names.
+    """How often the other emotions are seen in the clips of one (Fig. 5), as K x K shares by class names.
 
     Row = single label, columns = mean of the soft labels of its clips that have votes, summing to 1; nan in the rows of
     classes without such clips. Raises ValueError if no clip has votes.
     """
-    rows = voted(clips)
-    shares = pd.DataFrame(soft_labels(vote_counts(rows)), columns=list(EMOTIONS))
+    rows, classes = voted(clips), list(classes_of(clips))
+    shares = pd.DataFrame(soft_labels(vote_counts(rows)), columns=classes)
     # groupby leaves out clips without a single label
-    means = shares.groupby(rows["label"].array).mean().reindex(range(len(EMOTIONS)))
-    return means.set_axis(list(EMOTIONS), axis="index")
+    means = shares.groupby(rows["label"].array).mean().reindex(range(len(classes)))
+    return means.set_axis(classes, axis="index")
 
 
 def entropy_summary(clips: pd.DataFrame) -> dict[str, float | int]:
@@ -81,14 +82,15 @@ def groups(clips: pd.DataFrame, threshold: float = CLEAR_ABOVE) -> pd.DataFrame:
     """
     rows = voted(clips)
     clear = soft_labels(vote_counts(rows)).max(axis=1) > threshold
-    group = rows["label"].fillna(len(EMOTIONS)).to_numpy("int64")
-    size = len(EMOTIONS) + 1
+    classes = classes_of(clips)
+    group = rows["label"].fillna(len(classes)).to_numpy("int64")
+    size = len(classes) + 1
     return pd.DataFrame(
         {
             "clear": np.bincount(group[clear], minlength=size),
             "other": np.bincount(group[~clear], minlength=size),
         },
-        index=[*EMOTIONS, NO_LABEL],
+        index=[*classes, NO_LABEL],
     )
 
 
@@ -103,7 +105,7 @@ def analyse(clips: pd.DataFrame, folder: Path, *, title: str) -> dict[str, Any]:
     distribution, together, grouped = class_distribution(clips), coexistence(clips), groups(clips)
     entropy = entropy_summary(clips)
     folder.mkdir(parents=True, exist_ok=True)
-    plots.class_distribution({title: list(distribution.values())}, folder / "class-distribution.png")
+    plots.class_distribution(distribution, folder / "class-distribution.png", title=title)
     vote_plots.coexistence(together, distribution, folder / "coexistence.png", title=title)
     votes = vote_counts(voted(clips))
     vote_plots.entropy(vote_entropy(votes), folder / "entropy.png", title=title)
@@ -160,7 +162,7 @@ def _markdown(analysis: dict[str, Any]) -> str:
         "Mean share of the votes (%) in the clips of each single label.",
         "",
         *_table(
-            ["single label", *EMOTIONS],
+            ["single label", *analysis["class_distribution"]],
             [
                 [name, *("-" if share is None else f"{100 * share:.1f}" for share in row.values())]
                 for name, row in analysis["coexistence"].items()

@@ -32,7 +32,7 @@ def compare(
         raise InputError(f"two different runs or more are compared, found {', '.join(runs)}")
     _, pipelines = read_config(config, overrides)
     from dfer.analysis import statistics
-    from dfer.labels import EMOTIONS
+    from dfer.labels import classes_of
     from tasks.inspection.compare import find, pairs
 
     compared = find(runs, pipelines, dataset)
@@ -52,7 +52,9 @@ def compare(
             difference = comparison.differences[metric]
             sentence = statistics.in_words(difference, metric.upper(), corrected_p=corrected[metric])
             out.print(f"  {sentence}", soft_wrap=True)
-        by_emotion = (_recall_in_words(emotion, comparison.differences[emotion]) for emotion in EMOTIONS)
+        by_emotion = (
+            _recall_in_words(emotion, comparison.differences[emotion]) for emotion in classes_of(first.predictions)
+        )
         out.print(f"  recalls: {', '.join(filter(None, by_emotion))}", highlight=False, soft_wrap=True)
         out.print(
             f"  only {second.name} is right about {mcnemar.only_b} clips, only {first.name} about {mcnemar.only_a} "

@@ -6,13 +6,23 @@ Defaults are the paper's (section 4.3) where the paper gives a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_serializer,
+    model_validator,
+)
 
+from dfer.class_names import EMOTIONS, class_name
 from dfer.config.catalogue import LAYOUTS, LOSSES, MIXINGS, NETWORKS, NORMALIZATIONS, mixing, problem_with_name
 from dfer.system.paths import expanded
 
@@ -54,6 +64,27 @@ def _work_dir(folder: str) -> str:
     return folder.rstrip("/") if is_url else expanded(folder)
 
 
+def _classes(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) < 2:
+        raise ValueError(f"expected two classes or more, found {len(names)}")
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"listed twice: {', '.join(twice)}")
+    if taken := [name for name in names if name in ("war", "uar")]:
+        raise ValueError(f"{', '.join(taken)}: is the name of a score; call the class otherwise")
+    return names
+
+
+def _pairs(merge: object) -> object:
+    return tuple(merge.items()) if isinstance(merge, Mapping) else merge
+
+
+def _class_name(name: str) -> str:
+    if not (plain := class_name(name)) or not plain.isprintable():
+        raise ValueError("expected the name of a class")
+    return plain
+
+
+ClassName = Annotated[str, AfterValidator(_class_name)]
 UserPath = Annotated[Path, AfterValidator(lambda path: Path(expanded(str(path))))]
 NameOrPath = Annotated[str, AfterValidator(expanded)]
 NetworkName = Annotated[str, _one_of(NETWORKS)]
@@ -277,6 +308,25 @@ class ArmSettings(Section):
         return self
 
 
+class LabelSettings(Section):
+    """The classes of a pipeline, and what becomes of those of its data sets."""
+
+    classes: Annotated[tuple[ClassName, ...], AfterValidator(_classes)] = Field(
+        EMOTIONS, description="names, in the order of every table; a data set's class of another name is left out"
+    )
+    merge: Annotated[tuple[tuple[ClassName, ClassName], ...], BeforeValidator(_pairs), PlainSerializer(dict)] = Field(
+        (), description="a data set's class -> the one that it counts as, for example {contempt: angry}"
+    )
+
+    @model_validator(mode="after")
+    def _merged_into_classes(self) -> LabelSettings:
+        if unknown := [name for _, name in self.merge if name not in self.classes]:
+            raise ValueError(f"merge: {', '.join(unknown)}: expected one of the classes {', '.join(self.classes)}")
+        if both := [name for name, _ in self.merge if name in self.classes]:
+            raise ValueError(f"merge: {', '.join(both)}: is a class of its own; take it out of classes or of merge")
+        return self
+
+
 class StageSettings(Section):
     """The settings of all stages of one pipeline."""
 
@@ -289,6 +339,7 @@ class StageSettings(Section):
     model: ModelSettings = ModelSettings()
     groups: GroupSettings = GroupSettings()
     train: TrainSettings = TrainSettings()
+    labels: LabelSettings = LabelSettings()
 
 
 TRAINING_SECTIONS = ("sampling", "mixing", "model", "groups", "train")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfer.labels import EMOTIONS, soft_labels
+from dfer.labels import classes_of, soft_labels
 from dfer.system.natural_order import natural_key
 
 
@@ -46,10 +46,11 @@ def expression_group(
     usable = usable.sort_values("clip_id", key=lambda ids: ids.map(natural_key))
     classes = usable["label"].to_numpy("int64")
     clear = soft_labels(usable["votes"].tolist()).max(axis=1) > clear_above
-    class_sizes = np.bincount(labels, minlength=len(EMOTIONS))
-    lacking = (class_sizes > 0) & (np.bincount(classes[clear], minlength=len(EMOTIONS)) == 0)
+    own = classes_of(clips)
+    class_sizes = np.bincount(labels, minlength=len(own))
+    lacking = (class_sizes > 0) & (np.bincount(classes[clear], minlength=len(own)) == 0)
     if lacking.any():
-        names = ", ".join(EMOTIONS[emotion] for emotion in np.flatnonzero(lacking))
+        names = ", ".join(own[emotion] for emotion in np.flatnonzero(lacking))
         raise ValueError(
             f"no clip of {names} has a largest soft label above {clear_above}: the clear group cannot have the class "
             "distribution of all clips; lower the threshold"

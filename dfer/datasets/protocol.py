@@ -6,6 +6,8 @@ from typing import Literal
 
 import pandas as pd
 
+from dfer.datasets.table import SHARES
+
 
 def part(
     table: pd.DataFrame,
@@ -31,7 +33,8 @@ def part(
             "a clip is in the table twice, so that train and test could share it; ingest the data set again"
         )
     labelled = table["label"].notna()
-    unlabelled = ~labelled & table["votes"].notna()
+    voted = table["votes"].notna() | (table[SHARES.name].notna() if SHARES.name in table else False)
+    unlabelled = ~labelled & voted
     if table["fold"].notna().any():
         tested = table["fold"].eq(_known_fold(table, fold)).fillna(False).astype(bool)
         trained = table["fold"].notna() & ~tested

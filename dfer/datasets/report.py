@@ -56,7 +56,8 @@ class IngestReport:
     Attributes:
         counts: numbers of clips, some of them per fold or per label.
         lists: path -> SHA-256 of every label and fold list, since different lists of the same set are in circulation.
-        classes: the data set's own, in the order of the labels and votes of its clip table.
+        classes: in the order of the labels and votes of its clip table.
+        known: those of them that the data set has, where it lacks some; else empty.
     """
 
     dataset: str
@@ -65,6 +66,7 @@ class IngestReport:
     counts: Counts = field(default_factory=dict)
     lists: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = EMOTIONS
+    known: tuple[str, ...] = ()
 
     @property
     def fatal(self) -> bool:
@@ -74,8 +76,11 @@ class IngestReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain dicts, lists, strings and numbers; `classes` only where they are not the usual ones."""
         plain = asdict(self) | {"fatal": self.fatal, "findings": [asdict(finding) for finding in self.findings]}
+        # reports of earlier versions, which are part of cache keys, have neither
         if self.classes == EMOTIONS:
-            del plain["classes"]  # reports of earlier versions, which are part of cache keys, have none
+            del plain["classes"]
+        if not self.known:
+            del plain["known"]
         return plain
 
     def to_json(self) -> str:

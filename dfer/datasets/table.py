@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dfer.datasets.duplicates import occur_twice
-from dfer.labels import EMOTIONS
+from dfer.labels import CLASSES, EMOTIONS, classes_of
 from dfer.storage.files import replacing
 from dfer.system.natural_order import natural_key
 
@@ -42,7 +42,6 @@ SCHEMA = pa.schema(
 SHARES = pa.field("shares", pa.list_(pa.float64()))
 """One more column, last, in tables of data sets that publish soft labels without counts."""
 
-_CLASSES = b"classes"  # key of the file's metadata; files without it have the usual classes
 
 _PLAIN = SCHEMA.remove(SCHEMA.get_field_index("votes"))
 
@@ -106,7 +105,16 @@ def from_rows(rows: Iterable[ClipRow], classes: Sequence[str] = EMOTIONS) -> pd.
     if any(later < earlier for earlier, later in pairwise(map(natural_key, table["clip_id"]))):
         keys = [natural_key(name) for name in table["clip_id"]]
         table = table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
-    validate(table, classes)
+    table = with_classes(table, classes)
+    validate(table)
+    return table
+
+
+def with_classes(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """The table, with a note of the classes whose order its labels and votes are in (`dfer.labels.classes_of`)."""
+    table.attrs.pop(CLASSES, None)
+    if tuple(classes) != EMOTIONS:
+        table.attrs[CLASSES] = list(classes)
     return table
 
 
@@ -116,9 +124,9 @@ def count_labels(rows: Iterable[ClipRow], classes: Sequence[str] = EMOTIONS) -> 
     return {name: labels[label] for label, name in enumerate(classes)}
 
 
-def validate(table: pd.DataFrame, classes: Sequence[str] = EMOTIONS) -> None:
+def validate(table: pd.DataFrame) -> None:
     """Check columns, types and values of a clip table. Raises ValueError with every fault and its first clip."""
-    number = len(classes)
+    number = len(classes_of(table))
     if list(table.columns) not in (SCHEMA.names, [*SCHEMA.names, SHARES.name]):
         missing = [name for name in SCHEMA.names if name not in table.columns]
         extra = [str(name) for name in table.columns if name not in (*SCHEMA.names, SHARES.name)]
@@ -165,12 +173,13 @@ def validate(table: pd.DataFrame, classes: Sequence[str] = EMOTIONS) -> None:
         raise ValueError(f"not a valid clip table: {'; '.join(faults)}")
 
 
-def write(table: pd.DataFrame, path: Path, classes: Sequence[str] = EMOTIONS) -> None:
+def write(table: pd.DataFrame, path: Path) -> None:
     """Validate a table and write it as Parquet, in one step; equal tables give equal bytes. Raises ValueError."""
-    validate(table, classes)
+    validate(table)
+    classes = classes_of(table)
     schema = SCHEMA.append(SHARES) if SHARES.name in table.columns else SCHEMA
-    if tuple(classes) != EMOTIONS:
-        schema = schema.with_metadata({_CLASSES: json.dumps(list(classes))})
+    if classes != EMOTIONS:
+        schema = schema.with_metadata({CLASSES: json.dumps(list(classes))})
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as file:
         for first in range(0, len(table), _ROW_GROUP):
             rows = pa.Table.from_pandas(table.iloc[first : first + _ROW_GROUP], schema=schema, preserve_index=False)
@@ -188,7 +197,7 @@ def read(path: Path) -> pd.DataFrame:
                     f"{path} is no clip table of this version; expected the columns\n{SCHEMA}\nfound\n"
                     f"{file.schema_arrow}\ningest the data set again"
                 )
-            classes = json.loads((file.schema_arrow.metadata or {}).get(_CLASSES, json.dumps(EMOTIONS)))
+            classes = tuple(json.loads((file.schema_arrow.metadata or {}).get(CLASSES.encode(), json.dumps(EMOTIONS))))
             for rows in file.iter_batches(_ROW_GROUP):
                 votes.extend(_tuples(rows["votes"]))
                 shares += _tuples(rows[SHARES.name]) if has_shares else []
@@ -201,8 +210,9 @@ def read(path: Path) -> pd.DataFrame:
     del data
     if has_shares:
         table[SHARES.name] = pd.Series(shares, dtype=object)
+    table = with_classes(table, classes)
     try:
-        validate(table, classes)
+        validate(table)
     except ValueError as error:
         raise ValueError(f"{path}: {error}; ingest the data set again") from error
     return table

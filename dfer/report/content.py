@@ -12,6 +12,8 @@ import pandas as pd
 from dfer.config.experiments import Frames
 from dfer.config.published import PublishedTable
 from dfer.config.settings import Protocol, Show
+from dfer.datasets.table import with_classes
+from dfer.labels import EMOTIONS, classes_of
 from dfer.storage.remote import Location
 
 
@@ -58,7 +60,8 @@ class ArmResult:
     def predictions(self) -> pd.DataFrame:
         """The prediction tables of all runs, with the columns `fold` (Int64) and `seed` (int64)."""
         tables = [run.predictions.assign(fold=run.fold, seed=run.seed) for run in self.runs]
-        return pd.concat(tables, ignore_index=True).astype({"fold": "Int64", "seed": "int64"})
+        together = pd.concat(tables, ignore_index=True).astype({"fold": "Int64", "seed": "int64"})
+        return with_classes(together, classes_of(tables[0]))
 
 
 @dataclass(frozen=True)
@@ -101,4 +104,5 @@ class ReportContent:
     stages: Location  # the folder that the index's shard folders are relative to
     created: str  # when, for people
     num_segments: int = 8  # frames of a clip that are shown
+    classes: tuple[str, ...] = EMOTIONS
     links: Mapping[str, str] = field(default_factory=dict)

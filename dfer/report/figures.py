@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dfer.labels import EMOTIONS
 from dfer.plots import ACCENT, AMBER, ARM_COLOURS, INK, QUIET, RED, TILE, bare, curve, heat_map, row_shares
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers
 from dfer.sampling import segment_indices
@@ -81,12 +80,13 @@ def _one_answer(arm: ArmNumbers, metric: str) -> float:
 
 def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
     """Recall of each class with 95 % intervals, a bar an arm; a class without clips has none."""
-    figure = Figure(figsize=(WIDTH, 0.9 + len(EMOTIONS) * (0.14 + 0.1 * len(arms))), layout="constrained")
+    classes = arms[0].classes
+    figure = Figure(figsize=(WIDTH, 0.9 + len(classes) * (0.14 + 0.1 * len(arms))), layout="constrained")
     axes = figure.subplots()
     height = 0.84 / len(arms)
     for place, (arm, name) in enumerate(zip(arms, names, strict=True)):
-        at = np.arange(len(EMOTIONS)) + (place - (len(arms) - 1) / 2) * height
-        scores = [arm.intervals[emotion] for emotion in EMOTIONS]
+        at = np.arange(len(classes)) + (place - (len(arms) - 1) / 2) * height
+        scores = [arm.intervals[name] for name in classes]
         estimates = 100 * np.array([score.estimate for score in scores])
         ends = 100 * np.array([[score.low for score in scores], [score.high for score in scores]])
         errors = np.abs(ends - estimates)
@@ -99,8 +99,8 @@ def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
             xerr=errors,
             error_kw={"elinewidth": 0.7, "ecolor": INK, "alpha": 0.65},
         )
-    axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
-    axes.set(xlim=(0, 100), ylim=(len(EMOTIONS) - 0.5, -0.5))
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5))
     _finish(figure, axes, "recall, %", "")
     axes.tick_params(axis="y", length=0)
     return figure
@@ -185,9 +185,9 @@ def learning_curves(arm: ArmNumbers) -> Figure:
 
 def class_distribution(dataset: DatasetNumbers) -> Figure:
     """Clips of each class by their single label (Fig. 4)."""
-    figure = Figure(figsize=(WIDTH, 2.1), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.3 * len(dataset.distribution)), layout="constrained")
     axes = figure.subplots()
-    bars = axes.barh(EMOTIONS, [dataset.distribution[emotion] for emotion in EMOTIONS], color=ACCENT, height=0.7)
+    bars = axes.barh(list(dataset.distribution), list(dataset.distribution.values()), color=ACCENT, height=0.7)
     axes.bar_label(bars, padding=3, color=INK, fontsize=8, fmt="{:,.0f}")
     axes.invert_yaxis()
     axes.margins(x=0.14)
@@ -200,12 +200,13 @@ def class_distribution(dataset: DatasetNumbers) -> Figure:
 
 def coexistence(matrix: pd.DataFrame) -> Figure:
     """Mean soft label of the clips of each class (Fig. 5), rows = class of the single label."""
-    return _heat_map(matrix.to_numpy("float64"), "mean share of the votes, %", "single label")
+    shares = matrix.to_numpy("float64")
+    return _heat_map(shares, [str(name) for name in matrix.columns], "mean share of the votes, %", "single label")
 
 
-def confusion(counts: npt.NDArray[np.int64]) -> Figure:
-    """Confusion matrix int64[7, 7], rows = true class, as shares of the row (Fig. 6)."""
-    return _heat_map(row_shares(counts), "predicted, % of the row", "true")
+def confusion(counts: npt.NDArray[np.int64], classes: Sequence[str]) -> Figure:
+    """Confusion matrix int64[K, K], rows = true class, as shares of the row (Fig. 6)."""
+    return _heat_map(row_shares(counts), classes, "predicted, % of the row", "true")
 
 
 def frames_of_clip(root: Location, shard: str, row: int, num_segments: int) -> bytes:
@@ -216,10 +217,10 @@ def frames_of_clip(root: Location, shard: str, row: int, num_segments: int) -> b
     return encode_jpeg(np.asarray(cv2.cvtColor(np.hstack(tiles), cv2.COLOR_RGB2BGR), np.uint8), quality=85)
 
 
-def _heat_map(shares: npt.NDArray[np.float64], across: str, down: str) -> Figure:
+def _heat_map(shares: npt.NDArray[np.float64], classes: Sequence[str], across: str, down: str) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.6))
     axes = figure.subplots(gridspec_kw={"left": 0.2, "right": 0.99, "bottom": 0.2, "top": 0.99})
-    heat_map(axes, shares, lambda share: f"{100 * share:.0f}")
+    heat_map(axes, shares, lambda share: f"{100 * share:.0f}", classes, text_size=min(10, 70 / len(classes)))
     axes.set_xlabel(across, fontsize=8)
     axes.set_ylabel(down, fontsize=8)
     return figure

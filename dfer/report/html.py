@@ -8,7 +8,6 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from dfer.labels import EMOTIONS
 from dfer.report import figures
 from dfer.report.names import flag_note, full_name
 from dfer.report.numbers import HardClip
@@ -42,7 +41,7 @@ def render(page: Page, sheets: Mapping[str, Sequence[str]] | None = None) -> str
         page=page,
         content=content,
         numbers=numbers,
-        emotions=EMOTIONS,
+        emotions=content.classes,
         synthetic=SYNTHETIC,
         flag_note=flag_note(numbers.arms),
         strip=strip,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from dfer.analysis import ambiguity, calibration, statistics, votes
 from dfer.analysis.statistics import Comparison, Interval
-from dfer.labels import soft_labels
+from dfer.labels import classes_of, soft_labels
 from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
 
 HEADLINES = ("war", "uar")
@@ -36,9 +36,9 @@ class ArmNumbers:
     """One arm, computed once however many experiments show it."""
 
     result: ArmResult
-    intervals: Mapping[str, Interval]  # "war", "uar" and each emotion's recall (nan without clips), shares in [0, 1]
+    intervals: Mapping[str, Interval]  # "war", "uar" and each class's recall (nan without clips), shares in [0, 1]
     spread: pd.DataFrame  # over folds and seeds, see `dfer.analysis.statistics.spread`
-    confusion: npt.NDArray[np.int64]  # int64[7, 7], rows = true class, summed over all runs
+    confusion: npt.NDArray[np.int64]  # int64[K, K], rows = true class, summed over all runs
     scored: int  # scored, listed: distinct clips with a label and a prediction, and those that the protocol lists
     listed: int
     calibration: Mapping[str, float | int | None]  # see `dfer.analysis.calibration.summary`
@@ -46,6 +46,11 @@ class ArmNumbers:
     risk_coverage: pd.DataFrame  # risk_coverage, aurc: see `dfer.analysis.ambiguity`
     aurc: float
     voters: VoterNumbers | None  # None for clips without votes
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those that its clips were told apart in."""
+        return classes_of(self.result.predictions)
 
     @property
     def chosen_on_test(self) -> bool:
@@ -114,8 +119,8 @@ class HardClip:
     clip_id: str
     label: int
     nll: float  # negative log-likelihood of the label in nats, the mean over the arm's runs that predicted the clip
-    probabilities: npt.NDArray[np.float64]  # float64[7], their mean
-    voters: npt.NDArray[np.float64] | None  # float64[7], shares of the votes; None without votes
+    probabilities: npt.NDArray[np.float64]  # float64[K], their mean
+    voters: npt.NDArray[np.float64] | None  # float64[K], shares of the votes; None without votes
     shard: str  # shard, row: where its frames are; see `dfer.faces.index`
     row: int
 

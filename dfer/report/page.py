@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
-from dfer.labels import EMOTIONS
 from dfer.plots import ARM_COLOURS, row_shares
 from dfer.report import figures, tables
 from dfer.report.content import ReportContent
@@ -37,7 +36,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Shares float64[7, 7] in [0, 1], nan for a row without clips; and the same as a chart for a paper."""
+    """Shares float64[K, K] in [0, 1], nan for a row without clips; and the same as a chart for a paper."""
 
     caption: str
     corner: str
@@ -193,7 +192,7 @@ def _score_charts(name: str, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
     for number, (some, names) in enumerate(parts, 1):
         caption = "Recall of each class" + (f" ({number} of {len(parts)})" if len(parts) > 1 else "")
         alt = "; ".join(
-            f"{short}: " + ", ".join(f"{emotion} {percent(arm.intervals[emotion].estimate)}" for emotion in EMOTIONS)
+            f"{short}: " + ", ".join(f"{emotion} {percent(arm.intervals[emotion].estimate)}" for emotion in arm.classes)
             for short, arm in zip(names, some, strict=True)
         )
         yield Chart(f"{name}-per-class-{number}", caption, alt, figures.per_class(some, names))
@@ -201,20 +200,21 @@ def _score_charts(name: str, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
 
 def _confusion(name: str, arm: ArmNumbers, short: str) -> HeatMap:
     caption = f"Confusion of {short}, % of the row"
-    clips = zip(EMOTIONS, arm.confusion.sum(axis=1).tolist(), strict=True)
+    clips = zip(arm.classes, arm.confusion.sum(axis=1).tolist(), strict=True)
     return HeatMap(
         caption,
         "true ↓ predicted →",
         tuple(f"{emotion} ({count})" for emotion, count in clips),
         row_shares(arm.confusion),
-        Chart(name, caption, caption, figures.confusion(arm.confusion)),
+        Chart(name, caption, caption, figures.confusion(arm.confusion, arm.classes)),
     )
 
 
 def _coexistence(name: str, dataset: str, shares: pd.DataFrame) -> HeatMap:
     caption = f"{dataset}: mean share of the votes, %, of the clips of each class"
     chart = Chart(f"{name}-coexistence", caption, caption, figures.coexistence(shares))
-    return HeatMap(caption, "label ↓ voted →", EMOTIONS, shares.to_numpy("float64"), chart)
+    classes = tuple(str(name) for name in shares.columns)
+    return HeatMap(caption, "label ↓ voted →", classes, shares.to_numpy("float64"), chart)
 
 
 def _class_distribution(name: str, dataset: DatasetNumbers) -> Chart:

@@ -43,7 +43,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
     columns = [
         Column("method", _network, lambda row: Cell(row.method, small=(row.citation,)), text=True),
         Column("labels", lambda arm: Cell(arm.result.arm + other_frames(arm)), lambda row: Cell(row.label), text=True),
-        *map(score, EMOTIONS if experiment.result.show == "per-class" else ()),
+        *map(score, _classes(experiment) if experiment.result.show == "per-class" else ()),
         score("uar"),
         score("war"),
     ]
@@ -136,7 +136,7 @@ def recall_differences(experiment: ExperimentNumbers) -> Table:
         f"{experiment.result.title}: differences of the recall of each class",
         [
             Column("arms", lambda pair: Cell(versus(pair, experiment)), text=True),
-            *(Column(emotion, _difference(emotion)) for emotion in EMOTIONS),
+            *(Column(name, _difference(name)) for name in _classes(experiment)),
         ],
         experiment.pairs,
         warnings=_synthetic(experiment.synthetic),
@@ -282,7 +282,7 @@ def seldom_seen(numbers: ReportNumbers, clips: Collection[str]) -> Table:
             label, prediction = chosen["label"].to_numpy("int64"), chosen["prediction"].to_numpy("int64")
             return Cell(
                 percent(metrics.war(label, prediction)),
-                small=(f"UAR {percent(metrics.uar(label, prediction, len(EMOTIONS)))}",),
+                small=(f"UAR {percent(metrics.uar(label, prediction, len(arm.classes)))}",),
             )
 
         return cell
@@ -307,6 +307,11 @@ def seldom_seen(numbers: ReportNumbers, clips: Collection[str]) -> Table:
             "predictions taken together.",
         ),
     )
+
+
+def _classes(experiment: ExperimentNumbers) -> tuple[str, ...]:
+    """The classes of the arms; without any, those of the published rows."""
+    return experiment.arms[0].classes if experiment.arms else EMOTIONS
 
 
 def _synthetic(synthetic: bool, warning: str = SYNTHETIC) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from dfer.config.settings import LabelSettings
 from dfer.storage.file_names import CHECKPOINT
 from dfer.storage.files import replacing
 from dfer.training.plan import Plan
@@ -84,6 +85,8 @@ def fingerprint(plan: Plan, splits: Splits, device: str, *, tf32: bool) -> dict[
         if key not in _FREE_TO_CHANGE
     }
     # unknown to earlier checkpoints
+    if plan.labels == LabelSettings():
+        del values["labels.classes"], values["labels.merge"]
     if plan.train.processes == 1:
         del values["train.processes"]
     if not plan.train.deterministic:

@@ -15,7 +15,6 @@ import torch
 import torchvision
 
 from dfer import __version__
-from dfer.labels import EMOTIONS
 from dfer.models.saved import save_model
 from dfer.storage.file_names import HISTORY
 from dfer.storage.files import remove_unfinished, write_atomically
@@ -116,7 +115,7 @@ def _card(plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:
         "model": plan.model.name,
         "width": plan.model.width,
         "dropout": plan.model.dropout,
-        "classes": list(EMOTIONS),
+        "classes": list(plan.classes),
         "num_segments": plan.sampling.num_segments,
         "input_size": plan.model.input_size,
         "normalization": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},

@@ -98,7 +98,10 @@ def _parsed(path: Path, text: str) -> Job:
     content = json.loads(text)
     what = content["what"]  # earlier versions wrote `extra` too, which decides nothing
     kinds = get_type_hints(Plan)
-    sections = {name: kinds[name].model_validate(what[_NAMES.get(name, name)]) for name in Plan.__dataclass_fields__}
+    # a section that an earlier version did not write has its defaults
+    sections = {
+        name: kinds[name].model_validate(what.get(_NAMES.get(name, name), {})) for name in Plan.__dataclass_fields__
+    }
     root = what["root"] if is_url(what["root"]) else Path(what["root"])
     digests = {name: what[name] for name in _TABLES}
     return Job(path, Plan(**sections), digests, root, what["card"], Resources(**content["how"]))

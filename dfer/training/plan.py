@@ -10,6 +10,7 @@ import pandas as pd
 from dfer.config.settings import (
     ArmSettings,
     GroupSettings,
+    LabelSettings,
     MixingSettings,
     ModelSettings,
     SamplingSettings,
@@ -29,12 +30,18 @@ class Plan:
     sampling: SamplingSettings
     groups: GroupSettings = field(default_factory=GroupSettings)
     train: TrainSettings
+    labels: LabelSettings = field(default_factory=LabelSettings)
 
     @classmethod
     def of(cls, arm: ArmSettings, settings: StageSettings) -> Plan:
         """The plan of an arm under the settings of a pipeline."""
         sections = {name: getattr(settings, name) for name in cls.__dataclass_fields__ if name != "arm"}
         return cls(arm=arm, **sections)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those that the network tells apart, in the order of its logits."""
+        return self.labels.classes
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """All settings as JSON data, by section."""

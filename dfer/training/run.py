@@ -14,7 +14,6 @@ from scipy.special import softmax
 from torch import Tensor
 
 from dfer import metrics
-from dfer.labels import EMOTIONS
 from dfer.system.randomness import torch_seed
 from dfer.training.cache import CacheChoice, FrameCache, choose_cache
 from dfer.training.data import (
@@ -226,14 +225,14 @@ class Run:
         predicted = logits.argmax(axis=1)
         columns = {
             f"{name}_war": metrics.war(labels, predicted),
-            f"{name}_uar": metrics.uar(labels, predicted, len(EMOTIONS)),
+            f"{name}_uar": metrics.uar(labels, predicted, len(self._plan.classes)),
             f"{name}_nll": metrics.nll(softmax(logits, axis=1), labels),
         }
         return cast(EpochRow, columns)
 
     def _logits(self, part: _Evaluated) -> npt.NDArray[np.float64]:
         """The logits of all its clips, float64[N, K]; each process computes those of its rows."""
-        logits = np.zeros((len(part.source), len(EMOTIONS)))
+        logits = np.zeros((len(part.source), len(self._plan.classes)))
         if part.rows:
             logits[part.rows] = predict_logits(
                 self.model, part.loader, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device

@@ -11,7 +11,6 @@ import torch
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfer.labels import EMOTIONS
 from dfer.system.memory import keep_freed_memory
 from dfer.training.optimization import PRECISIONS, choose_device, choose_precision, torch_state
 from dfer.training.plan import Plan
@@ -59,7 +58,7 @@ def step_speed(plan: Plan, *, threads: int, seconds: float = 5.0) -> StepSpeed:
         step = Step(network, plan, steps=1_000_000)
         generator = np.random.default_rng(0)
         stored = torch.randint(0, 256, (batch, segments, size, size, 3), dtype=torch.uint8, device=device)
-        targets = torch.from_numpy(generator.dirichlet(np.ones(len(EMOTIONS)), batch)).to(torch.float32)
+        targets = torch.from_numpy(generator.dirichlet(np.ones(len(plan.classes)), batch)).to(torch.float32)
         draws = torch.Generator().manual_seed(0)
 
         def one_step() -> None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dfer.config.catalogue import choose
-from dfer.labels import EMOTIONS
 from dfer.losses import LOSSES
 from dfer.mixing import NORMALIZATIONS, mixing_of
 from dfer.models import build, channels_last
@@ -26,7 +25,7 @@ def make_network(plan: Plan) -> nn.Module:
     """The network that a training fits, on the CPU, with weights from torch's global generator or pretrained ones."""
     network = build(
         plan.model.name,
-        num_classes=len(EMOTIONS),
+        num_classes=len(plan.classes),
         num_segments=plan.sampling.num_segments,
         pretrained=plan.model.pretrained,
         width=plan.model.width,

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from dfer.config.settings import ArmSettings
 from dfer.datasets.subsample_votes import subsample_votes
-from dfer.labels import EMOTIONS, hard_labels, soft_labels
+from dfer.datasets.table import SHARES
+from dfer.labels import classes_of, hard_labels, soft_labels
 
 
 def has_target(clips: pd.DataFrame, arm: ArmSettings) -> pd.Series:
-    """Whether each clip can be trained on in this arm, bool[N]: hard labels need a single label, soft ones votes."""
-    return clips["label" if arm.labels == "hard" else "votes"].notna()
+    """Whether each clip can be trained on in this arm, bool[N]: hard labels need a single label, soft ones votes, or
+    published shares of the classes."""
+    if arm.labels == "hard":
+        return clips["label"].notna()
+    return clips["votes"].notna() | shares_of(clips).notna()
+
+
+def shares_of(clips: pd.DataFrame) -> pd.Series:
+    """Each clip's published soft label without counts, a tuple or None."""
+    return clips[SHARES.name] if SHARES.name in clips else pd.Series(None, index=clips.index, dtype=object)
 
 
 def label_distributions(clips: pd.DataFrame, arm: ArmSettings, seed: int = 0) -> Tensor:
-    """Rows float32[N, 7] that sum to 1, in our class order: one-hot of `label`, or votes by their number (section 3.2).
+    """Rows float32[N, K] that sum to 1, in the table's classes: one-hot of `label`, or votes by their number (section
+    3.2), or where there are none the published shares.
 
     With `arm.votes`, only so many of each clip's votes count; which ones is drawn from the seed and the clip's id.
-    Raises ValueError, naming the data set, if a clip has no label or no votes.
+    Raises ValueError, naming the data set, if a clip has no label or no votes, or shares where votes are to be drawn.
     """
+    classes = len(classes_of(clips))
     without = clips[~has_target(clips, arm)]
     if len(without):
         sets = ", ".join(sorted(set(without["dataset"]))) if "dataset" in without else "the clip table"
@@ -35,12 +47,23 @@ def label_distributions(clips: pd.DataFrame, arm: ArmSettings, seed: int = 0) ->
             f"{without['clip_id'].iloc[0]}): {advice}"
         )
     if arm.labels == "soft":
-        votes = clips["votes"].tolist()
+        counted = clips["votes"].notna().to_numpy()
+        votes = clips["votes"][counted].tolist()
         if arm.votes is not None:
+            if not counted.all():
+                raise ValueError(
+                    f"{int((~counted).sum())} clips have shares of the classes and no counts of votes (the first is "
+                    f"{clips['clip_id'].iloc[int(np.flatnonzero(~counted)[0])]}), so {arm.votes} of their votes cannot "
+                    "be drawn: use an arm without `votes`"
+                )
             votes = subsample_votes(votes, arm.votes, clip_ids=clips["clip_id"].tolist(), seed=seed)
-        rows = soft_labels(votes)
+        rows = np.empty((len(clips), classes))
+        if counted.any():
+            rows[counted] = soft_labels(votes)
+        if not counted.all():
+            rows[~counted] = shares_of(clips)[~counted].tolist()
     else:
-        rows = hard_labels(clips["label"].to_numpy("int64"), len(EMOTIONS))
+        rows = hard_labels(clips["label"].to_numpy("int64"), classes)
     return torch.from_numpy(rows).to(torch.float32)
 
 

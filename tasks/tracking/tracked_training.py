@@ -87,7 +87,8 @@ def train_in_process(
     )
     log_summary(run, result.summary)
     figure = folder / "learning_curves.png"
-    plots.learning_curves(result.history, figure, title=training.title)
+    classes = training.settings.labels.classes
+    plots.learning_curves(result.history, figure, title=training.title, num_classes=len(classes))
     run.log_files([figure, folder / HISTORY, folder / CARD, folder / WEIGHTS])
     run.log_model(folder)
     return {"clips": result.summary["clips"]["training"], "epochs": len(result.history)}

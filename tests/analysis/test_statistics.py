@@ -17,7 +17,16 @@ from statsmodels.stats.proportion import proportion_confint
 
 from dfer import metrics
 from dfer.analysis import statistics
-from dfer.analysis.statistics import METRICS, Interval, bootstrap, compare, holm, in_words, recall_intervals, spread
+from dfer.analysis.statistics import (
+    Interval,
+    bootstrap,
+    compare,
+    holm,
+    in_words,
+    metrics_of,
+    recall_intervals,
+    spread,
+)
 from dfer.labels import EMOTIONS
 
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
@@ -56,7 +65,7 @@ def by_hand(table: pd.DataFrame) -> dict[str, float]:
 def test_estimates_are_the_metrics_of_the_runs_averaged(arm: pd.DataFrame) -> None:
     found = bootstrap(arm, draws=20)
     assert found.estimate == pytest.approx(by_hand(arm), nan_ok=True)
-    assert set(found.values) == set(METRICS)
+    assert set(found.values) == set(metrics_of(EMOTIONS))
     assert all(values.shape == (20,) for values in found.values.values())
 
 
@@ -113,7 +122,7 @@ def test_how_many_resamples_fit_into_memory_at_once_changes_nothing(monkeypatch:
     whole = bootstrap(arm, draws=101).values
     monkeypatch.setattr(statistics, "_CHUNK", 333)
     parts = bootstrap(arm, draws=101).values
-    for metric in METRICS:
+    for metric in metrics_of(EMOTIONS):
         assert parts[metric] == pytest.approx(whole[metric], nan_ok=True)
 
 
@@ -133,7 +142,7 @@ def test_two_arms_over_the_same_clips_are_paired_and_the_order_of_rows_does_not_
     arm, other = toy_arm(), toy_arm(model=1, strength=2)
     one, two = bootstrap(arm, draws=300), bootstrap(other.sample(frac=1, random_state=0), draws=300)
     comparison = compare(arm, other, draws=300)
-    for metric in METRICS:
+    for metric in metrics_of(EMOTIONS):
         change = two.values[metric] - one.values[metric]
         low, high = np.nanquantile(change, [0.025, 0.975])
         found = comparison.differences[metric]
@@ -348,7 +357,7 @@ def test_without_a_true_difference_the_intervals_cover_zero_as_often_as_they_say
         right = (generator.random((clips, 2)) < ease[:, None]).astype(float)
         # what `compare` makes of two tables, without the tables: 800 of them would take most of the time
         samples = [statistics._Sample(labels[folds == fold], right[folds == fold]) for fold in (1, 2)]
-        differences, p_values = statistics._differences(samples, 400, int(generator.integers(2**31)))
+        differences, p_values = statistics._differences(samples, EMOTIONS, 400, int(generator.integers(2**31)))
         for metric in covered:
             covered[metric] += differences[metric].low <= 0 <= differences[metric].high
         small_p += p_values["war"] < 0.05

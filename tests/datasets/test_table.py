@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dfer.datasets import table as clip_table
 from dfer.datasets.table import SCHEMA, ClipRow, count_labels, from_rows, read, read_rows, validate, write
+from dfer.labels import classes_of
 
 ROWS = [
     ClipRow(
@@ -208,9 +209,10 @@ def test_other_classes_and_shares_come_back_from_a_file(tmp_path: Path) -> None:
         ClipRow("own/b", "own", "b.mp4", shares=(0.25, 0.75, 0.0)),
     ]
     table = from_rows(rows, THREE)
-    write(table, tmp_path / "clips.parquet", THREE)
+    write(table, tmp_path / "clips.parquet")
     again = read(tmp_path / "clips.parquet")
     pd.testing.assert_frame_equal(again, table)
+    assert classes_of(again[again["fold"].notna()]) == THREE
     assert again["shares"].tolist() == [None, (0.25, 0.75, 0.0)]
     assert count_labels(rows, THREE) == {"engaged": 0, "bored": 0, "confused": 1}
 

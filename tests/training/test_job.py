@@ -63,10 +63,10 @@ def test_a_job_of_an_earlier_version_is_the_same_job(toy_set: ToySet, tmp_path: 
     path = tmp_path / "job" / "job.json"
     content = json.loads(path.read_text())
     assert list(content["what"]) == [
-        *("arm", "mixing", "model", "sampling", "groups", "settings"),
+        *("arm", "mixing", "model", "sampling", "groups", "settings", "labels"),
         *("clips", "monitor", "index", "root", "card"),
     ]
     content["what"]["extra"] = {"run_id": "abc"}
-    del content["what"]["settings"]["micro_batches"]
+    del content["what"]["settings"]["micro_batches"], content["what"]["labels"]
     path.write_text(json.dumps(content))
     assert write(tmp_path, toy_set).result == RESULT

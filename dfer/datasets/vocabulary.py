@@ -1,0 +1,104 @@
+"""From a data set's own classes to those of a pipeline."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from dfer.config.settings import LabelSettings
+from dfer.datasets.report import EXAMPLES, Finding, IngestReport
+from dfer.datasets.table import SHARES, with_classes
+from dfer.labels import class_name, classes_of, majority
+
+
+def known_classes(own: Sequence[str], labels: LabelSettings) -> tuple[str, ...]:
+    """Those of the pipeline's classes that a data set with the classes `own` has, in the pipeline's order."""
+    names = set(_targets(own, labels))
+    return tuple(name for name in labels.classes if name in names)
+
+
+def in_classes(table: pd.DataFrame, report: IngestReport, labels: LabelSettings) -> tuple[pd.DataFrame, IngestReport]:
+    """A clip table in the pipeline's classes, and the report with a note of what that has cost.
+
+    Classes are matched by name, after `merge`. A clip whose label is a class that the pipeline does not have is left
+    out; so is one without a label of which no vote is left. Votes for such classes are left out, and of published
+    shares the rest is scaled to sum to 1. A label that was the winner of its votes is the winner of the merged votes.
+    """
+    own = classes_of(table) if len(table) else report.classes
+    if own == labels.classes:
+        return table, report
+    names = _targets(own, labels)
+    target = np.array([labels.classes.index(name) if name in labels.classes else -1 for name in names])
+    matrix = (target[:, None] == np.arange(len(labels.classes))).astype(np.int64)  # own class -> pipeline's
+    votes = [None if row is None else _nonzero(tuple((np.array(row) @ matrix).tolist())) for row in table["votes"]]
+    shares = [_scaled(row, matrix) for row in table.get(SHARES.name, [None] * len(table))]
+    label: list[int | None] = []
+    lost: list[bool] = []
+    for old, counts, left, share in zip(table["label"], table["votes"], votes, shares, strict=True):
+        if pd.isna(old):
+            label.append(None)
+            lost.append(counts is not None and left is None and share is None)
+        else:
+            won = counts is not None and left is not None and majority(counts) == old
+            label.append(majority(left) if won and left is not None and target[old] >= 0 else int(target[old]))
+            lost.append(bool(target[old] < 0))
+    kept = ~np.array(lost, dtype=bool)
+    result = table.assign(votes=pd.Series(votes, index=table.index, dtype=object))
+    result["label"] = pd.Series(label, index=table.index, dtype="Int64")
+    if SHARES.name in table:
+        result[SHARES.name] = pd.Series(shares, index=table.index, dtype=object)
+    result = with_classes(result[kept].reset_index(drop=True), labels.classes)
+    clips = Counter(own[int(old)] for old in table.loc[~kept, "label"].dropna())
+    known = known_classes(own, labels)
+    return result, replace(
+        report,
+        classes=labels.classes,
+        known=known if len(known) < len(labels.classes) else (),
+        findings=(*report.findings, *_notes(own, names, labels, clips, table[~kept])),
+    )
+
+
+def _targets(own: Iterable[str], labels: LabelSettings) -> list[str]:
+    merge = dict(labels.merge)
+    return [merge.get(class_name(name), class_name(name)) for name in own]
+
+
+def _nonzero(votes: tuple[int, ...]) -> tuple[int, ...] | None:
+    return votes if any(votes) else None
+
+
+def _scaled(shares: tuple[float, ...] | None, matrix: np.ndarray) -> tuple[float, ...] | None:
+    if shares is None:
+        return None
+    rest = np.array(shares) @ matrix
+    return tuple((rest / rest.sum()).tolist()) if rest.sum() > 0 else None
+
+
+def _notes(
+    own: Sequence[str], names: Sequence[str], labels: LabelSettings, clips: Counter[str], lost: pd.DataFrame
+) -> Iterable[Finding]:
+    merged = [f"{name} counts as {other}" for name, other in zip(own, names, strict=True) if class_name(name) != other]
+    if merged:
+        yield Finding(
+            "merged_classes", "note", "classes that count as others (labels.merge)", len(merged), tuple(merged)
+        )
+    if missing := [name for name, other in zip(own, names, strict=True) if other not in labels.classes]:
+        shown = tuple(f"{name}: {clips[name]} clips" for name in missing)
+        message = (
+            "classes that this pipeline does not have: their clips and votes are left out. To keep them, add them to "
+            "labels.classes, or let them count as another (labels.merge)"
+        )
+        yield Finding("left_out_classes", "note", message, len(missing), shown[:EXAMPLES])
+    if unlabelled := int(lost["label"].isna().sum()):
+        message = "clips without a label whose votes are all for such classes; they are left out"
+        yield Finding(
+            "left_out_votes", "note", message, unlabelled, tuple(lost["clip_id"][lost["label"].isna()][:EXAMPLES])
+        )
+    absent = [name for name in labels.classes if name not in names]
+    if absent:
+        message = "classes of this pipeline that the data set does not have"
+        yield Finding("absent_classes", "note", message, len(absent), tuple(absent))

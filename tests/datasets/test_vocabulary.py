@@ -1,0 +1,130 @@
+"""From a data set's classes to a pipeline's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from dfer.config.settings import LabelSettings
+from dfer.datasets.report import IngestReport
+from dfer.datasets.table import ClipRow, from_rows, validate
+from dfer.datasets.vocabulary import in_classes, known_classes
+from dfer.labels import EMOTIONS, classes_of, majority
+
+EIGHT = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+
+
+def converted(rows: list[dict[str, Any]], own: tuple[str, ...], **labels: Any) -> tuple[pd.DataFrame, IngestReport]:
+    named = [ClipRow(f"set/{number}", "set", f"{number}.mp4", **row) for number, row in enumerate(rows)]
+    return in_classes(from_rows(named, own), IngestReport("set", "/set", (), classes=own), LabelSettings(**labels))
+
+
+def examples(report: IngestReport, code: str) -> tuple[str, ...]:
+    return next((finding.examples for finding in report.findings if finding.code == code), ())
+
+
+def test_classes_are_matched_by_name_and_the_rest_is_left_out_with_counts() -> None:
+    table, report = converted(
+        [
+            {"label": 1, "votes": (0, 8, 0, 0, 0, 0, 0, 2)},
+            {"label": 7, "votes": (3, 0, 0, 0, 0, 0, 0, 7)},
+            {"votes": (5, 0, 0, 0, 0, 0, 0, 5)},
+            {"votes": (0, 0, 0, 0, 0, 0, 0, 9)},
+        ],
+        EIGHT,
+    )
+    assert table["clip_id"].tolist() == ["set/0", "set/2"]
+    assert table["label"].tolist() == [EMOTIONS.index("happy"), pd.NA]
+    assert table["votes"].tolist() == [(8, 0, 0, 0, 0, 0, 0), (0, 0, 5, 0, 0, 0, 0)]
+    assert classes_of(table) == EMOTIONS
+    assert examples(report, "left_out_classes") == ("contempt: 1 clips",)
+    assert examples(report, "left_out_votes") == ("set/3",)
+    assert (report.classes, report.known) == (EMOTIONS, ())
+
+
+def test_merged_classes_count_together_and_may_win() -> None:
+    table, report = converted(
+        [
+            {"label": 3, "votes": (0, 0, 0, 4, 3, 0, 0, 3)},
+            {"label": 7, "votes": (0, 0, 0, 0, 3, 0, 0, 4)},
+            {"label": 7},
+        ],
+        EIGHT,
+        merge={"Contempt": "Anger"},
+    )
+    angry = EMOTIONS.index("angry")
+    assert table["label"].tolist() == [angry, angry, angry]
+    assert table["votes"][0][angry] == 6
+    assert examples(report, "merged_classes") == ("contempt counts as angry",)
+    assert not examples(report, "left_out_classes")
+
+
+def test_a_label_that_was_not_the_winner_of_its_votes_stays_by_name() -> None:
+    table, _ = converted([{"label": 3, "votes": (0, 9, 0, 1, 0, 0, 0, 0)}], EIGHT)
+    assert table["label"].tolist() == [EMOTIONS.index("sad")]
+
+
+def test_published_shares_are_scaled_and_merged() -> None:
+    table, _ = converted(
+        [{"shares": (0.5, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25)}, {"shares": (0.0,) * 7 + (1.0,), "label": 1}], EIGHT
+    )
+    assert table["shares"][0] == pytest.approx((1 / 3, 0, 2 / 3, 0, 0, 0, 0))
+    assert table["shares"][1] is None
+
+
+def test_a_pipeline_with_more_classes_knows_which_a_data_set_has() -> None:
+    eight = {"classes": [*EMOTIONS, "contempt"]}
+    table, report = converted([{"label": 6, "votes": (0, 0, 0, 0, 0, 0, 3)}], EMOTIONS, **eight)
+    assert (table["label"][0], table["votes"][0]) == (6, (0, 0, 0, 0, 0, 0, 3, 0))
+    assert report.known == EMOTIONS
+    assert report.to_dict()["known"] == EMOTIONS
+    assert examples(report, "absent_classes") == ("contempt",)
+    assert known_classes(("bored", "Happiness", "fear"), LabelSettings(**eight)) == ("happy", "fear")
+
+
+def test_the_usual_classes_change_nothing() -> None:
+    rows = [ClipRow("set/a", "set", "a.mp4", label=2, votes=(0, 0, 3, 0, 0, 0, 0))]
+    table, report = from_rows(rows), IngestReport("set", "/set", ())
+    assert in_classes(table, report, LabelSettings())[0] is table
+    assert in_classes(table, report, LabelSettings())[1] is report
+
+
+@given(st.permutations(EIGHT), st.lists(st.lists(st.integers(0, 5), min_size=8, max_size=8).filter(any), min_size=1))
+@settings(deadline=None, max_examples=50)
+def test_another_order_keeps_every_vote(order: list[str], votes: list[list[int]]) -> None:
+    rows = [{"votes": tuple(row), "label": majority(row)} for row in votes]
+    table, report = converted(rows, EIGHT, classes=order)
+    validate(table)
+    assert len(table) == len(rows)
+    for row, counts, label in zip(rows, table["votes"], table["label"], strict=True):
+        assert dict(zip(order, counts, strict=True)) == dict(zip(EIGHT, row["votes"], strict=True))
+        assert (None if pd.isna(label) else order[label]) == (None if row["label"] is None else EIGHT[row["label"]])
+    assert report.findings == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"classes": ["happy"]}, "two classes or more, found 1"),
+        ({"classes": ["happy", "Happiness"]}, "listed twice: happy"),
+        ({"classes": ["happy", "uar"]}, "uar: is the name of a score"),
+        ({"classes": ["happy", " "]}, "expected the name of a class"),
+        ({"merge": {"contempt": "bored"}}, "merge: bored: expected one of the classes"),
+        ({"merge": {"sad": "angry"}}, "merge: sad: is a class of its own"),
+    ],
+)
+def test_settings_that_make_no_vocabulary(labels: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LabelSettings(**labels)
+
+
+def test_settings_survive_json() -> None:
+    one = LabelSettings(classes=["engaged", "bored"], merge={"confused": "bored"})
+    assert one.model_dump(mode="json") == {"classes": ["engaged", "bored"], "merge": {"confused": "bored"}}
+    assert LabelSettings(**one.model_dump(mode="json")) == one
+    assert hash(one) == hash(LabelSettings(**one.model_dump(mode="json")))
