@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -252,3 +253,20 @@ def test_absolute_shard_folders_need_no_root(toy_set: ToySet) -> None:
     index = toy_set.index.assign(shard=[str(toy_set.root / shard) for shard in toy_set.index["shard"]])
     source = ClipSource(toy_set.clips, index, Path("/nowhere"), num_segments=4, input_size=32)
     assert torch.equal(source[0, None][0], source_of(toy_set)[0, None][0])
+
+
+def test_a_cache_is_filled_by_several_threads_at_once(toy_set: ToySet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two clips are decoded at the same time, or none would go on; each thread has files of its own."""
+    together, files = threading.Barrier(2, timeout=20), set()
+    read = ClipSource.whole
+
+    def whole(source: ClipSource, row: int) -> torch.Tensor:
+        if row < 2:
+            together.wait()
+        files.add((threading.get_ident(), id(source._shards)))
+        return read(source, row)
+
+    monkeypatch.setattr(ClipSource, "whole", whole)
+    source = source_of(toy_set)
+    fill_cache(FrameCache(*stored_frames([source]), device=torch.device("cpu")), [source], threads=2)
+    assert len({thread for thread, _ in files}) == len(files) == 2
