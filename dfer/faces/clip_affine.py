@@ -32,6 +32,7 @@ _FARTHEST = 0.11
 # Standard deviations of the smoothing, source frames. Heads come nearer and tilt more slowly than they move.
 _SCALE_SMOOTHING, _ROLL_SMOOTHING, _SHIFT_SMOOTHING = 2.0, 2.0, 0.7
 _SPIKE_FRAMES = 4  # source frames from one neighbour to the other
+_SPIKE = 3.0  # times the spread of the neighbours
 _LEAST_SCALE = 0.2  # of the clip's median: what is smaller is no face, but points that coincide
 
 
@@ -133,7 +134,7 @@ def _poses(points: NDArray[np.complex128]) -> tuple[NDArray[np.float64], NDArray
 def smooth(values: NDArray[Any], frame_indices: NDArray[np.integer], deviation: float) -> NDArray[Any]:
     """Values [K], real or complex, as a smooth motion over the source's frames.
 
-    A single frame that differs from its two neighbours is not believed. Then a straight line is fitted around each
+    A single frame that is far from two neighbours who agree is not believed. Then a straight line is fitted around each
     frame, with weights of a Gaussian of a standard deviation in source frames: steady motion is kept exactly, and
     frames that are far apart do not influence each other.
     """
@@ -155,12 +156,17 @@ def smooth(values: NDArray[Any], frame_indices: NDArray[np.integer], deviation: 
 
 
 def _without_spikes(values: NDArray[Any], frame_indices: NDArray[np.integer]) -> NDArray[Any]:
-    """The median of each value and its two neighbours, where these are at most a few frames away."""
-    if np.iscomplexobj(values):
-        return _without_spikes(values.real, frame_indices) + 1j * _without_spikes(values.imag, frame_indices)
+    """The middle of two neighbours in place of a value that is far from both, where two on each side agree.
+
+    Where they do not agree, they are of a motion: in a picture that shakes, one frame may well lie off the next.
+    """
     result = values.copy()
     if len(values) > 2:
+        around = np.pad(values, 2, mode="edge")
+        around[[1, -2]] = values[[1, -2]]  # at the ends, the other neighbour twice
+        neighbours = np.stack([around[shift : shift + len(values)] for shift in (0, 1, 3, 4)])[:, 1:-1]
+        spread = np.hypot(np.ptp(neighbours.real, axis=0), np.ptp(neighbours.imag, axis=0))
+        middle = (values[:-2] + values[2:]) / 2
         near = frame_indices[2:] - frame_indices[:-2] <= _SPIKE_FRAMES
-        middle = np.median(np.stack([values[:-2], values[1:-1], values[2:]]), axis=0)
-        result[1:-1] = np.where(near, middle, values[1:-1])
+        result[1:-1] = np.where(near & (np.abs(values[1:-1] - middle) > _SPIKE * spread), middle, values[1:-1])
     return result

@@ -373,7 +373,7 @@ def _pictures_again(
 def _count(detections: DetectionTable, track: Track | None, video: Video, cuts: Sequence[Cut]) -> FrameCounts:
     numbers = detections.frames["faces"]
     places = ", ".join(str(cut.first) for cut in cuts[:5]) + (f" and {len(cuts) - 5} more" if len(cuts) > 5 else "")
-    notes = [*video.remarks, *([f"cut to another person at frame {places}"] if cuts else [])]
+    notes = [*video.remarks, *([f"cut at frame {places}"] if cuts else [])]
     if track is not None and track.rival >= _RIVAL:
         notes.append(f"another person is as prominent ({track.rival:.0%})")
     return FrameCounts(

@@ -18,6 +18,8 @@ from dfer.faces.geometry import similarity, template, warp
 # second apart by 0.54 and 0.59; two people in two places by 0.2 and 0.4 (medians of 820 pairs).
 _NEAR, _FAR = (0.7, 0.75), (0.4, 0.55)
 _NEIGHBOURS = 3  # source frames
+_NEXT = 0.9  # correlation of the pictures of two frames that follow each other, below which the picture has changed
+_IN_PLACE = 0.5  # face sizes
 _DISSOLVES = 12, 30  # source frames
 _UNCHANGED = 0.95  # correlation with the old scene, from which on it is still the old scene
 _FACES = 3  # the most prominent ones of a frame
@@ -36,11 +38,13 @@ class Cut(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """A frame: its number, and its picture and most prominent faces as vectors of length 1."""
+    """A frame: its number, its picture and most prominent faces as vectors of length 1, and where these are."""
 
     number: int
     scene: NDArray[np.float32]
     faces: NDArray[np.float32]
+    centres: NDArray[np.float64]  # [F, 2], pixels
+    sizes: NDArray[np.float64]  # [F], pixels
 
 
 class CutFinder:
@@ -58,7 +62,14 @@ class CutFinder:
         chosen = np.argsort(-faces.scores * sizes, kind="stable")[:_FACES]
         small = cv2.resize(frame, (_SCENE, _SCENE), interpolation=cv2.INTER_AREA)
         crops = [warp(frame, similarity(faces.keypoints[face], _TEMPLATE), _FACE) for face in chosen]
-        seen = _Seen(number, _normalized(np.asarray(small, np.uint8)), np.stack([_normalized(crop) for crop in crops]))
+        centres = faces.boxes.astype(np.float64).reshape(-1, 2, 2).mean(axis=1)
+        seen = _Seen(
+            number,
+            _normalized(np.asarray(small, np.uint8)),
+            np.stack([_normalized(crop) for crop in crops]),
+            centres[chosen],
+            sizes[chosen].astype(np.float64),
+        )
         while len(self._recent) > 1 and self._recent[1].number <= number - _DISSOLVES[-1]:
             self._recent.popleft()
         before = [earlier for earlier in self._compared(number) if _differ(earlier, seen)]
@@ -81,9 +92,17 @@ class CutFinder:
 
 
 def _differ(one: _Seen, other: _Seen) -> bool:
-    """Whether the picture has changed and no face is in both."""
+    """Whether the picture has changed and no face is in both; in the next frame also no face in the place where it was,
+    since people who have changed places are in both."""
     scene, face = _NEAR if other.number - one.number <= _NEIGHBOURS else _FAR
-    return float(one.scene @ other.scene) < scene and float((one.faces @ other.faces.T).max()) < face
+    alike, faces = float(one.scene @ other.scene), one.faces @ other.faces.T
+    if alike < scene and float(faces.max()) < face:
+        return True
+    if other.number - one.number > 1 or alike >= _NEXT:
+        return False
+    apart = np.linalg.norm(one.centres[:, None] - other.centres[None], axis=2)
+    in_place = apart < _IN_PLACE * np.sqrt(one.sizes[:, None] * other.sizes[None])
+    return bool(in_place.any()) and float(faces[in_place].max()) < face
 
 
 def _normalized(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

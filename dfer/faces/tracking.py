@@ -273,7 +273,7 @@ def _assign(
     """The number of each of this frame's faces that continues a path -> the path.
 
     `least_alike` [P] is how alike both have to be, -1 for paths that were seen in the frame before. All others lose a
-    face that looks more like somebody else.
+    face that looks more like somebody else, and these one that looks like somebody else and not at all like them.
     """
     if not len(paths) or not len(centres):
         return {}
@@ -296,7 +296,9 @@ def _assign(
     alike = alike[near]
     known = np.any(paths.looks[near], axis=1, keepdims=True) & np.any(looks, axis=1, keepdims=True).T
     was_away = least_alike[near, None] > -1
-    allowed[near] &= ~(known & was_away & (taken | (alike < least_alike[near, None])))
+    # In the next frame somebody else is in the place only after a cut to people who have changed places.
+    swapped = (best >= _SAME) & (most != near[:, None]) & (alike < _OTHER[1])
+    allowed[near] &= ~(known & np.where(was_away, taken | (alike < least_alike[near, None]), swapped))
     unlike = np.where(known, _LOOKS * (1 - alike), 0.0)
     # A pair that is not allowed costs more than all allowed ones together, so it is assigned only as a last resort.
     cost = np.where(allowed[near], distance[near] + growth[near] + unlike, 1e3 * (1 + min(allowed.shape)))

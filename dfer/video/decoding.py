@@ -126,6 +126,8 @@ class _Decoding:
         self._lost = self._left_out = 0
         self._end, self._start = 0.0, (container.start_time or 0) / av.time_base  # seconds
         self._duration = (container.duration or 0) / av.time_base
+        # FFmpeg writes one frame too many into an AVI's header
+        self._miscounted = 1 if container.format.name == "avi" else 0
         self._broken_off = False
         stream.codec_context.thread_count = 1  # there is a process per shard of clips
         stream.codec_context.options = _CODEC_OPTIONS
@@ -150,13 +152,14 @@ class _Decoding:
                 if frame.is_corrupt:
                     self._lost += 1
                 else:
-                    self._end = max(self._end, (frame.time or 0.0) - self._start)
+                    stays = float((frame.duration or 0) * (frame.time_base or 0))  # seconds
+                    self._end = max(self._end, (frame.time or 0.0) - self._start + stays)
                     yield frame
 
     def remarks(self, announced: int, decoded: int) -> Iterator[str]:
         """What is missing, in words."""
         expected = announced - self._left_out
-        if self._lost or self._broken_off or decoded < expected:
+        if self._lost or self._broken_off or decoded < expected - self._miscounted:
             yield f"{decoded} of {max(expected, decoded)} frames decode undamaged"
         if decoded and self._end < self._duration - max(_SHORTFALL, _SHORTFALL_SHARE * self._duration):
             yield f"the pictures end after {self._end:.1f} of {self._duration:.1f} s"

@@ -88,7 +88,7 @@ def test_of_a_film_that_cuts_to_another_person_and_back_both_scenes_are_kept(fil
     clip, counts = film(frames)
     assert clip.frame_indices.tolist() == [*range(13), *range(23, 36)]
     assert not clip.interpolated.any()  # in between, somebody else is in the place
-    assert "cut to another person at frame 13, 23" in counts.remarks
+    assert "cut at frame 13, 23" in counts.remarks
 
 
 def test_of_two_cuts_to_strangers_none_is_joined(film: Films) -> None:

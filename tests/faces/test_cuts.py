@@ -103,4 +103,4 @@ def test_nobody_is_followed_across_a_cut(
         counts = end.value
     assert frames == list(range(9, 24))
     assert counts.frames_kept == 15
-    assert counts.remarks == "cut to another person at frame 9"
+    assert counts.remarks == "cut at frame 9"
