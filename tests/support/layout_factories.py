@@ -177,3 +177,19 @@ def write_crema_d(
     fill(root / "VideoFlash", [f"{name}.flv" for name in names])
     write_list(root / CREMA_D_TABLE, [header, *(crema_d_rows(names) if rows is None else rows)])
     return root
+
+
+RAVDESS_TAKES = ("01-01", *(f"{emotion:02d}-{intensity:02d}" for emotion in range(2, 9) for intensity in (1, 2)))
+
+
+def ravdess_names(actor: int, modality: str = "02") -> list[str]:
+    """The 60 spoken clips of an actor: emotion and intensity, two sentences, two repetitions."""
+    endings = ("01-01", "01-02", "02-01", "02-02")
+    return [f"{modality}-01-{take}-{ending}-{actor:02d}" for take in RAVDESS_TAKES for ending in endings]
+
+
+def write_ravdess(root: Path, *, modality: str = "02", folder: str = "Actor_{:02d}", content: bytes = b"x") -> Path:
+    """All 1,440 spoken clips of RAVDESS of a modality."""
+    for actor in range(1, 25):
+        fill(root / folder.format(actor), [f"{name}.mp4" for name in ravdess_names(actor, modality)], content)
+    return root
