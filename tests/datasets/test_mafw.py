@@ -19,11 +19,15 @@ from layout_factories import (
     write_mafw_list,
 )
 
+from dfer.config.settings import ArmSettings, LabelSettings
 from dfer.datasets import IngestReport, inspect, load_clips
 from dfer.datasets.mafw import OFFICIAL_LABELS, OFFICIAL_TEST_SIZES, RULES
 from dfer.datasets.mafw_lists import CLASSES, COMPOUND_CLASSES
 from dfer.datasets.protocol import part
 from dfer.datasets.table import validate
+from dfer.datasets.vocabulary import in_classes
+from dfer.labels import EMOTIONS, classes_of
+from dfer.training.targets import label_distributions
 
 # in the order of the annotation's columns
 OURS = (
@@ -37,7 +41,8 @@ def check(root: Path, expected: dict[str, int], **choices: str) -> tuple[pd.Data
     table, report = inspect("mafw", root, **choices)
     assert {finding.code: finding.count for finding in report.findings} == expected, report.as_text()
     assert report.classes == (COMPOUND_CLASSES if choices.get("source", "").startswith("compound") else CLASSES)
-    validate(table, report.classes)
+    assert table.empty or classes_of(table) == report.classes
+    validate(table)
     return table, report
 
 
@@ -109,6 +114,27 @@ def test_the_whole_set_has_the_published_numbers(whole: Path) -> None:
         (len(part(table, fold=fold, part="train")), len(part(table, fold=fold, part="test"))) for fold in range(1, 6)
     ]
     assert sizes == [(7333, 1839), (7335, 1837), (7339, 1833), (7340, 1832), (7341, 1831)]
+
+
+def test_the_whole_set_in_the_usual_seven_classes(whole: Path) -> None:
+    table, report = in_classes(*check(whole, {}), LabelSettings())
+    assert table["label"].value_counts().sort_index().tolist() == [1242, 1470, 1138, 1390, 1072, 639, 625]
+    (left_out,) = [finding for finding in report.findings if finding.code == "left_out_classes"]
+    assert left_out.examples == (
+        *("contempt: 236 clips", "anxiety: 916 clips", "helplessness: 262 clips", "disappointment: 182 clips"),
+    )
+    # surprise and contempt: the share of contempt is left out
+    row = table[table["label"].eq(EMOTIONS.index("surprise"))].iloc[0]
+    assert row["shares"] == tuple(float(name == "surprise") for name in EMOTIONS)
+
+
+def test_soft_labels_are_there_and_counts_are_not(tmp_path: Path) -> None:
+    table, report = check(Mafw().write(tmp_path), {})
+    train, _ = in_classes(part(table, fold=1, part="train"), report, LabelSettings(classes=CLASSES))
+    first = label_distributions(train, ArmSettings(labels="soft"))[0]
+    assert first.tolist() == pytest.approx(train["shares"][0])
+    with pytest.raises(ValueError, match="no counts of votes"):
+        label_distributions(train, ArmSettings(labels="soft", votes=3))
 
 
 def test_the_whole_set_with_compound_labels(tmp_path: Path) -> None:

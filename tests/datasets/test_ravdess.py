@@ -7,10 +7,13 @@ import pandas as pd
 import pytest
 from layout_factories import fill, ravdess_names, write_ravdess
 
+from dfer.config.settings import LabelSettings
 from dfer.datasets import IngestReport, inspect, load_clips
 from dfer.datasets.protocol import part
 from dfer.datasets.ravdess import CLASSES, RULES, actor_fold
 from dfer.datasets.table import validate
+from dfer.datasets.vocabulary import in_classes
+from dfer.labels import classes_of
 
 CLIP = "Actor_01/02-01-01-01-01-01-01.mp4"
 
@@ -20,7 +23,8 @@ def check(root: Path, expected: dict[str, int], **choices: str) -> tuple[pd.Data
     table, report = inspect("ravdess", root, **choices)
     assert {finding.code: finding.count for finding in report.findings} == expected, report.as_text()
     assert report.classes == CLASSES
-    validate(table, CLASSES)
+    assert table.empty or classes_of(table) == CLASSES
+    validate(table)
     return table, report
 
 
@@ -73,6 +77,15 @@ def test_folds_are_of_four_consecutive_actors(whole: Path) -> None:
         assert sorted(test["subject"].unique()) == [f"{4 * fold - 3 + place:02d}" for place in range(4)]
         assert (len(test), len(train)) == (240, 1200)
         assert not set(test["subject"]) & set(train["subject"])
+
+
+def test_calm_is_kept_left_out_or_merged(whole: Path) -> None:
+    table, report = check(whole, {"other_source": 1440})
+    without = tuple(name for name in CLASSES if name != "calm")
+    assert len(in_classes(table, report, LabelSettings(classes=CLASSES))[0]) == 1440
+    assert len(in_classes(table, report, LabelSettings(classes=without))[0]) == 1248
+    merged, _ = in_classes(table, report, LabelSettings(classes=without, merge={"calm": "neutral"}))
+    assert merged["label"].eq(without.index("neutral")).sum() == 96 + 192
 
 
 @pytest.mark.parametrize("folder", ["Video_Speech_Actor_{:02d}/Actor_{:02d}", "Video_Speech_Actor_{:02d}"])
