@@ -96,6 +96,8 @@ LAYOUTS: dict[str, str] = {
     "afew": "dfer.datasets.afew:inspect",
     "ferv39k": "dfer.datasets.ferv39k:inspect",
     "crema-d": "dfer.datasets.crema_d:inspect",
+    "mafw": "dfer.datasets.mafw:inspect",
+    "ravdess": "dfer.datasets.ravdess:inspect",
 }
 """Layout name -> `module:function` of its adapter, `(root, *, dataset, source) -> (clip table, report)`."""
 

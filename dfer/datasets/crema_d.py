@@ -2,7 +2,7 @@
 
 Expected in the root, which may be a clone of the set's repository: `processedResults/tabulatedVotes.csv` and
 `VideoFlash/<Actor>_<Sentence>_<Emotion>_<Level>.flv`. The label is the emotion with the most votes, not the
-acted one; surprise does not occur.
+acted one; surprise does not occur. With the source `acted` it is the acted one, and the folds are others.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ from dfer.datasets.crema_d_votes import CLIP_NAME, VOTES, VOTES_RULES, read_vote
 from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import OUTSIDE_ROOT, Source, by_key, root_finding, scan_videos
 from dfer.datasets.table import NUM_FOLDS, ClipRow, count_labels, from_rows
-from dfer.labels import majority
+from dfer.labels import class_name, majority
 from dfer.storage.files import sha256
 from dfer.system.file_types import LFS_POINTER
 
 SOURCES = {"face-votes": 2, "audio-visual-votes": 3}
 """Votes of people who saw the clips without or with the sound -> the query type in the table of votes."""
+
+ACTED = "acted"
+"""The source without votes: the emotion that the actor was asked to show, in folds of consecutive actors."""
+
+ACTED_CLASSES = ("angry", "disgust", "fear", "happy", "neutral", "sad")
+ACTORS_PER_FOLD = 18  # the last fold has one more
 
 VIDEOS = "VideoFlash"
 FIRST_ACTOR = 1001
@@ -61,10 +67,15 @@ def inspect(root: Path, *, dataset: str = "crema-d", source: str = "face-votes")
     One row for every clip with votes, even without a video. `label` is the single emotion with the most votes, None
     for a tie; `subject` is the actor and `fold` the actor's fold (`actor_fold`), also for clips without a label: no
     actor is both trained and tested on in the same fold.
-    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
+    With the source `ACTED`, one row for every video: `label` is the acted emotion, in the order of `ACTED_CLASSES`,
+    `fold` that of `acted_fold`, and the table of votes is not read.
+    Raises ValueError for a `source` that is neither one of `SOURCES` nor `ACTED`. Problems of the data are in the
+    report.
     """
+    if source == ACTED:
+        return _inspect_acted(root, dataset)
     if source not in SOURCES:
-        raise ValueError(f"CREMA-D has no votes of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+        raise ValueError(f"CREMA-D has no labels of the kind {source!r}; choose one of {', '.join((*SOURCES, ACTED))}")
     wrong = root_finding(root, f"CREMA-D's {VOTES} and {VIDEOS}", _is_root)
     if wrong:
         return from_rows([]), IngestReport(dataset, str(root), (wrong,))
@@ -101,6 +112,33 @@ def actor_fold(actor: int) -> int:
     return (actor - FIRST_ACTOR) % NUM_FOLDS + 1
 
 
+def acted_fold(actor: int) -> int:
+    """The fold 1..5 that tests on an actor where labels are acted: 1001 to 1018, 1019 to 1036, ..., 1073 to 1091, as
+    Sun et al. (MAE-DFER, 2023) do."""
+    return min((actor - FIRST_ACTOR) // ACTORS_PER_FOLD + 1, NUM_FOLDS)
+
+
+def _inspect_acted(root: Path, dataset: str) -> tuple[pd.DataFrame, IngestReport]:
+    wrong = root_finding(root, f"CREMA-D's {VIDEOS}", lambda folder: (folder / VIDEOS).is_dir())
+    if wrong:
+        return from_rows([]), IngestReport(dataset, str(root), (wrong,), classes=ACTED_CLASSES)
+    problems = Problems()
+    videos = _videos(root, problems)
+    rows = [_acted_row(name, dataset, video) for name, video in videos.items()]
+    problems["faulty_recordings"] += sorted(FAULTY & videos.keys())
+    if len(rows) >= _SAMPLE and len(rows) != OFFICIAL_CLIPS:
+        problems["official_counts"].append(f"{len(rows)} clips instead of {OFFICIAL_CLIPS}")
+    tested = Counter(row.fold for row in rows)
+    counts: Counts = {
+        "clips": len(rows),
+        "actors": len({row.subject for row in rows}),
+        "test_clips_per_fold": {str(fold): tested[fold] for fold in sorted(tested, key=str)},
+        "labels": count_labels(rows, ACTED_CLASSES),
+    }
+    report = IngestReport(dataset, str(root), tuple(findings(problems, RULES)), counts, classes=ACTED_CLASSES)
+    return from_rows(rows, ACTED_CLASSES), report
+
+
 def _is_root(folder: Path) -> bool:
     return (folder / VOTES).is_file() or (folder / VIDEOS).is_dir()
 
@@ -126,6 +164,20 @@ def _row(name: str, votes: tuple[int, ...], dataset: str, video: Source) -> Clip
         votes=votes,
         label=majority(votes),
         fold=actor_fold(int(actor)),
+        subject=actor,
+        source_size=video.size,
+        source_mtime_ns=video.mtime_ns,
+    )
+
+
+def _acted_row(name: str, dataset: str, video: Source) -> ClipRow:
+    actor, _, emotion, _ = name.split("_")
+    return ClipRow(
+        clip_id=f"{dataset}/{name}",
+        dataset=dataset,
+        source=video.path,
+        label=ACTED_CLASSES.index(class_name(emotion)),
+        fold=acted_fold(int(actor)),
         subject=actor,
         source_size=video.size,
         source_mtime_ns=video.mtime_ns,

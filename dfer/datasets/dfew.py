@@ -16,11 +16,11 @@ from dfer.datasets.dfew_lists import (
     LIST_RULES,
     SPLIT_FOLDER,
     Annotated,
-    Folds,
     clip_number,
     read_annotation,
     read_folds,
 )
+from dfer.datasets.folds import Folds
 from dfer.datasets.report import Counts, Finding, IngestReport, Problems, Rules, findings
 from dfer.datasets.scan import (
     OUTSIDE_ROOT,

@@ -9,11 +9,12 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 from dfer.datasets import workbook
+from dfer.datasets.folds import Folds, combine
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside, subfolders
 from dfer.datasets.table import NUM_FOLDS
@@ -101,15 +102,6 @@ class Annotated:
     label: int | None
 
 
-@dataclass(frozen=True)
-class Folds:
-    """The content of the fold lists."""
-
-    test: dict[int, int] = field(default_factory=dict)  # clip number -> the fold (1..5) that tests on it
-    labels: dict[int, int] = field(default_factory=dict)  # clip number -> label 0..6
-    hashes: dict[str, str] = field(default_factory=dict)  # path of a list -> SHA-256
-
-
 def clip_number(name: object) -> int | None:
     """`name` as a number, with or without leading zeros; None for anything else."""
     if isinstance(name, float) and name.is_integer():
@@ -180,18 +172,7 @@ def read_folds(root: Path, problems: Problems) -> Folds:
                 rows = _read_fold_list(path, name, problems)
                 if rows is not None:
                     lists[fold] = rows
-    labels: dict[int, int] = {}
-    for number, label in (pair for lists in (tests, trains) for listed in lists.values() for pair in listed.items()):
-        if labels.setdefault(number, label) != label:
-            problems["fold_labels_differ"].append(f"clip {number}: {EMOTIONS[labels[number]]} and {EMOTIONS[label]}")
-    test: dict[int, int] = {}
-    for fold, listed in tests.items():
-        for number in listed:
-            if test.setdefault(number, fold) != fold:
-                problems["two_test_folds"].append(f"clip {number}: folds {test[number]} and {fold}")
-    if len(tests) == len(trains) == NUM_FOLDS:
-        _compare_train_lists(trains, tests, problems)
-    return Folds(test, labels, hashes)
+    return combine(trains, tests, hashes, EMOTIONS, problems)
 
 
 def _annotation_columns(header: tuple[object, ...], problems: Problems) -> list[int] | None:
@@ -338,20 +319,6 @@ def _read_fold_list(path: Path, name: str, problems: Problems) -> dict[int, int]
         problems["label_base"].append(f"{name}: {Counter(numbers.values())[NO_LABEL]} clips with label 0")
         return None
     return {number: LABELS[label] for number, label in numbers.items()}
-
-
-def _compare_train_lists(
-    trains: dict[int, dict[int, int]], tests: dict[int, dict[int, int]], problems: Problems
-) -> None:
-    for fold in trains:
-        others = set().union(*(rows for other, rows in tests.items() if other != fold))
-        missing, extra = others - set(trains[fold]), set(trains[fold]) - others
-        if missing or extra:
-            tested = len(extra & set(tests[fold]))
-            problems["train_list_differs"].append(
-                f"set_{fold}: {len(missing)} clips missing, {len(extra)} too many, "
-                f"{tested} of them in its own test list"
-            )
 
 
 def _shown(value: object) -> str:

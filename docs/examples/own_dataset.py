@@ -1,5 +1,7 @@
 """A data set of your own: a function that turns its folders into rows. Here RAVDESS (Actor_NN/MM-VV-EE-II-SS-RR-AA.mp4,
-EE the emotion, AA the actor), with five folds in which no actor is both trained and tested on. In pipeline_config.yaml:
+EE the emotion, AA the actor) in the usual seven classes, with five folds in which no actor is both trained and tested
+on; the layout `ravdess` that comes with the project has all eight classes and the usual six folds. In
+pipeline_config.yaml:
 
 datasets: {ravdess: {layout: own_dataset:inspect, root: /data/RAVDESS}}
 """

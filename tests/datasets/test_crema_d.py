@@ -21,10 +21,10 @@ from layout_factories import (
 )
 
 from dfer.datasets import IngestReport, inspect, load_clips
-from dfer.datasets.crema_d import FAULTY, RULES, actor_fold
+from dfer.datasets.crema_d import ACTED_CLASSES, FAULTY, RULES, acted_fold, actor_fold
 from dfer.datasets.protocol import part
 from dfer.datasets.table import validate
-from dfer.labels import EMOTIONS
+from dfer.labels import EMOTIONS, classes_of
 
 REAL_TABLE = Path(__file__).parents[1] / "data" / "crema-d" / "tabulatedVotes.csv.xz"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00ff\nsize 123456\n"
@@ -36,6 +36,8 @@ def check(root: Path, expected: dict[str, int], **choices: str) -> tuple[pd.Data
     """Inspect `root` and demand exactly the `expected` finding codes with their counts, and a table that is valid."""
     table, report = inspect("crema-d", root, **choices)
     assert {finding.code: finding.count for finding in report.findings} == expected, report.as_text()
+    assert report.classes == (ACTED_CLASSES if choices.get("source") == "acted" else EMOTIONS)
+    assert table.empty or classes_of(table) == report.classes
     validate(table)
     return table, report
 
@@ -395,8 +397,52 @@ def test_a_root_that_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_an_unknown_source_is_the_callers_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="choose one of face-votes, audio-visual-votes"):
+    with pytest.raises(ValueError, match="choose one of face-votes, audio-visual-votes, acted"):
         inspect("crema-d", tmp_path, source="voice-votes")
+
+
+def test_the_acted_emotions_of_the_whole_set(real: Path) -> None:
+    began = time.perf_counter()
+    table, report = check(real, {"faulty_recordings": 4}, source="acted")
+    assert time.perf_counter() - began < 10
+    assert report.counts == {
+        "clips": 7442,
+        "actors": 91,
+        # those of the lists that Sun et al. published
+        "test_clips_per_fold": {"1": 1463, "2": 1470, "3": 1476, "4": 1476, "5": 1557},
+        "labels": dict.fromkeys(ACTED_CLASSES, 1271) | {"neutral": 1087},
+    }
+    assert report.lists == {}
+    assert table["votes"].isna().all()
+    codes = table["clip_id"].str.split("_").str[2]
+    assert [ACTED_CLASSES[label][:3].upper() for label in table["label"]] == codes.tolist()
+    for fold in range(1, 6):
+        test, train = part(table, fold=fold, part="test"), part(table, fold=fold, part="train")
+        assert len(train) + len(test) == 7442
+        assert not set(train["subject"]) & set(test["subject"])
+
+
+def test_acted_folds_are_of_consecutive_actors() -> None:
+    folds = {1001: 1, 1018: 1, 1019: 2, 1036: 2, 1037: 3, 1054: 3, 1055: 4, 1072: 4, 1073: 5, 1090: 5, 1091: 5}
+    assert {actor: acted_fold(actor) for actor in folds} == folds
+
+
+def test_acted_emotions_need_no_votes(tmp_path: Path) -> None:
+    write_crema_d(tmp_path)
+    (tmp_path / CREMA_D_TABLE).unlink()
+    fill(tmp_path / "VideoFlash", ["1001_DFA_ANG_XX.flv"], POINTER)
+    fill(tmp_path / "VideoFlash", ["1001_DFA_ANG_XX.mp4", "1001_DFA_SUR_XX.flv", "1076_MTI_SAD_XX.flv"])
+    findings = {"duplicate_source": 1, "lfs_pointers": 1, "other_files": 1, "faulty_recordings": 1}
+    table, report = check(tmp_path, findings, source="acted")
+    assert report.fatal
+    assert len(table) == 71
+
+
+def test_acted_emotions_are_of_videos_that_are_there(tmp_path: Path) -> None:
+    write_list(tmp_path / CREMA_D_TABLE, [CREMA_D_COLUMNS, *crema_d_rows(crema_d_names())])
+    check(tmp_path, {"wrong_root": 1}, source="acted")
+    fill(tmp_path / "VideoFlash", [f"{name}.flv" for name in crema_d_names(range(1001, 1144))[:1000]])
+    check(tmp_path, {"official_counts": 1}, source="acted")
 
 
 def test_every_rule_says_what_it_means() -> None:

@@ -177,3 +177,89 @@ def write_crema_d(
     fill(root / "VideoFlash", [f"{name}.flv" for name in names])
     write_list(root / CREMA_D_TABLE, [header, *(crema_d_rows(names) if rows is None else rows)])
     return root
+
+
+RAVDESS_TAKES = ("01-01", *(f"{emotion:02d}-{intensity:02d}" for emotion in range(2, 9) for intensity in (1, 2)))
+
+
+def ravdess_names(actor: int, modality: str = "02") -> list[str]:
+    """The 60 spoken clips of an actor: emotion and intensity, two sentences, two repetitions."""
+    endings = ("01-01", "01-02", "02-01", "02-02")
+    return [f"{modality}-01-{take}-{ending}-{actor:02d}" for take in RAVDESS_TAKES for ending in endings]
+
+
+def write_ravdess(root: Path, *, modality: str = "02", folder: str = "Actor_{:02d}", content: bytes = b"x") -> Path:
+    """All 1,440 spoken clips of RAVDESS of a modality."""
+    for actor in range(1, 25):
+        fill(root / folder.format(actor), [f"{name}.mp4" for name in ravdess_names(actor, modality)], content)
+    return root
+
+
+MAFW_CLASSES = (
+    *("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"),
+    *("contempt", "anxiety", "helplessness", "disappointment"),
+)
+MAFW_HEADER = ("clip", "invalid", *MAFW_CLASSES)
+MAFW_LISTS = "Train & Test Set/{}/no_caption"
+MAFW_ANNOTATION = "Labels/annotation.xlsx"
+
+
+@dataclass
+class Mafw:
+    """A MAFW folder to be written: 55 clips in five folds of eleven classes, and three clips without a single label.
+
+    The first of the three has two classes with the same confidence, the last has none.
+    """
+
+    kind: str = "single"
+    labels: dict[int, str] = field(default_factory=lambda: {n + 19: MAFW_CLASSES[n % 11] for n in range(55)})
+    tests: dict[int, list[int]] = field(default_factory=dict)
+    trains: dict[int, list[int]] = field(default_factory=dict)
+    header: Sequence[object] = MAFW_HEADER
+    rows: list[list[object]] = field(default_factory=list)
+    unlabelled: tuple[int, ...] = (20096, 20097, 20098)
+
+    def __post_init__(self) -> None:
+        self.tests = self.tests or {fold: list(self.labels)[11 * fold - 11 : 11 * fold] for fold in range(1, 6)}
+        self.trains = {
+            fold: [n for other, numbers in self.tests.items() if other != fold for n in numbers] for fold in self.tests
+        }
+        for number, label in self.labels.items():
+            row: list[object] = [0.0] * 11
+            row[MAFW_CLASSES.index(label.split("_")[0])] = 0.9
+            # a second class in every other clip
+            row[(MAFW_CLASSES.index(label.split("_")[0]) + 1) % 11] = 0.6 * (number % 2)
+            self.rows.append([f"{number:05d}.mp4", 0, *row])
+        for place, number in enumerate(self.unlabelled):
+            confidence = 0.6 if place < len(self.unlabelled) - 1 else 0
+            self.rows.append([f"{number:05d}.mp4", 0, confidence, confidence, *[0] * 9])
+
+    def write(self, root: Path, *, content: bytes = b"x") -> Path:
+        """Write the clips, the lists, and with single labels the annotation."""
+        numbers = [*self.labels, *self.unlabelled]
+        fill(root / "data" / "clips", [f"{number:05d}.mp4" for number in numbers], content)
+        for part, lists in (("train", self.trains), ("test", self.tests)):
+            for fold, listed in lists.items():
+                write_mafw_list(
+                    root, part, fold, [f"{n:05d}.mp4 {self.labels.get(n, 'anger')}" for n in listed], kind=self.kind
+                )
+        if self.kind == "single":
+            self.write_annotation(root)
+        return root
+
+    def write_annotation(self, root: Path) -> None:
+        book = openpyxl.Workbook(write_only=True)
+        sheet = book.create_sheet()
+        for row in [self.header, *self.rows]:
+            sheet.append(row)
+        (root / MAFW_ANNOTATION).parent.mkdir(parents=True, exist_ok=True)
+        book.save(root / MAFW_ANNOTATION)
+
+
+def mafw_list(root: Path, part: str, fold: int, *, kind: str = "single") -> Path:
+    return root / MAFW_LISTS.format(kind) / f"set_{fold}" / f"{part}.txt"
+
+
+def write_mafw_list(root: Path, part: str, fold: int, lines: Iterable[str], *, kind: str = "single") -> None:
+    path = mafw_list(root, part, fold, kind=kind)
+    fill(path.parent, [path.name], "".join(f"{line}\r\n" for line in lines).encode())
