@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _ROWS = 50  # clips that are listed one by one; of more, twice as many that are not kept or odd
 _NAMED = 20  # files of a kind that are named one by one
+
+_SILENCE = 15.0  # seconds
 
 
 @app.command(
@@ -65,7 +68,17 @@ def align(
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("aligning", total=len(by_name))
         workers = min(os.cpu_count() or 1, len(by_name))
-        index = align_videos(by_name, folder, settings=settings, workers=workers, on_clip=lambda: bar.advance(task))
+        told = time.monotonic()
+
+        def on_clip() -> None:
+            nonlocal told
+            bar.advance(task)
+            # into a file there is no bar
+            if not err.is_terminal and time.monotonic() - told > _SILENCE:
+                told = time.monotonic()
+                err.print(f"aligned {bar.tasks[task].completed:.0f} of {len(by_name)} clips")
+
+        index = align_videos(by_name, folder, settings=settings, workers=workers, on_clip=on_clip)
     _print_index(index, folder, by_name)
     _print_passed_over(listing.passed_over)
     if contact_sheet:

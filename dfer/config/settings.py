@@ -149,7 +149,7 @@ class TrackingSettings(Section):
 class AlignmentSettings(Section):
     """Five key points to a template (section 4.2)."""
 
-    size: int = Field(224, ge=16, description="side of the aligned crop, pixels")
+    size: int = Field(224, ge=16, le=2048, description="side of the aligned crop, pixels")
     margin: float = Field(0.3, ge=0.0, le=2.0, description="margin around the tight face template, share of its side")
     transform: Literal["clip-affine", "affine", "similarity", "none"] = Field(
         "clip-affine",
@@ -444,7 +444,7 @@ class PipelineSettings(Section):
 
     description: str
     dataset: str
-    folds: Annotated[list[Annotated[int, Field(ge=1, le=5)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
+    folds: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 2, 3, 4, 5]
     seeds: list[Annotated[int, Field(ge=0)]] = Field([], description="seeds of the trainings; none: train.seed")
     cross_datasets: list[str] = []
     arms: Names

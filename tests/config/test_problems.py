@@ -21,7 +21,7 @@ from dfer.config.reading import read_config
         ("arms: [midas]", "arms: [midsa]", 15, "pipelines.one.arms.0", "did you mean midas?"),
         ("dataset: dfew", "dataset: afew", 14, "pipelines.one.dataset", "'afew' is not defined"),
         ("epochs: 3", "epocs: 3", 17, "pipelines.one.settings.train.epocs", "did you mean epochs?"),
-        ("    arms: [midas]\n", "    arms: [midas]\n    folds: [6]\n", 16, "pipelines.one.folds.0", "at most 5"),
+        ("    arms: [midas]\n", "    arms: [midas]\n    folds: [0]\n", 16, "pipelines.one.folds.0", "at least 1"),
         ("mixing:\n  alpha: 0.4", "mixing:\n  alpha: 0.4\n  alpha: 0.5", 7, "mixing.alpha", "already given in line 6"),
         ("arms: [midas]", "arms: [midas, midas]", 15, "pipelines.one.arms", "midas is named twice"),
         (
