@@ -34,7 +34,7 @@ _NAMED = 20  # files of a kind that are named one by one
 )
 def align(
     videos: Annotated[
-        list[Path], typer.Argument(help="Videos, folders of pictures, or folders of both.", parser=user_path)
+        list[Path], typer.Argument(help="Videos, pictures, folders of pictures, or folders of these.", parser=user_path)
     ],
     folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.", **PATH)],
     config: Annotated[
