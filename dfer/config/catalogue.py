@@ -104,6 +104,7 @@ LAYOUTS: dict[str, str] = {
     "afew": "dfer.datasets.afew:inspect",
     "ferv39k": "dfer.datasets.ferv39k:inspect",
     "crema-d": "dfer.datasets.crema_d:inspect",
+    "ferplus": "dfer.datasets.ferplus:inspect",
 }
 """Layout name -> `module:function` of its adapter, `(root, *, dataset, source) -> (clip table, report)`."""
 

@@ -68,9 +68,11 @@ def test_an_ingest_error_tells_the_whole_report() -> None:
 
 
 def test_layouts_are_known_by_name(tmp_path: Path) -> None:
-    assert set(LAYOUTS) == {"dfew", "afew", "ferv39k", "crema-d"}
+    assert set(LAYOUTS) == {"dfew", "afew", "ferv39k", "crema-d", "ferplus"}
     assert all(callable(load(reference)) for reference in LAYOUTS.values())
-    with pytest.raises(ValueError, match="'dfwe'; known are dfew, afew, ferv39k, crema-d, or your own as module:func"):
+    with pytest.raises(
+        ValueError, match="'dfwe'; known are dfew, afew, ferv39k, crema-d, ferplus, or your own as module:func"
+    ):
         inspect("dfwe", tmp_path)
 
 

@@ -109,9 +109,7 @@ def test_faces_that_are_cut_already_are_taken_as_they_are(
     assert np.isnan(clip.scores).all()
 
 
-def test_a_picture_is_a_clip_of_one_frame(
-    astronaut: NDArray[np.uint8], detector: FaceDetector, tmp_path: Path
-) -> None:
+def test_a_picture_is_a_clip_of_one_frame(astronaut: NDArray[np.uint8], detector: FaceDetector, tmp_path: Path) -> None:
     portrait = cv2.cvtColor(cv2.resize(astronaut[40:200, 150:310], (48, 48)), cv2.COLOR_BGR2GRAY)
     cv2.imwrite(str(tmp_path / "face.png"), portrait)
     clip, counts = align_one(tmp_path / "face.png", detector, alignment=AlignmentSettings(size=48, transform="none"))
