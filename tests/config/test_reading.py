@@ -11,7 +11,17 @@ from dfer.config.reading import load_pipeline, read_config
 
 def test_the_shipped_file_is_valid():
     names = [pipeline.name for pipeline in read_config(SHIPPED)[1]]
-    assert names == ["demo", "alignment-demo", "dfew-full", "dfew-fold1", "ferv39k", "paper", "crema-d", "paper-demo"]
+    assert names[:8] == [
+        "demo",
+        "alignment-demo",
+        "dfew-full",
+        "dfew-fold1",
+        "ferv39k",
+        "paper",
+        "crema-d",
+        "paper-demo",
+    ]
+    assert "ferplus" in names[8:]
 
 
 def test_an_unknown_pipeline_gets_a_suggestion():
