@@ -164,13 +164,14 @@ def _read_part(
 
 
 def _row(name: str, votes: Votes | None, split: str, dataset: str, source: str, picture: Source) -> ClipRow:
-    used = votes if votes and votes.show_an_emotion else None
-    label = used and (used.most if source == "most-votes" else used.more_than_half)
+    emotions = label = None
+    if votes is not None and votes.show_an_emotion:
+        emotions, label = votes.emotions, votes.most if source == "most-votes" else votes.more_than_half
     return ClipRow(
         clip_id=f"{dataset}/{name}",
         dataset=dataset,
         source=picture.path,
-        votes=used and used.emotions,
+        votes=emotions,
         label=label,
         split=split,
         num_frames=1,

@@ -15,6 +15,7 @@ from dfer.datasets.ferplus import OFFICIAL_SIZES, RULES
 from dfer.datasets.ferplus_votes import CLASSES
 from dfer.datasets.protocol import part
 from dfer.datasets.table import read, validate, write
+from dfer.labels import classes_of
 
 TRAIN, VAL, TEST = FERPLUS_PARTS.values()
 Rows = dict[str, list[list[object]]]
@@ -24,7 +25,8 @@ def check(root: Path, expected: dict[str, int], **choices: str) -> tuple[pd.Data
     """Inspect `root` and demand exactly the `expected` finding codes with their counts, and a table that is valid."""
     table, report = inspect("ferplus", root, **choices)
     assert {finding.code: finding.count for finding in report.findings} == expected, report.as_text()
-    validate(table, CLASSES)
+    validate(table)
+    assert classes_of(table) == CLASSES
     return table, report
 
 
@@ -33,7 +35,8 @@ def with_votes(root: Path, *votes: int, **choices: str) -> tuple[pd.Series, list
     rows = ferplus_rows()
     rows["train"][0][1:] = votes
     table, report = inspect("ferplus", write_ferplus(root, rows), **choices)
-    validate(table, CLASSES)
+    validate(table)
+    assert classes_of(table) == CLASSES
     return table.set_index("clip_id").loc["ferplus/fer0000000"], [finding.code for finding in report.findings]
 
 
@@ -61,7 +64,7 @@ def test_a_clean_set_has_no_findings(tmp_path: Path) -> None:
     assert report.lists == {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in lists}
     assert [len(part(table, fold=None, part=name)) for name in ("train", "test")] == [16, 8]
     pd.testing.assert_frame_equal(load_clips("ferplus", tmp_path), table)
-    write(table, tmp_path / "clips.parquet", CLASSES)
+    write(table, tmp_path / "clips.parquet")
     pd.testing.assert_frame_equal(read(tmp_path / "clips.parquet"), table)
 
 
