@@ -1,4 +1,4 @@
-"""`dfer align`, `demo-data`, `datasets`, `pipelines` and `models`."""
+"""`dfer align`, `demo-data`, `ferplus-pictures`, `datasets`, `pipelines` and `models`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SILENCE = 15.0  # seconds
 )
 def align(
     videos: Annotated[
-        list[Path], typer.Argument(help="Videos, folders of pictures, or folders of both.", parser=user_path)
+        list[Path], typer.Argument(help="Videos, pictures, folders of pictures, or folders of these.", parser=user_path)
     ],
     folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write: shards and index.parquet.", **PATH)],
     config: Annotated[
@@ -168,6 +168,33 @@ def demo_data(
         table.add_row(name, str(number), str(odd), str(folder / name))
     out.print(table)
     out.print(f"Look at {folder / 'contact_sheet.jpg'}; all of this is synthetic, see {folder / 'README.txt'}")
+
+
+@app.command(
+    epilog=examples("dfer ferplus-pictures /data/FERPlus", "dfer ferplus-pictures downloads --out /data/FERPlus")
+)
+def ferplus_pictures(
+    folder: Annotated[
+        Path, typer.Argument(help="Holds FER2013's fer2013.csv and FER+'s fer2013new.csv.", parser=user_path)
+    ],
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The folder to write into; else the same.", **PATH)
+    ] = None,
+) -> None:
+    """Write FER+'s pictures, which FER2013 gives as text, as files. Repeat it if it was interrupted."""
+    from rich.progress import Progress
+
+    from dfer.datasets.ferplus_pictures import write_pictures
+
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task("writing pictures", total=None)
+        written = write_pictures(folder, out_folder or folder, on_picture=lambda: bar.advance(task))
+    for part, number in written.pictures.items():
+        out.print(f"{number} pictures in {printable(spelled((out_folder or folder) / part))}", soft_wrap=True)
+    out.print(f"Left out: {written.unnamed} without a name, in which nobody saw a face")
+    if written.named_twice:
+        names = ", ".join(written.named_twice[:_NAMED])
+        out.print(f"Left out: {len(written.named_twice)} with the name of an earlier one: {names}", soft_wrap=True)
 
 
 @app.command()

@@ -52,6 +52,14 @@ NETWORKS: dict[str, Network] = {
         pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
         new_layers=("gru", "fc"),
     ),
+    "resnet18": Network(
+        "dfer.models.resnet:ResNet18",
+        "ResNet-18 a frame, for pictures; of several frames the mean",
+        num_segments=1,
+        input_size=224,
+        source="He et al., ResNet, CVPR 2016",
+        pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
+    ),
     "r3d_18": Network(
         "dfer.models.r3d:R3D18",
         "ResNet-18 with 3D convolutions, torchvision's: the 3D Resnet18 of Table 1",
@@ -98,6 +106,7 @@ LAYOUTS: dict[str, str] = {
     "crema-d": "dfer.datasets.crema_d:inspect",
     "mafw": "dfer.datasets.mafw:inspect",
     "ravdess": "dfer.datasets.ravdess:inspect",
+    "ferplus": "dfer.datasets.ferplus:inspect",
 }
 """Layout name -> `module:function` of its adapter, `(root, *, dataset, source) -> (clip table, report)`."""
 

@@ -1,4 +1,4 @@
-"""Lists the content of a data set's folders: videos, folders of frames, and other files."""
+"""Lists the content of a data set's folders: videos, pictures, folders of frames, and other files."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ OUTSIDE_ROOT: tuple[Severity, str] = (
 
 @dataclass(frozen=True)
 class Source:
-    """One clip on disk: a video, or a folder of frames.
+    """One clip on disk: a video, a picture, or a folder of frames.
 
     Attributes:
         name: of the folder, or of the file without its suffix.
         path: relative to the root.
-        size: of the video, or the sum of the frames, in bytes.
-        mtime_ns: of the video, or of the newest frame.
-        num_frames: of a folder; None for a video.
+        size: of the file, or the sum of the frames, in bytes.
+        mtime_ns: of the file, or of the newest frame.
+        num_frames: of a folder, 1 for a picture; None for a video.
     """
 
     name: str
@@ -59,6 +59,11 @@ def is_inside(path: Path, root: Path) -> bool:
 def scan_videos(folder: Path, root: Path) -> Scan:
     """The video files directly in `folder`, by their suffix in any case, without hidden ones."""
     return _scan(folder, root, _video)
+
+
+def scan_pictures(folder: Path, root: Path) -> Scan:
+    """The pictures directly in `folder`, each a clip of one frame, by their suffix in any case, without hidden ones."""
+    return _scan(folder, root, _picture)
 
 
 def scan_frame_folders(folder: Path, root: Path) -> Scan:
@@ -176,8 +181,18 @@ def _stat(entry: os.DirEntry[str], path: str, root: Path) -> os.stat_result:
 
 
 def _video(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
+    return _file(entry, path, root, DATASET_SUFFIXES)
+
+
+def _picture(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
+    return _file(entry, path, root, FRAME_SUFFIXES, num_frames=1)
+
+
+def _file(
+    entry: os.DirEntry[str], path: str, root: Path, suffixes: frozenset[str], num_frames: int | None = None
+) -> Source | None:
     stem, suffix = os.path.splitext(entry.name)  # noqa: PTH122 - a Path for every one of 16,000 files takes its time
-    if suffix.lower() not in DATASET_SUFFIXES or not (_true(entry.is_file) or entry.is_symlink()):
+    if suffix.lower() not in suffixes or not (_true(entry.is_file) or entry.is_symlink()):
         return None
     try:
         stat = _stat(entry, path, root)
@@ -185,7 +200,7 @@ def _video(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
         if not _is_broken_link(error):
             raise
         return None
-    return Source(stem, path, stat.st_size, stat.st_mtime_ns)
+    return Source(stem, path, stat.st_size, stat.st_mtime_ns, num_frames)
 
 
 def _frame_folder(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:

@@ -23,8 +23,8 @@ class Listing:
     """The clips below some paths, and what else lies there.
 
     Attributes:
-        videos: clip id -> a video file, or a folder that directly holds pictures; in natural order. The id is the path
-            relative to the folder that all clips share, as `dfer.system.paths.spelled`.
+        videos: clip id -> a video file, a folder that directly holds pictures, or a picture that was named; in natural
+            order. The id is the path relative to the folder that all clips share, as `dfer.system.paths.spelled`.
         passed_over: why -> paths, spelled in the same way.
     """
 

@@ -83,7 +83,7 @@ def available() -> dict[str, dict[str, Any]]:
             "description": network.description,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "gflops": round(counter.get_total_flops() / 1e9, 1),
-            "input": f"{segments} frames of {size} px",
+            "input": f"{segments} frame{'s' if segments > 1 else ''} of {size} px",
             "pretrained": ", ".join(network.pretrained),
             "source": network.source,
         }

@@ -1,9 +1,12 @@
-"""The trunk of ResNet-18 (He et al. 2016), which looks at one frame at a time."""
+"""ResNet-18 (He et al. 2016), which looks at one frame at a time, and its trunk."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
+
+from dfer.models.clips import check_clips
+from dfer.models.precision import without_autocast
 
 
 def stem_channels(width: float) -> int:
@@ -40,6 +43,30 @@ class ResNet18Trunk(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(frames))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.avgpool(x).flatten(1)
+
+
+class ResNet18(ResNet18Trunk):
+    """float[B, T, C, H, W] with C = 3 -> logits float[B, K]: for pictures, or as a network that sees no time.
+
+    Names and (at width 1) shapes of the parameters are those of torchvision's `resnet18`, so that its weight files fit.
+    """
+
+    block: type[BasicBlock] = BasicBlock
+
+    def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
+        super().__init__(width, self.block)
+        self.num_segments = num_segments
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(self.num_features, num_classes)
+        initialize_convolutions(self)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Logits of each frame, averaged over the segments (TSN's average consensus), in float32."""
+        check_clips(clips, self.num_segments)
+        features = self.dropout(self.frame_features(clips.flatten(0, 1)))
+        with without_autocast(clips.device):
+            logits: Tensor = self.fc(features.to(self.fc.weight.dtype))
+            return logits.unflatten(0, (-1, self.num_segments)).mean(dim=1)
 
 
 def initialize_convolutions(network: nn.Module) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.resnet import BasicBlock
 
-from dfer.models.clips import check_clips
-from dfer.models.precision import without_autocast
-from dfer.models.resnet import ResNet18Trunk, initialize_convolutions
+from dfer.models.resnet import ResNet18
 
 
 def temporal_shift(x: Tensor, num_segments: int, fold_div: int = 8) -> Tensor:
@@ -73,26 +71,13 @@ class ShiftedBlock(BasicBlock):
         return self.relu(out + identity)
 
 
-class ResNet18TSM(ResNet18Trunk):
-    """float[B, T, C, H, W] with C = 3 -> logits float[B, K].
+class ResNet18TSM(ResNet18):
+    """float[B, T, C, H, W] with C = 3 -> logits float[B, K]: `ResNet18` with shifts between the frames of a clip."""
 
-    Names and (at width 1) shapes of the parameters are those of torchvision's `resnet18`, so that its weight files fit.
-    """
+    block = ShiftedBlock
 
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
-        super().__init__(width, ShiftedBlock)
-        self.num_segments = num_segments
-        self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(self.num_features, num_classes)
-        initialize_convolutions(self)
+        super().__init__(num_classes, num_segments, width, dropout)
         for module in self.modules():
             if isinstance(module, ShiftedBlock):
                 module.num_segments = num_segments
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """Logits of each frame, averaged over the segments (TSN's average consensus), in float32."""
-        check_clips(clips, self.num_segments)
-        features = self.dropout(self.frame_features(clips.flatten(0, 1)))
-        with without_autocast(clips.device):
-            logits: Tensor = self.fc(features.to(self.fc.weight.dtype))
-            return logits.unflatten(0, (-1, self.num_segments)).mean(dim=1)

@@ -1,4 +1,4 @@
-"""Reads the frames of video files and of folders of pictures."""
+"""Reads the frames of video files, of folders of pictures and of pictures."""
 
 from dfer.video.errors import VideoError
 from dfer.video.video import Video

@@ -1,4 +1,4 @@
-"""Reads the frames of a folder of pictures."""
+"""Reads the frames of a folder of pictures, and pictures on their own."""
 
 from __future__ import annotations
 
@@ -19,14 +19,28 @@ from dfer.video.errors import VideoError, check_file
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
-def find(folder: Path) -> list[Path]:
-    """The pictures of a folder in natural order. Raises VideoError (no_frames)."""
-    paths = [
-        path for path in folder.iterdir() if path.suffix.lower() in FRAME_SUFFIXES and not path.name.startswith(".")
-    ]
+def of(source: Path) -> list[Path] | None:
+    """The pictures of a folder in natural order, or the one that `source` is by its suffix; None for other files.
+
+    Raises VideoError (no_frames, and for a single picture what `check_file` does).
+    """
+    if source.is_dir():
+        return _in_folder(source)
+    if not _is_picture(source):
+        return None
+    check_file(source, kind="picture")
+    return [source]
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    paths = [path for path in folder.iterdir() if _is_picture(path) and not path.name.startswith(".")]
     if not paths:
         raise VideoError("no_frames", f"folder {folder} holds no picture ({', '.join(sorted(FRAME_SUFFIXES))})")
     return sorted(paths, key=lambda path: natural_key(path.name))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in FRAME_SUFFIXES
 
 
 def read(path: Path) -> NDArray[np.uint8]:

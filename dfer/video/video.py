@@ -1,4 +1,4 @@
-"""A video file or a folder of pictures, as numbered frames."""
+"""A video file, a folder of pictures or a picture, as numbered frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from dfer.video.errors import VideoError
 
 
 class Video:
-    """A video file (decoded with PyAV) or a folder of pictures (jpg, png, bmp, tiff, webp; in natural order).
+    """A video file (decoded with PyAV), a folder of pictures (jpg, png, bmp, tiff, webp; in natural order), or one
+    such picture, by its suffix, as a video of one frame.
 
     Attributes:
         num_frames: the number that the source announces until `frames` has run to its end, then the number of frames
@@ -33,7 +34,7 @@ class Video:
         self.remarks: tuple[str, ...] = ()
         self._damaged: dict[int, VideoError] = {}
         self._sizes: set[tuple[int, ...]] = set()
-        self._pictures = pictures.find(source) if source.is_dir() else None
+        self._pictures = pictures.of(source)
         self._file = VideoFile(source) if self._pictures is None else None
         self.num_frames = self._file.announced if self._file else len(self._pictures or ())
 

@@ -16,7 +16,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "status", "doctor", "clean", "align", "demo-data", "config check", "compare", "analyse votes"]
+    "command",
+    [
+        "run",
+        "status",
+        "doctor",
+        "clean",
+        "align",
+        "demo-data",
+        "ferplus-pictures",
+        "config check",
+        "compare",
+        "analyse votes",
+    ],
 )
 def test_help_has_examples(dfer, command):
     status, text = dfer(*command.split(), "--help")

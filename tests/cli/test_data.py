@@ -1,4 +1,4 @@
-"""`dfer align`, `demo-data`, `datasets`, `pipelines` and `models`."""
+"""`dfer align`, `demo-data`, `ferplus-pictures`, `datasets`, `pipelines` and `models`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from layout_factories import ferplus_rows, write_ferplus_text
 from PIL import ImageDraw
 from toy_set import toy_clip
 
@@ -111,3 +112,19 @@ def test_demo_data_is_not_mixed_with_other_files(dfer, tmp_path):
 def test_too_few_demo_clips(dfer, tmp_path):
     status, _ = dfer("demo-data", "--out", str(tmp_path), "--clips", "3")
     assert status == 2
+
+
+def test_pictures_of_ferplus_are_written_beside_their_tables_or_elsewhere(dfer, tmp_path):
+    rows = ferplus_rows()
+    rows["train"] += [["", *[0] * 9, 10], rows["train"][0]]
+    root = write_ferplus_text(tmp_path / "FER [2013]", rows)
+    for arguments, folder in (([], root), (["--out", str(tmp_path / "out")], tmp_path / "out")):
+        status, text = dfer("ferplus-pictures", str(root), *arguments)
+        assert status == 0
+        assert f"16 pictures in {folder}/FER2013Train" in text
+        assert "Left out: 1 without a name" in text
+        assert "Left out: 1 with the name of an earlier one: fer0000000.png" in text
+        assert len(list((folder / "FER2013Test").glob("*.png"))) == 8
+    status, text = dfer("ferplus-pictures", str(tmp_path))
+    assert status == 2
+    assert "fer2013new.csv does not exist" in text

@@ -109,6 +109,34 @@ def test_faces_that_are_cut_already_are_taken_as_they_are(
     assert np.isnan(clip.scores).all()
 
 
+def test_a_picture_is_a_clip_of_one_frame(astronaut: NDArray[np.uint8], detector: FaceDetector, tmp_path: Path) -> None:
+    portrait = cv2.cvtColor(cv2.resize(astronaut[40:200, 150:310], (48, 48)), cv2.COLOR_BGR2GRAY)
+    cv2.imwrite(str(tmp_path / "face.png"), portrait)
+    clip, counts = align_one(tmp_path / "face.png", detector, alignment=AlignmentSettings(size=48, transform="none"))
+    assert np.array_equal(clip.frames, np.repeat(portrait[None, :, :, None], 3, axis=3))
+    assert clip.frame_indices.tolist() == [0]
+    assert counts == FrameCounts(frames_seen=1, frames_kept=1)
+
+
+@pytest.mark.parametrize("transform", ["similarity", "affine", "clip-affine"])
+def test_the_face_of_a_picture_is_aligned_or_is_said_to_be_none(
+    astronaut: NDArray[np.uint8], detector: FaceDetector, tmp_path: Path, transform: str
+) -> None:
+    alignment = AlignmentSettings(size=64, transform=transform)
+    cv2.imwrite(str(tmp_path / "portrait.png"), astronaut)
+    clip, counts = align_one(tmp_path / "portrait.png", detector, alignment=alignment)
+    assert clip.frames.shape == (1, 64, 64, 3)
+    assert counts == FrameCounts(1, 1, 1, 0, 0, 1)
+    assert abs(clip.keypoints[0] - template(64, alignment.margin))[EYES_MOUTH].max() < 0.06 * 64
+    small = cv2.cvtColor(cv2.resize(astronaut[40:200, 150:310], (48, 48)), cv2.COLOR_BGR2GRAY)
+    cv2.imwrite(str(tmp_path / "small.png"), small)
+    clip, _ = align_one(tmp_path / "small.png", detector, alignment=alignment)
+    assert clip.frames.shape == (1, 64, 64, 3)
+    cv2.imwrite(str(tmp_path / "noise.png"), np.random.default_rng(0).integers(0, 255, (48, 48), np.uint8))
+    with pytest.raises(ClipError, match="no_face"):
+        align_one(tmp_path / "noise.png", detector, alignment=alignment)
+
+
 def test_a_frame_that_is_not_square_gets_black_margins(
     astronaut: NDArray[np.uint8], detector: FaceDetector, video_writer: Callable[..., Path], tmp_path: Path
 ) -> None:

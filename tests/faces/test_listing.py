@@ -70,6 +70,13 @@ def test_a_folder_of_pictures_that_is_named(recordings: Path, name: str) -> None
     assert f"{name}/1.jpg" not in itertools.chain(*both.passed_over.values())
 
 
+def test_a_picture_is_a_clip_if_it_is_named(recordings: Path) -> None:
+    assert find_videos([recordings / "disc" / "cover.jpg"]).videos == {"cover.jpg": recordings / "disc" / "cover.jpg"}
+    both = find_videos([recordings, recordings / "disc" / "cover.jpg"])
+    assert both.videos["disc/cover.jpg"] == recordings / "disc" / "cover.jpg"
+    assert "disc/cover.jpg" not in itertools.chain(*both.passed_over.values())
+
+
 def test_what_was_written_from_the_same_folder_is_not_searched(recordings: Path) -> None:
     before = find_videos([recordings])
     (recordings / "faces").mkdir()

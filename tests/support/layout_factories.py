@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
+import numpy as np
 import openpyxl
 
 HEADER = ("1happy", "2sad", "3neutral", "4angry", "5surprise", "6disgust", "7fear", "order", "label")
@@ -263,3 +265,58 @@ def mafw_list(root: Path, part: str, fold: int, *, kind: str = "single") -> Path
 def write_mafw_list(root: Path, part: str, fold: int, lines: Iterable[str], *, kind: str = "single") -> None:
     path = mafw_list(root, part, fold, kind=kind)
     fill(path.parent, [path.name], "".join(f"{line}\r\n" for line in lines).encode())
+
+
+FERPLUS_PARTS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
+FERPLUS_USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
+FERPLUS_COLUMNS = (
+    "neutral",
+    "happiness",
+    "surprise",
+    "sadness",
+    "anger",
+    "disgust",
+    "fear",
+    "contempt",
+    "unknown",
+    "NF",
+)
+
+
+def ferplus_rows(train: int = 16, val: int = 8, test: int = 8) -> dict[str, list[list[object]]]:
+    """Rows of the three lists, with eight votes for one emotion after the other and two for the next."""
+    rows: dict[str, list[list[object]]] = {}
+    number = 0
+    for split, size in (("train", train), ("val", val), ("test", test)):
+        rows[split] = []
+        for emotion in range(size):
+            votes = [0] * 10
+            votes[emotion % 8], votes[(emotion + 1) % 8] = 8, 2
+            rows[split].append([f"fer{number:07d}.png", *votes])
+            number += 1
+    return rows
+
+
+def ferplus_picture(number: int) -> np.ndarray:
+    """A grey picture, 48x48, another one for each number."""
+    return np.random.default_rng(number).integers(0, 256, (48, 48), np.uint8)
+
+
+def write_ferplus(root: Path, rows: dict[str, list[list[object]]] | None = None) -> Path:
+    """An FER+ folder of the pictures in `rows`, each that of the digits in its name."""
+    for split, listed in (ferplus_rows() if rows is None else rows).items():
+        folder = root / FERPLUS_PARTS[split]
+        write_list(folder / "label.csv", listed)
+        for name, *_ in listed:
+            cv2.imwrite(str(folder / str(name)), ferplus_picture(int(str(name)[3:10])))
+    return root
+
+
+def write_ferplus_text(root: Path, rows: dict[str, list[list[object]]]) -> Path:
+    """FER2013's and FER+'s tables for the pictures in `rows`; a row without a name is left out by FER+."""
+    listed = [(FERPLUS_USAGES[split], *row) for split, of_split in rows.items() for row in of_split]
+    write_list(root / "fer2013new.csv", [("Usage", "Image name", *FERPLUS_COLUMNS), *listed])
+    pixels = [" ".join(map(str, ferplus_picture(place).ravel())) for place in range(len(listed))]
+    pictures = [(0, text, row[0]) for text, row in zip(pixels, listed, strict=True)]
+    write_list(root / "fer2013.csv", [("emotion", "pixels", "Usage"), *pictures])
+    return root

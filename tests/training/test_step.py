@@ -180,7 +180,7 @@ def cross_entropy_as_on_a_gpu(logits: Tensor, targets: Tensor) -> Tensor:
         return -(targets.to(logits.dtype) * logits).sum()
 
 
-@pytest.mark.parametrize("name", ["resnet18_tsm", "resnet18_gru", "r3d_18"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet18_tsm", "resnet18_gru", "r3d_18"])
 def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the logits of a network that has come close to its targets, against float64 from the classifier's input on."""
     monkeypatch.setitem(LOSSES, "cross_entropy", cross_entropy_as_on_a_gpu)

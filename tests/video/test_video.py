@@ -214,3 +214,36 @@ def test_pictures_of_several_sizes_are_remarked(tmp_path: Path) -> None:
     video = Video(tmp_path)
     assert [image.shape[0] for image in images(video)] == [8, 16]
     assert video.remarks == ("pictures of 2 sizes",)
+
+
+@pytest.mark.parametrize("name", ["face.png", "face.JPG", "face.webp"])
+def test_a_picture_is_a_video_of_one_frame(tmp_path: Path, name: str) -> None:
+    cv2.imwrite(str(tmp_path / name), np.full((48, 48), shade(7), np.uint8))
+    video = Video(tmp_path / name)
+    assert video.num_frames == 1
+    assert images(video)[0].shape == (48, 48, 3)
+    assert [(index, shown(image)) for index, image in video.frames([0, 1])] == [(0, 7)]
+    assert video.readable.tolist() == [0]
+    assert video.remarks == ()
+    assert images(video, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "reason", "words"),
+    [
+        (lambda path: None, "missing_file", "does not exist"),
+        (lambda path: path.touch(), "empty_file", "0 bytes"),
+        (lambda path: path.write_text("<html>404</html>"), "not_a_video", "not a picture"),
+        (lfs_pointer, "lfs_pointer", "not the picture itself"),
+        (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n\0\0"), "undecodable", "as a picture"),
+    ],
+)
+def test_what_is_wrong_with_a_picture_is_said(
+    tmp_path: Path, make: Callable[[Path], object], reason: str, words: str
+) -> None:
+    path = tmp_path / "face.png"
+    make(path)
+    with pytest.raises(VideoError, match=words) as caught:
+        images(Video(path))
+    assert caught.value.reason == reason
+    assert str(path) in caught.value.detail
