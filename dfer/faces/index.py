@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dfer.datasets.duplicates import occur_twice
 from dfer.storage.files import naming, replacing
 
-FACES_VERSION = 6
+FACES_VERSION = 7
 """Of what alignment makes. To be raised when it would make something else of the same videos."""
 
 FILE_NAME = "index.parquet"

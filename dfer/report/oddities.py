@@ -37,7 +37,7 @@ def noted(row: Mapping[str, Any]) -> dict[str, str]:
     """Kind of oddity -> words, as far as a row of the align index says; columns that it does not have say nothing."""
     seen, kept, between = (count(row, name) for name in ("frames_seen", "frames_kept", "interpolated_frames"))
     words = {}
-    if kept == 1:
+    if kept == 1 < seen:  # a picture has one frame and is whole
         words["few frames kept"] = "a single frame"
     elif kept < LEAST_KEPT * seen:
         words["few frames kept"] = f"{kept} of {seen} frames kept"

@@ -54,11 +54,15 @@ def test_columns_that_an_index_does_not_have_say_nothing() -> None:
     assert noted({"clip_id": "a", "frames_seen": float("nan")}) == {}
 
 
+def test_a_picture_is_whole() -> None:
+    assert noted({"frames_seen": 1, "frames_kept": 1}) == {}
+
+
 @pytest.mark.parametrize(
     ("row", "kind", "words"),
     [
         ({"frames_seen": 50, "frames_kept": 20}, "few frames kept", "20 of 50 frames kept"),
-        ({"frames_seen": 1, "frames_kept": 1}, "few frames kept", "a single frame"),
+        ({"frames_seen": 9, "frames_kept": 1}, "few frames kept", "a single frame"),
         ({"frames_seen": 9, "frames_kept": 9, "interpolated_frames": 4}, "many frames interpolated", "4 interpolated"),
         ({"frames_seen": 9, "frames_kept": 9, "turned": 180}, "turned far from upright", "was turned upright, by 180°"),
         ({"outside_share": 0.45}, "beyond the picture", "45% of the crops beyond the picture"),

@@ -20,8 +20,8 @@ from tasks import align, demo_data, evaluate, ingest, report, train
 KEYS = {
     "demo-data": "342277a1a6e3bc7e",
     "ingest": "f1c92504977b0e62",
-    "align": "3fdd2a339516415f",
-    "index": "999105d252eecf8a",
+    "align": "c6ddea90d58b03e9",
+    "index": "9893aaeaa53be414",
     "train": "9b120aeaaa338efa",
     "evaluate": "f6bc78aa2d23b704",
     "report": "e154632b54715ffa",

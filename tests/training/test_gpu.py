@@ -28,7 +28,7 @@ pytestmark = pytest.mark.gpu
 
 CUDA = torch.device("cuda")
 MIDAS = ArmSettings(labels="soft", mixing="midas", normalize="softmax")
-NETWORKS = ["resnet18_tsm", "resnet18_gru", "r3d_18"]
+NETWORKS = ["resnet18", "resnet18_tsm", "resnet18_gru", "r3d_18"]
 
 
 def plan_of(name: str = "resnet18_tsm", *, size: int = 64, **train: Any) -> Plan:
