@@ -20,6 +20,7 @@ _NEAR, _FAR = (0.7, 0.75), (0.4, 0.55)
 _NEIGHBOURS = 3  # source frames
 _NEXT = 0.9  # correlation of the pictures of two frames that follow each other, below which the picture has changed
 _IN_PLACE = 0.5  # face sizes
+_MORE = 0.1  # correlation by which a face is more like another one than like that in its place
 _DISSOLVES = 12, 30  # source frames
 _UNCHANGED = 0.95  # correlation with the old scene, from which on it is still the old scene
 _FACES = 3  # the most prominent ones of a frame
@@ -102,7 +103,8 @@ def _differ(one: _Seen, other: _Seen) -> bool:
         return False
     apart = np.linalg.norm(one.centres[:, None] - other.centres[None], axis=2)
     in_place = apart < _IN_PLACE * np.sqrt(one.sizes[:, None] * other.sizes[None])
-    return bool(in_place.any()) and float(faces[in_place].max()) < face
+    others = faces.max(axis=1, keepdims=True) - _MORE
+    return bool(in_place.any()) and bool(((faces < face) | (faces < others))[in_place].all())
 
 
 def _normalized(picture: NDArray[np.uint8]) -> NDArray[np.float32]:

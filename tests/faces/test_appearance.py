@@ -114,6 +114,19 @@ def test_two_who_swap_places_unseen_are_told_apart(film: Films, exchanged: bool)
     assert counts.remarks.startswith("another person is as prominent (")
 
 
+@pytest.mark.parametrize("others", [(A, B), (B, "sol21"), ("sol21", A)])
+def test_two_who_swap_places_at_a_cut_are_told_apart(film: Films, others: tuple[str, str]) -> None:
+    """Both are in the picture before and after, in the place where the other one was."""
+    one, other = others
+    before = [np.hstack([acting(one)[k], acting(other)[k]]) for k in range(16)]
+    after = [np.hstack([acting(other)[k], acting(one)[k]]) for k in range(16, 32)]
+    clip, counts = film([*before, *after])
+    middle = middles(clip)[:, 0]
+    assert clip.frame_indices.tolist() == list(range(32))
+    assert ((middle[:16] < SIDE) != (middle[16:] < SIDE)).all()
+    assert "cut at frame 16" in counts.remarks
+
+
 def test_one_who_leaves_and_returns_elsewhere_is_found_again(film: Films) -> None:
     left, right = ([scene((A, x, 20), frame=k) for k in range(FRAMES)] for x in (0, 288))
     clip, counts = film([*left[:12], *[EMPTY] * 6, *right[18:34]])

@@ -194,3 +194,26 @@ def test_a_codec_that_does_not_exist_is_undecodable(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="no decoder") as refused:
         Video(path)
     assert refused.value.reason == "undecodable"
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mjpeg"])
+@pytest.mark.parametrize("number", [1, 12])
+def test_an_avi_that_announces_a_frame_too_many_is_whole(codec: str, number: int, tmp_path: Path) -> None:
+    """As FFmpeg writes them."""
+    path = write_video(tmp_path / "a.avi", moving(number), codec, pixels="yuvj420p" if codec == "mjpeg" else "yuv420p")
+    video = Video(path)
+    assert len(list(video.frames(range(number + 1)))) == number
+    assert video.remarks == ()
+
+
+def test_the_last_picture_of_a_slow_film_stays_for_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for picture in moving(3):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        file.mux(stream.encode())
+    video = Video(path)
+    assert len(list(video.frames(range(3)))) == 3
+    assert video.remarks == ()
