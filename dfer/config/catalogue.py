@@ -107,6 +107,7 @@ LAYOUTS: dict[str, str] = {
     "mafw": "dfer.datasets.mafw:inspect",
     "ravdess": "dfer.datasets.ravdess:inspect",
     "ferplus": "dfer.datasets.ferplus:inspect",
+    "table": "dfer.datasets.own_table:inspect",
 }
 """Layout name -> `module:function` of its adapter, `(root, *, dataset, source) -> (clip table, report)`."""
 
