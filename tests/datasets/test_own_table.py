@@ -153,7 +153,7 @@ def test_votes_in_columns(tmp_path: Path) -> None:
     assert report.classes == ("angry", "surprise", "bored")
     assert table["votes"].iloc[:3].tolist() == [(0, 2, 2), (0, 2, 5), (0, 2, 5)]
     assert table["label"].iloc[:4].tolist() == [pd.NA, 2, 2, 0]
-    assert report.counts["without_single_label"] == 1
+    assert report.counts["without_single_label"] == 3
     assert example(report, "never_first") == "surprise: 6 votes"
 
 
