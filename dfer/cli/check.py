@@ -40,17 +40,10 @@ def _has_fatal_problems(pipeline: Pipeline) -> bool:
     for name, dataset in pipeline.datasets.items():
         if not dataset.generated:
             clips, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
-            own, labels = report.classes, pipeline.settings.labels
             if not report.fatal:
-                clips, report = in_classes(clips, report, labels)
+                clips, report = in_classes(clips, report, pipeline.settings.labels)
             out.print(report.as_text(), highlight=False, soft_wrap=True)
             fatal = fatal or report.fatal
-            if not report.fatal and not clips["label"].notna().any():
-                wanted = f"labels.classes ({', '.join(labels.classes)})"
-                out.print(
-                    f"ERROR no clip has a label of the pipeline's {wanted}; {name} has {', '.join(own)}", soft_wrap=True
-                )
-                fatal = True
             if (missing := int((clips["source_size"] < 0).sum())) > allowed * len(clips):
                 allows = f"than shards.max_failed_share allows ({allowed:.0%})"
                 out.print(f"ERROR more files are missing ({missing}) {allows}")

@@ -36,8 +36,8 @@ def test_ones_own_clips_are_checked_row_by_row_and_against_the_classes(dfer, tmp
     where = ["config", "check", "own", "--set", f"datasets.own.root={tmp_path}"]
     status, text = dfer(*where)
     assert status == 1
-    assert "no clip has a label of the pipeline's labels.classes (happy, " in text
-    assert "own has bored, engaged" in text
+    assert "ERROR no_label_left (2): no clip has a label of this pipeline's classes (happy, " in text
+    assert "  bored; engaged" in text
     status, text = dfer(*where, "--set", "labels.classes=[engaged, bored]")
     assert status == 0
     assert "labels: bored: 10, engaged: 10" in text
