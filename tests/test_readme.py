@@ -70,6 +70,7 @@ def test_a_command_that_ends_otherwise_than_said_stops_it(readme, tmp_path, monk
         ("dfer run paper --only table-5", True),
         ("dfer config check dfew-full --set datasets.dfew.root=/data/DFEW", True),
         ("dfer analyse votes crema-d --out votes", True),
+        ("dfer run own --set datasets.own.root=/data/own", True),
         ("dfer run paper-demo --plan", False),
         ("dfer compare demo/soft demo/midas", False),
         ("dfer align work/stages/demo-data/*/afew/Val_AFEW/Happy --out faces --contact-sheet", False),

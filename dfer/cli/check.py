@@ -34,11 +34,14 @@ def config_check(
 def _has_fatal_problems(pipeline: Pipeline) -> bool:
     """Print what the ingest stage will report of the pipeline's data sets; whether one of them cannot be used."""
     from dfer.datasets import inspect
+    from dfer.datasets.vocabulary import in_classes
 
     fatal, allowed = False, pipeline.settings.shards.max_failed_share
     for name, dataset in pipeline.datasets.items():
         if not dataset.generated:
             clips, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
+            if not report.fatal:
+                clips, report = in_classes(clips, report, pipeline.settings.labels)
             out.print(report.as_text(), highlight=False, soft_wrap=True)
             fatal = fatal or report.fatal
             if (missing := int((clips["source_size"] < 0).sum())) > allowed * len(clips):

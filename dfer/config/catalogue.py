@@ -22,7 +22,8 @@ class Network:
         builder: `module:attribute` of the nn.Module class, called with (num_classes, num_segments, width, dropout).
         num_segments, input_size: frames of a clip and their side, pixels, unless the configuration says otherwise.
         pretrained: name for `model.pretrained` -> the weights it stands for, as torchvision calls them.
-        new_layers: its layers that pretrained weights may lack, or have in another size.
+        new_layers: its layers that pretrained weights may lack, or have in another size; the last one is the
+            classifier.
     """
 
     builder: str
@@ -107,6 +108,7 @@ LAYOUTS: dict[str, str] = {
     "mafw": "dfer.datasets.mafw:inspect",
     "ravdess": "dfer.datasets.ravdess:inspect",
     "ferplus": "dfer.datasets.ferplus:inspect",
+    "table": "dfer.datasets.own_table:inspect",
 }
 """Layout name -> `module:function` of its adapter, `(root, *, dataset, source) -> (clip table, report)`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -69,6 +69,14 @@ def scan_pictures(folder: Path, root: Path) -> Scan:
 def scan_frame_folders(folder: Path, root: Path) -> Scan:
     """The folders directly in `folder`, each a clip of frames, without hidden ones."""
     return _scan(folder, root, _frame_folder)
+
+
+def scan_listed(folder: Path, root: Path, names: Container[str]) -> Scan:
+    """What is directly in `folder` under these names: files of any kind, and folders, each a clip of frames.
+
+    Links to nothing and what is neither a file nor a folder are in `others`.
+    """
+    return _scan(folder, root, _listed, names)
 
 
 def by_key(scan: Scan, key: Callable[[str], _Key | None], problems: Problems) -> dict[_Key, Source]:
@@ -149,18 +157,24 @@ class _LinkOutError(Exception):
     """A symbolic link leads out of the data set's root; the message is its path."""
 
 
-def _scan(folder: Path, root: Path, read: Callable[[os.DirEntry[str], str, Path], Source | None]) -> Scan:
+def _scan(
+    folder: Path,
+    root: Path,
+    read: Callable[[os.DirEntry[str], str, Path], Source | None],
+    names: Container[str] | None = None,
+) -> Scan:
     prefix = folder.relative_to(root).as_posix()
     if not is_inside(folder, root):
         return Scan(outside=(prefix,))
+    prefix = "" if prefix == "." else f"{prefix}/"
     sources: list[Source] = []
     others: list[str] = []
     outside: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") if names is None else entry.name not in names:
                 continue
-            path = f"{prefix}/{entry.name}"
+            path = f"{prefix}{entry.name}"
             try:
                 source = read(entry, path, root)
             except _LinkOutError as error:
@@ -201,6 +215,17 @@ def _file(
             raise
         return None
     return Source(stem, path, stat.st_size, stat.st_mtime_ns, num_frames)
+
+
+def _listed(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:
+    if _true(entry.is_dir):
+        return _frame_folder(entry, path, root)
+    if entry.is_symlink() and not is_inside(Path(entry.path), root):
+        raise _LinkOutError(path)
+    if not _true(entry.is_file):
+        return None
+    stat = entry.stat()
+    return Source(os.path.splitext(entry.name)[0], path, stat.st_size, stat.st_mtime_ns)  # noqa: PTH122 - as above
 
 
 def _frame_folder(entry: os.DirEntry[str], path: str, root: Path) -> Source | None:

@@ -27,6 +27,7 @@ def in_classes(table: pd.DataFrame, report: IngestReport, labels: LabelSettings)
     Classes are matched by name, after `merge`. A clip whose label is a class that the pipeline does not have is left
     out; so is one without a label of which no vote is left. Votes for such classes are left out, and of published
     shares the rest is scaled to sum to 1. A label that was the winner of its votes is the winner of the merged votes.
+    It is an error of the data set if no label is left.
     """
     own = classes_of(table) if len(table) else report.classes
     if own == labels.classes:
@@ -58,7 +59,11 @@ def in_classes(table: pd.DataFrame, report: IngestReport, labels: LabelSettings)
         report,
         classes=labels.classes,
         known=known if len(known) < len(labels.classes) else (),
-        findings=(*report.findings, *_notes(own, names, labels, clips, table[~kept])),
+        findings=(
+            *report.findings,
+            *([_no_label_left(own, labels)] if result["label"].isna().all() and table["label"].notna().any() else []),
+            *_notes(own, names, labels, clips, table[~kept]),
+        ),
     )
 
 
@@ -76,6 +81,14 @@ def _scaled(shares: tuple[float, ...] | None, matrix: np.ndarray) -> tuple[float
         return None
     rest = np.array(shares) @ matrix
     return tuple((rest / rest.sum()).tolist()) if rest.sum() > 0 else None
+
+
+def _no_label_left(own: Sequence[str], labels: LabelSettings) -> Finding:
+    message = (
+        f"no clip has a label of this pipeline's classes ({', '.join(labels.classes)}); the data set has those below: "
+        "name them in labels.classes"
+    )
+    return Finding("no_label_left", "error", message, len(own), tuple(own[:EXAMPLES]))
 
 
 def _notes(

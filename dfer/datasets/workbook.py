@@ -8,11 +8,14 @@ from itertools import islice
 from typing import Any
 from zipfile import ZipFile
 
+from dfer.system.natural_order import natural_key
+
 # DFEW's annotation of 16,372 clips with nine columns is far below these limits, which stop small files that unpack to
 # huge ones.
 MOST_ROWS = 1_048_576
 MOST_COLUMNS = 256
 MOST_BYTES = 256 * 2**20
+_MOST_BYTES_AT_ONCE = 8 * 2**20  # openpyxl's other mode, which knows of merged cells, has the whole sheet in memory
 
 Row = tuple[object, ...]
 
@@ -36,6 +39,22 @@ def formulas_without_value(content: BytesIO) -> list[str]:
     except Exception:  # openpyxl raises many kinds on formulas that it cannot read
         return []
     return places
+
+
+def merged_cells(content: BytesIO) -> list[str]:
+    """Merged cells of the sheet that people see, such as 'B2:B5', of which only the first has a value; [] if that
+    cannot be told, as of a large workbook."""
+    import openpyxl  # as below
+
+    try:
+        with ZipFile(content) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES_AT_ONCE:
+                return []
+        book = openpyxl.load_workbook(content)
+        sheet = next(sheet for sheet in book.worksheets if sheet.sheet_state == "visible")
+        return sorted((str(cells) for cells in sheet.merged_cells.ranges), key=natural_key)
+    except Exception:  # as above, on parts that `rows` does not look at
+        return []
 
 
 def _cells(content: BytesIO, *, values: bool) -> Iterator[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dfer.config import catalogue
 from dfer.labels import EMOTIONS
 from dfer.models.tsm import temporal_shift
-from dfer.models.weights import WeightsError, load_pretrained
+from dfer.models.weights import WeightsError, load_pretrained, load_trained, trained_model
 
 __all__ = ["WeightsError", "available", "build", "channels_last", "temporal_shift"]
 
@@ -25,6 +26,7 @@ def build(
     pretrained: str | None = None,
     width: float = 1.0,
     dropout: float = 0.5,
+    classes: Sequence[str] | None = None,
 ) -> nn.Module:
     """A network float[B, T, C, H, W] -> logits float[B, K], in training mode, on the CPU.
 
@@ -33,12 +35,15 @@ def build(
         num_classes: K.
         num_segments: T; None takes the catalogue's.
         pretrained: a name that the catalogue has for this network, the path of a weight file (see `load_pretrained`),
-            or None for random weights (drawn from torch's global generator). Never silently random.
+            the folder of one of our own trained models (see `load_trained`), or None for random weights (drawn from
+            torch's global generator). Never silently random.
         width: channels of every layer as a share of torchvision's, in (0, 1]; 1.0 is exactly its network.
         dropout: in front of the classifier, in [0, 1).
+        classes: their names, of which a trained model's classifier is kept only if it has the same ones.
 
     Raises WeightsError if the weights cannot be had or do not fit, ValueError for an unknown name, a class that is no
-    network, a number out of range, `pretrained` with a width other than 1 or another network's weights.
+    network, a number out of range, `pretrained` with a width other than 1 (but for our own models) or another
+    network's weights.
     """
     network = catalogue.network(name)
     num_segments = network.num_segments if num_segments is None else num_segments
@@ -46,10 +51,13 @@ def build(
         raise ValueError(f"expected one class and one segment or more, found {num_classes} and {num_segments}")
     if not (0 < width <= 1 and 0 <= dropout < 1):
         raise ValueError(f"expected width in (0, 1] and dropout in [0, 1), found {width} and {dropout}")
-    if pretrained is not None:
+    trained = None if pretrained is None or pretrained in network.pretrained else trained_model(pretrained)
+    if pretrained is not None and trained is None:
         _check_pretrained(name, network, pretrained, width)
     model = _network_class(network.builder)(num_classes, num_segments, width, dropout)
-    if pretrained is not None:
+    if trained is not None:
+        load_trained(model, network, trained, name=name, width=width, classes=classes)
+    elif pretrained is not None:
         load_pretrained(model, network, pretrained)
     return model
 

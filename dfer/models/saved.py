@@ -55,6 +55,23 @@ def load_model(folder: Path, weights: Weights = "chosen") -> tuple[nn.Module, di
     `weights` are those of the epoch that the training chose, or of the best one on the test fold.
     Raises SavedModelError if a file is missing or damaged, or the two do not belong together.
     """
+    state, card = load_state(folder, weights)
+    try:
+        model = build(
+            card["model"],
+            num_classes=len(card["classes"]),
+            num_segments=card["num_segments"],
+            width=card["width"],
+            dropout=card["dropout"],
+        )
+        model.load_state_dict(state)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise SavedModelError(f"{folder}: the weights do not fit the network of {CARD}: {error}") from error
+    return model.eval(), card
+
+
+def load_state(folder: Path, weights: Weights = "chosen") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights alone, by their names in the network, and the card; arguments and errors as for `load_model`."""
     card = load_card(folder)
     file, checksum = {
         "chosen": (WEIGHTS, "weights_sha256"),
@@ -70,18 +87,7 @@ def load_model(folder: Path, weights: Weights = "chosen") -> tuple[nn.Module, di
         raise SavedModelError(f"{path} cannot be read: {error}; train again or copy the folder anew") from error
     if hashlib.sha256(stored).hexdigest() != card[checksum]:
         raise SavedModelError(f"{path} is not the file that {CARD} was written with; copy both anew, or train again")
-    try:
-        model = build(
-            card["model"],
-            num_classes=len(card["classes"]),
-            num_segments=card["num_segments"],
-            width=card["width"],
-            dropout=card["dropout"],
-        )
-        model.load_state_dict(state)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise SavedModelError(f"{folder}: the weights do not fit the network of {CARD}: {error}") from error
-    return model.eval(), card
+    return state, card
 
 
 def load_card(folder: Path) -> dict[str, Any]:

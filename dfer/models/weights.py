@@ -1,9 +1,10 @@
-"""Pretrained weights: torchvision's own, or a file that was downloaded before."""
+"""Pretrained weights: torchvision's own, a file that was downloaded before, or a model that was trained here."""
 
 from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from dfer.config.catalogue import Network
+from dfer.storage.file_names import CARD, WEIGHTS
 from dfer.system.downloads import NotFetchedError, announce, is_temporary
 
 _log = logging.getLogger(__name__)
@@ -54,6 +56,50 @@ def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None
         _log.info("%s: random weights for %s", pretrained, ", ".join(sorted(random)))
 
 
+def trained_model(pretrained: str) -> Path | None:
+    """The folder of the trained model that `pretrained` names, by itself or by its file of weights; None if none."""
+    path = Path(pretrained)
+    if path.is_dir():
+        return path
+    return path.parent if path.name == WEIGHTS and path.is_file() else None
+
+
+def load_trained(
+    model: nn.Module, network: Network, folder: Path, *, name: str, width: float, classes: Sequence[str] | None
+) -> None:
+    """Load the weights of a model that was trained here into a network called `name` of that width, in place.
+
+    The classifier, the last of `network.new_layers`, keeps its random weights unless the model has the same `classes`
+    in the same order. Raises WeightsError for a folder that holds no model, or one of another network.
+    """
+    from dfer.models.saved import SavedModelError, load_state  # which builds networks, and so needs this module
+
+    try:
+        state, card = load_state(folder)
+    except SavedModelError as error:
+        needed = f"a folder as model.pretrained holds a trained model, {WEIGHTS} and {CARD}"
+        raise WeightsError(f"{error}. {needed}") from error
+    if (card["model"], card["width"]) != (name, width):
+        raise WeightsError(
+            f"{folder} holds a {card['model']} of width {card['width']}, expected a {name} of width {width}: set "
+            "model.name and model.width to the model's, or model.pretrained to another one"
+        )
+    if classes is None or list(classes) != card["classes"]:
+        classifier = {key for key in state if key.split(".")[0] == network.new_layers[-1]}
+        if not classifier:
+            raise WeightsError(
+                f"{folder}: the network has no layer {network.new_layers[-1]!r}, so it cannot be told which weights "
+                f"are for the model's classes ({', '.join(card['classes'])})"
+            )
+        _log.info("%s: random weights for %s, since its classes are other ones", folder, ", ".join(sorted(classifier)))
+        state = {key: value for key, value in state.items() if key not in classifier}
+        state |= {key: value for key, value in model.state_dict().items() if key in classifier}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"{folder} does not fit this network: {error}") from error
+
+
 def _torchvision(name: str) -> dict[str, Tensor]:
     weights = torchvision.models.get_weight(name)
     if not (Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name).exists():
@@ -72,7 +118,10 @@ def _torchvision(name: str) -> dict[str, Tensor]:
 def _file(path: Path, network: Network) -> dict[str, Tensor]:
     if not path.is_file():
         names = "".join(f"{name!r}, " for name in network.pretrained)
-        raise WeightsError(f"{path}: no such weight file; model.pretrained is {names}a path to a file, or null")
+        raise WeightsError(
+            f"{path}: no such weight file; model.pretrained is {names}a path to a file or to the folder of a trained "
+            "model, or null"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle can fail in any way at all

@@ -26,3 +26,24 @@ def test_a_set_whose_videos_are_missing_cannot_run(dfer, crema_d):
     # what is only counted needs no videos
     status, text = dfer("run", "crema-d", "--plan", "--only", "figure-5", *where)
     assert status == 0
+
+
+def test_ones_own_clips_are_checked_row_by_row_and_against_the_classes(dfer, tmp_path):
+    for clip in range(20):
+        (tmp_path / f"{clip}.mp4").write_text(str(clip))
+    rows = [f"{clip}.mp4,{('bored', 'engaged')[clip % 2]}" for clip in range(20)]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label", *rows]))
+    where = ["config", "check", "own", "--set", f"datasets.own.root={tmp_path}"]
+    status, text = dfer(*where)
+    assert status == 1
+    assert "ERROR no_label_left (2): no clip has a label of this pipeline's classes (happy, " in text
+    assert "  bored; engaged" in text
+    status, text = dfer(*where, "--set", "labels.classes=[engaged, bored]")
+    assert status == 0
+    assert "labels: bored: 10, engaged: 10" in text
+    rows[6] = "6.mp4,"
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label", *rows]))
+    status, text = dfer(*where, "--set", "labels.classes=[engaged, bored]")
+    assert status == 1
+    assert "ERROR empty_label (1): rows without a label" in text
+    assert "clips.csv row 8" in text

@@ -21,7 +21,7 @@ def test_the_shipped_file_is_valid():
         "crema-d",
         "paper-demo",
     ]
-    assert {"mafw", "ravdess", "ferplus"} <= set(names[8:])
+    assert {"mafw", "ravdess", "ferplus", "own"} <= set(names[8:])
 
 
 def test_an_unknown_pipeline_gets_a_suggestion():

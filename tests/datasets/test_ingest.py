@@ -68,7 +68,7 @@ def test_an_ingest_error_tells_the_whole_report() -> None:
 
 
 def test_layouts_are_known_by_name(tmp_path: Path) -> None:
-    assert set(LAYOUTS) == {"dfew", "afew", "ferv39k", "crema-d", "mafw", "ravdess", "ferplus"}
+    assert set(LAYOUTS) == {"dfew", "afew", "ferv39k", "crema-d", "mafw", "ravdess", "ferplus", "table"}
     assert all(callable(load(reference)) for reference in LAYOUTS.values())
     with pytest.raises(ValueError, match=r"'dfwe'; known are dfew, .*, or your own as module:func"):
         inspect("dfwe", tmp_path)

@@ -47,6 +47,15 @@ def test_classes_are_matched_by_name_and_the_rest_is_left_out_with_counts() -> N
     assert (report.classes, report.known) == (EMOTIONS, ())
 
 
+def test_a_set_of_which_no_label_is_left_is_an_error() -> None:
+    rows = [{"label": 0}, {"label": 1}, {"votes": (0, 3)}]
+    table, report = converted(rows, ("bored", "engaged"))
+    assert table.empty
+    assert report.fatal
+    assert examples(report, "no_label_left") == ("bored", "engaged")
+    assert not converted(rows, ("bored", "engaged"), merge={"bored": "sad"})[1].fatal
+
+
 def test_merged_classes_count_together_and_may_win() -> None:
     table, report = converted(
         [

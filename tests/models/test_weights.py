@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -9,6 +10,7 @@ import torchvision
 from torch import nn
 
 from dfer.models import WeightsError, build
+from dfer.models.saved import save_model
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,67 @@ def test_any_other_mismatch_is_an_error(
     torch.save(state, path)
     with pytest.raises(WeightsError, match=message):
         build("resnet18_tsm", num_classes=7, pretrained=str(path))
+
+
+SMALL: dict[str, Any] = {"width": 0.125, "num_segments": 2, "dropout": 0.2}
+THREE = ("engaged", "bored", "confused")
+
+
+@pytest.fixture(params=["resnet18_tsm", "resnet18_gru", "r3d_18"])
+def trained(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, nn.Module, Path]:
+    """The name of a network, one with random weights, and the folder that holds it as a trained model."""
+    network = build(request.param, num_classes=3, **SMALL)
+    card = {"model": request.param, "classes": THREE, "input_size": 32, "normalization": {}, **SMALL}
+    save_model(tmp_path, network.state_dict(), card)
+    return request.param, network, tmp_path
+
+
+@pytest.mark.parametrize("file", ["", "model.safetensors"])
+def test_a_model_that_was_trained_here_gives_all_but_its_classifier(
+    trained: tuple[str, nn.Module, Path], file: str
+) -> None:
+    name, network, folder = trained
+    for classes, number in ((THREE[::-1], 3), (None, 3), (("happy", "sad"), 2)):
+        model = build(name, num_classes=number, pretrained=str(folder / file), classes=classes, **SMALL)
+        ours, theirs = model.state_dict(), network.state_dict()
+        kept = {key for key, value in theirs.items() if torch.equal(value, ours[key])}
+        assert theirs.keys() - kept == {"fc.weight", "fc.bias"}
+    again = build(name, num_classes=3, pretrained=str(folder / file), classes=THREE, **SMALL)
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in again.state_dict().items())
+
+
+def test_a_trained_model_of_another_network_is_an_error(trained: tuple[str, nn.Module, Path], tmp_path: Path) -> None:
+    name, _, folder = trained
+    other = "r3d_18" if name == "resnet18_tsm" else "resnet18_tsm"
+    with pytest.raises(
+        WeightsError, match=f"holds a {name} of width 0.125, expected a {other} of width 0.125: set mod"
+    ):
+        build(other, num_classes=3, pretrained=str(folder), **SMALL)
+    with pytest.raises(WeightsError, match=r"expected a .* of width 0\.25"):
+        build(name, num_classes=3, pretrained=str(folder), **{**SMALL, "width": 0.25})
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"holds a trained model, model\.safetensors and model\.json"):
+        build(name, num_classes=3, pretrained=str(folder), **SMALL)
+    with pytest.raises(WeightsError, match=r"is .* the folder of a finished training"):
+        build(name, num_classes=3, pretrained=str(tmp_path.parent), **SMALL)
+
+
+class Headless(nn.Module):
+    """A network whose classifier has another name than the catalogue expects."""
+
+    def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(2, num_classes)
+
+
+def test_a_trained_model_whose_classifier_is_not_known_is_an_error(tmp_path: Path) -> None:
+    name = f"{__name__}:Headless"
+    network = build(name, num_classes=3, **SMALL)
+    card = {"model": name, "classes": THREE, "input_size": 32, "normalization": {}, **SMALL}
+    save_model(tmp_path, network.state_dict(), card)
+    build(name, num_classes=3, pretrained=str(tmp_path), classes=THREE, **SMALL)
+    with pytest.raises(WeightsError, match="has no layer 'fc'"):
+        build(name, num_classes=3, pretrained=str(tmp_path), classes=THREE[::-1], **SMALL)
 
 
 def test_files_that_are_no_weights_are_errors(tmp_path: Path) -> None:
