@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfer.faces.geometry import POINT_WEIGHTS, STRETCH_LIMIT, affine, similarity, template, transform_points
+from dfer.faces.geometry import POINT_WEIGHTS, affine, similarity, template, transform_points
 
 # A nose is so many eye distances in front of the eyes: when a head turns, the eyes come nearer to each other by the
 # cosine of the angle, and the nose moves sideways by the sine.
@@ -29,6 +29,8 @@ _SCALE_SHARE = 0.1
 # a crop with a margin of 0.3), as in clips of turned heads, it goes on until they are not.
 _EVENED_OUT = 0.5
 _FARTHEST = 0.11
+# How much more one direction is stretched than the other, at most; drawn people take up to 1.39.
+_MOST_STRETCHED = 1.4
 # Standard deviations of the smoothing, source frames. Heads come nearer and tilt more slowly than they move.
 _SCALE_SMOOTHING, _ROLL_SMOOTHING, _SHIFT_SMOOTHING = 2.0, 2.0, 0.7
 _SPIKE_FRAMES = 4  # source frames from one neighbour to the other
@@ -77,36 +79,40 @@ def _proportions(median: NDArray[np.float64], target: NDArray[np.floating], seen
     """The map [2, 3] from the median face to the crop, by the eyes, the nose and the middle of the mouth.
 
     The mouth's width is an expression's, so it is fitted only where the face would be far from the template without. A
-    median face in profile, which an affine map would mirror or tear, is only scaled. `seen_width` is the share of the
-    eyes' distance that is seen, 1 from the front.
+    median face that is turned to the side is stretched no more than people differ, and one in profile, which an affine
+    map would mirror or tear, is only scaled. `seen_width` is the share of the eyes' distance that is seen, 1 from the
+    front.
     """
     middle = target.mean(axis=0)
     alike = similarity(median, (target - middle) * [seen_width, 1.0] + middle, POINT_WEIGHTS)
     four = [np.vstack([points[:3], points[3:].mean(axis=0)]) for points in (median, target)]
-    by_four = _fitted(four[0], four[1], np.array([*POINT_WEIGHTS[:3], POINT_WEIGHTS[3:].sum()]))
-    by_all = _fitted(median, target, POINT_WEIGHTS)
-    if by_four is None or by_all is None:
+    try:
+        by_four = affine(four[0], four[1], np.array([*POINT_WEIGHTS[:3], POINT_WEIGHTS[3:].sum()]))
+        by_all = affine(median, target, POINT_WEIGHTS)
+    except ValueError:  # the points are on one line
         return alike
     evened_out = (1 - _EVENED_OUT) * alike + _EVENED_OUT * by_four
     farthest = _FARTHEST * float(np.linalg.norm(target[1] - target[0]))
+    matrix = alike
     for share in np.linspace(0, 1, 11):
-        matrix = (1 - share) * evened_out + share * by_all
+        further = (1 - share) * evened_out + share * by_all
+        if not _is_gentle(further):
+            break
+        matrix = further
         off = np.linalg.norm(transform_points(median, matrix) - target, axis=1)[[0, 1, 3, 4]]
         if off.max() <= farthest:
-            break
-    return matrix
+            return matrix
+    if matrix is not alike or _is_gentle(evened_out):
+        return matrix
+    shares = (share for share in np.linspace(0.95, 0, 20) if _is_gentle((1 - share) * alike + share * evened_out))
+    share = next(shares, 0.0)
+    return (1 - share) * alike + share * evened_out
 
 
-def _fitted(
-    median: NDArray[np.float64], target: NDArray[np.floating], weights: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """The affine map from the median face to the template; None where it would mirror or tear the picture."""
-    try:
-        matrix = affine(median, target, weights)
-    except ValueError:  # the points are on one line
-        return None
+def _is_gentle(matrix: NDArray[np.float64]) -> bool:
+    """Whether a map neither mirrors nor stretches one direction much more than the other."""
     largest, smallest = np.linalg.svd(matrix[:, :2], compute_uv=False)
-    return matrix if np.linalg.det(matrix[:, :2]) > 0 and largest <= STRETCH_LIMIT * smallest else None
+    return bool(np.linalg.det(matrix[:, :2]) > 0 and largest <= _MOST_STRETCHED * smallest)
 
 
 def _poses(points: NDArray[np.complex128]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.complex128]]:
