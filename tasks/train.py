@@ -16,7 +16,7 @@ from dfer.config.pipeline import Pipeline
 from dfer.config.settings import LabelSettings, TrainSettings
 from dfer.datasets import protocol
 from dfer.faces.index import FILE_NAME
-from dfer.storage.file_names import CHECKPOINT
+from dfer.storage.file_names import CHECKPOINT, WEIGHTS
 from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
 from dfer.system.processes import run_isolated
@@ -56,8 +56,10 @@ def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
     for name, default in BY_DEFAULT.items():
         if key["train"][name] == default:
             del key["train"][name]
-    if settings.model.pretrained is not None and Path(settings.model.pretrained).is_file():
-        key["weights"] = sha256(Path(settings.model.pretrained))
+    if not settings.model.freeze:
+        del key["model"]["freeze"]  # models from before this setting keep their keys
+    if (weights := _own_weights(settings.model.pretrained)) is not None:
+        key["weights"] = sha256(weights)
     if arm.mixing != "none":
         key["mixing"] = settings.mixing.model_dump(mode="json")
     if settings.labels != LabelSettings():
@@ -65,6 +67,13 @@ def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
     if arm.clips != "all":
         key["groups"] = settings.groups.model_dump(mode="json")
     return CacheKey("train", VERSION, key, (ingested, index))
+
+
+def _own_weights(pretrained: str | None) -> Path | None:
+    """The file that `model.pretrained` names, by itself or by the folder of a trained model; None if it is no file."""
+    path = Path(pretrained or "")
+    file = path / WEIGHTS if path.is_dir() else path
+    return file if pretrained is not None and file.is_file() else None
 
 
 def nodes(graph: Graph) -> dict[Training, Node]:
@@ -101,7 +110,7 @@ def _weights_are_known(training: Training, graph: Graph) -> bool:
     """Whether a cache key can be made: the SHA-256 of a weight file of one's own is a part of it."""
     model = training.settings.model
     by_name = model.pretrained is None or model.pretrained in network(model.name).pretrained
-    if by_name or Path(str(model.pretrained)).is_file():
+    if by_name or _own_weights(model.pretrained) is not None:
         return True
     graph.unknown[training.dataset] = f"the weights {model.pretrained} of its trainings are not here"
     return False

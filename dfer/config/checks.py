@@ -14,6 +14,7 @@ from dfer.config.file import Source, Tree, mapping, names, read_source
 from dfer.config.pipeline import Pipeline
 from dfer.config.problems import KeyPath, Problem, did_you_mean
 from dfer.config.settings import ModelSettings
+from dfer.storage.file_names import WEIGHTS
 from dfer.storage.remote import problem_with_access
 from dfer.system.paths import problem_with_path
 
@@ -147,7 +148,10 @@ def _problem_with_module(name: str) -> str:
 
 def _problem_with_weights(model: ModelSettings) -> str:
     known = network(model.name).pretrained
-    if model.pretrained is None or model.pretrained in known or Path(model.pretrained).is_file():
+    if model.pretrained is None or model.pretrained in known:
+        return ""
+    path = Path(model.pretrained)
+    if path.is_file() or (path / WEIGHTS).is_file():
         return ""
     has = f"has {', '.join(known)}" if known else "has none by name"
     return _problem_with_file(model.pretrained) or (

@@ -196,6 +196,15 @@ class ModelSettings(Section):
     input_size: Annotated[int, AfterValidator(_size)] = Field(
         0, description="side of the frames the network sees, pixels; 0: the network's own, 224 for the paper's"
     )
+    freeze: bool = Field(
+        False, description="train the last layers alone, on pretrained weights that stay as they are: for few clips"
+    )
+
+    @model_validator(mode="after")
+    def _frozen_weights_come_from_somewhere(self) -> ModelSettings:
+        if self.freeze and self.pretrained is None:
+            raise ValueError("freeze: true keeps pretrained weights as they are, but pretrained is null: name some")
+        return self
 
 
 class AugmentSettings(Section):

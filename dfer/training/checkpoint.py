@@ -89,6 +89,8 @@ def fingerprint(plan: Plan, splits: Splits, device: str, *, tf32: bool) -> dict[
         del values["labels.classes"], values["labels.merge"]
     if plan.train.processes == 1:
         del values["train.processes"]
+    if not plan.model.freeze:
+        del values["model.freeze"]
     if not plan.train.deterministic:
         del values["train.deterministic"]
     values["train.device"] = device

@@ -18,14 +18,16 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
-    """SGD with momentum, or AdamW (which ignores `momentum`); weight decay on all parameters."""
+    """SGD with momentum, or AdamW (which ignores `momentum`); weight decay on all parameters that are
+    trained."""
     # torch's fused SGD takes new memory for the momentum and leaves it as it is when a scaler skips the first step for
     # an overflow, which only float16 has.
     fused = settings.precision != "float16"
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if settings.optimizer == "adamw":
-        return AdamW(model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+        return AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     return SGD(
-        model.parameters(),
+        trained,
         settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,

@@ -14,6 +14,7 @@ from scipy.special import softmax
 from torch import Tensor
 
 from dfer import metrics
+from dfer.models.freezing import freeze_trunk
 from dfer.system.randomness import torch_seed
 from dfer.training.cache import CacheChoice, FrameCache, choose_cache
 from dfer.training.data import (
@@ -200,6 +201,8 @@ class Run:
         generator = torch.Generator().manual_seed(torch_seed(seed, "mixing", epoch, rank))
         self._batches.epoch = epoch
         self.model.train()
+        if self._plan.model.freeze:
+            freeze_trunk(self.model, self._plan.model.name)
         # Summed on the device: reading a number back at every step would make the GPU wait.
         loss_sum = torch.zeros((), device=self._device)
         correct = torch.zeros((), device=self._device, dtype=torch.int64)

@@ -14,6 +14,7 @@ from dfer.config.catalogue import choose
 from dfer.losses import LOSSES
 from dfer.mixing import NORMALIZATIONS, mixing_of
 from dfer.models import build, channels_last
+from dfer.models.freezing import freeze_trunk
 from dfer.training.cuda_graph import Function, Replayed, record_cuda_graph
 from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule, uses_cuda_graph
 from dfer.training.plan import Plan
@@ -31,6 +32,8 @@ def make_network(plan: Plan) -> nn.Module:
         width=plan.model.width,
         dropout=plan.model.dropout,
     )
+    if plan.model.freeze:
+        freeze_trunk(network, plan.model.name)
     return channels_last(network) if plan.train.channels_last else network
 
 

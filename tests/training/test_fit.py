@@ -404,3 +404,15 @@ def test_a_gpu_learns_in_every_precision(toy_set: ToySet, tmp_path: Path, precis
         run(toy_set, tmp_path, SOFT, settings=settings, on_epoch=killer(3))
     result = run(toy_set, tmp_path, SOFT, settings=settings)
     assert result.history[-1]["monitor_war"] > 0.8
+
+
+def test_a_frozen_trunk_stays_as_it_was_and_its_last_layers_learn(toy_set: ToySet, tmp_path: Path) -> None:
+    """Two classifiers on the trunk of a trained model: from its own to that of few clips."""
+    first = run(toy_set, tmp_path / "first", settings={"epochs": 3})
+    frozen = ModelSettings(**{**SMALL.model_dump(), "pretrained": str(first.folder), "freeze": True})
+    second = run(few(toy_set, 21), tmp_path / "second", settings={"epochs": 3}, model=frozen)
+    before, after = weights(first.folder), weights(second.folder)
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed == {"fc.weight", "fc.bias"}
+    with pytest.raises(ValueError, match="pretrained is null"):
+        ModelSettings(pretrained=None, freeze=True)
