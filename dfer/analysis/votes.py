@@ -23,10 +23,10 @@ CLEAR_ABOVE = 0.9
 """A clip is clear if its largest soft label is above this (section 5.5)."""
 
 FIGURES = {
-    "class-distribution.png": "Clips of each emotion",
-    "coexistence.png": "Emotions that are seen together",
+    "class-distribution.png": "Clips of each class",
+    "coexistence.png": "Classes that are seen together",
     "entropy.png": "How much the annotators disagree",
-    "groups.png": "Clear and other clips of each emotion",
+    "groups.png": "Clear and other clips of each class",
 }
 """File name -> what it shows."""
 

@@ -191,5 +191,5 @@ def _experiments(pipeline: PipelineSettings) -> dict[str, ExperimentSettings]:
         "own-test-part": ExperimentSettings(title=f"On the test part of {home}", show="per-class"),
         **across,
         "confusion": ExperimentSettings(title=f"What is taken for what on {home}", show="confusion"),
-        "classes": ExperimentSettings(title=f"Clips of each emotion in {home}", show="class-distribution"),
+        "classes": ExperimentSettings(title=f"Clips of each class in {home}", show="class-distribution"),
     }

@@ -145,7 +145,7 @@ def recall_differences(experiment: ExperimentNumbers) -> Table:
             "An interval of no width means that no resample differs: both arms are all right or all wrong.",
             *protocol_notes(experiment.arms),
         ),
-        folded_under="Differences by emotion",
+        folded_under="Differences by class",
     )
 
 

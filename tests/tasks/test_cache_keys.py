@@ -24,7 +24,7 @@ KEYS = {
     "index": "9893aaeaa53be414",
     "train": "9b120aeaaa338efa",
     "evaluate": "f6bc78aa2d23b704",
-    "report": "e154632b54715ffa",
+    "report": "52ee6095450b3b32",
 }
 
 
