@@ -28,6 +28,7 @@ from packaging.version import Version
 from dfer.config.catalogue import network
 from dfer.config.settings import StageSettings
 from dfer.faces.model_files import BUNDLED_MODEL, detector_sha256
+from dfer.storage.file_names import WEIGHTS
 from dfer.storage.files import sha256
 from dfer.system.downloads import cache_folder
 from dfer.system.passwords import mask_passwords
@@ -205,7 +206,7 @@ def weights(model: str, pretrained: str | None) -> CheckResult:
     if pretrained is None:
         return ok(subject, f"{model}: none, it starts from random weights")
     if pretrained not in known:
-        path = Path(pretrained)
+        path = Path(pretrained) / WEIGHTS if Path(pretrained).is_dir() else Path(pretrained)
         if path.is_file():
             return ok(subject, f"{model}: {path}, SHA-256 {sha256(path)[:16]}...")
         return problem(subject, f"{model}: {path} is not here", "correct model.pretrained")

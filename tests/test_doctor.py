@@ -162,6 +162,9 @@ def test_weights_are_checked_and_not_fetched(monkeypatch, tmp_path):
     assert result.level == "problem"
     assert "resnet18-f37072fd.pth" in result.advice
     assert doctor.weights("resnet18_tsm", str(tmp_path / "none.pth")).level == "problem"
+    assert doctor.weights("resnet18_tsm", str(tmp_path)).level == "problem"
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    assert doctor.weights("resnet18_tsm", str(tmp_path)).level == "ok"
     assert doctor.weights("resnet18_tsm", None).level == "ok"
 
 

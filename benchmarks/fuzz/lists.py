@@ -27,7 +27,7 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
     lists = sorted(root.rglob("*.csv"))
     if not lists or chance.random() < 0.2:
         for _ in range(chance.randint(1, 3)):
-            _odd_name(chance, root)
+            odd_name(chance, root)
         return Plan("lists", f"{layout}, odd names", more=more)
     path = chance.choice(lists)
     what = chance.choice(("bytes", "lines", "fields", "fields", "encoding", "something else in its place"))
@@ -35,18 +35,18 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
     if what == "bytes":
         path.write_bytes(MUTATIONS[chance.choice(list(MUTATIONS))](chance, data, chance.choice(lists).read_bytes()))
     elif what == "lines":
-        path.write_bytes(_lines(chance, data))
+        path.write_bytes(other_lines(chance, data))
     elif what == "fields":
         path.write_bytes(_fields(chance, data))
     elif what == "encoding":
-        path.write_bytes(_encoding(chance, data))
+        path.write_bytes(other_encoding(chance, data))
     else:
         path.unlink()
         _something_else(chance, path, folder)
     return Plan("lists", f"{layout}, {what}", more=more)
 
 
-def _lines(chance: random.Random, data: bytes) -> bytes:
+def other_lines(chance: random.Random, data: bytes) -> bytes:
     lines = data.splitlines(keepends=True)
     for _ in range(chance.randint(1, 3)):
         at, other = chance.randrange(len(lines)), chance.randrange(len(lines))
@@ -75,7 +75,7 @@ def _fields(chance: random.Random, data: bytes) -> bytes:
     return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
-def _encoding(chance: random.Random, data: bytes) -> bytes:
+def other_encoding(chance: random.Random, data: bytes) -> bytes:
     if chance.random() < 0.3:
         return data.replace(b"\n", chance.choice((b"\r", b"\0", b"\n\n", b"\x85", b";")))
     return data.decode().encode(chance.choice(_ENCODINGS))
@@ -98,7 +98,7 @@ def _something_else(chance: random.Random, path: Path, folder: Path) -> None:
             path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
 
 
-def _odd_name(chance: random.Random, root: Path) -> None:
+def odd_name(chance: random.Random, root: Path) -> None:
     """Another name for a file or folder, or another kind of thing under its name."""
     paths = sorted(path for path in root.rglob("*") if path.suffix != ".csv")
     path = chance.choice(paths)

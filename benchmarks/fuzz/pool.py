@@ -21,13 +21,21 @@ from typing import Any
 
 import psutil
 
-from benchmarks.fuzz import clips, configs, frames, lists, marks, tables
+from benchmarks.fuzz import clips, configs, frames, lists, marks, own, tables
 from benchmarks.fuzz.outcomes import Outcome, Plan, traceback_of
 from dfer.system.processes import ProcessDiedError, Worker, Workers
 
-KINDS: dict[str, ModuleType] = {"clips": clips, "frames": frames, "tables": tables, "lists": lists, "configs": configs}
+KINDS: dict[str, ModuleType] = {
+    "clips": clips,
+    "frames": frames,
+    "tables": tables,
+    "lists": lists,
+    "own": own,
+    "configs": configs,
+}
 _TURNS = ("clips", "frames", "clips", "tables", "clips", "configs", "clips", "lists", "clips", "frames",
-          "clips", "configs", "clips", "tables", "clips", "lists", "clips", "frames", "clips", "configs")  # fmt: skip
+          "clips", "configs", "clips", "tables", "clips", "lists", "clips", "frames", "clips", "configs",
+          "own", "own")  # fmt: skip
 
 SECONDS = 10.0
 """Most time of a processor that an input may take; on a machine with nothing else to do, that is the time it takes."""

@@ -28,7 +28,7 @@ def make(folder: Path, chance: random.Random, seed: int, number: int) -> Plan:
     layouts.write_dfew(root)
     if chance.random() < 0.05:
         return Plan("tables", "unchanged", good=True, more={"layout": "dfew"})
-    what, damage = chance.choice(_WAYS)
+    what, damage = chance.choice(WAYS)
     path = root / layouts.ANNOTATION
     path.write_bytes(damage(chance, path.read_bytes()))
     return Plan("tables", what, more={"layout": "dfew"})
@@ -125,7 +125,7 @@ def _cells(chance: random.Random, data: bytes) -> bytes:
 
 
 # those that stand twice are drawn twice as often
-_WAYS: tuple[tuple[str, Callable[[random.Random, bytes], bytes]], ...] = (
+WAYS: tuple[tuple[str, Callable[[random.Random, bytes], bytes]], ...] = (
     ("bytes of the file", _file),
     ("bytes of a part", _parts(_bytes_of_a_part)),
     ("bytes of a part", _parts(_bytes_of_a_part)),

@@ -202,9 +202,9 @@ def _without_copies(clips: list[Record], files: dict[str, Source], root: Path, p
 
 
 def _look_into_workbook(sheet: Sheet, table: str, problems: Problems) -> None:
-    """Say of empty cells why they are empty."""
+    """Say of empty cells why they are empty, unless that would take long."""
     assert sheet.content is not None
-    if any(problems.get(code) for code in _MAY_BE_EMPTY):
+    if any(problems.get(code) for code in _MAY_BE_EMPTY) and workbook.is_small(sheet.content):
         looks: dict[str, Callable[..., list[str]]] = {
             "formulas_without_value": workbook.formulas_without_value,
             "merged_cells": workbook.merged_cells,

@@ -15,7 +15,7 @@ from dfer.system.natural_order import natural_key
 MOST_ROWS = 1_048_576
 MOST_COLUMNS = 256
 MOST_BYTES = 256 * 2**20
-_MOST_BYTES_AT_ONCE = 8 * 2**20  # openpyxl's other mode, which knows of merged cells, has the whole sheet in memory
+_SMALL = 8 * 2**20
 
 Row = tuple[object, ...]
 
@@ -41,15 +41,17 @@ def formulas_without_value(content: BytesIO) -> list[str]:
     return places
 
 
+def is_small(content: BytesIO) -> bool:
+    """Whether a workbook that was read can be read again in different ways, within seconds and in memory."""
+    return _unpacked(content) <= _SMALL
+
+
 def merged_cells(content: BytesIO) -> list[str]:
     """Merged cells of the sheet that people see, such as 'B2:B5', of which only the first has a value; [] if that
-    cannot be told, as of a large workbook."""
+    cannot be told. Has the whole workbook in memory."""
     import openpyxl  # as below
 
     try:
-        with ZipFile(content) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MOST_BYTES_AT_ONCE:
-                return []
         book = openpyxl.load_workbook(content)
         sheet = next(sheet for sheet in book.worksheets if sheet.sheet_state == "visible")
         return sorted((str(cells) for cells in sheet.merged_cells.ranges), key=natural_key)
@@ -57,13 +59,16 @@ def merged_cells(content: BytesIO) -> list[str]:
         return []
 
 
+def _unpacked(content: BytesIO) -> int:
+    with ZipFile(content) as archive:
+        return sum(member.file_size for member in archive.infolist())
+
+
 def _cells(content: BytesIO, *, values: bool) -> Iterator[tuple[Any, ...]]:
     # here, since it reads a few hundred milliseconds, and of the commands only those that read votes need it
     import openpyxl
 
-    with ZipFile(content) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > MOST_BYTES:
+    if (unpacked := _unpacked(content)) > MOST_BYTES:
         raise ValueError(f"it unpacks to {unpacked:,} bytes, expected at most {MOST_BYTES:,}")
     book = openpyxl.load_workbook(content, read_only=True, data_only=values)
     try:
