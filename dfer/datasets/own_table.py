@@ -51,6 +51,11 @@ RULES: Rules = {
         "files with the same content that differ in the label, the votes, the split, the fold or the subject: correct "
         "or delete one",
     ),
+    "other_tables": (
+        "warning",
+        f"tables that are not read, since they are not called {' or '.join(TABLES)}: rename one, or name it as "
+        "the data set's source",
+    ),
     "same_video": ("warning", "files with the same content and label: the first is used"),
     "missing_clips": (
         "warning",
@@ -106,6 +111,8 @@ def inspect(root: Path, *, dataset: str = "table", source: str | None = None) ->
             problems["table_unreadable"].append(f"{table}: {error}")
     elif not problems:
         records = from_folders(root, problems)
+        suffixes = own_reading.SUFFIXES
+        problems["other_tables"] += sorted(path.name for path in root.iterdir() if path.suffix.lower() in suffixes)
     rows: list[ClipRow] = []
     classes: tuple[str, ...] = ()
     if records is not None and "too_many_classes" not in problems:

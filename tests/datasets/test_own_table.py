@@ -133,6 +133,13 @@ def test_folders_named_by_class(tmp_path: Path) -> None:
     assert example(report, "spellings") == "happy: happiness, joy"
 
 
+def test_a_table_of_another_name_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    write(tmp_path, labelled(tmp_path), "Labels.CSV")
+    _, report = check(tmp_path, {"other_tables": 1, "one_class": 1} | BY_CLIP)
+    assert example(report, "other_tables") == "Labels.CSV"
+    check(tmp_path, BY_CLIP, source="Labels.CSV")
+
+
 def test_a_folder_that_is_neither(tmp_path: Path) -> None:
     check(tmp_path, {"wrong_root": 1})
     check(tmp_path / "absent", {"root_missing": 1})
