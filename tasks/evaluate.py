@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,7 +117,10 @@ def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> Non
     shown = {"war": "WAR", "uar": "UAR", "nll": "NLL", "ece": "ECE"}
     numbers = {shown.get(name, name): value for name, value in metrics.items() if isinstance(value, int | float)}
     recalls = {
-        f"recall_{emotion}": value for emotion, value in metrics["per_class_recall"].items() if value is not None
+        # MLflow takes no other signs in the name of a metric
+        f"recall_{re.sub(r'[^\w .:-]', '_', name)}": value
+        for name, value in metrics["per_class_recall"].items()
+        if value is not None
     }
     run.log_once({f"{evaluation.short}/{name}": value for name, value in {**numbers, **recalls}.items()})
     files = [folder / name for name in (METRICS, PREDICTIONS, CONFUSION)]

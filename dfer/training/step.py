@@ -31,6 +31,7 @@ def make_network(plan: Plan) -> nn.Module:
         pretrained=plan.model.pretrained,
         width=plan.model.width,
         dropout=plan.model.dropout,
+        classes=plan.classes,
     )
     if plan.model.freeze:
         freeze_trunk(network, plan.model.name)
