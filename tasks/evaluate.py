@@ -25,6 +25,8 @@ from tasks.train import count_clips
 
 VERSION = 2
 
+_NO_NAME = re.compile(r"[^\w .:-]")  # signs that MLflow takes in no name of a metric
+
 
 def cache_key(evaluation: Evaluation, model: Output, ingested: Output, index: Output) -> CacheKey:
     """What determines a prediction table."""
@@ -117,8 +119,7 @@ def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> Non
     shown = {"war": "WAR", "uar": "UAR", "nll": "NLL", "ece": "ECE"}
     numbers = {shown.get(name, name): value for name, value in metrics.items() if isinstance(value, int | float)}
     recalls = {
-        # MLflow takes no other signs in the name of a metric
-        f"recall_{re.sub(r'[^\w .:-]', '_', name)}": value
+        f"recall_{_NO_NAME.sub('_', name)}": value
         for name, value in metrics["per_class_recall"].items()
         if value is not None
     }
