@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from dfer.config.catalogue import network
 from dfer.config.experiments import Training
 from dfer.config.pipeline import Pipeline
-from dfer.config.settings import LabelSettings, TrainSettings
+from dfer.config.settings import LabelSettings, ModelSettings, TrainSettings
 from dfer.datasets import protocol
 from dfer.faces.index import FILE_NAME
 from dfer.storage.file_names import CHECKPOINT, WEIGHTS
@@ -50,14 +50,12 @@ def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
         "fold": training.fold,
         "arm": arm.model_dump(mode="json", exclude={"alpha", "ambiguous"}),
         "sampling": settings.sampling.model_dump(mode="json"),
-        "model": settings.model.model_dump(mode="json"),
+        "model": model_key(settings.model),
         "train": settings.train.model_dump(mode="json", exclude=SPEED | {"device"}),
     }
     for name, default in BY_DEFAULT.items():
         if key["train"][name] == default:
             del key["train"][name]
-    if not settings.model.freeze:
-        del key["model"]["freeze"]  # models from before this setting keep their keys
     if (weights := _own_weights(settings.model.pretrained)) is not None:
         key["weights"] = sha256(weights)
     if arm.mixing != "none":
@@ -67,6 +65,11 @@ def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
     if arm.clips != "all":
         key["groups"] = settings.groups.model_dump(mode="json")
     return CacheKey("train", VERSION, key, (ingested, index))
+
+
+def model_key(model: ModelSettings) -> dict[str, Any]:
+    """The network's part of the key; models from before `freeze` keep theirs."""
+    return model.model_dump(mode="json", exclude=set() if model.freeze else {"freeze"})
 
 
 def _own_weights(pretrained: str | None) -> Path | None:

@@ -18,6 +18,7 @@ from tasks.inspection.estimate import Trial, Trials
 from tasks.running.graph import ExpectedOutput
 from tasks.running.slots import threads_per_training, trainings_at_a_time
 from tasks.running.stage import store_of
+from tasks.train import model_key
 
 
 @dataclass
@@ -151,7 +152,7 @@ class _Measured:
         return self._median(same, 1, lambda _: 1)
 
     def _same_network(self, training: Training) -> list[dict[str, Any]]:
-        like = (training.settings.model.model_dump(mode="json"), training.settings.sampling.model_dump(mode="json"))
+        like = (model_key(training.settings.model), training.settings.sampling.model_dump(mode="json"))
         return [m for m in self._manifests["train"] if (m["key"]["model"], m["key"]["sampling"]) == like]
 
     def training(self, training: Training, clips: int) -> float | None:
