@@ -63,8 +63,9 @@ def visible_gpus() -> list[Gpu]:
 @lru_cache
 def _memory_of_each(visible: str | None) -> tuple[int, ...]:
     """What torch says of each GPU, with that value of CUDA_VISIBLE_DEVICES."""
+    # Initialised first: before that, the driver's list is counted, of which CUDA may be able to use a part (MIG).
     code = (
-        "import json, torch; count = torch.cuda.device_count(); "
+        "import json, torch; torch.cuda.is_available() and torch.cuda.init(); count = torch.cuda.device_count(); "
         "print(json.dumps([torch.cuda.get_device_properties(number).total_memory for number in range(count)]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -72,10 +72,15 @@ def record_cuda_graph(function: Function, inputs: Sequence[Tensor]) -> Function:
     Nothing is computed while it is recorded.
     """
     static = [tensor.clone() for tensor in inputs]
-    graph = torch.cuda.CUDAGraph()
-    # Another thread reads clips ahead, and may allocate memory meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        results = function(*static)
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        # Another thread reads clips ahead, and may allocate memory meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            results = function(*static)
+    except BaseException:
+        # torch leaves a recording that broke off on its own stream, where nothing waits for the clips that are read
+        torch.cuda.set_stream(stream)
+        raise
 
     def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
         for place, tensor in zip(static, inputs, strict=True):

@@ -22,7 +22,7 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
     trained."""
     # torch's fused SGD takes new memory for the momentum and leaves it as it is when a scaler skips the first step for
     # an overflow, which only float16 has.
-    fused = settings.precision != "float16"
+    fused = True if settings.precision != "float16" else None  # None: torch's choice, all parameters at once on a GPU
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if settings.optimizer == "adamw":
         return AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)

@@ -26,7 +26,7 @@ from dfer.training.data import (
     stored_frames,
     training_loader,
 )
-from dfer.training.gpu_memory import noting_frames_on_gpu
+from dfer.training.gpu_memory import noting_what_could_go
 from dfer.training.inference import predict_logits
 from dfer.training.plan import Plan, Resources
 from dfer.training.split import Splits
@@ -133,10 +133,11 @@ class Run:
     def train_epoch(self, epoch: int) -> EpochRow:
         """Train for one epoch, evaluate, and add a row to the history.
 
-        Raises TrainingError if the loss is infinite or nan; an error for want of memory on the GPU has a note if frames
-        are kept there.
+        Raises TrainingError if the loss is infinite or nan; an error for want of memory on the GPU has a note of
+        what could do without.
         """
-        with noting_frames_on_gpu(self._cache_choice.where == "device"):
+        on_gpu, recorded = self._cache_choice.where == "device", self._step.is_recorded
+        with noting_what_could_go(frames_on_gpu=on_gpu, recorded=recorded):
             return self._train_epoch(epoch)
 
     def _train_epoch(self, epoch: int) -> EpochRow:

@@ -148,6 +148,11 @@ class Step:
     _recorder = staticmethod(record_cuda_graph)
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether full batches are, or will be, replayed from a CUDA graph."""
+        return self._graph is not None
+
+    @property
     def learning_rate(self) -> float:
         """That of the next step."""
         return float(self._schedule.get_last_lr()[0])

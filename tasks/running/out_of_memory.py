@@ -31,8 +31,9 @@ def with_less_memory(
 ) -> T:
     """Train, and whenever a GPU's memory runs out again with less of it, from the checkpoint in `folder` on.
 
-    First decoded frames leave the GPU for RAM, which changes no result. Then every batch is computed in twice as many
-    micro-batches, which BatchNorm sees, down to two clips a part.
+    First decoded frames leave the GPU for RAM, then steps are no longer recorded as a CUDA graph, which keeps memory of
+    its own; neither changes a result. Then every batch is computed in twice as many micro-batches, which BatchNorm
+    sees, down to two clips a part.
 
     Args:
         train: called with the settings, and whether frames may be kept on the GPU.
@@ -41,14 +42,17 @@ def with_less_memory(
     """
     most = settings.batch_size // settings.processes // 2
     parts, pause, frames_on_gpu = max(settings.micro_batches, _parts_before(folder)), PAUSE, True
+    graph = settings.cuda_graph
     while True:
         try:
-            return train(settings.model_copy(update={"micro_batches": parts}), frames_on_gpu)
+            return train(settings.model_copy(update={"micro_batches": parts, "cuda_graph": graph}), frames_on_gpu)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
             if frames_on_gpu and _frames_were_on_gpu(error):
                 frames_on_gpu, how = False, "decoded frames in RAM instead of there"
+            elif graph == "auto" and parts == 1 and _was_recorded(error):
+                graph, how = "off", "no CUDA graph"
             elif parts < most:
                 parts = min(2 * parts, most)
                 how = f"every batch in {parts} parts, which batch normalisation sees one by one"
@@ -79,6 +83,12 @@ def _frames_were_on_gpu(error: Exception) -> bool:
     from dfer.training.gpu_memory import FRAMES_ON_GPU
 
     return FRAMES_ON_GPU in getattr(error, "__notes__", ())
+
+
+def _was_recorded(error: Exception) -> bool:
+    from dfer.training.gpu_memory import RECORDED
+
+    return RECORDED in getattr(error, "__notes__", ())
 
 
 def _parts_before(folder: Path) -> int:

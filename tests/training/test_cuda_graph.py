@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.training import Plan
 from dfer.training import step as steps
-from dfer.training.cuda_graph import WARM_UP, Function, Replayed
+from dfer.training.cuda_graph import WARM_UP, Function, Replayed, record_cuda_graph
 from dfer.training.optimization import uses_cuda_graph
 from dfer.training.step import Step, make_network
 from dfer.training.world import ALONE, World
@@ -157,3 +158,15 @@ def test_a_graph_on_a_gpu() -> None:
     assert uses_cuda_graph(TrainSettings(), CUDA, ALONE)
     assert uses_cuda_graph(TrainSettings(cuda_graph="on"), CUDA, ALONE)
     assert not uses_cuda_graph(TrainSettings(cuda_graph="off"), CUDA, ALONE)
+
+
+def test_a_recording_that_breaks_off_gives_the_stream_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch does not, if the end of the recording fails, too; no GPU is needed to see what is called."""
+    streams: list[object] = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: "graph")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "before")
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    with pytest.raises(RuntimeError, match="not permitted"):
+        record_cuda_graph(lambda *inputs: fails(lambda: (), inputs)(), [torch.zeros(1)])
+    assert streams == ["before"]

@@ -16,7 +16,7 @@ from toy_set import ToySet
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.system.processes import run_isolated
 from dfer.training import Plan, Resources, TrainingData, train
-from dfer.training.gpu_memory import noting_frames_on_gpu
+from dfer.training.gpu_memory import noting_what_could_go
 from tasks.running.out_of_memory import with_less_memory
 
 
@@ -35,7 +35,7 @@ class Training:
         cached = frames_on_gpu and self.beside > 0
         clips = settings.batch_size / settings.processes / settings.micro_batches
         if clips > self.room - (self.beside if cached else 0):
-            with noting_frames_on_gpu(cached):
+            with noting_what_could_go(frames_on_gpu=cached, recorded=False):
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has")
         return "done"
 
@@ -73,6 +73,22 @@ def test_then_batches_are_cut_as_well(tmp_path: Path) -> None:
     assert (training.tried, training.frames_on_gpu) == ([1, 1, 2], [True, False, False])
 
 
+def test_a_recorded_step_is_given_up_before_batches_are_cut(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tried: list[tuple[int, str, bool]] = []
+
+    def train(settings: TrainSettings, frames_on_gpu: bool) -> str:
+        tried.append((settings.micro_batches, settings.cuda_graph, frames_on_gpu))
+        with noting_what_could_go(frames_on_gpu=frames_on_gpu, recorded=settings.cuda_graph == "auto"):
+            if len(tried) < 4:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return "done"
+
+    with caplog.at_level(logging.WARNING):
+        assert with_less_memory(train, TrainSettings(), tmp_path, title="midas", sleep=lambda _: None) == "done"
+    assert tried == [(1, "auto", True), (1, "auto", False), (1, "off", False), (2, "off", False)]
+    assert "with no CUDA graph" in caplog.text
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -80,6 +96,9 @@ def test_then_batches_are_cut_as_well(tmp_path: Path) -> None:
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "FIND was unable to find an engine to execute this computation",
+        "CUDA driver error: out of memory",
         "NCCL error in: ProcessGroupNCCL.cpp, unhandled cuda error\nCuda failure 2 'out of memory'",
     ],
 )
@@ -97,7 +116,7 @@ def test_memory_that_torchs_allocator_does_not_hand_out(message: str, tmp_path: 
 
 
 def fails_with_frames(*, send: Any) -> None:
-    with noting_frames_on_gpu(True):
+    with noting_what_could_go(frames_on_gpu=True, recorded=False):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
