@@ -185,11 +185,11 @@ def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str, monkeypatch: 
     """At the logits of a network that has come close to its targets, against float64 from the classifier's input on."""
     monkeypatch.setitem(LOSSES, "cross_entropy", cross_entropy_as_on_a_gpu)
     torch.manual_seed(0)
-    frames = torch.randint(0, 256, (8, 8, 3, 32, 32), dtype=torch.uint8)
+    frames = torch.randint(0, 256, (8, 4, 3, 32, 32), dtype=torch.uint8)
     labels = torch.rand(8, 7).mul(0.3).softmax(dim=1)  # voters who disagree: the targets are flat
     plan = plan_of(MIDAS, precision="bfloat16")
-    settings = {"name": name, "pretrained": None, "input_size": 32, "width": 0.25, "dropout": 0.0}
-    plan = replace(plan, model=ModelSettings(**settings), sampling=SamplingSettings(num_segments=8))
+    settings = {"name": name, "pretrained": None, "input_size": 32, "width": 0.125, "dropout": 0.0}
+    plan = replace(plan, model=ModelSettings(**settings), sampling=SamplingSettings(num_segments=4))
     network = make_network(plan)
     with torch.no_grad():
         network.fc.weight.mul_(0.02)
