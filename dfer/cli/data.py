@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 _ROWS = 50  # clips that are listed one by one; of more, twice as many that are not kept or odd
 _NAMED = 20  # files of a kind that are named one by one
-
-_SILENCE = 15.0  # seconds
+_SILENCE = 15.0  # seconds between lines where there is no bar
 
 
 @app.command(

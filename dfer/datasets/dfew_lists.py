@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 
 from dfer.datasets import workbook
-from dfer.datasets.folds import Folds, combine
+from dfer.datasets.folds import FOLD_RULES, Folds, combine
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside, subfolders
 from dfer.datasets.table import NUM_FOLDS
@@ -69,13 +69,7 @@ LIST_RULES: Rules = {
         "error",
         "clips that a list gives twice with different content; remove one of the rows",
     ),
-    "fold_labels_differ": ("error", "clips with different labels in different fold lists"),
-    "two_test_folds": ("error", "clips in the test lists of two folds: they would be evaluated twice"),
-    "train_list_differs": (
-        "error",
-        "train lists that are not exactly the other folds' test lists: training on the other folds would not be "
-        "training on the official list",
-    ),
+    **FOLD_RULES,
     "annotation_missing": (
         "warning",
         f"no {ANNOTATION}: there are no votes, so only hard labels can be used. Unpack Annotation of the download into "

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dfer.datasets.report import Problems
+from dfer.datasets.report import Problems, Rules
 from dfer.datasets.table import NUM_FOLDS
+
+FOLD_RULES: Rules = {
+    "fold_labels_differ": ("error", "clips with different labels in different fold lists"),
+    "two_test_folds": ("error", "clips in the test lists of two folds: they would be evaluated twice"),
+    "train_list_differs": (
+        "error",
+        "train lists that are not exactly the other folds' test lists: training on the other folds would not be "
+        "training on the official list",
+    ),
+}
+"""What `combine` finds."""
 
 Lists = Mapping[int, Mapping[int, int]]
 """Fold -> clip number -> label."""
@@ -22,7 +33,7 @@ class Folds:
 
 
 def combine(trains: Lists, tests: Lists, hashes: dict[str, str], classes: Sequence[str], problems: Problems) -> Folds:
-    """The folds that the lists give; adds `fold_labels_differ`, `two_test_folds` and `train_list_differs`.
+    """The folds that the lists give; adds the findings of `FOLD_RULES`.
 
     Checks that a clip has one label, no clip is tested twice, and, if all lists are there, each train list is the union
     of the other folds' test lists.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dfer.datasets import workbook
 from dfer.datasets.dfew_lists import clip_number
-from dfer.datasets.folds import Folds, combine
+from dfer.datasets.folds import FOLD_RULES, Folds, combine
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import is_inside
 from dfer.datasets.table import NUM_FOLDS
@@ -78,13 +78,7 @@ LIST_RULES: Rules = {
         "error",
         "clips that a list or the annotation gives twice with different content; remove one of the rows",
     ),
-    "fold_labels_differ": ("error", "clips with different labels in different fold lists"),
-    "two_test_folds": ("error", "clips in the test lists of two folds: they would be evaluated twice"),
-    "train_list_differs": (
-        "error",
-        "train lists that are not exactly the other folds' test lists: training on the other folds would not be "
-        "training on the official list",
-    ),
+    **FOLD_RULES,
     "annotation_columns": (
         "error",
         "the annotation does not have one column for the clip and one for each class; take the file from the original "

@@ -70,7 +70,8 @@ def _memory_of_each(visible: str | None) -> tuple[int, ...]:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if done.returncode:
-        _log.warning("torch cannot use a GPU here: %s", done.stderr.strip().splitlines()[-1:])
+        why = (done.stderr.strip().splitlines() or [f"its process ended with status {done.returncode}"])[-1]
+        _log.warning("torch cannot use a GPU here, so none is used: %s (dfer doctor says more)", why)
         return ()
     return tuple(json.loads(done.stdout.splitlines()[-1]))
 

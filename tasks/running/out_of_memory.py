@@ -38,7 +38,8 @@ def with_less_memory(
     Args:
         train: called with the settings, and whether frames may be kept on the GPU.
 
-    Raises whatever `train` raises: an error for want of memory when nothing smaller is left, everything else at once.
+    Raises whatever `train` raises: an error for want of memory when nothing smaller is left, or `train.cuda_graph` is
+    "on", which nothing smaller goes with; everything else at once.
     """
     most = settings.batch_size // settings.processes // 2
     parts, pause, frames_on_gpu = max(settings.micro_batches, _parts_before(folder)), PAUSE, True
@@ -53,6 +54,11 @@ def with_less_memory(
                 frames_on_gpu, how = False, "decoded frames in RAM instead of there"
             elif graph == "auto" and parts == 1 and _was_recorded(error):
                 graph, how = "off", "no CUDA graph"
+            elif graph == "on":
+                error.add_note(
+                    "train.cuda_graph is 'on', and a recorded batch is not computed in parts: set it to 'auto'"
+                )
+                raise
             elif parts < most:
                 parts = min(2 * parts, most)
                 how = f"every batch in {parts} parts, which batch normalisation sees one by one"

@@ -89,6 +89,14 @@ def test_a_recorded_step_is_given_up_before_batches_are_cut(tmp_path: Path, capl
     assert "with no CUDA graph" in caplog.text
 
 
+def test_a_graph_that_was_asked_for_by_name_is_not_given_up_quietly(tmp_path: Path) -> None:
+    training = Training(room=2)
+    with pytest.raises(torch.OutOfMemoryError) as caught:
+        training.run(tmp_path, batch_size=8, cuda_graph="on")
+    assert training.tried == [1]
+    assert "set it to 'auto'" in caught.value.__notes__[-1]
+
+
 @pytest.mark.parametrize(
     "message",
     [
