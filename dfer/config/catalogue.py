@@ -14,6 +14,13 @@ from typing import Any
 from dfer.config.problems import did_you_mean
 
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+"""Mean and standard deviation of RGB values in [0, 1], with which torchvision's weights were trained."""
+NO_MEAN, UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+"""Pixels in [0, 1] as they are."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A network that can be trained.
@@ -24,6 +31,12 @@ class Network:
         pretrained: name for `model.pretrained` -> the weights it stands for, as torchvision calls them.
         new_layers: its layers that pretrained weights may lack, or have in another size; the last one is the
             classifier.
+        trunk: the layer that pretrained weights are for, with the names of their keys in front of which it has none;
+            empty: the whole network.
+        mean, std: of the RGB values in [0, 1], by which pixels are normalised for it: those of its pretrained weights.
+        recipe: settings that it was published with, by section; over the file's sections, under all else.
+        reconstructed: of a network whose publication does not say all that is needed to build it: what is known, and
+            what was chosen here. Its numbers are ours, never the published method's.
     """
 
     builder: str
@@ -33,6 +46,11 @@ class Network:
     source: str = ""
     pretrained: Mapping[str, str] = field(default_factory=dict)
     new_layers: tuple[str, ...] = ("fc",)
+    trunk: str = ""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    reconstructed: str = ""
 
 
 NETWORKS: dict[str, Network] = {
@@ -68,6 +86,8 @@ NETWORKS: dict[str, Network] = {
         input_size=112,
         source="Tran et al., R3D, CVPR 2018",
         pretrained={"kinetics400": "R3D_18_Weights.KINETICS400_V1"},
+        mean=KINETICS_MEAN,
+        std=KINETICS_STD,
     ),
 }
 

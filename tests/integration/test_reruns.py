@@ -74,8 +74,12 @@ def settled(services, run: str, how: str, tasks: int) -> dict[str, dict[str, int
 
 
 def explanation(services, run: str) -> str:
-    """What the failed run's artifact says."""
-    said = services.ask("artifacts", flow_runs={"id": {"any_": [run]}}, artifacts={"key": {"any_": ["how-to-go-on"]}})
+    """What the artifact of the run's latest attempt says: a hook makes one an attempt, after the state is known."""
+    attempts, until = services.flow_run(run)["run_count"], time.monotonic() + 60
+    filters = {"flow_runs": {"id": {"any_": [run]}}, "artifacts": {"key": {"any_": ["how-to-go-on"]}}}
+    while len(said := services.ask("artifacts", **filters)) < attempts:
+        assert time.monotonic() < until, f"{len(said)} artifacts of {attempts} attempts after a minute"
+        time.sleep(0.5)
     return max(said, key=lambda artifact: artifact["created"])["data"]
 
 
