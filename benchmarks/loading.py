@@ -167,10 +167,11 @@ def passes(
     """
     import torch
 
+    from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
     from dfer.system.memory import keep_freed_memory
     from dfer.training.cache import FrameCache
     from dfer.training.data import TrainingBatches, fill_cache, stored_frames, training_loader
-    from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
+    from dfer.training.transforms import to_float
 
     keep_freed_memory()
     source = source_of(table, crops, settings, CROP_SIZE)

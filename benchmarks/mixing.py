@@ -82,8 +82,9 @@ def ours(*, shape: tuple[int, ...], turns: int, keep_memory: bool) -> Iterator[W
 
 def mixed_and_normalized(clips: Tensor, labels: Tensor) -> Tensor:
     """The network's input for a batch uint8[B, T, 3, H, W] with labels float[B, K]."""
+    from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
     from dfer.mixing import midas
-    from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_
+    from dfer.training.transforms import normalize_
 
     mixed, _ = midas(clips, labels, alpha=_ALPHA)
     return normalize_(mixed, IMAGENET_MEAN, IMAGENET_STD)

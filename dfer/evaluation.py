@@ -91,7 +91,14 @@ def predict(
     twice = clips["clip_id"][clips["clip_id"].duplicated()]
     if len(twice):
         raise ValueError(f"the clip table lists {len(twice)} clips twice, the first is {twice.iloc[0]}")
-    source = ClipSource(clips, index, root, num_segments=card["num_segments"], input_size=card["input_size"])
+    source = ClipSource(
+        clips,
+        index,
+        root,
+        num_segments=card["num_segments"],
+        consecutive=card.get("consecutive", 1),  # cards of earlier versions have none
+        input_size=card["input_size"],
+    )
     chosen = choose_device(device)
     module = module.to(chosen)
     # as in the evaluations of the training itself; a card of earlier versions, or of another's model, names neither

@@ -168,6 +168,7 @@ def training_clips(
         index,
         root,
         num_segments=settings.sampling.num_segments,
+        consecutive=settings.sampling.consecutive,
         input_size=settings.model.input_size,
         augment=settings.train.augment,
         seed=settings.train.seed,

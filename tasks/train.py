@@ -10,7 +10,7 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from dfer.config.catalogue import network
+from dfer.config.catalogue import IMAGENET_MEAN, network
 from dfer.config.experiments import Training
 from dfer.config.pipeline import Pipeline
 from dfer.config.settings import LabelSettings, ModelSettings, TrainSettings
@@ -60,6 +60,9 @@ def cache_key(training: Training, ingested: Output, index: Output) -> CacheKey:
         key["weights"] = sha256(weights)
     if arm.mixing != "none":
         key["mixing"] = settings.mixing.model_dump(mode="json")
+    pixels = network(training.model)
+    if pixels.mean != IMAGENET_MEAN:  # those of every network, once
+        key["pixels"] = {"mean": list(pixels.mean), "std": list(pixels.std)}
     if settings.labels != LabelSettings():
         key["labels"] = settings.labels.model_dump(mode="json")
     if arm.clips != "all":

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
+from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
 
 
 class JpegFolders(Dataset[tuple[Tensor, int]]):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from dfer.models.resnet import ResNet18Trunk
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 
 def normalized(frames: Tensor) -> Tensor:

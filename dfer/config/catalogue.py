@@ -13,7 +13,6 @@ from typing import Any
 
 from dfer.config.problems import did_you_mean
 
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 """Mean and standard deviation of RGB values in [0, 1], with which torchvision's weights were trained."""
@@ -141,6 +140,11 @@ def network(name: str) -> Network:
     if ":" in name:
         return Network(name, "named in the configuration", num_segments=8, input_size=224)
     raise ValueError(f"unknown model {name!r}; there are: {', '.join(NETWORKS)}, or your own as module:attribute")
+
+
+def recipe_of(name: str) -> Mapping[str, Mapping[str, Any]]:
+    """The settings that a network was published with, by section; none of an unknown one, or of your own."""
+    return NETWORKS[name].recipe if name in NETWORKS else {}
 
 
 def mixing(name: str) -> Mixing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dfer.config.catalogue import network
+from dfer.config.catalogue import network, recipe_of
 from dfer.config.file import KeyPath, Source, Tree, mapping, merge, names, nest
 from dfer.config.settings import TRAINING_SECTIONS, ModelSettings, StageSettings
 
@@ -14,11 +14,12 @@ class Layers:
     """The layers of one pipeline, the later over the earlier.
 
     1. the sections of the file
-    2. `networks.NETWORK` of the file
-    3. the pipeline's `settings`
-    4. the pipeline's `networks.NETWORK`
-    5. the experiment's `settings`
-    6. --set
+    2. the recipe that the network was published with (`dfer.config.catalogue`)
+    3. `networks.NETWORK` of the file
+    4. the pipeline's `settings`
+    5. the pipeline's `networks.NETWORK`
+    6. the experiment's `settings`
+    7. --set
     """
 
     source: Source
@@ -47,7 +48,8 @@ class Layers:
                     self.source.complain((*at, section), message)
         of_network, of_network_here, of_experiment = (layer for _, layer in named)
         merged: Tree = {name: self.source.tree[name] for name in StageSettings.model_fields if name in self.source.tree}
-        layers = (of_network, mapping(self.pipeline.get("settings")), of_network_here, of_experiment)
+        recipe = {section: dict(values) for section, values in recipe_of(model).items()}
+        layers = (recipe, of_network, mapping(self.pipeline.get("settings")), of_network_here, of_experiment)
         for layer in (*layers, *self._overrides(), {"model": {"name": model}}):
             merged = merge(merged, layer)
         at = ("pipelines", self.name, *(("experiments", experiment) if experiment else ()), "settings")

@@ -175,7 +175,12 @@ class ShardSettings(Section):
 class SamplingSettings(Section):
     """T frames of a clip, one from each of T equal segments (section 4.3)."""
 
+    added_later = frozenset({"consecutive"})
+
     num_segments: int = Field(0, ge=0, description="T; 0: the network's own, 8 for the paper's")
+    consecutive: Count = Field(
+        1, description="neighbouring frames taken at each place, so that T frames are of T / consecutive segments"
+    )
 
 
 class MixingSettings(Section):
@@ -219,13 +224,20 @@ class AugmentSettings(Section):
 class TrainSettings(Section):
     """Optimisation (section 4.3)."""
 
+    added_later = frozenset({"step_epochs", "step_factor", "warmup_epochs", "final_learning_rate", "decay_norms"})
+
     epochs: Count = 450
     batch_size: Annotated[int, Field(ge=2)] = 8
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.02
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
-    schedule: Literal["cosine", "onecycle"] = "cosine"
+    decay_norms: bool = Field(True, description="weight decay of normalisations and biases, too")
+    schedule: Literal["cosine", "onecycle", "step"] = "cosine"
+    final_learning_rate: Annotated[float, Field(ge=0.0)] = Field(0.0, description="at the end of a cosine")
+    step_epochs: Count = Field(40, description="schedule: step: epochs from one fall of the learning rate to the next")
+    step_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(0.1, description="what each fall multiplies it by")
+    warmup_epochs: int = Field(0, ge=0, description="epochs at the beginning in which the learning rate grows linearly")
     augment: AugmentSettings = AugmentSettings()
     ambiguous: Literal["exclude", "train"] = Field(
         "exclude", description="clips with votes but no single label: left out, or added to the training part"
@@ -259,6 +271,20 @@ class TrainSettings(Section):
     cache: Literal["auto", "none", "host", "device"] = Field(
         "auto", description="where decoded frames are kept: RAM (host), GPU memory (device); 'auto': where they fit"
     )
+
+    @model_validator(mode="after")
+    def _schedule_is_possible(self) -> TrainSettings:
+        if self.warmup_epochs and (self.schedule == "onecycle" or self.warmup_epochs >= self.epochs):
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs}: expected fewer than the {self.epochs} epochs, and a schedule "
+                f"without a beginning of its own (cosine, step), found {self.schedule}"
+            )
+        if self.final_learning_rate and (self.schedule != "cosine" or self.final_learning_rate >= self.learning_rate):
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate:g} is for schedule: cosine, which falls to it from "
+                f"learning_rate {self.learning_rate:g}; the schedule is {self.schedule}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _batch_can_be_divided(self) -> TrainSettings:

@@ -84,6 +84,12 @@ def load_trained(
             f"{folder} holds a {card['model']} of width {card['width']}, expected a {name} of width {width}: set "
             "model.name and model.width to the model's, or model.pretrained to another one"
         )
+    pixels = card["normalization"]
+    if (tuple(pixels["mean"]), tuple(pixels["std"])) != (network.mean, network.std):
+        raise WeightsError(
+            f"{folder} was trained on pixels normalised by {pixels}, but {name} sees them normalised by mean "
+            f"{list(network.mean)} and std {list(network.std)}: train it again"
+        )
     if classes is None or list(classes) != card["classes"]:
         classifier = {key for key in state if key.split(".")[0] == network.new_layers[-1]}
         if not classifier:

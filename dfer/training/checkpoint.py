@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from dfer.config.catalogue import IMAGENET_MEAN
 from dfer.config.settings import LabelSettings
 from dfer.storage.file_names import CHECKPOINT
 from dfer.storage.files import replacing
@@ -93,6 +94,8 @@ def fingerprint(plan: Plan, splits: Splits, device: str, *, tf32: bool) -> dict[
         del values["model.freeze"]
     if not plan.train.deterministic:
         del values["train.deterministic"]
+    if plan.network.mean != IMAGENET_MEAN:
+        values["pixels"] = f"minus {plan.network.mean}, divided by {plan.network.std}"
     values["train.device"] = device
     if device == "cuda":
         values["TF32"] = str(tf32)

@@ -62,6 +62,7 @@ class ClipSource:
         root: Location,
         *,
         num_segments: int,
+        consecutive: int = 1,
         input_size: int,
         augment: AugmentSettings | None = None,
         seed: int = 0,
@@ -71,7 +72,7 @@ class ClipSource:
         Args:
             clips: rows of the clip table; a clip that is listed twice is drawn twice, in different views.
             index: the align index; `shard` is a folder relative to `root` (a folder, or the URL of one), or absolute.
-            num_segments: T.
+            num_segments, consecutive: T and V, see `segment_indices`.
             input_size: S, pixels.
             augment: the random view; without it, only the evaluation's view can be read.
             seed: of all random draws.
@@ -93,7 +94,7 @@ class ClipSource:
             (below(root, shard), int(row)) for shard, row in zip(stored["shard"], stored["row"], strict=True)
         ]
         self.cache: FrameCache | None = None
-        self._num_segments, self._input_size = num_segments, input_size
+        self._num_segments, self._consecutive, self._input_size = num_segments, consecutive, input_size
         self._augment, self._seed = augment, seed
         self._shards: dict[Location, Shard] = {}
 
@@ -110,7 +111,7 @@ class ClipSource:
         return shard.num_frames(shard_row)
 
     def stored(self, keys: Sequence[Key]) -> StoredBatch:
-        """One frame of each segment of some clips, as stored: random ones for an epoch, the centres for None.
+        """The frames of some clips that are looked at, as stored: random ones for an epoch, the centres for None.
 
         Raises ShardError if a clip cannot be read, is another than the index says, or has frames of another size than
         the rest of the batch.
@@ -153,12 +154,19 @@ class ClipSource:
     def _draw(self, row: int, epoch: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
         """The frames of a clip that are shown, int64[T], and the four crop parameters of its view."""
         if epoch is None:
-            return segment_indices(self.num_frames(row), self._num_segments, train=False), None
+            return self._positions(row, train=False), None
         if self._augment is None:
             raise ValueError("this source has no augmentation: only its evaluation view can be read")
         generator = stream(self._seed, "clip", epoch, row)
-        positions = segment_indices(self.num_frames(row), self._num_segments, train=True, generator=generator)
-        return positions, generator.random(4)
+        return self._positions(row, train=True, generator=generator), generator.random(4)
+
+    def _positions(
+        self, row: int, *, train: bool, generator: np.random.Generator | None = None
+    ) -> npt.NDArray[np.int64]:
+        stored = self.num_frames(row)
+        return segment_indices(
+            stored, self._num_segments, train=train, generator=generator, consecutive=self._consecutive
+        )
 
     def _decoded(self, rows: Sequence[int], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         first = self._read(rows[0], positions[0])

@@ -24,7 +24,6 @@ from dfer.training.optimization import choose_device, choose_precision, torch_st
 from dfer.training.plan import Plan, Resources, TrainingData
 from dfer.training.run import EpochRow, Run
 from dfer.training.split import split_clips
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 from dfer.training.world import ALONE, World
 
 _log = logging.getLogger(__name__)
@@ -117,8 +116,9 @@ def _card(plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:
         "dropout": plan.model.dropout,
         "classes": list(plan.classes),
         "num_segments": plan.sampling.num_segments,
+        "consecutive": plan.sampling.consecutive,
         "input_size": plan.model.input_size,
-        "normalization": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
+        "normalization": {"mean": list(plan.network.mean), "std": list(plan.network.std)},
         "settings": plan.as_dict(),
         "epoch": summary["epoch"],
         "chosen_by": summary["chosen_by"],

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR, StepLR
 
 from dfer.config.settings import TrainSettings
 from dfer.training.world import World
@@ -18,16 +19,24 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
-    """SGD with momentum, or AdamW (which ignores `momentum`); weight decay on all parameters that are
-    trained."""
+    """SGD with momentum, or AdamW (which ignores `momentum`), for all parameters that are trained.
+
+    Weight decay is on all of them, or (`decay_norms: false`) not on vectors: biases and what normalisations learn.
+    """
     # torch's fused SGD takes new memory for the momentum and leaves it as it is when a scaler skips the first step for
     # an overflow, which only float16 has.
     fused = True if settings.precision != "float16" else None  # None: torch's choice, all parameters at once on a GPU
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": trained}]
+    if not settings.decay_norms:
+        groups = [
+            {"params": [parameter for parameter in trained if parameter.ndim > 1]},
+            {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+        ]
     if settings.optimizer == "adamw":
-        return AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+        return AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     return SGD(
-        trained,
+        groups,
         settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
@@ -36,11 +45,24 @@ def make_optimizer(model: nn.Module, settings: TrainSettings) -> Optimizer:
 
 
 def make_schedule(optimizer: Optimizer, settings: TrainSettings, steps: int) -> LRScheduler:
-    """The learning rate of each of `steps` steps: cosine from `learning_rate` to 0, or one cycle up to it and down."""
+    """The learning rate of each of `steps` steps, which are those of all epochs.
+
+    A cosine from `learning_rate` to `final_learning_rate`; one cycle up to it and down; or falls by `step_factor` every
+    `step_epochs`. In `warmup_epochs` before a cosine or a first step it grows linearly from a hundredth.
+    """
     if settings.schedule == "onecycle":
         # The momentum stays what the settings say.
         return OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, cycle_momentum=False)
-    return CosineAnnealingLR(optimizer, T_max=steps)
+    warmup = round(steps * settings.warmup_epochs / settings.epochs)
+    main: LRScheduler
+    if settings.schedule == "step":
+        main = StepLR(optimizer, max(1, round(steps * settings.step_epochs / settings.epochs)), settings.step_factor)
+    else:
+        main = CosineAnnealingLR(optimizer, T_max=steps - warmup, eta_min=settings.final_learning_rate)
+    if not warmup:
+        return main
+    growing = LinearLR(optimizer, start_factor=0.01, total_iters=warmup)
+    return SequentialLR(optimizer, [growing, main], milestones=[warmup])
 
 
 def choose_device(device: str) -> torch.device:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from dfer.config.catalogue import Network, network
 from dfer.config.settings import (
     ArmSettings,
     GroupSettings,
@@ -37,6 +38,11 @@ class Plan:
         """The plan of an arm under the settings of a pipeline."""
         sections = {name: getattr(settings, name) for name in cls.__dataclass_fields__ if name != "arm"}
         return cls(arm=arm, **sections)
+
+    @property
+    def network(self) -> Network:
+        """The catalogue's entry of the network, which says how pixels are normalised for it."""
+        return network(self.model.name)
 
     @property
     def classes(self) -> tuple[str, ...]:

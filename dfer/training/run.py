@@ -32,7 +32,6 @@ from dfer.training.plan import Plan, Resources
 from dfer.training.split import Splits
 from dfer.training.step import Step, make_network
 from dfer.training.targets import label_distributions, single_labels
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 from dfer.training.whole_batch_norm import with_whole_batch_norm
 from dfer.training.world import ALONE, World
 
@@ -238,8 +237,9 @@ class Run:
         """The logits of all its clips, float64[N, K]; each process computes those of its rows."""
         logits = np.zeros((len(part.source), len(self._plan.classes)))
         if part.rows:
+            network = self._plan.network
             logits[part.rows] = predict_logits(
-                self.model, part.loader, mean=IMAGENET_MEAN, std=IMAGENET_STD, device=self._device
+                self.model, part.loader, mean=network.mean, std=network.std, device=self._device
             )
         return self._world.sum(torch.from_numpy(logits).to(self._device)).cpu().numpy()
 

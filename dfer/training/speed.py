@@ -82,8 +82,9 @@ def flops_per_clip(plan: Plan) -> float:
     size = plan.model.input_size
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         network = make_network(_untrained(plan))
-        logits = network(torch.empty(2, plan.sampling.num_segments, 3, size, size))
-        cross_entropy(logits, torch.empty_like(logits)).backward()
+        outputs = network(torch.empty(2, plan.sampling.num_segments, 3, size, size))
+        every = [outputs[0], *outputs[1]] if hasattr(network, "auxiliary_weights") else [outputs]
+        torch.stack([cross_entropy(logits, torch.empty_like(logits)) for logits in every]).sum().backward()
     return counter.get_total_flops() / 2
 
 

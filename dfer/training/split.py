@@ -80,6 +80,7 @@ def split_clips(plan: Plan, data: TrainingData) -> Splits:
             index,
             data.root,
             num_segments=plan.sampling.num_segments,
+            consecutive=plan.sampling.consecutive,
             input_size=plan.model.input_size,
             augment=plan.train.augment,
             seed=plan.train.seed,

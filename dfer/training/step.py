@@ -12,13 +12,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dfer.config.catalogue import choose
 from dfer.losses import LOSSES
+from dfer.losses.cross_entropy import cross_entropy
 from dfer.mixing import NORMALIZATIONS, mixing_of
 from dfer.models import build, channels_last
 from dfer.models.freezing import freeze_trunk
 from dfer.training.cuda_graph import Function, Replayed, record_cuda_graph
 from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule, uses_cuda_graph
 from dfer.training.plan import Plan
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
+from dfer.training.transforms import to_float
 from dfer.training.world import ALONE, World
 
 
@@ -45,6 +46,9 @@ class Step:
     the CPU, and the results stay on the device. On a GPU all but the mixing of a full batch is a CUDA graph
     (`train.cuda_graph`).
 
+    A network may hand out auxiliary logits while it trains: one that has `auxiliary_weights` returns (logits, tuple of
+    others), and the cross-entropy of each of these, times its weight, is added to the loss.
+
     A batch may be shared between processes, and every share cut into `train.micro_batches` parts after it was mixed.
     The gradient stays that of the mean over the whole batch, but BatchNorm sees the parts.
     """
@@ -62,6 +66,8 @@ class Step:
         self._mix = mixing_of(plan.arm, plan.mixing)
         self._normalize = choose(plan.arm.normalize, NORMALIZATIONS, "label normalisation")
         self._loss = choose(plan.arm.loss, LOSSES, "loss")
+        self._mean, self._std = plan.network.mean, plan.network.std
+        self._auxiliary_weights: Sequence[float] = getattr(network, "auxiliary_weights", ())
         self._world, self._micro_batches = world, train.micro_batches
         self._device = next(network.parameters()).device
         self._shared: DistributedDataParallel | None = None
@@ -108,7 +114,7 @@ class Step:
         count = self._full_batch if count is None else count
         parts = self._world.parts(count, self._micro_batches)
         # Mixing commutes with normalising pixels; in this order the bytes are read once and written once as floats.
-        inputs = to_float(frames, IMAGENET_MEAN, IMAGENET_STD)
+        inputs = to_float(frames, self._mean, self._std)
         self._optimizer.zero_grad(set_to_none=True)
         done = []
         for number, part in enumerate(zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
@@ -124,10 +130,14 @@ class Step:
         waiting = nullcontext() if self._shared is None or last else self._shared.no_sync()
         with waiting:
             with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
-                logits = network(inputs)
+                outputs = network(inputs)
+            logits, auxiliary = outputs if self._auxiliary_weights else (outputs, ())
             # In float32: softmax minus a target of MIDAS is a small difference, of which bfloat16 keeps few digits.
             logits = logits.float()
-            loss = self._loss(logits, targets) / count
+            loss = self._loss(logits, targets)
+            for weight, others in zip(self._auxiliary_weights, auxiliary, strict=True):
+                loss = loss + weight * cross_entropy(others.float(), targets)
+            loss = loss / count
             # The processes' gradients are averaged, but their shares of the mean have to be summed.
             self._scaler.scale(loss * self._world.size).backward()
         return loss.detach(), logits.detach()

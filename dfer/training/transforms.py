@@ -12,10 +12,6 @@ from torchvision.transforms.v2 import functional
 
 from dfer.config.settings import AugmentSettings
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Mean and standard deviation of ImageNet's RGB values in [0, 1], with which torchvision's weights were trained."""
-
 
 def full_view(frames: Tensor, size: int) -> Tensor:
     """The whole frames uint8[T, 3, H, W], resized with antialiasing to uint8[T, 3, size, size]: for evaluation."""

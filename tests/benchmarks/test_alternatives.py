@@ -14,10 +14,11 @@ from benchmarks.alternatives.loading import JpegFolders
 from benchmarks.alternatives.training import PublishedTSM, mixed, normalized, published_shift
 from benchmarks.material import evenly
 from benchmarks.preprocess import distances, source_points
+from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from dfer.faces.geometry import template, transform_points
 from dfer.mixing import midas
 from dfer.models import build, temporal_shift
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_, to_float
+from dfer.training.transforms import normalize_, to_float
 
 FACE = np.array([[30, 40], [60, 40], [45, 60], [33, 75], [57, 75]], np.float32)
 

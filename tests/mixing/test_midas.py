@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from dfer.mixing import midas
 from dfer.mixing.midas import mix_at_once, mix_rows
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize_, to_float
+from dfer.training.transforms import normalize_, to_float
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from toy_set import ToySet
 
+from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from dfer.config.settings import (
     ArmSettings,
     GroupSettings,
@@ -25,7 +26,6 @@ from dfer.models.saved import SavedModelError, load_model
 from dfer.training import Plan, Resources, TrainingData, TrainingError, TrainResult
 from dfer.training.fit import fit
 from dfer.training.step import Step
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 HARD, SOFT = ArmSettings(labels="hard"), ArmSettings(labels="soft")
 MIDAS = ArmSettings(labels="soft", mixing="midas", normalize="softmax")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from toy_set import ToySet
 
+from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.losses import LOSSES
 from dfer.mixing import midas
@@ -22,7 +23,7 @@ from dfer.models.saved import load_model
 from dfer.training import Plan, Resources, TrainingData, TrainResult
 from dfer.training.fit import fit
 from dfer.training.step import Step, make_network
-from dfer.training.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
+from dfer.training.transforms import to_float
 
 SOFT = ArmSettings(labels="soft")
 MIDAS = ArmSettings(labels="soft", mixing="midas", normalize="softmax")

@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from dfer.config.settings import AugmentSettings
 from dfer.training.transforms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     full_view,
     normalize_,
     random_box,
