@@ -124,3 +124,41 @@ def test_nothing_to_keep_is_an_error() -> None:
 def test_training_without_a_generator_is_an_error() -> None:
     with pytest.raises(ValueError, match="generator"):
         segment_indices(10, 2, train=True)
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "expected"),
+    [
+        # places of two frames among those that have another behind them (8 segments of them)
+        (17, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+        (33, [2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31]),
+        (2, [0, 1] * 8),
+        (1, [0] * 16),
+    ],
+)
+def test_neighbouring_frames_are_taken_at_the_centre_of_each_segment(num_frames: int, expected: list[int]) -> None:
+    assert segment_indices(num_frames, 16, train=False, consecutive=2).tolist() == expected
+
+
+@settings(deadline=None)
+@given(counts, st.integers(1, 8), st.integers(1, 4), st.booleans(), st.integers(0, 2**32 - 1))
+def test_frames_of_a_place_follow_one_another(
+    num_frames: int, places: int, consecutive: int, train: bool, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    indices = segment_indices(
+        num_frames, places * consecutive, train=train, generator=generator, consecutive=consecutive
+    ).reshape(places, consecutive)
+    assert (indices >= 0).all()
+    assert (indices < num_frames).all()
+    # the last frame is repeated where a clip has fewer
+    assert (np.diff(indices, axis=1) == (indices[:, :-1] < num_frames - 1)).all()
+    starts = segment_indices(
+        max(1, num_frames - consecutive + 1), places, train=train, generator=np.random.default_rng(seed)
+    )
+    assert indices[:, 0].tolist() == starts.tolist()
+
+
+def test_a_number_of_frames_that_makes_no_whole_places_is_an_error() -> None:
+    with pytest.raises(ValueError, match="15 frames cannot be taken in places of 2: expected a multiple of it"):
+        segment_indices(40, 15, train=False, consecutive=2)

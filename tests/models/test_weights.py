@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -9,6 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
+from dfer.config import catalogue
 from dfer.models import WeightsError, build
 from dfer.models.saved import save_model
 
@@ -75,11 +77,21 @@ SMALL: dict[str, Any] = {"width": 0.125, "num_segments": 2, "dropout": 0.2}
 THREE = ("engaged", "bored", "confused")
 
 
+def pixels_of(name: str) -> dict[str, Any]:
+    return {"mean": list(catalogue.network(name).mean), "std": list(catalogue.network(name).std)}
+
+
 @pytest.fixture(params=["resnet18_tsm", "resnet18_gru", "r3d_18"])
 def trained(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, nn.Module, Path]:
     """The name of a network, one with random weights, and the folder that holds it as a trained model."""
     network = build(request.param, num_classes=3, **SMALL)
-    card = {"model": request.param, "classes": THREE, "input_size": 32, "normalization": {}, **SMALL}
+    card = {
+        "model": request.param,
+        "classes": THREE,
+        "input_size": 32,
+        "normalization": pixels_of(request.param),
+        **SMALL,
+    }
     save_model(tmp_path, network.state_dict(), card)
     return request.param, network, tmp_path
 
@@ -114,6 +126,14 @@ def test_a_trained_model_of_another_network_is_an_error(trained: tuple[str, nn.M
         build(name, num_classes=3, pretrained=str(tmp_path.parent), **SMALL)
 
 
+def test_a_trained_model_that_saw_other_pixels_is_an_error(trained: tuple[str, nn.Module, Path]) -> None:
+    name, _, folder = trained
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(card | {"normalization": {"mean": [0.5] * 3, "std": [0.5] * 3}}))
+    with pytest.raises(WeightsError, match=r"normalised by .*0\.5.*, but .* mean .* and std .*: train it again"):
+        build(name, num_classes=3, pretrained=str(folder), **SMALL)
+
+
 class Headless(nn.Module):
     """A network whose classifier has another name than the catalogue expects."""
 
@@ -125,7 +145,7 @@ class Headless(nn.Module):
 def test_a_trained_model_whose_classifier_is_not_known_is_an_error(tmp_path: Path) -> None:
     name = f"{__name__}:Headless"
     network = build(name, num_classes=3, **SMALL)
-    card = {"model": name, "classes": THREE, "input_size": 32, "normalization": {}, **SMALL}
+    card = {"model": name, "classes": THREE, "input_size": 32, "normalization": pixels_of(name), **SMALL}
     save_model(tmp_path, network.state_dict(), card)
     build(name, num_classes=3, pretrained=str(tmp_path), classes=THREE, **SMALL)
     with pytest.raises(WeightsError, match="has no layer 'fc'"):

@@ -41,6 +41,77 @@ def test_one_cycle_rises_to_the_given_rate_and_leaves_the_momentum() -> None:
     assert optimizer.param_groups[0]["momentum"] == 0.8
 
 
+def test_steps_fall_every_so_many_epochs() -> None:
+    settings = TrainSettings(epochs=10, learning_rate=0.01, schedule="step", step_epochs=4, step_factor=0.1)
+    seen = rates(settings, 50)  # five steps an epoch
+    assert seen[:20] == [0.01] * 20
+    assert seen[20:40] == pytest.approx([0.001] * 20)
+    assert seen[40:] == pytest.approx([0.0001] * 10)
+
+
+def test_a_cosine_may_end_above_nothing_and_begin_with_a_warm_up() -> None:
+    settings = TrainSettings(epochs=10, learning_rate=0.02, warmup_epochs=2, final_learning_rate=0.002)
+    seen = rates(settings, 100)
+    assert seen[0] == pytest.approx(0.0002)
+    assert seen[:21] == sorted(seen[:21])
+    assert seen[20] == pytest.approx(0.02)
+    assert seen[60] == pytest.approx((0.02 + 0.002) / 2)
+    assert seen[20:] == sorted(seen[20:], reverse=True)
+    assert seen[-1] == pytest.approx(0.002, abs=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step"])
+def test_a_schedule_with_a_warm_up_goes_on_from_its_state(schedule: str) -> None:
+    settings = TrainSettings(epochs=10, learning_rate=0.02, warmup_epochs=3, schedule=schedule, step_epochs=2)
+    whole = rates(settings, 40)
+    for at in (5, 12, 20):
+        optimizer = make_optimizer(nn.Linear(2, 2), settings)
+        first = make_schedule(optimizer, settings, 40)
+        for _ in range(at):
+            optimizer.step()
+            first.step()
+        state, weights = first.state_dict(), optimizer.state_dict()
+        optimizer = make_optimizer(nn.Linear(2, 2), settings)
+        second = make_schedule(optimizer, settings, 40)
+        optimizer.load_state_dict(weights)
+        second.load_state_dict(state)
+        seen = []
+        for _ in range(at, 40):
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            second.step()
+        assert seen == whole[at:]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_biases_and_normalisations_are_left_without_decay_if_asked(optimizer: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    settings = TrainSettings(optimizer=optimizer, weight_decay=0.1, decay_norms=False)
+    with_decay, without = make_optimizer(network, settings).param_groups
+    assert [parameter.ndim for parameter in with_decay["params"]] == [4, 2]
+    assert (with_decay["weight_decay"], without["weight_decay"]) == (0.1, 0.0)
+    assert sum(len(group["params"]) for group in (with_decay, without)) == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"warmup_epochs": 5, "epochs": 5}, "fewer than the 5 epochs"),
+        ({"warmup_epochs": 1, "schedule": "onecycle"}, "without a beginning of its own"),
+        ({"final_learning_rate": 0.1}, "falls to it from learning_rate 0.02"),
+        ({"final_learning_rate": 0.001, "schedule": "step"}, "is for schedule: cosine"),
+    ],
+)
+def test_schedules_that_cannot_be(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainSettings.model_validate(settings)
+
+
+def test_settings_that_came_later_leave_the_keys_of_earlier_trainings_alone() -> None:
+    assert not TrainSettings().model_dump().keys() & TrainSettings.added_later
+    assert TrainSettings(warmup_epochs=3).model_dump()["warmup_epochs"] == 3
+
+
 def test_the_optimiser_has_the_settings() -> None:
     sgd = make_optimizer(nn.Linear(2, 2), TrainSettings(momentum=0.7, weight_decay=0.1))
     assert isinstance(sgd, SGD)

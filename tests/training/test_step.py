@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from toy_set import ToySet
 
-from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
+from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD, KINETICS_MEAN, KINETICS_STD
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.losses import LOSSES
 from dfer.mixing import midas
@@ -81,6 +81,33 @@ def test_the_loss_is_the_mean_cross_entropy_against_the_normalised_mixed_labels(
     loss, logits = step(frames, labels, torch.Generator().manual_seed(0))
     torch.testing.assert_close(logits, expected_logits.detach(), rtol=1e-4, atol=1e-5)
     assert float(loss) == pytest.approx(float(cross_entropy(expected_logits, targets)), rel=1e-5)
+
+
+class WithHints(Averages):
+    """Hands out two other guesses while it trains."""
+
+    auxiliary_weights = (0.5, 0.0)
+
+    def forward(self, clips: Tensor) -> Any:
+        logits = super().forward(clips)
+        return (logits, (2 * logits, logits - 1)) if self.training else logits
+
+
+def test_auxiliary_logits_count_with_their_weights() -> None:
+    frames, labels = batch()
+    loss, logits = Step(WithHints(), plan_of(SOFT), steps=10)(frames, labels, torch.Generator())
+    expected = Averages()(to_float(frames, IMAGENET_MEAN, IMAGENET_STD))
+    torch.testing.assert_close(logits, expected.detach(), rtol=1e-4, atol=1e-5)
+    both = cross_entropy(expected, labels) + 0.5 * cross_entropy(2 * expected, labels)
+    assert float(loss) == pytest.approx(float(both), rel=1e-5)
+
+
+def test_pixels_are_normalised_for_the_network() -> None:
+    frames, labels = batch()
+    plan = plan_of(SOFT)
+    plan = replace(plan, model=plan.model.model_copy(update={"name": "r3d_18"}))
+    _, logits = Step(Averages(), plan, steps=10)(frames, labels, torch.Generator())
+    torch.testing.assert_close(logits, Averages()(to_float(frames, KINETICS_MEAN, KINETICS_STD)).detach())
 
 
 def test_a_process_without_clips_of_a_batch_mixes_nothing() -> None:
