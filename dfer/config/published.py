@@ -29,6 +29,7 @@ class PublishedRow:
         citation: where the numbers come from: the reference's number in the table's source, and a short reference.
         values: column (`COLUMNS`) -> percent, of the columns that have a number.
         row: the row of our tables, `model/arm`, that it corresponds to; None for a method that is not trained here.
+        chosen_on_test: whether its authors took the best epoch on the test fold; False where that is not known.
     """
 
     method: str
@@ -36,6 +37,7 @@ class PublishedRow:
     citation: str
     values: Mapping[str, float]
     row: str | None = None
+    chosen_on_test: bool = False
     note: str = ""
 
 
@@ -109,12 +111,16 @@ def _row(entry: Any, columns: Sequence[str], where: str) -> PublishedRow:
     row = entry.get("row")
     if row is not None and not (isinstance(row, str) and _ROW.fullmatch(row)):
         raise ValueError(f"{where}: row: expected model/arm, for example resnet18_tsm/midas, found {row!r}")
+    chosen_on_test = entry.get("chosen_on_test", False)
+    if not isinstance(chosen_on_test, bool):
+        raise ValueError(f"{where}: chosen_on_test: expected true or false, found {chosen_on_test!r}")
     return PublishedRow(
         method=_text(entry, "method", where),
         label=_text(entry, "label", where),
         citation=_text(entry, "citation", where),
         values={column: float(values[column]) for column in columns if column in values},
         row=row,
+        chosen_on_test=chosen_on_test,
         note=_text(entry, "note", where, ""),
     )
 

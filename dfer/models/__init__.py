@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfer.config import catalogue
@@ -15,7 +15,7 @@ from dfer.labels import EMOTIONS
 from dfer.models.tsm import temporal_shift
 from dfer.models.weights import WeightsError, load_pretrained, load_trained, trained_model
 
-__all__ = ["WeightsError", "available", "build", "channels_last", "temporal_shift"]
+__all__ = ["WeightsError", "available", "build", "channels_last", "count_gflops", "temporal_shift"]
 
 
 def build(
@@ -84,18 +84,28 @@ def available() -> dict[str, dict[str, Any]]:
     for name, network in catalogue.NETWORKS.items():
         segments, size = network.num_segments, network.input_size
         # Shapes are enough: the meta device has no values and computes nothing.
-        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model = build(name, num_classes=len(EMOTIONS)).eval()
-            model(torch.empty(1, segments, 3, size, size))
+        with torch.device("meta"):
+            model = build(name, num_classes=len(EMOTIONS))
+            gflops = count_gflops(model, torch.empty(1, segments, 3, size, size))
         models[name] = {
             "description": network.description,
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "gflops": round(counter.get_total_flops() / 1e9, 1),
+            "gflops": round(gflops, 1),
             "input": f"{segments} frame{'s' if segments > 1 else ''} of {size} px",
             "pretrained": ", ".join(network.pretrained),
             "source": network.source,
         }
     return models
+
+
+def count_gflops(model: nn.Module, clips: Tensor) -> float:
+    """The GFLOPs of one forward pass in evaluation mode: of convolutions and matrix products, a multiplication with its
+    addition counted as two operations. The model is in its former mode afterwards."""
+    training = model.training
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(clips)
+    model.train(training)
+    return counter.get_total_flops() / 1e9
 
 
 def _check_pretrained(name: str, network: catalogue.Network, pretrained: str, width: float) -> None:

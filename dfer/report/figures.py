@@ -78,6 +78,44 @@ def _one_answer(arm: ArmNumbers, metric: str) -> float:
     return float(clips.max() / clips.sum()) if metric == "war" else 1 / int((clips > 0).sum())
 
 
+def gflops(arm: ArmNumbers) -> float | None:
+    """GFLOPs of one clip's forward pass, as the arm's training counted them; None of trainings that did not."""
+    return next((run.training["network"]["gflops"] for run in arm.result.runs if "network" in run.training), None)
+
+
+def work(arms: Sequence[ArmNumbers]) -> Figure:
+    """UAR with its 95 % interval against GFLOPs, a colour for each way to train and the name of each network once."""
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.subplots()
+    kinds = list(dict.fromkeys(arm.result.arm for arm in arms))
+    for place, kind in enumerate(kinds):
+        # beside one another, where arms of the same network would hide each other
+        shown = [(gflops(arm) * 1.06 ** (place - (len(kinds) - 1) / 2), arm) for arm in arms if arm.result.arm == kind]
+        for at, arm in shown:
+            interval = arm.intervals["uar"]
+            axes.plot([at, at], [100 * interval.low, 100 * interval.high], color=_colour(place), linewidth=1, alpha=0.5)
+        scores = [100 * arm.intervals["uar"].estimate for _, arm in shown]
+        axes.plot([at for at, _ in shown], scores, "o", color=_colour(place), markersize=4.5, label=kind)
+    for network in dict.fromkeys(arm.result.model for arm in arms):
+        own = [arm for arm in arms if arm.result.model == network]
+        top = max(100 * arm.intervals["uar"].high for arm in own)
+        axes.annotate(
+            network,
+            (gflops(own[0]), top),
+            (0, 3),
+            textcoords="offset points",
+            rotation=90,
+            fontsize=6.5,
+            ha="center",
+            va="bottom",
+            color=INK,
+        )
+    axes.set_xscale("log")
+    axes.margins(y=0.3)
+    _finish(figure, axes, "GFLOPs of one clip", "UAR, %")
+    return figure
+
+
 def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
     """Recall of each class with 95 % intervals, a bar an arm; a class without clips has none."""
     classes = arms[0].classes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from dfer.config.published import PublishedRow
 from dfer.report.content import ArmResult
 from dfer.report.numbers import ArmNumbers, ExperimentNumbers, Pair
 
@@ -28,9 +29,9 @@ def file_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
 
 
-def flag(arm: ArmNumbers) -> str:
-    """† for an arm whose epoch was chosen on the test fold."""
-    return CHOSEN_ON_TEST if arm.chosen_on_test else ""
+def flag(result: ArmNumbers | PublishedRow) -> str:
+    """† for a result whose epoch was chosen on the test fold."""
+    return CHOSEN_ON_TEST if result.chosen_on_test else ""
 
 
 def other_frames(arm: ArmNumbers) -> str:
@@ -61,8 +62,8 @@ def where(result: ArmResult) -> str:
     return f"{result.trained_on} → {result.evaluated_on} ({result.part}{epoch})"
 
 
-def flag_note(arms: Sequence[ArmNumbers]) -> str:
-    """What † means; empty where no arm has it."""
+def flag_note(arms: Sequence[ArmNumbers | PublishedRow]) -> str:
+    """What † means; empty where nothing has it."""
     return CHOSEN_ON_TEST_NOTE if any(arm.chosen_on_test for arm in arms) else ""
 
 

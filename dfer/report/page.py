@@ -140,7 +140,9 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
     heat_maps: list[HeatMap] = []
     if arms:
         charts += _score_charts(name, arms)
-        if result.show != "temporal":
+        if result.show == "networks" and any(figures.gflops(arm) for arm in arms):
+            charts.append(_work(name, arms))
+        if result.show not in ("temporal", "networks"):  # of dozens of arms, matrices would bury the rest
             named = zip(arms, short_names(arms), strict=True)
             heat_maps += [_confusion(f"{name}-confusion-{place}", *arm) for place, arm in enumerate(named, 1)]
     for dataset in report.datasets:
@@ -161,6 +163,14 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
         heat_maps=tuple(heat_maps),
         differences=tuple(table(numbers) for table in OF_PAIRS if numbers.pairs),
     )
+
+
+def _work(name: str, arms: Sequence[ArmNumbers]) -> Chart:
+    caption = "UAR against the work of one clip's forward pass, in GFLOPs"
+    known = [arm for arm in arms if figures.gflops(arm)]
+    best = max(known, key=lambda arm: arm.intervals["uar"].estimate)
+    alt = f"{caption}; the highest is {best.result.name} with {percent(best.intervals['uar'].estimate)} %"
+    return Chart(f"{name}-work", caption, alt, figures.work(known))
 
 
 def in_brief(pair: Pair, experiment: ExperimentNumbers) -> Sentence:
@@ -322,6 +332,7 @@ def _learning(place: int, arm: ArmNumbers) -> Chart:
 
 OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
     "scores": tables.scores,
+    "networks": tables.scores,
     "per-class": tables.scores,
     "confusion": tables.scores,
     "temporal": tables.temporal,

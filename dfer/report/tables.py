@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from dfer import metrics
+from dfer.config.catalogue import NETWORKS
 from dfer.config.published import PublishedRow
 from dfer.labels import EMOTIONS
 from dfer.report import table
@@ -41,7 +43,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
         return Column(metric.upper() if metric in HEADLINES else metric, ours, theirs, mark_best=True)
 
     columns = [
-        Column("method", _network, lambda row: Cell(row.method, small=(row.citation,)), text=True),
+        Column("method", _network, lambda row: Cell(row.method + flag(row), small=(row.citation,)), text=True),
         Column("labels", lambda arm: Cell(arm.result.arm + other_frames(arm)), lambda row: Cell(row.label), text=True),
         *map(score, _classes(experiment) if experiment.result.show == "per-class" else ()),
         score("uar"),
@@ -49,14 +51,19 @@ def scores(experiment: ExperimentNumbers) -> Table:
     ]
     notes: list[str] = []
     if arms:
+        columns += _of_network() if experiment.result.show == "networks" else []
         columns += [Column("clips scored", _clips_scored), Column("runs", lambda arm: Cell("", links=_runs(arm)))]
         notes = [
             "In percent: mean over folds and seeds; 95 % intervals, of a bootstrap over clips for UAR and WAR, "
             "Wilson's for the classes; ± is a standard deviation.",
             *protocol_notes(arms),
+            *(_NETWORK_NOTES if experiment.result.show == "networks" else ()),
+            *_reconstructions(arms),
         ]
     warnings = _synthetic(experiment.synthetic and bool(arms))
     if published:
+        if not flag_note(arms) and (note := flag_note(published.rows)):
+            notes.append(note)
         warnings += _synthetic(experiment.synthetic, SYNTHETIC_PUBLISHED)
         remarks = [published.note, *(f"{row.method}, {row.label}: {row.note}" for row in published.rows if row.note)]
         notes += [f"Published: {remark}" for remark in remarks if remark]
@@ -241,11 +248,6 @@ def trainings(numbers: ReportNumbers) -> Table:
         counts = [run.training["clips"]["training"] for run in arm.result.runs if "clips" in run.training]
         return Cell(_from_to(counts)) if counts else DASH
 
-    def learnt(arm: ArmNumbers) -> Cell:
-        shares = [run.history[-1].get("training_war") for run in arm.result.runs if run.history]
-        known = [share for share in shares if share is not None]
-        return Cell(f"{100 * sum(known) / len(known):.1f}") if known else DASH
-
     return table.build(
         "trainings",
         "Clips of the trainings",
@@ -254,7 +256,7 @@ def trainings(numbers: ReportNumbers) -> Table:
             Column("left out", left_out, text=True),
             Column("runs", lambda arm: table.count(len(arm.result.runs))),
             Column("clips", clips),
-            Column("learnt %", learnt),
+            Column("learnt %", _learnt),
         ],
         numbers.trained_arms,
         warnings=_synthetic(numbers.synthetic),
@@ -316,6 +318,57 @@ def _classes(experiment: ExperimentNumbers) -> tuple[str, ...]:
 
 def _synthetic(synthetic: bool, warning: str = SYNTHETIC) -> tuple[str, ...]:
     return (warning,) if synthetic else ()
+
+
+_CONVERGED = 0.95
+_NETWORK_NOTES = (
+    "GFLOPs: of one clip's forward pass as it was trained here, convolutions and matrix products, a multiplication "
+    "with its addition counted as two. Memory: the most that a training's process held, of its GPU or "
+    "(libraries included) of RAM. Seconds an epoch: the median over all epochs, on this machine.",
+    f"Not converged: an arm that has learnt less than {100 * _CONVERGED:.0f} % of its own training clips needs a "
+    "longer training before it is compared.",
+)
+
+
+def _of_network() -> list[Column[ArmNumbers]]:
+    """What a network costs, as its trainings measured it."""
+
+    def of_runs(key: str, shown: Callable[[float], str]) -> Callable[[ArmNumbers], Cell]:
+        def cell(arm: ArmNumbers) -> Cell:
+            values = [run.training["network"][key] for run in arm.result.runs if "network" in run.training]
+            return Cell(shown(max(values)), value=max(values)) if values else DASH
+
+        return cell
+
+    def seconds(arm: ArmNumbers) -> Cell:
+        epochs = [row["seconds"] for run in arm.result.runs for row in run.history]
+        return Cell(f"{median(epochs):.3g}", value=median(epochs)) if epochs else DASH
+
+    return [
+        Column("parameters, M", of_runs("parameters", lambda count: f"{count / 1e6:.3g}")),
+        Column("GFLOPs", of_runs("gflops", lambda gflops: f"{gflops:.3g}")),
+        Column("s an epoch", seconds),
+        Column("memory, GiB", of_runs("peak_gib", lambda gib: f"{gib:.2g}")),
+        Column("learnt %", _learnt),
+    ]
+
+
+def _learnt(arm: ArmNumbers) -> Cell:
+    """The share of its own training clips that an arm recognises."""
+    shares = [run.history[-1].get("training_war") for run in arm.result.runs if run.history]
+    known = [share for share in shares if share is not None]
+    if not known:
+        return DASH
+    share = sum(known) / len(known)
+    return Cell(f"{100 * share:.1f}", small=("not converged",) if share < _CONVERGED else (), value=share)
+
+
+def _reconstructions(arms: Sequence[ArmNumbers]) -> list[str]:
+    """What is known and what was chosen of networks that could not be built as published."""
+    names = dict.fromkeys(arm.result.model for arm in arms)
+    return [
+        f"{name}: {NETWORKS[name].reconstructed}" for name in names if name in NETWORKS if NETWORKS[name].reconstructed
+    ]
 
 
 def _arm(arm: ArmNumbers) -> Cell:

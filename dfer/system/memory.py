@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import resource
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,12 @@ def available_memory() -> int:
     """Bytes of RAM that this process can still take: what the machine has free, or what its control groups leave it."""
     left = [_left_by(folder, *names) for folder, names in _control_groups()]
     return min([psutil.virtual_memory().available, *(one for one in left if one is not None)])
+
+
+def peak_memory() -> int:
+    """The most bytes of RAM that this process has held so far, its libraries included."""
+    usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage if platform.system() == "Darwin" else 1024 * usage  # macOS counts bytes, others KiB
 
 
 def total_memory() -> int:

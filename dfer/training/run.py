@@ -14,7 +14,9 @@ from scipy.special import softmax
 from torch import Tensor
 
 from dfer import metrics
+from dfer.models import count_gflops
 from dfer.models.freezing import freeze_trunk
+from dfer.system.memory import peak_memory
 from dfer.system.randomness import torch_seed
 from dfer.training.cache import CacheChoice, FrameCache, choose_cache
 from dfer.training.data import (
@@ -125,6 +127,10 @@ class Run:
         steps = plan.train.epochs * len(self._batches)
         self._step = Step(self.model, plan, steps=steps, world=world)
         self._choose_cache(resources)
+        clip = torch.zeros(
+            (1, plan.sampling.num_segments, 3, plan.model.input_size, plan.model.input_size), device=device
+        )
+        self._gflops = count_gflops(self.model, clip)
         self.history: list[EpochRow] = []
         self.best_weights: dict[str, Tensor] = {}
         self.best_on_test_fold: dict[str, Tensor] = {}
@@ -243,6 +249,13 @@ class Run:
             )
         return self._world.sum(torch.from_numpy(logits).to(self._device)).cpu().numpy()
 
+    def _network(self) -> dict[str, float]:
+        """Size and work of the network, and the most memory that this process has held: of its GPU, or RAM."""
+        on_gpu = self._device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self._device) if on_gpu else peak_memory()
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        return {"parameters": parameters, "gflops": self._gflops, "peak_gib": peak / 2**30}
+
     def _diverged(self, sign: str) -> TrainingError:
         rate = self._plan.train.learning_rate
         return TrainingError(
@@ -289,6 +302,7 @@ class Run:
             "seconds": sum(row["seconds"] for row in self.history),
             "precision": self._plan.train.precision,
             "cache": self._cache_choice.as_dict(),
+            "network": self._network(),
             "processes": self._world.size,
             "micro_batches": self._plan.train.micro_batches,
         }
