@@ -20,7 +20,7 @@ PLACES = 7 * 7
 class FormerDFER(ResNet18Trunk):
     """float[B, T, 3, 112, 112], pixels in [0, 1] -> logits float[B, K].
 
-    Zhao and Liu, "Former-DFER: Dynamic Facial Expression Recognition Transformer", ACM MM 2021, section 3:
+    Zhao and Liu, "Former-DFER: Dynamic Facial Expression Recognition Transformer", ACM MM 2021:
 
     - a frame alone (S-Former): ResNet-18 up to its third stage; its 49 places, with learned positions, go through one
       transformer block, and come back as a map to the fourth stage; mean over places;

@@ -22,7 +22,7 @@ class GCABlock(nn.Module):
 
     Halves the side of the map to `side`. With u the map in front of the sum, g = its global convolution (depthwise,
     as large as the map: one number a channel) and s = 2 sigmoid(W2 relu(W1 g)), a frame t weighs its channels by
-    sqrt(s_t mean_t(s) + 1e-5): sections 3.1 and 3.2 of the paper.
+    sqrt(s_t mean_t(s) + 1e-5).
     """
 
     def __init__(self, channels_in: int, channels: int, side: int) -> None:
@@ -33,7 +33,7 @@ class GCABlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = _halved(channels_in, channels)
         self.global_convolution = nn.Conv2d(channels, channels, kernel_size=side, groups=channels, bias=False)
-        reduced = max(1, channels // 16)
+        reduced = max(4, channels // 16)  # 8 and 16 at width 1; of a single unit a ReLU may leave nothing
         self.squeeze = conv1x1(channels, reduced)
         self.expand = conv1x1(reduced, channels)
 
@@ -42,7 +42,8 @@ class GCABlock(nn.Module):
         of their global convolutions, [B, channels], for an auxiliary classifier."""
         x = self.bn1(self.conv1(frames)).relu_()
         x = self.bn2(self.conv2(x))
-        seen = self.global_convolution(x)
+        # The kernel is as large as the map, so this is the convolution, without its slow paths for large kernels.
+        seen = (x * self.global_convolution.weight.squeeze(1)).sum(dim=(2, 3), keepdim=True)
         weights = 2 * self.expand(self.squeeze(seen).relu()).sigmoid()
         by_clip = weights.unflatten(0, (-1, num_segments))
         weights = (by_clip * by_clip.mean(dim=1, keepdim=True) + 1e-5).sqrt().flatten(0, 1)
