@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from dfer.config.catalogue import Network
@@ -30,9 +32,10 @@ def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None
     """Load pretrained weights into a network of width 1, in place.
 
     `pretrained` is a key of `network.pretrained` (torchvision's, downloaded once into torch's cache and checked), or
-    the path of a weight file (a state dict saved by `torch.save`; nothing but tensors is unpickled). Weights of
-    `network.new_layers` that are missing or of another size are left out and logged; those layers keep their random
-    weights. Raises WeightsError when the weights cannot be fetched or read, or when anything else does not fit.
+    the path of a weight file: a state dict as .safetensors, or saved by `torch.save`, of which nothing but tensors is
+    unpickled (`dfer.models.conversion` makes one of a file of other form). Weights of `network.new_layers` that are
+    missing or of another size are left out and logged; those layers keep their random weights. Raises WeightsError when
+    the weights cannot be fetched or read, or when anything else does not fit.
     """
     known = network.pretrained.get(pretrained)
     state = _torchvision(known) if known else _file(Path(pretrained), network)
@@ -122,6 +125,11 @@ def _file(path: Path, network: Network) -> dict[str, Tensor]:
             f"{path}: no such weight file; model.pretrained is {names}a path to a file or to the folder of a trained "
             "model, or null"
         )
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load(path.read_bytes()))
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"{path} cannot be read as a safetensors file: {error}") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle can fail in any way at all
