@@ -28,7 +28,9 @@ def convert(
     file: Annotated[Path, typer.Argument(help="The public weights of Former-DFER or GCA+IAL.", parser=user_path)],
     target: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The .safetensors to write; else beside FILE, with the network's name.", **PATH),
+        typer.Option(
+            "--out", "-o", help="The .safetensors to write; else beside FILE, with the network's name.", **PATH
+        ),
     ] = None,
 ) -> None:
     """Make a file for model.pretrained of a weight file that a network's authors gave out. No code in it is run."""

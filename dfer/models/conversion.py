@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dfer.models import build
-from dfer.models.weights import WeightsError
+from dfer.models.weights import WeightsError, in_short
 
 BLOCKS = (
     (r"\.layers\.(\d+)\.0\.fn\.norm\.", r".\1.attention_norm."),
@@ -153,8 +153,7 @@ def convert(path: Path) -> Converted:
         if name in expected and tensor.shape != expected[name].shape
     ]
     if problems:
-        shown = ", ".join(problems[:6]) + (f" and {len(problems) - 6} more" if len(problems) > 6 else "")
-        raise WeightsError(f"{path} does not fit {known.network}: {shown}")
+        raise WeightsError(f"{path} does not fit {known.network}: {in_short(problems)}")
     return Converted(known.network, ours, unused)
 
 

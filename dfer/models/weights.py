@@ -46,17 +46,24 @@ def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None
         if shape != expected:
             _log.info("%s: %s is %s, here %s: left out", pretrained, name, shape, expected)
             del state[name]
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise WeightsError(f"{pretrained} does not fit this network at width 1.0: {error}") from error
+    missing = [name for name in current if name not in state]
     problems = [f"missing {name}" for name in missing if name not in new]
-    problems += [f"unexpected {name}" for name in unexpected]
+    problems += [f"unexpected {name}" for name in state if name not in current]
+    problems += [
+        f"{name} is {list(value.shape)}, expected {list(current[name].shape)}"
+        for name, value in state.items()
+        if name in current and value.shape != current[name].shape
+    ]
     if problems:
-        shown = ", ".join(problems[:6]) + (f" and {len(problems) - 6} more" if len(problems) > 6 else "")
-        raise WeightsError(f"{pretrained} is no state dict of {network.builder}: {shown}")
+        raise WeightsError(f"{pretrained} is no state dict of {network.builder} at width 1.0: {in_short(problems)}")
+    model.load_state_dict(state, strict=False)
     if random := new.intersection(missing):
         _log.info("%s: random weights for %s", pretrained, ", ".join(sorted(random)))
+
+
+def in_short(problems: Sequence[str]) -> str:
+    """The first six, and how many more there are."""
+    return ", ".join(problems[:6]) + (f" and {len(problems) - 6} more" if len(problems) > 6 else "")
 
 
 def trained_model(pretrained: str) -> Path | None:
