@@ -88,6 +88,56 @@ NETWORKS: dict[str, Network] = {
         mean=KINETICS_MEAN,
         std=KINETICS_STD,
     ),
+    "former_dfer": Network(
+        "dfer.models.former_dfer:FormerDFER",
+        "ResNet-18 with a transformer over the places of a frame and one over time (Former-DFER)",
+        num_segments=16,
+        input_size=112,
+        source="Zhao and Liu, Former-DFER, ACM MM 2021",
+        mean=NO_MEAN,
+        std=UNIT_STD,
+        recipe={
+            "train": {
+                "epochs": 100,
+                "batch_size": 32,
+                "optimizer": "sgd",
+                "learning_rate": 0.01,
+                "momentum": 0.9,
+                "weight_decay": 1e-4,
+                "schedule": "step",
+                "step_epochs": 40,
+                "step_factor": 0.1,
+                "augment": {"min_scale": 0.28, "horizontal_flip": 0.5},
+            },
+            "model": {"pretrained": None, "dropout": 0.0},
+            "sampling": {"consecutive": 2},
+        },
+    ),
+    "gca": Network(
+        "dfer.models.gca:GCA",
+        "ResNet blocks with global convolution-attention, then what moves and what stays over time (GCA+IAL's network)",
+        num_segments=16,
+        input_size=112,
+        source="Li et al., Intensity-Aware Loss, AAAI 2023",
+        new_layers=("auxiliary2", "auxiliary3", "fc"),
+        mean=NO_MEAN,
+        std=UNIT_STD,
+        recipe={
+            "train": {
+                "epochs": 100,
+                "batch_size": 40,
+                "optimizer": "sgd",
+                "learning_rate": 0.001,
+                "momentum": 0.9,
+                "weight_decay": 0.1,
+                "schedule": "step",
+                "step_epochs": 7,
+                "step_factor": 0.5,
+                "augment": {"min_scale": 0.92, "horizontal_flip": 0.5},
+            },
+            "model": {"pretrained": None, "dropout": 0.0},
+        },
+    ),
 }
 
 
@@ -116,8 +166,25 @@ NORMALIZATIONS: dict[str, str] = {
 }
 """Label normalisation -> `module:function`, (targets) -> targets."""
 
-LOSSES: dict[str, str] = {"cross_entropy": "dfer.losses.cross_entropy:cross_entropy"}
-"""Loss -> `module:function`, (logits, targets) -> the sum of the clips' losses; see `dfer.losses`."""
+
+@dataclass(frozen=True)
+class Loss:
+    """What a training makes small.
+
+    Attributes:
+        function: `module:attribute`, called as (logits, targets, **options) -> the sum of the clips' losses; see
+            `dfer.losses`.
+        options: the settings of the arm that it is called with.
+    """
+
+    function: str
+    options: tuple[str, ...] = ()
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": Loss("dfer.losses.cross_entropy:cross_entropy"),
+    "ial": Loss("dfer.losses.ial:ial", options=("ial_weight",)),
+}
 
 LAYOUTS: dict[str, str] = {
     "dfew": "dfer.datasets.dfew:inspect",
@@ -153,6 +220,14 @@ def mixing(name: str) -> Mixing:
     if problem := problem_with_name(name, MIXINGS):
         raise ValueError(f"unknown mixing {name!r}: {problem}")
     return MIXINGS.get(name, Mixing(name))
+
+
+def loss(name: str) -> Loss:
+    """The loss of that name; one that is named `module:attribute` is called without options.
+    Raises ValueError for a name that is neither."""
+    if problem := problem_with_name(name, LOSSES):
+        raise ValueError(f"unknown loss {name!r}: {problem}")
+    return LOSSES.get(name, Loss(name))
 
 
 def choose(name: str, functions: Mapping[str, Any], kind: str) -> Any:
