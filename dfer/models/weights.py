@@ -101,15 +101,22 @@ def load_trained(
             f"{list(network.mean)} and std {list(network.std)}: train it again"
         )
     if classes is None or list(classes) != card["classes"]:
-        classifier = {key for key in state if key.split(".")[0] == network.new_layers[-1]}
-        if not classifier:
+        ours = model.state_dict()
+        last = network.new_layers[-1]
+        if not any(key.split(".")[0] == last for key in state):
             raise WeightsError(
                 f"{folder}: the network has no layer {network.new_layers[-1]!r}, so it cannot be told which weights "
                 f"are for the model's classes ({', '.join(card['classes'])})"
             )
+        # and other new layers, such as auxiliary classifiers, if they are for another number of classes
+        classifier = {
+            key
+            for key, value in state.items()
+            if (layer := key.split(".")[0]) in network.new_layers
+            if layer == last or (key in ours and ours[key].shape != value.shape)
+        }
         _log.info("%s: random weights for %s, since its classes are other ones", folder, ", ".join(sorted(classifier)))
-        state = {key: value for key, value in state.items() if key not in classifier}
-        state |= {key: value for key, value in model.state_dict().items() if key in classifier}
+        state = {key: ours[key] if key in classifier and key in ours else value for key, value in state.items()}
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
