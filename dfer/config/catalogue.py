@@ -63,7 +63,7 @@ NETWORKS: dict[str, Network] = {
         pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
     ),
     "resnet18_gru": Network(
-        "dfer.models.gru:ResNet18GRU",
+        "dfer.models.recurrent:ResNet18GRU",
         "ResNet-18 a frame, then a GRU over time: the paper's 2DCNN-GRU (section 5.6)",
         num_segments=8,
         input_size=224,
@@ -88,6 +88,25 @@ NETWORKS: dict[str, Network] = {
         pretrained={"kinetics400": "R3D_18_Weights.KINETICS400_V1"},
         mean=KINETICS_MEAN,
         std=KINETICS_STD,
+    ),
+    "resnet18_3d": Network(
+        "dfer.models.resnet3d:ResNet3D18",
+        "ResNet-18 with 3D convolutions, Hara's: a fifth of r3d_18's operations",
+        num_segments=16,
+        input_size=112,
+        source="Hara et al., 3D ResNets, CVPR 2018",
+        mean=NO_MEAN,
+        std=UNIT_STD,
+        recipe={"model": {"pretrained": None}},
+    ),
+    "resnet18_lstm": Network(
+        "dfer.models.recurrent:ResNet18LSTM",
+        "ResNet-18 a frame, then an LSTM over time",
+        num_segments=8,
+        input_size=224,
+        source="He et al., ResNet, CVPR 2016; Hochreiter and Schmidhuber, LSTM, Neural Computation 1997",
+        pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
+        new_layers=("lstm", "fc"),
     ),
 }
 
