@@ -92,7 +92,7 @@ def available() -> dict[str, dict[str, Any]]:
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "gflops": round(counter.get_total_flops() / 1e9, 1),
             "input": f"{segments} frame{'s' if segments > 1 else ''} of {size} px",
-            "pretrained": ", ".join(network.pretrained),
+            "pretrained": ", ".join(network.pretrained) or "none",
             "source": network.source,
         }
     return models
