@@ -204,6 +204,53 @@ NETWORKS: dict[str, Network] = {
         pretrained={"kinetics400": "Swin3D_T_Weights.KINETICS400_V1"},
         new_layers=("head",),
     ),
+    "stt_like": Network(
+        "dfer.models.stt_like:STTLike",
+        "ResNet-18's places with attention over a frame and over time in each block, after STT",
+        num_segments=16,
+        input_size=112,
+        source="after Ma et al., STT, arXiv:2205.04749",
+        mean=NO_MEAN,
+        std=UNIT_STD,
+        recipe={"model": {"pretrained": None}},
+        reconstructed="Known: a CNN makes tokens of each frame, and every block has spatial and temporal attention. "
+        "Chosen: ResNet-18 to its third stage at 112 pixels, 16 frames, four blocks of eight heads, divided attention, "
+        "the mean of all tokens, no compact loss.",
+    ),
+    "dpcnet_like": Network(
+        "dfer.models.dpcnet_like:DPCNetLike",
+        "ResNet-50 on four frames, then two paths: places and frames weighed, channels and time joined, after DPCNet",
+        num_segments=4,
+        input_size=160,
+        source="after Wang et al., DPCNet, ACM MM 2022",
+        pretrained={"imagenet": "ResNet50_Weights.IMAGENET1K_V1"},
+        new_layers=("places", "frames", "channels", "temporal", "fc"),
+        reconstructed="Known: ResNet-50, four frames in two views, spatial-frame excitation, then channel-temporal "
+        "aggregation, two paths, 51 million parameters, about 10 GFLOPs. Chosen: the form and size of both modules, "
+        "every second frame as a view, 160 pixels, one more cross-entropy for each path and view in place of the "
+        "losses that draw them together.",
+    ),
+    "vgg13_lstm": Network(
+        "dfer.models.vgg_lstm:VGG13LSTM",
+        "VGG-13 a frame, then an LSTM over time: a baseline of FERV39k",
+        num_segments=8,
+        input_size=224,
+        source="Wang et al., FERV39k, CVPR 2022",
+        new_layers=("lstm", "fc"),
+        recipe={"model": {"pretrained": None}},
+    ),
+    "vgg13_lstm_two_stream": Network(
+        "dfer.models.vgg_lstm:VGG13LSTMTwoStream",
+        "VGG-13 with an LSTM on frames and on their differences, after FERV39k's Two VGG13-LSTM",
+        num_segments=8,
+        input_size=224,
+        source="after Wang et al., FERV39k, CVPR 2022",
+        new_layers=("lstm", "fc"),
+        recipe={"model": {"pretrained": None}},
+        reconstructed="Known: two streams of VGG13-LSTM with 144 million parameters together. Chosen: the second "
+        "stream sees the differences of neighbouring frames; the streams share all but their convolutions, which "
+        "makes 143 million.",
+    ),
 }
 
 
