@@ -10,18 +10,19 @@ from dfer.models.precision import without_autocast
 from dfer.models.resnet import initialize_convolutions, stem_channels
 
 
-class R3D18(nn.Module):
-    """float[B, T, C, H, W] with C = 3 -> logits float[B, K].
+class R3D18Trunk(nn.Module):
+    """Clips -> features: torchvision's `r3d_18` up to its classifier, with the same parameter names.
 
-    torchvision's `r3d_18` with a dropout in front of the classifier: the parameters have its names and (at width 1) its
-    shapes, so that its weight files fit. Time is halved by each of the last three stages, so that 8 frames or more are
-    of use.
+    At width 1 the shapes are torchvision's too. Time is halved by each of the last three stages.
+
+    Attributes:
+        num_features: D, 512 at width 1.
     """
 
-    def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
+    def __init__(self, width: float) -> None:
         super().__init__()
-        self.num_segments = num_segments
         stem = stem_channels(width)
+        self.num_features = 8 * stem
         self.stem = nn.Sequential(
             nn.Conv3d(3, stem, kernel_size=(3, 7, 7), stride=(1, 2, 2), padding=(1, 3, 3), bias=False),
             nn.BatchNorm3d(stem),
@@ -32,16 +33,32 @@ class R3D18(nn.Module):
         self.layer3 = _stage(2 * stem, 4 * stem, stride=2)
         self.layer4 = _stage(4 * stem, 8 * stem, stride=2)
         self.avgpool = nn.AdaptiveAvgPool3d(1)
+
+    def clip_features(self, clips: Tensor) -> Tensor:
+        """float[N, T, 3, H, W] -> float[N, D], the mean over space and time."""
+        x = self.stem(clips.transpose(1, 2))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.avgpool(x).flatten(1)
+
+
+class R3D18(R3D18Trunk):
+    """float[B, T, C, H, W] with C = 3 -> logits float[B, K].
+
+    torchvision's `r3d_18` with a dropout in front of the classifier: the parameters have its names and (at width 1) its
+    shapes, so that its weight files fit. 8 frames or more are of use.
+    """
+
+    def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
+        super().__init__(width)
+        self.num_segments = num_segments
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(8 * stem, num_classes)
+        self.fc = nn.Linear(self.num_features, num_classes)
         initialize_convolutions(self)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Logits of the features' mean over space and time, in float32."""
         check_clips(clips, self.num_segments)
-        x = self.stem(clips.transpose(1, 2))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        features = self.dropout(self.avgpool(x).flatten(1))
+        features = self.dropout(self.clip_features(clips))
         with without_autocast(clips.device):
             logits: Tensor = self.fc(features.to(self.fc.weight.dtype))
         return logits

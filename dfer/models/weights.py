@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -34,11 +34,14 @@ def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None
     `pretrained` is a key of `network.pretrained` (torchvision's, downloaded once into torch's cache and checked), or
     the path of a weight file: a state dict as .safetensors, or saved by `torch.save`, of which nothing but tensors is
     unpickled (`dfer.models.conversion` makes one of a file of other form). Weights of `network.new_layers` that are
-    missing or of another size are left out and logged; those layers keep their random weights. Raises WeightsError when
-    the weights cannot be fetched or read, or when anything else does not fit.
+    missing or of another size are left out and logged; those layers keep their random weights. A file of
+    `network.trunk` alone, whose names do not begin with the trunk's, is loaded into that layer; its own classifier is
+    left out. Raises WeightsError when the weights cannot be fetched or read, or when anything else does not fit.
     """
     known = network.pretrained.get(pretrained)
     state = _torchvision(known) if known else _file(Path(pretrained), network)
+    if network.trunk and not any(name.startswith(f"{network.trunk}.") for name in state):
+        state = _of_trunk(state, network)
     current = model.state_dict()
     new = {name for name in current if name.split(".")[0] in network.new_layers}
     for name in sorted(new & state.keys()):
@@ -136,6 +139,12 @@ def _torchvision(name: str) -> dict[str, Tensor]:
             f"{Path(weights.url).name} elsewhere and give its path as model.pretrained, or set model.pretrained to "
             "null for random weights."
         ) from error
+
+
+def _of_trunk(state: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
+    """Weights under the names that they have in the network whose trunk they are for, without their classifier."""
+    classifier = network.new_layers[-1]
+    return {f"{network.trunk}.{name}": weight for name, weight in state.items() if name.split(".")[0] != classifier}
 
 
 def _file(path: Path, network: Network) -> dict[str, Tensor]:
