@@ -341,7 +341,7 @@ def _of_network() -> list[Column[ArmNumbers]]:
         return cell
 
     def seconds(arm: ArmNumbers) -> Cell:
-        epochs = [row["seconds"] for run in arm.result.runs for row in run.history]
+        epochs = [row["seconds"] for run in arm.result.runs for row in run.history if "seconds" in row]
         return Cell(f"{median(epochs):.3g}", value=median(epochs)) if epochs else DASH
 
     return [
@@ -349,7 +349,7 @@ def _of_network() -> list[Column[ArmNumbers]]:
         Column("GFLOPs", of_runs("gflops", lambda gflops: f"{gflops:.3g}")),
         Column("s an epoch", seconds),
         Column("memory, GiB", of_runs("peak_gib", lambda gib: f"{gib:.2g}")),
-        Column("learnt %", _learnt),
+        Column("learnt %", _learnt_enough),
     ]
 
 
@@ -360,7 +360,13 @@ def _learnt(arm: ArmNumbers) -> Cell:
     if not known:
         return DASH
     share = sum(known) / len(known)
-    return Cell(f"{100 * share:.1f}", small=("not converged",) if share < _CONVERGED else (), value=share)
+    return Cell(f"{100 * share:.1f}", value=share)
+
+
+def _learnt_enough(arm: ArmNumbers) -> Cell:
+    """The same, marked where it is too little to compare the arm."""
+    cell = _learnt(arm)
+    return replace(cell, small=("not converged",)) if cell.value is not None and cell.value < _CONVERGED else cell
 
 
 def _reconstructions(arms: Sequence[ArmNumbers]) -> list[str]:

@@ -68,7 +68,7 @@ def test_a_network_s_recipe_lies_over_the_sections_and_under_all_else(tmp_path, 
     ("overrides", "message"),
     [
         (["sampling.num_segments=9"], "keep no more than 8 .*: set shards.segments to 9, or sampling.num_segments to"),
-        (["sampling.consecutive=2"], "follow one another .*: set shards.frames_per_segment to all"),
+        (["sampling.consecutive=2"], "follow one another, .*: set shards.frames_per_segment to all"),
         (["sampling.consecutive=3", "shards.frames_per_segment=all"], "num_segments 8 is no multiple of consecutive 3"),
     ],
 )

@@ -9,6 +9,7 @@ from html_page import HtmlPage, page_of
 from report_factory import aligned, arm, content, facts, named, toy_data
 
 from dfer import metrics
+from dfer.config.catalogue import NETWORKS
 from dfer.config.published import load
 from dfer.labels import EMOTIONS
 from dfer.report import page, table, tables, write
@@ -158,6 +159,57 @@ def test_scores_with_and_without_clips_whose_face_is_seldom_seen(toy):
     assert rows[1][3].startswith(f"{100 * right / (len(predictions) - 5):.1f}")
     always = content(toy.root, experiment, datasets=(facts(toy),))
     assert "seldom-seen" not in page_of(always).tables
+
+
+def of_networks(toy, **published):
+    """A table of three networks, the last of them trained before its cost was noted."""
+    clips = aligned(toy)
+    costs = {"parameters": 11_180_103, "gflops": 29.04, "peak_gib": 1.25}
+    rows = (
+        arm(clips, "resnet18_tsm/hard", skill=3.5, network=costs),
+        arm(clips, "stt_like/hard", skill=1.0, network={**costs, "gflops": 16.4}),
+        arm(clips, "r3d_18/hard", skill=1.0),
+    )
+    return ExperimentResult("networks", "Networks", "", "networks", "toy-dfew", rows, **published)
+
+
+def test_networks_have_what_they_cost_beside_their_scores(toy):
+    report = page_of(content(toy.root, of_networks(toy), datasets=(facts(toy),)))
+    heading, tsm, stt, r3d = report.tables["networks"]
+    assert heading[4:9] == ["parameters, M", "GFLOPs", "s an epoch", "memory, GiB", "learnt %"]
+    assert tsm[4:8] == ["11.2", "29", "2.55", "1.2"]
+    assert (stt[5], r3d[4:6]) == ("16.4", ["–", "–"])
+    assert all("not converged" in row[8] for row in (tsm, stt, r3d))
+    assert "an arm that has learnt less than 95 % of its own training clips" in report.text
+    assert "stt_like: Known: a CNN makes tokens" in report.text
+    assert "resnet18_tsm: " not in report.text
+    assert "UAR against the work of one clip" in report.text
+
+
+def test_an_arm_that_has_learnt_its_clips_is_not_marked(toy):
+    (row,) = (arm(aligned(toy), "resnet18_tsm/hard", skill=1.0),)
+    history = [*row.runs[0].history[:-1], {**row.runs[0].history[-1], "training_war": 0.951}]
+    learnt = replace(row, runs=(replace(row.runs[0], history=history),))
+    experiment = ExperimentResult("networks", "Networks", "", "networks", "toy-dfew", (learnt,))
+    report = page_of(content(toy.root, experiment, datasets=(facts(toy),)))
+    assert report.tables["networks"][1][8] == "95.1"
+    assert "UAR against the work" not in report.text
+
+
+def test_published_rows_that_were_chosen_on_the_test_fold_are_flagged(toy):
+    report = page_of(content(toy.root, of_networks(toy, published=load()["table-1"]), datasets=(facts(toy),)))
+    methods = [row[0] for row in report.tables["networks"]]
+    assert [name for name in methods if "†" in name] == [
+        "Former-DFER†[52] Zhao and Liu 2021",
+        "GCA+IAL†[20] Li et al. 2023",
+    ]
+    assert "best epoch chosen on the test fold: too good" in report.text
+    assert "65.70 is the mean of the folds' best epochs" in report.text
+
+
+def test_a_reconstruction_never_stands_in_the_row_of_what_it_reconstructs():
+    rows = {row.row for published in load().values() for row in published.rows if row.row}
+    assert not {row for row in rows if NETWORKS[row.split("/")[0]].reconstructed}
 
 
 def of_experiment(experiment):

@@ -39,7 +39,12 @@ def history(epochs: int, skill: float, seed: int) -> list[dict[str, float]]:
     rows = []
     for epoch in range(1, epochs + 1):
         reached = (1 - np.exp(-3 * epoch / epochs)) * min(0.9, 0.2 + skill / 4)
-        row = {"epoch": epoch, "loss": 2 - 1.4 * reached, "train_accuracy": reached + generator.normal(0, 0.02)}
+        row = {
+            "epoch": epoch,
+            "seconds": 2.0 + epoch / 10,
+            "loss": 2 - 1.4 * reached,
+            "train_accuracy": reached + generator.normal(0, 0.02),
+        }
         if epoch % 2 == 0:
             row["monitor_uar"] = max(0.0, reached - 0.1 + generator.normal(0, 0.03))
         if epoch == epochs:
@@ -61,6 +66,7 @@ def arm(
     protocol: str = "last",
     frames: str = "in order",
     linked: bool = True,
+    network: dict[str, float] | None = None,
 ) -> ArmResult:
     """An arm over `clips`, parted evenly over the folds unless every fold sees the same clips."""
     model, arm_name = name.split("/")
@@ -73,6 +79,7 @@ def arm(
             page = url(dataset, name, protocol, frames, fold, seed) if linked else ""
             metrics = score(table, num_listed=len(rows) + 1) | {"part": part}
             training = {"clips": {"training": 200}, "left_out": {"without single label": 3}}
+            training |= {"network": network} if network else {}
             runs.append(FoldRun(fold, seed, metrics, table, page, history(10, skill, seed), training))
     page = url(dataset, name, protocol, frames) if linked else ""
     return ArmResult(
