@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 from tiny import CONFIG
 
+from dfer.config.catalogue import KINETICS_MEAN, KINETICS_STD
 from dfer.config.experiments import Faces, evaluations_of, trainings_of
 from dfer.config.pipeline import Pipeline
 from dfer.config.reading import load_pipeline
@@ -77,3 +78,17 @@ def test_the_weight_of_a_loss_is_in_the_key_of_a_training_that_uses_it(pipeline:
     assert not {"loss", "ial_weight"} & before.keys()
     assert arm_in_key(loss="ial") == {**before, "loss": "ial"}
     assert arm_in_key(loss="ial", ial_weight=0.5) == {**before, "loss": "ial", "ial_weight": 0.5}
+
+
+def test_pixels_are_in_the_key_of_networks_for_which_they_have_changed(pipeline: Pipeline) -> None:
+    made = Output("any", "0" * 16, "a build", "/work")
+    rows = next(iter(pipeline.experiments)).rows(has_folds=True)
+    training = trainings_of(evaluations_of(rows))[0]
+
+    def key_of(network: str) -> dict[str, object]:
+        model = training.settings.model.model_copy(update={"name": network})
+        settings = training.settings.model_copy(update={"model": model})
+        return train.cache_key(replace(training, settings=settings), made, made).key
+
+    assert "pixels" not in key_of("resnet18_gru")
+    assert key_of("r3d_18")["pixels"] == {"mean": list(KINETICS_MEAN), "std": list(KINETICS_STD)}
