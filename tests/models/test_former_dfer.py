@@ -54,7 +54,7 @@ def test_it_computes_the_published_equations(model: nn.Module, clips: Tensor) ->
     features = eq.stage(x, eq.below(state, "layer4"), 2).mean(dim=(2, 3)).reshape(2, 4, -1)
     tokens = torch.cat((state["class_token"].repeat(2, 1, 1), features), dim=1) + state["temporal_positions"]
     tokens = eq.transformer(tokens, eq.below(state, "temporal"), 3, heads=8)
-    torch.testing.assert_close(model(clips), eq.classifier(tokens[:, 0], state), rtol=0, atol=1e-5)
+    torch.testing.assert_close(model(clips), eq.classifier(tokens[:, 0], state), rtol=0, atol=1e-9)
 
 
 @torch.no_grad()
