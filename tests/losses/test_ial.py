@@ -9,6 +9,7 @@ from dfer.config.settings import ArmSettings
 from dfer.losses import LOSSES, loss_of
 from dfer.losses.cross_entropy import cross_entropy
 from dfer.losses.ial import ial
+from dfer.mixing import NORMALIZATIONS
 
 LOGITS = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 SOFT = torch.rand(5, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64).softmax(dim=1)
@@ -46,6 +47,15 @@ def test_a_class_that_was_chosen_as_often_is_no_mistake() -> None:
     assert float(ial(logits, targets, ial_weight=1.0) - cross_entropy(logits, targets)) == pytest.approx(
         against_the_third, abs=1e-5
     )
+
+
+def test_softmax_leaves_classes_that_nobody_chose_equal() -> None:
+    """Normalised as for MIDAS, one-hot labels still hold the class against the strongest of the others alone."""
+    logits, targets = LOGITS.float(), NORMALIZATIONS["softmax"](HARD.float())
+    strongest = logits.masked_fill(HARD.bool(), -torch.inf).amax(dim=1)
+    own, share = logits[HARD.bool()], targets[HARD.bool()]
+    expected = (share * (1 + (strongest - own).exp()).log()).sum()
+    torch.testing.assert_close(ial(logits, targets, ial_weight=1.0) - cross_entropy(logits, targets), expected)
 
 
 @pytest.mark.parametrize("targets", [HARD, SOFT, torch.full((5, 7), 1 / 7, dtype=torch.float64)])
