@@ -279,8 +279,25 @@ NORMALIZATIONS: dict[str, str] = {
 }
 """Label normalisation -> `module:function`, (targets) -> targets."""
 
-LOSSES: dict[str, str] = {"cross_entropy": "dfer.losses.cross_entropy:cross_entropy"}
-"""Loss -> `module:function`, (logits, targets) -> the sum of the clips' losses; see `dfer.losses`."""
+
+@dataclass(frozen=True)
+class Loss:
+    """What a training makes small.
+
+    Attributes:
+        function: `module:attribute`, called as (logits, targets, **options) -> the sum of the clips' losses; see
+            `dfer.losses`.
+        options: the settings of the arm that it is called with.
+    """
+
+    function: str
+    options: tuple[str, ...] = ()
+
+
+LOSSES: dict[str, Loss] = {
+    "cross_entropy": Loss("dfer.losses.cross_entropy:cross_entropy"),
+    "ial": Loss("dfer.losses.ial:ial", options=("ial_weight",)),
+}
 
 LAYOUTS: dict[str, str] = {
     "dfew": "dfer.datasets.dfew:inspect",
@@ -311,6 +328,14 @@ def mixing(name: str) -> Mixing:
     if problem := problem_with_name(name, MIXINGS):
         raise ValueError(f"unknown mixing {name!r}: {problem}")
     return MIXINGS.get(name, Mixing(name))
+
+
+def loss(name: str) -> Loss:
+    """The loss of that name; one that is named `module:attribute` is called without options.
+    Raises ValueError for a name that is neither."""
+    if problem := problem_with_name(name, LOSSES):
+        raise ValueError(f"unknown loss {name!r}: {problem}")
+    return LOSSES.get(name, Loss(name))
 
 
 def choose(name: str, functions: Mapping[str, Any], kind: str) -> Any:

@@ -293,12 +293,13 @@ class GroupSettings(Section):
 class ArmSettings(Section):
     """One arm of an experiment: which clips, which labels, which mixing, which normalisation, which loss."""
 
-    added_later = frozenset({"loss"})
+    added_later = frozenset({"loss", "ial_weight"})
 
     labels: Literal["hard", "soft"]
     mixing: MixingName = "none"
     normalize: NormalizationName = "none"
     loss: LossName = "cross_entropy"
+    ial_weight: Positive = Field(0.1, description="of what the loss ial adds to the cross-entropy")
     alpha: Positive | None = Field(None, description="for this arm instead of mixing.alpha")
     ratio: Literal["clip", "batch"] = Field("clip", description="lambda is drawn per clip or per batch")
     votes: Count | None = Field(None, description="votes drawn from each clip for its soft label; null: all")
@@ -314,6 +315,8 @@ class ArmSettings(Section):
             if option not in mixing(self.mixing).options:
                 takers = ", ".join(name for name, one in MIXINGS.items() if option in one.options)
                 raise ValueError(f"{option} is about lambda, which only an arm with mixing: {takers} draws")
+        if self.ial_weight != ArmSettings.model_fields["ial_weight"].default and self.loss != "ial":
+            raise ValueError(f"ial_weight is a part of the loss ial, but this arm has loss: {self.loss}")
         return self
 
 

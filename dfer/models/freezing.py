@@ -18,3 +18,6 @@ def freeze_trunk(model: nn.Module, name: str) -> None:
         if child not in new:
             module.requires_grad_(False)
             module.eval()
+    for own, parameter in model.named_parameters(recurse=False):
+        if own not in new:
+            parameter.requires_grad_(False)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from dfer.config.catalogue import Network
@@ -30,11 +32,11 @@ def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None
     """Load pretrained weights into a network of width 1, in place.
 
     `pretrained` is a key of `network.pretrained` (torchvision's, downloaded once into torch's cache and checked), or
-    the path of a weight file (a state dict saved by `torch.save`; nothing but tensors is unpickled). Weights of
-    `network.new_layers` that are missing or of another size are left out and logged; those layers keep their random
-    weights. A file of `network.trunk` alone, whose names do not begin with the trunk's, is loaded into that layer; its
-    own classifier is left out. Raises WeightsError when the weights cannot be fetched or read, or when anything else
-    does not fit.
+    the path of a weight file: a state dict as .safetensors, or saved by `torch.save`, of which nothing but tensors is
+    unpickled (`dfer.models.conversion` makes one of a file of other form). Weights of `network.new_layers` that are
+    missing or of another size are left out and logged; those layers keep their random weights. A file of
+    `network.trunk` alone, whose names do not begin with the trunk's, is loaded into that layer; its own classifier is
+    left out. Raises WeightsError when the weights cannot be fetched or read, or when anything else does not fit.
     """
     known = network.pretrained.get(pretrained)
     state = _torchvision(known) if known else _file(Path(pretrained), network)
@@ -47,17 +49,24 @@ def load_pretrained(model: nn.Module, network: Network, pretrained: str) -> None
         if shape != expected:
             _log.info("%s: %s is %s, here %s: left out", pretrained, name, shape, expected)
             del state[name]
-    try:
-        missing, unexpected = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise WeightsError(f"{pretrained} does not fit this network at width 1.0: {error}") from error
+    missing = [name for name in current if name not in state]
     problems = [f"missing {name}" for name in missing if name not in new]
-    problems += [f"unexpected {name}" for name in unexpected]
+    problems += [f"unexpected {name}" for name in state if name not in current]
+    problems += [
+        f"{name} is {list(value.shape)}, expected {list(current[name].shape)}"
+        for name, value in state.items()
+        if name in current and value.shape != current[name].shape
+    ]
     if problems:
-        shown = ", ".join(problems[:6]) + (f" and {len(problems) - 6} more" if len(problems) > 6 else "")
-        raise WeightsError(f"{pretrained} is no state dict of {network.builder}: {shown}")
+        raise WeightsError(f"{pretrained} is no state dict of {network.builder} at width 1.0: {in_short(problems)}")
+    model.load_state_dict(state, strict=False)
     if random := new.intersection(missing):
         _log.info("%s: random weights for %s", pretrained, ", ".join(sorted(random)))
+
+
+def in_short(problems: Sequence[str]) -> str:
+    """The first six, and how many more there are."""
+    return ", ".join(problems[:6]) + (f" and {len(problems) - 6} more" if len(problems) > 6 else "")
 
 
 def trained_model(pretrained: str) -> Path | None:
@@ -132,6 +141,11 @@ def _file(path: Path, network: Network) -> dict[str, Tensor]:
             f"{path}: no such weight file; model.pretrained is {names}a path to a file or to the folder of a trained "
             "model, or null"
         )
+    if path.suffix == ".safetensors":
+        try:
+            return dict(load(path.read_bytes()))
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"{path} cannot be read as a safetensors file: {error}") from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle can fail in any way at all

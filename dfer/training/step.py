@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dfer.config.catalogue import choose
-from dfer.losses import LOSSES
+from dfer.losses import loss_of
 from dfer.mixing import NORMALIZATIONS, mixing_of
 from dfer.models import build, channels_last
 from dfer.models.freezing import freeze_trunk
@@ -61,7 +61,7 @@ class Step:
         self._network = network
         self._mix = mixing_of(plan.arm, plan.mixing)
         self._normalize = choose(plan.arm.normalize, NORMALIZATIONS, "label normalisation")
-        self._loss = choose(plan.arm.loss, LOSSES, "loss")
+        self._loss = loss_of(plan.arm)
         self._world, self._micro_batches = world, train.micro_batches
         self._device = next(network.parameters()).device
         self._shared: DistributedDataParallel | None = None

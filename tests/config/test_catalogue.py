@@ -24,7 +24,7 @@ CONFIG = Path(__file__).parents[2] / "pipeline_config.yaml"
         (
             "loss",
             "crossentropy",
-            "expected cross_entropy{own}; did you mean cross_entropy?",
+            "expected cross_entropy, ial{own}; did you mean cross_entropy?",
         ),
         ("mixing", "x", "expected none, midas{own}"),
     ],
@@ -61,6 +61,17 @@ def test_the_loss_is_written_only_where_it_is_not_the_default() -> None:
     assert ArmSettings(labels="soft", loss="own:loss").model_dump()["loss"] == "own:loss"
 
 
+def test_ial_s_weight_is_for_that_loss_and_written_only_where_it_is_not_the_default() -> None:
+    for loss in ("cross_entropy", "own:loss"):
+        with pytest.raises(ValueError, match=f"ial_weight is a part of the loss ial, but this arm has loss: {loss}"):
+            ArmSettings(labels="soft", loss=loss, ial_weight=0.5)
+    assert ArmSettings(labels="soft", loss="ial", ial_weight=0.5).model_dump()["ial_weight"] == 0.5
+    for arm in (ArmSettings(labels="soft"), ArmSettings(labels="soft", loss="ial")):
+        assert "ial_weight" not in arm.model_dump()
+    with pytest.raises(ValueError, match="greater than 0"):
+        ArmSettings(labels="soft", loss="ial", ial_weight=0)
+
+
 def test_names_are_chosen_from_a_dict_or_loaded() -> None:
     assert catalogue.choose("one", {"one": 1}, "number") == 1
     assert catalogue.choose("os.path:join", {}, "function") is os.path.join
@@ -75,3 +86,10 @@ def test_names_are_chosen_from_a_dict_or_loaded() -> None:
 def test_one_s_own_mixing_takes_all_options() -> None:
     assert catalogue.mixing("own:mix") == catalogue.Mixing("own:mix", ("alpha", "ratio"))
     assert catalogue.mixing("none").options == ()
+
+
+def test_one_s_own_loss_takes_none() -> None:
+    assert catalogue.loss("own:loss") == catalogue.Loss("own:loss", ())
+    assert catalogue.loss("ial").options == ("ial_weight",)
+    with pytest.raises(ValueError, match="unknown loss 'ail': expected cross_entropy, ial"):
+        catalogue.loss("ail")

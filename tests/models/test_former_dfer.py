@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dfer.config import catalogue
 from dfer.models import available, build
+from dfer.models.freezing import freeze_trunk
 
 ORDER = [3, 0, 2, 1]
 
@@ -53,7 +54,7 @@ def test_it_computes_the_published_equations(model: nn.Module, clips: Tensor) ->
     features = eq.stage(x, eq.below(state, "layer4"), 2).mean(dim=(2, 3)).reshape(2, 4, -1)
     tokens = torch.cat((state["class_token"].repeat(2, 1, 1), features), dim=1) + state["temporal_positions"]
     tokens = eq.transformer(tokens, eq.below(state, "temporal"), 3, heads=8)
-    torch.testing.assert_close(model(clips), eq.classifier(tokens[:, 0], state), rtol=0, atol=1e-5)
+    torch.testing.assert_close(model(clips), eq.classifier(tokens[:, 0], state), rtol=0, atol=1e-9)
 
 
 @torch.no_grad()
@@ -92,6 +93,12 @@ def test_gradients_reach_every_parameter() -> None:
     nn.functional.cross_entropy(model(torch.rand(2, 2, 3, 112, 112)), torch.tensor([0, 2])).backward()
     dead = [name for name, value in model.named_parameters() if value.grad is None or not value.grad.abs().sum() > 0]
     assert dead == []
+
+
+def test_positions_are_frozen_with_the_rest() -> None:
+    model = build("former_dfer", num_classes=3, num_segments=2, width=0.125)
+    freeze_trunk(model, "former_dfer")
+    assert {name for name, value in model.named_parameters() if value.requires_grad} == {"fc.weight", "fc.bias"}
 
 
 def test_frames_of_another_size_are_refused_with_the_way_out() -> None:

@@ -65,7 +65,7 @@ def test_it_computes_the_published_equations(model: nn.Module, clips: Tensor) ->
     tokens = torch.stack(summed, dim=1) + state["temporal_positions"][:, :3]
     tokens = eq.transformer(tokens, eq.below(state, "temporal"), 2, heads=4)
     logits = eq.classifier(tokens.sum(dim=1) / 3, state)
-    torch.testing.assert_close(model(clips), logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model(clips), logits, rtol=0, atol=1e-9)
 
     for module in model.modules():  # in training mode, but with the statistics of evaluation
         module.training = not isinstance(module, nn.BatchNorm2d | nn.Dropout)
@@ -74,7 +74,7 @@ def test_it_computes_the_published_equations(model: nn.Module, clips: Tensor) ->
     assert torch.equal(trained, model(clips))
     for name, seen, found in zip(("auxiliary2", "auxiliary3"), (seen2, seen3), auxiliary, strict=True):
         expected = torch.einsum("bc,dc,kd->bk", seen, state[f"{name}.0.weight"], state[f"{name}.1.weight"])
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 from dfer.models import WeightsError, build
@@ -56,7 +57,10 @@ def test_a_classifier_of_another_size_is_left_out_and_logged(
     [
         (lambda state: state.pop("layer1.0.conv1.weight"), "missing layer1.0.conv1.weight"),
         (lambda state: state.update(extra=torch.zeros(1)), "unexpected extra"),
-        (lambda state: state.update({"conv1.weight": torch.zeros(64, 3, 3, 3)}), "conv1.weight"),
+        (
+            lambda state: state.update({"conv1.weight": torch.zeros(64, 3, 3, 3)}),
+            r"conv1.weight is \[64, 3, 3, 3\], expected",
+        ),
         (lambda state: state.update(epoch=3), "plain state dict"),
     ],
 )
@@ -141,6 +145,18 @@ def test_files_that_are_no_weights_are_errors(tmp_path: Path) -> None:
     torch.save(Path("code"), tmp_path / "pickle.pth")
     with pytest.raises(WeightsError, match="cannot be read"):
         build("resnet18_tsm", num_classes=7, pretrained=str(tmp_path / "pickle.pth"))
+
+
+def test_a_safetensors_file_is_read_as_the_same_weights(
+    torchvision_file: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "resnet18.safetensors"
+    save_file(torchvision_file[0].state_dict(), path)
+    model = build("resnet18_tsm", num_classes=7, pretrained=str(path))
+    assert torch.equal(model.conv1.weight, torchvision_file[0].conv1.weight)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"resnet18\.safetensors cannot be read as a safetensors file"):
+        build("resnet18_tsm", num_classes=7, pretrained=str(path))
 
 
 def test_unreachable_imagenet_weights_name_both_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ one, raise the stage's VERSION and write the new key here. A setting that is add
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tiny import CONFIG
 
@@ -59,3 +61,19 @@ def keys(pipeline: Pipeline) -> dict[str, CacheKey]:
 @pytest.mark.parametrize("stage", KEYS)
 def test_a_key_is_what_it_was(keys: dict[str, CacheKey], stage: str) -> None:
     assert keys[stage].hash == KEYS[stage], keys[stage].key
+
+
+def test_the_weight_of_a_loss_is_in_the_key_of_a_training_that_uses_it(pipeline: Pipeline) -> None:
+    made = Output("any", "0" * 16, "a build", "/work")
+    rows = next(iter(pipeline.experiments)).rows(has_folds=True)
+    training = trainings_of(evaluations_of(rows))[0]
+
+    def arm_in_key(**changes: object) -> dict[str, object]:
+        arm = training.arm.model_copy(update=changes)
+        key: dict[str, object] = train.cache_key(replace(training, arm=arm), made, made).key["arm"]
+        return key
+
+    before = arm_in_key()
+    assert not {"loss", "ial_weight"} & before.keys()
+    assert arm_in_key(loss="ial") == {**before, "loss": "ial"}
+    assert arm_in_key(loss="ial", ial_weight=0.5) == {**before, "loss": "ial", "ial_weight": 0.5}

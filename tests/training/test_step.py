@@ -17,6 +17,7 @@ from toy_set import ToySet
 
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.losses import LOSSES
+from dfer.losses.ial import ial
 from dfer.mixing import midas
 from dfer.models.saved import load_model
 from dfer.training import Plan, Resources, TrainingData, TrainResult
@@ -82,13 +83,21 @@ def test_the_loss_is_the_mean_cross_entropy_against_the_normalised_mixed_labels(
     assert float(loss) == pytest.approx(float(cross_entropy(expected_logits, targets)), rel=1e-5)
 
 
-def test_a_process_without_clips_of_a_batch_mixes_nothing() -> None:
-    step = Step(Averages(), plan_of(MIDAS), steps=10)
+def test_the_loss_is_the_arm_s_with_its_weight() -> None:
+    frames, labels = batch()
+    arm = ArmSettings(labels="soft", loss="ial", ial_weight=0.7)
+    loss, logits = Step(Averages(), plan_of(arm), steps=10)(frames, labels, torch.Generator())
+    assert float(loss) == pytest.approx(float(ial(logits, labels, ial_weight=0.7)) / len(frames), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "ial"])
+def test_a_process_without_clips_of_a_batch_mixes_nothing(loss: str) -> None:
+    step = Step(Averages(), plan_of(MIDAS.model_copy(update={"loss": loss})), steps=10)
     frames, labels = batch()
     generator = torch.Generator().manual_seed(0)
     before = generator.get_state()
-    loss, logits = step(frames[:0], labels[:0], generator, count=3)
-    assert (float(loss), logits.shape) == (0.0, (0, 7))
+    share, logits = step(frames[:0], labels[:0], generator, count=3)
+    assert (float(share), logits.shape) == (0.0, (0, 7))
     assert torch.equal(generator.get_state(), before)
 
 
