@@ -13,7 +13,6 @@ from typing import Any
 
 from dfer.config.problems import did_you_mean
 
-
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 """Mean and standard deviation of RGB values in [0, 1], with which torchvision's weights were trained."""
