@@ -102,7 +102,7 @@ def _initialize(network: nn.Module) -> None:
     """As torchvision draws its VGG: He et al.'s weights for convolutions, N(0, 0.01) for `classifier`, biases of 0."""
     initialize_convolutions(network)
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear) and name.startswith("classifier."):
             nn.init.normal_(module.weight, std=0.01)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from small_networks import IDLE, all_logits, logits_of, settled, some_clips, takes
+from torch import nn
 
 from dfer.config.catalogue import NETWORKS
 from dfer.labels import EMOTIONS
@@ -33,27 +34,12 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-ONE_SIZE = {"former_dfer": 112, "gca": 112}
-"""Networks that take frames of one size alone, since their weights know a frame's places."""
-TWO_OR_MORE = {"gca"}
-"""Networks that compare frames."""
-
-
-def some_clips(name: str, batch: int, num_segments: int, height: int = 32, width: int = 32) -> Tensor:
-    """Random ones, small where the network takes them."""
-    height, width = (ONE_SIZE.get(name, side) for side in (height, width))
-    return torch.randn(batch, num_segments, 3, height, width)
-
-
-def logits_of(output: Tensor | tuple[Tensor, tuple[Tensor, ...]]) -> Tensor:
-    """Those of the classifier alone, of networks with auxiliary ones, too."""
-    return output[0] if isinstance(output, tuple) else output
-
-
 @pytest.mark.parametrize("num_segments", [1, 2, 5, 8])
 def test_every_network_gives_logits_for_clips(name: str, num_segments: int) -> None:
-    if num_segments < 2 and name in TWO_OR_MORE:
-        pytest.skip("it compares frames")
+    if not takes(name, num_segments):
+        with pytest.raises(ValueError, match=r"found 1|found 2|found 5"):
+            build(name, num_classes=5, num_segments=num_segments, width=0.125)
+        return
     model = build(name, num_classes=5, num_segments=num_segments, width=0.125).eval()
     with torch.no_grad():
         logits = model(some_clips(name, 3, num_segments, 40, 32))
@@ -72,34 +58,34 @@ def test_every_network_sees_as_many_segments_as_the_catalogue_says(name: str) ->
 
 def test_every_network_but_that_for_pictures_sees_the_order_of_frames_and_each_clip_alone(name: str) -> None:
     torch.manual_seed(0)
-    model = build(name, num_classes=7, num_segments=6, width=0.125).eval()
-    clips = some_clips(name, 3, 6)
+    clips = some_clips(name, 3, 8)
+    model = settled(build(name, num_classes=7, num_segments=8, width=0.125), clips)
     with torch.no_grad():
         logits = model(clips)
-        assert torch.allclose(model(clips[1:2]), logits[1:2], atol=1e-5)
-        difference = (model(clips[:, [3, 1, 5, 0, 4, 2]]) - logits).abs().amax(dim=1)
-    assert (difference < 1e-5).all() if name == "resnet18" else (difference > 1e-3).all()
+        assert torch.allclose(model(clips[1:2]), logits[1:2], rtol=1e-4, atol=1e-5)
+        difference = (model(clips[:, [3, 1, 5, 0, 4, 2, 7, 6]]) - logits).abs().amax(dim=1)
+    assert (difference < 1e-6).all() if name == "resnet18" else (difference > 1e-4).all()
 
 
 def test_gradients_reach_every_parameter(name: str) -> None:
     torch.manual_seed(0)
     model = build(name, num_classes=7, num_segments=4, width=0.125, dropout=0.0)
-    output = model(some_clips(name, 4, 4))
-    outputs = (output[0], *output[1]) if isinstance(output, tuple) else (output,)
+    outputs = all_logits(model(some_clips(name, 4, 4)))
     sum(nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 3])) for logits in outputs).backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
-        assert parameter.grad.abs().sum() > 0, parameter_name
+        idle = parameter_name in IDLE.get(name, ())
+        assert (parameter.grad.abs().sum() > 0) != idle, parameter_name
 
 
 def test_dropout_is_in_front_of_the_classifier(name: str) -> None:
     torch.manual_seed(0)
-    model = build(name, num_classes=7, num_segments=2, width=0.125, dropout=0.9).eval()
-    clips = some_clips(name, 2, 2)
+    clips = some_clips(name, 2, 4)
+    model = settled(build(name, num_classes=7, num_segments=4, width=0.125, dropout=0.9), clips)
     with torch.no_grad():
         calm = model(clips)
         model.dropout.train()
-        assert not torch.allclose(model(clips), calm, atol=1e-4)
+        assert not torch.allclose(model(clips), calm, atol=1e-3)
 
 
 def test_the_layout_of_the_weights_changes_nothing_but_speed(name: str) -> None:

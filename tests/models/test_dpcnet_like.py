@@ -76,7 +76,7 @@ def test_it_computes_its_equations(model: nn.Module, clips: Tensor) -> None:
     windows = torch.stack([padded[:, step : step + 4] for step in range(3)], dim=-1)
     second = eq.relu(torch.einsum("btck,dck->btd", windows, state["temporal.weight"]) + state["temporal.bias"])
     four = [eq.classifier((p[:, v] + p[:, v + 2]) / 2, state) for p in (first, second) for v in (0, 1)]
-    torch.testing.assert_close(model(clips), sum(four) / 4, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model(clips), sum(four) / 4, rtol=0, atol=1e-10)
 
     for module in model.modules():  # in training mode, but with the statistics of evaluation
         module.training = not isinstance(module, nn.BatchNorm2d | nn.Dropout)
@@ -85,7 +85,7 @@ def test_it_computes_its_equations(model: nn.Module, clips: Tensor) -> None:
     assert torch.equal(logits, model(clips))
     assert len(auxiliary) == len(model.auxiliary_weights) == 4
     for seen, expected in zip(auxiliary, four, strict=True):
-        torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(seen, expected, rtol=0, atol=1e-10)
 
 
 @torch.no_grad()

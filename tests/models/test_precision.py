@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_networks import some_clips
 from torch import Tensor, nn
 
 from dfer.config.catalogue import NETWORKS
 from dfer.models import build
-
-ONE_SIZE = {"former_dfer": 112, "gca": 112}
-"""Networks that take frames of one size alone."""
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -22,14 +20,13 @@ def test_logits_and_their_classifier_are_in_float32(name: str) -> None:
         seen[type(module).__name__] = inputs[0].dtype  # the classifier comes last
 
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.GRU):
+        if isinstance(module, nn.Linear | nn.GRU | nn.LSTM):
             module.register_forward_pre_hook(note)
     convolutions: list[torch.dtype] = []
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Conv3d))
     first.register_forward_hook(lambda _, __, output: convolutions.append(output.dtype))
-    side = ONE_SIZE.get(name, 32)
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(torch.randn(2, 4, 3, side, side))
+        logits = model(some_clips(name, 2, 4))
     assert convolutions == [torch.bfloat16]
     assert set(seen.values()) == {torch.float32}
     assert logits.dtype == torch.float32
@@ -38,5 +35,4 @@ def test_logits_and_their_classifier_are_in_float32(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_in_double_precision_stays_there(name: str) -> None:
     model = build(name, num_classes=7, num_segments=4, width=0.125).double().eval()
-    side = ONE_SIZE.get(name, 32)
-    assert model(torch.randn(2, 4, 3, side, side, dtype=torch.float64)).dtype == torch.float64
+    assert model(some_clips(name, 2, 4).double()).dtype == torch.float64
