@@ -15,7 +15,8 @@ class MViTV2S(MViT):
 
     Li et al., MViTv2, CVPR 2022. Names and (at width 1) shapes of the parameters are torchvision's, so that its weight
     files fit. Unlike torchvision's it takes any number of frames and any size: its relative positions are those of 16
-    frames of 224 pixels, and are interpolated for others. The last block is read at its class token alone, which has
+    frames of 224 pixels, and are interpolated for others (on a GPU torch has no deterministic gradient of that, and
+    `train.deterministic` stops the training with its message). The last block is read at its class token alone, which has
     no position: its relative positions and the convolution of its queries get gradients of zero.
     """
 
