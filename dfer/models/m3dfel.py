@@ -21,8 +21,8 @@ class DynamicNormalization(nn.Module):
 
     Each feature is normalised by a mean and a variance that are blends of two: of this feature over the instances, and
     of all features of the bag. The blends are learned, two numbers each that pass a softmax; both start even. The
-    variance over the instances is the unbiased one, and the bag's is computed from it, as in the authors' code; the
-    paper leaves that open. A learned scale and shift of each feature follow.
+    variance over the instances is the unbiased one, and the bag's is computed from it, as in the authors' public code.
+    A learned scale and shift of each feature follow.
     """
 
     def __init__(self, num_features: int) -> None:

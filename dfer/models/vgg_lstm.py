@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dfer.models.clips import check_clips
 from dfer.models.precision import without_autocast
@@ -25,7 +26,6 @@ class VGG13LSTM(nn.Module):
         stem = stem_channels(width)
         hidden = 4 * stem
         self.features = _tower(stem)
-        self.avgpool = nn.AdaptiveAvgPool2d(7)
         self.classifier = nn.Sequential(
             nn.Linear(8 * stem * 7 * 7, 64 * stem),
             nn.ReLU(inplace=True),
@@ -48,7 +48,7 @@ class VGG13LSTM(nn.Module):
 
     def _last_states(self, tower: nn.Module, frames: Tensor) -> Tensor:
         """float[B, T, 3, H, W] -> float[B, 256]."""
-        features = self.classifier(self.avgpool(tower(frames.flatten(0, 1))).flatten(1))
+        features = self.classifier(seven_by_seven(tower(frames.flatten(0, 1))).flatten(1))
         with without_autocast(frames.device):
             states, _ = self.lstm(features.unflatten(0, frames.shape[:2]).to(self.fc.weight.dtype))
         last: Tensor = states[:, -1]
@@ -84,6 +84,19 @@ class VGG13LSTMTwoStream(VGG13LSTM):
         with without_autocast(clips.device):
             logits: Tensor = self.fc(self.dropout(torch.cat((appearance, motion), dim=1)))
         return logits
+
+
+def seven_by_seven(x: Tensor) -> Tensor:
+    """float[N, C, H, W] -> float[N, C, 7, 7], torchvision's AdaptiveAvgPool2d(7) in front of VGG's first linear layer.
+
+    As a product with the weights of each side, since the pooling's own gradient on a GPU is not deterministic.
+    """
+    if x.shape[2:] == (7, 7):
+        return x
+    rows, columns = (
+        functional.adaptive_avg_pool1d(torch.eye(side, dtype=x.dtype, device=x.device), 7) for side in x.shape[2:]
+    )
+    return torch.einsum("nchw,hi,wj->ncij", x, rows, columns)
 
 
 def _tower(stem: int) -> nn.Sequential:

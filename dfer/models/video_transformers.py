@@ -15,8 +15,9 @@ class MViTV2S(MViT):
 
     Li et al., MViTv2, CVPR 2022. Names and (at width 1) shapes of the parameters are torchvision's, so that its weight
     files fit. Unlike torchvision's it takes any number of frames and any size: its relative positions are those of 16
-    frames of 224 pixels, and are interpolated for others. The last block is read at its class token alone, which has
-    no position: its relative positions and the convolution of its queries get gradients of zero.
+    frames of 224 pixels, and are interpolated for others (torch has no deterministic gradient of that on a GPU, and
+    stops a training with `train.deterministic`). The last block is read at its class token alone, which has no
+    position: its relative positions and the convolution of its queries get gradients of zero.
     """
 
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dfer.config import catalogue
 from dfer.models import available, build
+from dfer.models.vgg_lstm import seven_by_seven
 
 SIZES = {"vgg13_lstm": (133_411_143, 180.9), "vgg13_lstm_two_stream": (142_817_927, 339.3)}
 
@@ -78,6 +79,12 @@ def test_they_compute_their_equations(name: str, clips: Tensor) -> None:
         differences = torch.stack((clips[:, 1] - clips[:, 0], clips[:, 2] - clips[:, 1]), dim=1)
         features = torch.cat((features, _last_state(differences, state, "motion_features")), dim=1)
     torch.testing.assert_close(model(clips), eq.classifier(features, state), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(7, 7), (1, 2), (5, 9), (14, 11)])
+def test_maps_are_pooled_as_torchvision_pools_them(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(seven_by_seven(x), nn.AdaptiveAvgPool2d(7)(x))
 
 
 @torch.no_grad()
