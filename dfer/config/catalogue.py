@@ -27,6 +27,8 @@ class Network:
     Attributes:
         builder: `module:attribute` of the nn.Module class, called with (num_classes, num_segments, width, dropout).
         num_segments, input_size: frames of a clip and their side, pixels, unless the configuration says otherwise.
+        fewest, multiple: the frames that it needs at least, and the number that theirs has to be a multiple of.
+        one_size: whether `input_size` is the only one, since its weights know a frame's places.
         pretrained: name for `model.pretrained` -> the weights it stands for, as torchvision calls them.
         new_layers: its layers that pretrained weights may lack, or have in another size; the last one is the
             classifier.
@@ -46,6 +48,9 @@ class Network:
     pretrained: Mapping[str, str] = field(default_factory=dict)
     new_layers: tuple[str, ...] = ("fc",)
     trunk: str = ""
+    fewest: int = 1
+    multiple: int = 1
+    one_size: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -93,6 +98,7 @@ NETWORKS: dict[str, Network] = {
         "ResNet-18 with a transformer over the places of a frame and one over time (Former-DFER)",
         num_segments=16,
         input_size=112,
+        one_size=True,
         source="Zhao and Liu, Former-DFER, ACM MM 2021",
         mean=NO_MEAN,
         std=UNIT_STD,
@@ -118,6 +124,8 @@ NETWORKS: dict[str, Network] = {
         "ResNet blocks with global convolution-attention, then what moves and what stays over time (GCA+IAL's network)",
         num_segments=16,
         input_size=112,
+        one_size=True,
+        fewest=2,
         source="Li et al., Intensity-Aware Loss, AAAI 2023",
         new_layers=("auxiliary2", "auxiliary3", "fc"),
         mean=NO_MEAN,
@@ -162,6 +170,8 @@ NETWORKS: dict[str, Network] = {
         "r3d_18 on four parts of a clip, weighed by an LSTM and attention over them (M3DFEL)",
         num_segments=16,
         input_size=112,
+        fewest=4,
+        multiple=4,
         source="Wang et al., M3DFEL, CVPR 2023",
         pretrained={"kinetics400": "R3D_18_Weights.KINETICS400_V1"},
         new_layers=("lstm", "qkv", "normalization", "bag", "fc"),
@@ -193,6 +203,18 @@ NETWORKS: dict[str, Network] = {
         new_layers=("head",),
         mean=(0.45, 0.45, 0.45),
         std=(0.225, 0.225, 0.225),
+        # for fine-tuning, chosen here: transformers do not train with the usual one
+        recipe={
+            "train": {
+                "epochs": 50,
+                "optimizer": "adamw",
+                "learning_rate": 1e-4,
+                "weight_decay": 0.05,
+                "decay_norms": False,
+                "warmup_epochs": 5,
+            },
+            "model": {"pretrained": "kinetics400"},
+        },
     ),
     "swin3d_t": Network(
         "dfer.models.video_transformers:Swin3DT",
@@ -202,12 +224,25 @@ NETWORKS: dict[str, Network] = {
         source="Liu et al., Video Swin Transformer, CVPR 2022",
         pretrained={"kinetics400": "Swin3D_T_Weights.KINETICS400_V1"},
         new_layers=("head",),
+        # for fine-tuning, chosen here: transformers do not train with the usual one
+        recipe={
+            "train": {
+                "epochs": 50,
+                "optimizer": "adamw",
+                "learning_rate": 1e-4,
+                "weight_decay": 0.05,
+                "decay_norms": False,
+                "warmup_epochs": 5,
+            },
+            "model": {"pretrained": "kinetics400"},
+        },
     ),
     "stt_like": Network(
         "dfer.models.stt_like:STTLike",
         "ResNet-18's places with attention over a frame and over time in each block, after STT",
         num_segments=16,
         input_size=112,
+        one_size=True,
         source="after Ma et al., STT, arXiv:2205.04749",
         mean=NO_MEAN,
         std=UNIT_STD,
@@ -221,6 +256,8 @@ NETWORKS: dict[str, Network] = {
         "ResNet-50 on four frames, then two paths: places and frames weighed, channels and time joined, after DPCNet",
         num_segments=4,
         input_size=160,
+        fewest=2,
+        multiple=2,
         source="after Wang et al., DPCNet, ACM MM 2022",
         pretrained={"imagenet": "ResNet50_Weights.IMAGENET1K_V1"},
         new_layers=("places", "frames", "channels", "temporal", "fc"),
@@ -243,6 +280,7 @@ NETWORKS: dict[str, Network] = {
         "VGG-13 with an LSTM on frames and on their differences, after FERV39k's Two VGG13-LSTM",
         num_segments=8,
         input_size=224,
+        fewest=2,
         source="after Wang et al., FERV39k, CVPR 2022",
         new_layers=("lstm", "fc"),
         recipe={"model": {"pretrained": None}},

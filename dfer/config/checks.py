@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dfer.config.catalogue import network
+from dfer.config.catalogue import Network, network
 from dfer.config.file import Source, Tree, mapping, names, read_source
 from dfer.config.pipeline import Pipeline
 from dfer.config.problems import KeyPath, Problem, did_you_mean
-from dfer.config.settings import ModelSettings
+from dfer.config.settings import ModelSettings, StageSettings
 from dfer.storage.file_names import WEIGHTS
 from dfer.storage.remote import problem_with_access
 from dfer.system.paths import problem_with_path
@@ -83,6 +83,8 @@ def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] =
         ("model", "pretrained"): [_problem_with_weights(one.model) for one in settings],
         ("datasets", "layout"): [_problem_with_module(dataset.layout) for dataset in pipeline.datasets.values()],
         ("model", "name"): [_problem_with_module(one.model.name) for one in settings],
+        ("sampling",): [_problem_with_frames(one) for one in settings],
+        ("train", "schedule"): [one.train.problem_with_schedule() for one in settings],
     }
     for keys, of_key in messages.items():
         for message in dict.fromkeys(of_key):
@@ -176,3 +178,42 @@ def _problems_with_published(pipeline: Pipeline) -> dict[KeyPath, str]:
         for experiment, table in wanted.items()
         if table not in known
     }
+
+
+def _problem_with_frames(settings: StageSettings) -> str:
+    """Why a network cannot be given the frames that it is to see, and the way out; empty if it can."""
+    frames, neighbours, shards = settings.sampling.num_segments, settings.sampling.consecutive, settings.shards
+    name, size = settings.model.name, settings.model.input_size
+    own = network(name)
+    if frames < own.fewest or frames % own.multiple:
+        return (
+            f"{name} needs {_frames_of(own)} frames of a clip, found {frames}: set sampling.num_segments to "
+            f"such a number, or to 0 for its own {own.num_segments}"
+        )
+    if own.one_size and size != own.input_size:
+        return (
+            f"{name} sees frames of {own.input_size} pixels alone, found {size}: set model.input_size to "
+            f"{own.input_size}, or to 0 for its own"
+        )
+    if frames % neighbours:
+        return f"num_segments {frames} is no multiple of consecutive {neighbours}, so many frames at each place"
+    if shards.frames_per_segment == "all":
+        return ""
+    kept = shards.segments * shards.frames_per_segment
+    if neighbours > 1:
+        return (
+            f"{name} sees {neighbours} frames that follow one another, but the shards keep "
+            f"{shards.frames_per_segment} of each segment: set shards.frames_per_segment to all (larger shards), or "
+            "sampling.consecutive to 1"
+        )
+    if frames > kept:
+        return (
+            f"{name} sees {frames} frames of a clip, but the shards keep no more than {kept} "
+            f"(shards.segments times shards.frames_per_segment): set shards.segments to {frames}, or "
+            f"sampling.num_segments to {kept} or fewer"
+        )
+    return ""
+
+
+def _frames_of(own: Network) -> str:
+    return f"a multiple of {own.multiple}" if own.multiple > 1 else f"at least {own.fewest}"

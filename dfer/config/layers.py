@@ -60,12 +60,6 @@ class Layers:
         frames = settings.sampling.num_segments or default.num_segments
         size = settings.model.input_size or default.input_size
         sampling = settings.sampling.model_copy(update={"num_segments": frames})
-        if problem := _what_the_shards_lack(settings, frames):
-            # of the pipeline, whose shards are the same for all of its experiments: once for each network
-            of_pipeline = ("pipelines", self.name, "settings", "sampling")
-            if problem not in {known.message for known in self.source.problems if known.key == ".".join(of_pipeline)}:
-                self.source.complain(of_pipeline, problem)
-            return None
         sized = settings.model.model_copy(update={"input_size": size})
         return settings.model_copy(update={"sampling": sampling, "model": sized})
 
@@ -87,26 +81,3 @@ class Layers:
 
     def _overrides(self) -> list[Tree]:
         return [nest(keys, value) for keys, value in self.source.overrides if keys[0] in StageSettings.model_fields]
-
-
-def _what_the_shards_lack(settings: StageSettings, frames: int) -> str:
-    """Why a network cannot be given so many frames of a clip, and the way out; empty if it can."""
-    neighbours, shards = settings.sampling.consecutive, settings.shards
-    if frames % neighbours:
-        return f"num_segments {frames} is no multiple of consecutive {neighbours}, so many frames at each place"
-    if shards.frames_per_segment == "all":
-        return ""
-    kept = shards.segments * shards.frames_per_segment
-    if neighbours > 1:
-        return (
-            f"{settings.model.name} sees {neighbours} frames that follow one another, but the shards keep "
-            f"{shards.frames_per_segment} of each segment: set shards.frames_per_segment to all (larger shards), or "
-            "sampling.consecutive to 1"
-        )
-    if frames > kept:
-        return (
-            f"{settings.model.name} sees {frames} frames of a clip, but the shards keep no more than {kept} "
-            f"(shards.segments times shards.frames_per_segment): set shards.segments to {frames}, or "
-            f"sampling.num_segments to {kept} or fewer"
-        )
-    return ""

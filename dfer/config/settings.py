@@ -272,19 +272,21 @@ class TrainSettings(Section):
         "auto", description="where decoded frames are kept: RAM (host), GPU memory (device); 'auto': where they fit"
     )
 
-    @model_validator(mode="after")
-    def _schedule_is_possible(self) -> TrainSettings:
+    def problem_with_schedule(self) -> str:
+        """Why no learning rate can follow these settings, and the way out; empty if one can. Asked for a pipeline that
+        is to run, not of every one in a file: an override for one may not suit the recipe of another's network."""
         if self.warmup_epochs and (self.schedule == "onecycle" or self.warmup_epochs >= self.epochs):
-            raise ValueError(
+            return (
                 f"warmup_epochs {self.warmup_epochs}: expected fewer than the {self.epochs} epochs, and a schedule "
-                f"without a beginning of its own (cosine, step), found {self.schedule}"
+                f"without a beginning of its own (cosine, step), found {self.schedule}: set train.warmup_epochs to 0"
             )
         if self.final_learning_rate and (self.schedule != "cosine" or self.final_learning_rate >= self.learning_rate):
-            raise ValueError(
+            return (
                 f"final_learning_rate {self.final_learning_rate:g} is for schedule: cosine, which falls to it from "
-                f"learning_rate {self.learning_rate:g}; the schedule is {self.schedule}"
+                f"learning_rate {self.learning_rate:g}; the schedule is {self.schedule}: set "
+                "train.final_learning_rate to 0"
             )
-        return self
+        return ""
 
     @model_validator(mode="after")
     def _batch_can_be_divided(self) -> TrainSettings:

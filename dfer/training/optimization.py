@@ -49,7 +49,10 @@ def make_schedule(optimizer: Optimizer, settings: TrainSettings, steps: int) -> 
 
     A cosine from `learning_rate` to `final_learning_rate`; one cycle up to it and down; or falls by `step_factor` every
     `step_epochs`. In `warmup_epochs` before a cosine or a first step it grows linearly from a hundredth.
+    Raises ValueError for settings that no learning rate can follow.
     """
+    if problem := settings.problem_with_schedule():
+        raise ValueError(problem)
     if settings.schedule == "onecycle":
         # The momentum stays what the settings say.
         return OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, cycle_momentum=False)

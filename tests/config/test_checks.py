@@ -6,10 +6,11 @@ import importlib.util
 import os
 
 import pytest
-from config_texts import TWO, VALID, write
+from config_texts import SHIPPED, TWO, VALID, write
 
+from dfer.config.checks import missing_resources
 from dfer.config.problems import ConfigError
-from dfer.config.reading import load_pipeline
+from dfer.config.reading import load_pipeline, read_config
 
 
 def test_a_work_folder_that_cannot_be_one(tmp_path):
@@ -71,3 +72,31 @@ def test_a_url_that_mlflow_cannot_write_to_needs_a_server(tmp_path, monkeypatch)
     with pytest.raises(ConfigError, match=r"--set +work_dir +MLflow cannot keep its artefacts at memory://x/y"):
         load_pipeline("one", path, ["work_dir=memory://x/y"])
     load_pipeline("one", path, ["work_dir=memory://x/y", "mlflow.tracking_uri=http://127.0.0.1:5000"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sampling.num_segments=9"], "keep no more than 8 .*: set shards.segments to 9, or sampling.num_segments to"),
+        (["sampling.consecutive=2"], "follow one another, .*: set shards.frames_per_segment to all"),
+        (["sampling.consecutive=3", "shards.frames_per_segment=all"], "num_segments 8 is no multiple of consecutive 3"),
+        (["model.name=m3dfel", "sampling.num_segments=6"], "needs a multiple of 4 frames of a clip, found 6"),
+        (["model.name=gca", "sampling.num_segments=1"], "needs at least 2 frames of a clip, found 1"),
+        (["model.name=stt_like", "model.input_size=64"], "112 pixels alone, found 64: set model.input_size to 112"),
+        (["train.warmup_epochs=3"], "fewer than the 3 epochs, .*: set train.warmup_epochs to 0"),
+    ],
+)
+def test_what_a_network_cannot_be_given_is_said_before_anything_starts(tmp_path, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_pipeline("one", write(tmp_path), ["shards.segments=8", "shards.frames_per_segment=1", *overrides])
+
+
+def test_what_suits_one_pipeline_need_not_suit_the_others_of_a_file():
+    pipelines = read_config(SHIPPED, ["shards.frames_per_segment=1", "train.epochs=2"])[1]
+    (demo,) = (one for one in pipelines if one.name == "demo")
+    assert not missing_resources(demo, SHIPPED)
+
+
+def test_every_pipeline_that_comes_along_can_feed_its_networks():
+    keys = {problem.key for one in read_config(SHIPPED)[1] for problem in missing_resources(one, SHIPPED)}
+    assert not {key for key in keys if key.startswith(("sampling", "train"))}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from config_texts import TWO, VALID, pipelines
 
 from dfer.config import catalogue
-from dfer.config.problems import ConfigError
 from dfer.config.reading import read_config
 
 
@@ -62,25 +60,3 @@ def test_a_network_s_recipe_lies_over_the_sections_and_under_all_else(tmp_path, 
     train = pipeline.settings.train
     assert (train.schedule, train.learning_rate, train.epochs) == ("step", 0.25, 3)  # 3: of the pipeline
     assert pipeline.settings.sampling.num_segments == 4
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["sampling.num_segments=9"], "keep no more than 8 .*: set shards.segments to 9, or sampling.num_segments to"),
-        (["sampling.consecutive=2"], "follow one another, .*: set shards.frames_per_segment to all"),
-        (["sampling.consecutive=3", "shards.frames_per_segment=all"], "num_segments 8 is no multiple of consecutive 3"),
-    ],
-)
-def test_frames_that_the_shards_cannot_give_are_a_problem(tmp_path, overrides, message):
-    path = tmp_path / "c.yaml"
-    path.write_text(VALID)
-    with pytest.raises(ConfigError, match=message):
-        read_config(path, ["shards.segments=8", "shards.frames_per_segment=1", *overrides])
-
-
-def test_neighbouring_frames_are_in_shards_that_keep_all(tmp_path):
-    path = tmp_path / "c.yaml"
-    path.write_text(VALID)
-    (pipeline,) = read_config(path, ["sampling.consecutive=2", "shards.frames_per_segment=all"])[1]
-    assert pipeline.settings.sampling.consecutive == 2

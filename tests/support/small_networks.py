@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dfer.config.catalogue import NETWORKS
+
 WIDTH = 0.125
-ONE_SIZE = {"former_dfer": 112, "gca": 112, "stt_like": 112}
+ONE_SIZE = {name: network.input_size for name, network in NETWORKS.items() if network.one_size}
 """Networks that take frames of one size alone, since their weights know a frame's places."""
-FEWEST = {"gca": 2, "vgg13_lstm_two_stream": 2}
-"""Networks that compare frames."""
-MULTIPLE = {"m3dfel": 4, "dpcnet_like": 2}
-"""Networks that divide a clip's frames into as many parts."""
 IDLE = {
     "mvit_v2_s": {f"blocks.15.attn.{name}" for name in ("rel_pos_h", "rel_pos_w", "rel_pos_t", "pool_q.pool.weight")}
 }
@@ -22,7 +20,8 @@ Output = Tensor | tuple[Tensor, tuple[Tensor, ...]]
 
 def takes(name: str, num_segments: int) -> bool:
     """Whether the network takes clips of that number of frames."""
-    return num_segments >= FEWEST.get(name, 1) and num_segments % MULTIPLE.get(name, 1) == 0
+    network = NETWORKS[name]
+    return num_segments >= network.fewest and num_segments % network.multiple == 0
 
 
 def some_clips(name: str, batch: int, num_segments: int, height: int = 32, width: int = 32) -> Tensor:

@@ -104,7 +104,7 @@ def test_biases_and_normalisations_are_left_without_decay_if_asked(optimizer: st
 )
 def test_schedules_that_cannot_be(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TrainSettings.model_validate(settings)
+        rates(TrainSettings.model_validate(settings), 10)
 
 
 def test_settings_that_came_later_leave_the_keys_of_earlier_trainings_alone() -> None:
