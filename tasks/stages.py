@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from dfer.config.pipeline import Pipeline
-from dfer.config.problems import ConfigError, Problem, did_you_mean
+from dfer.config.problems import ConfigError, Problem
+from dfer.config.suggestions import did_you_mean
 from dfer.storage.store import ForceRerun
 from tasks import align, demo_data, evaluate, ingest, report, train
 from tasks.running.graph import Graph

@@ -16,8 +16,10 @@ from torch import Tensor
 from benchmarks.gpu.conditions import Conditions, Values
 from benchmarks.gpu.timing import compared, launched, matmul_peak, memory, wait
 from benchmarks.paper import SEGMENTS, paper_plan
+from dfer.config.catalogue import NETWORKS
 from dfer.labels import EMOTIONS
 from dfer.training.optimization import choose_precision, torch_state
+from dfer.training.plan import Plan
 from dfer.training.speed import flops_per_clip
 from dfer.training.step import Step, make_network
 
@@ -94,6 +96,28 @@ def compiled(conditions: Conditions, *, mode: str, how: str, cuda_graph: str, la
     return values | figures(conditions, mode, values["ms"]) | {"compile_s": compiling, "remark": remark}
 
 
+def network(conditions: Conditions, *, name: str, launches: bool = False) -> Values:
+    """Steps of a network of the catalogue in its own frames and size, as trainings run by default."""
+    device, own = torch.device(conditions.device), NETWORKS[name]
+    mode = usual_mode(device)
+    plan = paper_plan(
+        own.input_size,
+        segments=own.num_segments,
+        width=conditions.width,
+        name=name,
+        precision=MODES[mode].precision,
+        batch_size=conditions.batch,
+    )
+    with state(mode, device), memory(device) as held:
+        take = _steps_of(plan, device)
+        values = (launched if launches else compared)(take, conditions)
+        del take
+    if launches:
+        return values
+    reached = conditions.batch * flops_per_clip(plan) / (values["ms"] / 1000)
+    return values | held | {"share_of_peak": reached / _peak(mode, conditions.device, conditions.peak_side)}
+
+
 def state(mode: str, device: torch.device) -> AbstractContextManager[None]:
     """torch's global state of a training in that mode."""
     return torch_state(0, device, tf32=MODES[mode].tf32)
@@ -110,7 +134,6 @@ def taken(
     cuda_graph: str = "off",
 ) -> Take:
     """A new training's step, on random frames that are on its device. Within `state`; the same losses every time."""
-    device = torch.device(conditions.device)
     make = made(
         conditions,
         mode,
@@ -120,11 +143,20 @@ def taken(
         dropout=dropout,
         cuda_graph=cuda_graph,
     )
+    return _on_random_clips(make, conditions.batch, frames, conditions.size, torch.device(conditions.device))
+
+
+def _on_random_clips(make: Step, batch: int, frames: int, size: int, device: torch.device) -> Take:
     generator = torch.Generator().manual_seed(0)
-    shape = (conditions.batch, frames, 3, conditions.size, conditions.size)
-    clips = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(device)
-    targets = torch.rand(conditions.batch, len(EMOTIONS), generator=generator).softmax(dim=1)
+    clips = torch.randint(0, 256, (batch, frames, 3, size, size), dtype=torch.uint8, generator=generator).to(device)
+    targets = torch.rand(batch, len(EMOTIONS), generator=generator).softmax(dim=1)
     return lambda: make(clips, targets, generator)[0]
+
+
+def _steps_of(plan: Plan, device: torch.device) -> Take:
+    torch.manual_seed(0)
+    make = Step(make_network(plan).to(device).train(), plan, steps=1_000_000)
+    return _on_random_clips(make, plan.train.batch_size, plan.sampling.num_segments, plan.model.input_size, device)
 
 
 def made(

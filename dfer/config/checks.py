@@ -12,8 +12,9 @@ from typing import Any
 from dfer.config.catalogue import Network, network
 from dfer.config.file import Source, Tree, mapping, names, read_source
 from dfer.config.pipeline import Pipeline
-from dfer.config.problems import KeyPath, Problem, did_you_mean
+from dfer.config.problems import KeyPath, Problem
 from dfer.config.settings import ModelSettings, StageSettings
+from dfer.config.suggestions import did_you_mean
 from dfer.storage.file_names import WEIGHTS
 from dfer.storage.remote import problem_with_access
 from dfer.system.paths import problem_with_path

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dfer.config.experiments import Experiment
-from dfer.config.problems import ConfigError, Problem, did_you_mean
+from dfer.config.problems import ConfigError, Problem
 from dfer.config.settings import (
     NO_PASSWORD,
     TRAINING_SECTIONS,
@@ -22,6 +22,7 @@ from dfer.config.settings import (
     RunSettings,
     StageSettings,
 )
+from dfer.config.suggestions import did_you_mean
 from dfer.storage.remote import is_url, scratch
 from dfer.storage.store import ForceRerun
 from dfer.system.paths import expanded

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+
+from dfer.config.suggestions import did_you_mean
 
 KeyPath = tuple[str, ...]
 
@@ -47,12 +48,6 @@ class ConfigError(Exception):
 
 class InputError(Exception):
     """A command cannot start with these arguments; nothing has been written."""
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A suggestion to append to a message; empty if no known word is close."""
-    close = difflib.get_close_matches(word, map(str, known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def keys_of(error: Mapping[str, Any], tree: Any) -> KeyPath:

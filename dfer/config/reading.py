@@ -9,8 +9,9 @@ from dfer.config.checks import check_names, missing_resources
 from dfer.config.file import Source, mapping, read_source
 from dfer.config.layers import Layers
 from dfer.config.pipeline import Pipeline, resolve
-from dfer.config.problems import ConfigError, Problem, did_you_mean
+from dfer.config.problems import ConfigError, Problem
 from dfer.config.settings import ConfigFile, StageSettings
+from dfer.config.suggestions import did_you_mean
 
 DEFAULT_CONFIG = Path("pipeline_config.yaml")
 

@@ -291,7 +291,7 @@ def test_the_run_ends_before_its_minutes_are_over(tmp_path: Path, with_gpu: None
 
 def test_all_parts_fit_into_the_minutes() -> None:
     assert sum(part.seconds for part in PARTS.values()) <= 60 * parts.MINUTES - 10
-    assert set(PARTS) == {"steps", "graph", "compile", "cache", "epochs", "detect", "two-at-once"}
+    assert set(PARTS) == {"steps", "graph", "compile", "cache", "epochs", "detect", "two-at-once", "networks"}
     for part in PARTS.values():
         names = [measurement.name for measurement in part.measurements]
         assert len(set(names)) == len(names)
