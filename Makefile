@@ -49,14 +49,14 @@ test: $(READY)
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(PYTEST)
 
-test-slow: $(READY)
+test-slow: $(READY_INTEGRATION) postgresql
 	$(BIN)/pytest -m slow
 
 readme: $(READY)
 	$(BIN)/python .ci/readme
 
 test-integration: $(READY_INTEGRATION) postgresql
-	$(PYTEST) -m integration
+	$(PYTEST) -m "integration and not slow"
 
 $(READY_INTEGRATION): $(READY)
 	$(INSTALL) '.[dev,integration]'

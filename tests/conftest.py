@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["OMP_NUM_THREADS"] = "1"
 
 
-LONGEST = ("flows", "test_faults.py", "test_reruns.py", "test_s3.py")
+LONGEST = ("flows", "test_reruns.py", "test_s3.py", "test_runners.py")
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.fault_victims import COMPONENTS
 from benchmarks.faults import Log, as_markdown, suite
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")

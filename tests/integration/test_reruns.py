@@ -233,6 +233,7 @@ def test_the_place_of_a_killed_training_is_given_to_the_next(services, tmp_path)
     assert epochs_tracked(tmp_path) == [list(range(1, 151))]
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_make_everything_once(services, tmp_path):
     overrides = overrides_for(tmp_path)
     command = shlex.join(["dfer", "run", "demo", *(word for value in overrides for word in ("--set", value))])
