@@ -19,6 +19,9 @@ from dfer.datasets.scan import scan_videos, subfolders
 from dfer.datasets.table import SPLITS
 from dfer.labels import EMOTIONS, class_name, majority
 
+NAMED = ("annotator", "subject", "source")
+"""What columns hold names of; an annotator, a person or a film may be written in two ways."""
+
 MOST_CLASSES = 100
 _LONGEST_CLASS = 60
 _ALIKE = 0.75  # of two words, from 0 to 1: "hapy" and "happy" have 0.89, "sad" and "mad" 0.67
@@ -80,6 +83,11 @@ ROW_RULES: Rules = {
         "labels that occur once and look like another one misspelt: correct them, or leave them if they are meant",
     ),
     "spellings": ("note", "labels that are written in several ways and count as one class"),
+    "names_differ_in_case": (
+        "warning",
+        "people or sources whose names differ in capital letters alone, and that count apart: write one as the other "
+        "if they are the same",
+    ),
     "labels_are_numbers": ("note", "labels that are numbers, which are then the classes' names in every table"),
 }
 
@@ -156,6 +164,7 @@ def from_table(sheet: Sheet, columns: Columns, table: str, root: Path, problems:
     if not rows and not problems.keys() & ROW_RULES.keys():
         problems["no_rows"].append(table)
     facts = _facts(rows, problems)
+    _check_names(rows, problems)
     if columns.votes:
         for name in columns.votes:
             labels.read(name, f"{table} column {short(name)}", problems)
@@ -202,8 +211,24 @@ def _read(
         if "annotator" in columns.places and not cell["annotator"]:
             problems["empty_annotator"].append(where)
         elif path is not None and label is not None and votes is not None:
-            rest = (cell[name] for name in ("split", "fold", "subject", "source"))
-            yield _Row(where, path, label, cell["annotator"], votes, *rest)
+            annotator, subject, source = (_name(cell[name]) for name in NAMED)
+            yield _Row(where, path, label, annotator, votes, cell["split"], cell["fold"], subject, source)
+
+
+def _name(text: str) -> str:
+    """The name of somebody or something in one form: an accented letter can be one character or two."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _check_names(rows: Sequence[_Row], problems: Problems) -> None:
+    """Whether names differ in nothing but capital letters."""
+    for kind in NAMED:
+        spellings: dict[str, list[str]] = defaultdict(list)
+        for name in dict.fromkeys(getattr(row, kind) for row in rows):
+            spellings[name.casefold()].append(name)
+        problems["names_differ_in_case"] += [
+            f"{kind} {', '.join(map(short, names))}" for names in spellings.values() if len(names) > 1
+        ]
 
 
 def _path(text: str, where: str, root: Path, problems: Problems) -> str | None:

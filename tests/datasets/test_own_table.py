@@ -426,6 +426,17 @@ def test_people_on_both_sides_and_classes_on_one(tmp_path: Path) -> None:
     assert example(report, "empty_subject") == "clips.csv row 13: videos/12.mp4"
 
 
+def test_a_person_is_one_in_either_unicode_form_and_named_if_capitals_differ(tmp_path: Path) -> None:
+    composed, decomposed = "Bj\u00f6rn", "Bjo\u0308rn"
+    rows = with_column(labelled(tmp_path), "subject", [composed, decomposed, "anna", "Carla"] * 3)
+    table, report = check(write(tmp_path, rows), BY_SUBJECT)
+    assert set(table["subject"]) == {composed, "anna", "Carla"}
+    assert example(report, "folds_by_subject") == "3 subjects in 3 folds"
+    rows[7][2] = "Anna"
+    _, report = check(write(tmp_path, rows), BY_SUBJECT | {"names_differ_in_case": 1})
+    assert example(report, "names_differ_in_case") == "subject 'anna', 'Anna'"
+
+
 def test_groups_of_which_no_folds_can_be_made(tmp_path: Path) -> None:
     rows = labelled(tmp_path)
     check(write(tmp_path, with_column(rows, "subject", ["anna"] * 12)), {"one_group": 1})
