@@ -131,7 +131,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """The clips, and their classes in the order of votes: the seven emotions first, the others by the alphabet."""
+    """The clips, and their classes in the order of votes: the seven emotions first, the others by the alphabet; none
+    where labels cannot be used."""
 
     clips: list[Record]
     classes: tuple[str, ...]
@@ -170,7 +171,7 @@ def from_table(sheet: Sheet, columns: Columns, table: str, root: Path, problems:
             labels.read(name, f"{table} column {short(name)}", problems)
     classes = labels.classes(problems)
     if problems.keys() & {"bad_label", "too_many_classes"}:
-        return Records([], EMOTIONS)
+        return Records([], ())
     if columns.votes:
         _check_sums(rows, list(columns.votes), table, problems)
         places = [list(columns.votes).index(name) for name in classes]

@@ -100,12 +100,14 @@ def inspect(root: Path, *, dataset: str = "table", source: str | None = None) ->
     hashes: dict[str, str] = {}
     records: Records | None = None
     sheet: Sheet | None = None
+    classes_are_columns = False
     if table is not None:
         hashes[table] = sha256(root / table)
         try:
             sheet = own_reading.read(root / table)
             if columns := columns_of(sheet.header, table, root, problems):
                 problems["unused_columns"] += columns.unused
+                classes_are_columns = bool(columns.votes) and not columns.prefixed
                 records = from_table(sheet, columns, table, root, problems)
         except TableError as error:
             problems["table_unreadable"].append(f"{table}: {error}")
@@ -120,10 +122,12 @@ def inspect(root: Path, *, dataset: str = "table", source: str | None = None) ->
         rows = _rows(records, root, dataset, problems)
     if table is not None and sheet is not None and sheet.content is not None:
         _look_into_workbook(sheet, table, problems)
-    kept = {"classes": classes} if len(classes) > 1 else {}
-    clips = from_rows(rows, classes) if rows and kept else from_rows([])
+    clips = from_rows(rows, classes) if rows and len(classes) > 1 else from_rows([])
     found = tuple(findings(problems, RULES))
-    return clips, IngestReport(dataset, str(root), found, _counts(rows, classes), hashes, **kept)
+    report = IngestReport(
+        dataset, str(root), found, _counts(rows, classes), hashes, classes_are_columns=classes_are_columns
+    )
+    return clips, replace(report, classes=classes) if len(classes) > 1 else report
 
 
 def _is_root(folder: Path) -> bool:
@@ -235,4 +239,5 @@ def _counts(rows: Sequence[ClipRow], classes: Sequence[str]) -> Counts:
         counts["clips_per_split"] = {split: splits[split] for split in SPLITS if splits[split]}
     if folds:
         counts["clips_per_fold"] = {str(fold): folds[fold] for fold in sorted(folds)}
-    return counts | {"labels": count_labels(rows, classes)}
+    # without classes, labels were not read, and zeros would be wrong
+    return counts | ({"labels": count_labels(rows, classes)} if classes else {})
