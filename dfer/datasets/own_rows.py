@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dfer.datasets.own_columns import NAMES, Columns, short
-from dfer.datasets.own_files import plain_path
+from dfer.datasets.own_files import Names, plain_path
 from dfer.datasets.own_reading import Sheet
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import scan_videos, subfolders
@@ -146,7 +146,10 @@ def from_folders(root: Path, problems: Problems) -> Records:
     for name in subfolders(root):
         scan = scan_videos(root / name, root)
         problems["outside_root"] += scan.outside
-        problems["other_files"] += scan.others
+        for other in scan.others:
+            below = _videos_below(root / other, root)
+            code, text = ("videos_deeper", f"{other}: {below} videos") if below else ("other_files", other)
+            problems[code].append(text)
         if not scan.sources:
             problems["folders_without_videos"].append(name)
         elif (label := labels.read(name, f"folder {short(name)}", problems)) is not None:
@@ -156,6 +159,13 @@ def from_folders(root: Path, problems: Problems) -> Records:
                 else:
                     problems["bad_path"].append(video.path)
     return Records(clips, labels.classes(problems))
+
+
+def _videos_below(folder: Path, root: Path) -> int:
+    """Videos in a folder and in those below it; 0 of what is no folder, or is reached by a link."""
+    if folder.is_symlink() or not folder.is_dir():
+        return 0
+    return len(scan_videos(folder, root).sources) + sum(_videos_below(folder / one, root) for one in subfolders(folder))
 
 
 def from_table(sheet: Sheet, columns: Columns, table: str, root: Path, problems: Problems) -> Records:
@@ -200,15 +210,16 @@ def _read(
 ) -> Iterator[_Row]:
     """The rows that can be used."""
     single = [name for name in NAMES if name in columns.places]
+    names = Names(root)
     texts: dict[str, str] = {}  # equal texts share their memory
     for number, cells in sheet.rows([*(columns.places[name] for name in single), *columns.votes.values()]):
         where = f"{table} row {number}"
         cell = dict.fromkeys(NAMES, "") | {
             name: texts.setdefault(text, text) for name, text in zip(single, cells, strict=False)
         }
-        path = _path(cell["path"], where, root, problems)
+        path = _path(cell["path"], where, root, names, problems)
         label = labels.read(cell["label"], where, problems) if "label" in columns.places else ""
-        votes = _votes(cells[len(single) :], where, problems) if columns.votes else ()
+        votes = _votes(cells[len(single) :], list(columns.votes), where, problems) if columns.votes else ()
         if "annotator" in columns.places and not cell["annotator"]:
             problems["empty_annotator"].append(where)
         elif path is not None and label is not None and votes is not None:
@@ -232,21 +243,26 @@ def _check_names(rows: Sequence[_Row], problems: Problems) -> None:
         ]
 
 
-def _path(text: str, where: str, root: Path, problems: Problems) -> str | None:
+def _path(text: str, where: str, root: Path, names: Names, problems: Problems) -> str | None:
     if not text:
         problems["empty_path"].append(where)
         return None
     try:
-        return plain_path(text, root)
+        return names.on_disk(plain_path(text, root))
     except ValueError as error:
         problems[str(error)].append(f"{where}: {short(text)}")
         return None
 
 
-def _votes(cells: Sequence[str], where: str, problems: Problems) -> tuple[int, ...] | None:
+def _votes(cells: Sequence[str], names: Sequence[str], where: str, problems: Problems) -> tuple[int, ...] | None:
     """Whole numbers, also those that a program writes with a point and zeros."""
-    if wrong := [cell for cell in cells if not re.fullmatch(r"[0-9]{1,9}(\.0{1,9})?", cell)]:
-        problems["bad_votes"].append(f"{where}: {', '.join(short(cell) for cell in wrong[:4])}")
+    wrong = [
+        f"{short(cell)} for {short(name)}"
+        for name, cell in zip(names, cells, strict=True)
+        if not re.fullmatch(r"[0-9]{1,9}(\.0{1,9})?", cell)
+    ]
+    if wrong:
+        problems["bad_votes"].append(f"{where}: {', '.join(wrong[:4])}")
         return None
     votes = tuple(int(cell.partition(".")[0]) for cell in cells)
     if not any(votes):
