@@ -39,7 +39,7 @@ RULES: Rules = {
         "another kind as .xlsx",
     ),
     "two_tables": ("error", "tables side by side: delete all but one, or name the right one as the data set's source"),
-    "outside_root": (OUTSIDE_ROOT[0], f"paths that lead out of the root (with '..', or from /), or {OUTSIDE_ROOT[1]}"),
+    "outside_root": (OUTSIDE_ROOT[0], f"paths that lead out of the root, or {OUTSIDE_ROOT[1]}"),
     "table_unreadable": ("error", "tables that cannot be read"),
     "formulas_without_value": (
         "error",

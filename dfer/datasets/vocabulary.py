@@ -78,6 +78,14 @@ def in_classes(
     )
 
 
+def in_order(table: pd.DataFrame, candidates: Iterable[LabelSettings]) -> pd.DataFrame:
+    """A clip table with its classes in the order of the first candidate that has the same ones, if one has."""
+    own = classes_of(table)
+    report = IngestReport("", "", (), classes=own)
+    same = (labels for labels in candidates if sorted(labels.classes) == sorted(own) and not labels.merge)
+    return next((in_classes(table, report, labels)[0] for labels in same), table)
+
+
 def unknown_merges(data_sets: Iterable[Sequence[str]], labels: LabelSettings) -> list[Finding]:
     """A warning of classes that `labels.merge` names and no data set has; `data_sets` are the classes of each."""
     known = {class_name(name) for own in data_sets for name in own}

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dfer.config.settings import LabelSettings
 from dfer.datasets.report import IngestReport
 from dfer.datasets.table import ClipRow, from_rows, validate
-from dfer.datasets.vocabulary import in_classes, known_classes, unknown_merges
+from dfer.datasets.vocabulary import in_classes, in_order, known_classes, unknown_merges
 from dfer.labels import EMOTIONS, classes_of, majority
 
 EIGHT = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
@@ -126,6 +126,14 @@ def test_names_of_ones_own_that_do_not_fit_are_warnings() -> None:
     _, report = in_classes(from_rows(rows, own), report_on(own), labels)
     assert {finding.severity for finding in report.findings} == {"note"}
     assert "votes_" not in report.as_text()
+
+
+def test_a_table_in_the_order_of_a_pipeline_with_the_same_classes() -> None:
+    table = from_rows([ClipRow("set/a", "set", "a.mp4", label=1, votes=(0, 3))], ("bored", "engaged"))
+    orders = [LabelSettings(), LabelSettings(classes=("engaged", "bored"))]
+    assert in_order(table, orders)["votes"][0] == (3, 0)
+    assert classes_of(in_order(table, orders)) == ("engaged", "bored")
+    assert in_order(table, orders[:1]) is table
 
 
 def test_merges_of_classes_that_no_data_set_has() -> None:
