@@ -4,12 +4,13 @@ corrected."""
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dfer.datasets.own_columns import NAMES, Columns, short
 from dfer.datasets.own_files import Names, plain_path
@@ -18,6 +19,7 @@ from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import scan_videos, subfolders
 from dfer.datasets.table import SPLITS
 from dfer.labels import EMOTIONS, class_name, majority
+from dfer.system.file_types import DATASET_SUFFIXES
 
 NAMED = ("annotator", "subject", "source")
 """What columns hold names of; an annotator, a person or a film may be written in two ways."""
@@ -147,7 +149,7 @@ def from_folders(root: Path, problems: Problems) -> Records:
         scan = scan_videos(root / name, root)
         problems["outside_root"] += scan.outside
         for other in scan.others:
-            below = _videos_below(root / other, root)
+            below = _videos_below(root / other)
             code, text = ("videos_deeper", f"{other}: {below} videos") if below else ("other_files", other)
             problems[code].append(text)
         if not scan.sources:
@@ -161,11 +163,12 @@ def from_folders(root: Path, problems: Problems) -> Records:
     return Records(clips, labels.classes(problems))
 
 
-def _videos_below(folder: Path, root: Path) -> int:
-    """Videos in a folder and in those below it; 0 of what is no folder, or is reached by a link."""
+def _videos_below(folder: Path) -> int:
+    """Videos in a folder and those below it, without hidden ones; 0 of what is no folder, or is reached by a link."""
     if folder.is_symlink() or not folder.is_dir():
         return 0
-    return len(scan_videos(folder, root).sources) + sum(_videos_below(folder / one, root) for one in subfolders(folder))
+    names = (name for _, _, names in os.walk(folder) for name in names if not name.startswith("."))
+    return sum(PurePath(name).suffix.lower() in DATASET_SUFFIXES for name in names)
 
 
 def from_table(sheet: Sheet, columns: Columns, table: str, root: Path, problems: Problems) -> Records:
