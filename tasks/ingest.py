@@ -41,7 +41,7 @@ def read(
         assert demo_data is not None
         root = demo_data.path / settings.root
     clips, report = datasets.inspect(settings.layout, root, dataset=dataset, source=settings.source)
-    return root, *in_classes(clips, report, pipeline.settings.labels)
+    return root, *in_classes(clips, report, pipeline.settings.labels, own_names=settings.layout == "table")
 
 
 def cache_key(

@@ -16,6 +16,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from dfer.config import fine_tuning
 from dfer.config.catalogue import network
 from dfer.config.experiments import Evaluation, Experiment, Faces, Row, Training, trainings_of
 from dfer.config.pipeline import Pipeline
@@ -274,14 +275,20 @@ def _reduced(pipeline: Pipeline, ingested: Mapping[str, StageResult]) -> str:
         differences.append(
             ", ".join(f"{result.output.counts['clips']} clips of {name}" for name, result in ingested.items())
         )
-    if len(pipeline.folds) < 5:
-        differences.append(f"{len(pipeline.folds)} of 5 folds")
+    folds = {name: result.output.counts.get("folds", 0) for name, result in ingested.items()}
+    trained_on = {experiment.dataset for experiment in pipeline.experiments if experiment.trains}
+    # 0 where a data set has splits
+    numbers = {folds[name] for name in folds if name in trained_on and len(pipeline.folds) < folds[name]}
+    differences += [f"{len(pipeline.folds)} of {number} folds" for number in sorted(numbers)]
     if settings.train.epochs < paper.train.epochs:
         differences.append(f"{settings.train.epochs} epochs instead of {paper.train.epochs}")
     if (settings.train.optimizer, settings.train.schedule) != (paper.train.optimizer, paper.train.schedule):
         differences.append(f"{settings.train.optimizer} and {settings.train.schedule} instead of SGD and cosine")
     for name, of_network in {m: s for e in pipeline.experiments for m, s in e.settings.items()}.items():
         differences += _reduced_network(name, of_network)
+        if source := fine_tuning.described(of_network.model):
+            differences.append(f"{name} {source}")
+    differences += fine_tuning.leaks(pipeline.experiments, {name: bool(number) for name, number in folds.items()})
     uses_groups = any(arm.clips != "all" for experiment in pipeline.experiments for arm in experiment.arms.values())
     if uses_groups and settings.groups.clear_above != paper.groups.clear_above:
         differences.append(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from dfer.config import fine_tuning
 from dfer.config.catalogue import IMAGENET_MEAN, network
 from dfer.config.experiments import Training
 from dfer.config.pipeline import Pipeline
@@ -159,6 +160,7 @@ def train_arm(
                     "synthetic_data": pipeline.datasets[training.dataset].generated,
                     "alignment": training.settings.alignment.model_dump(mode="json"),
                     "detection": training.settings.detection.model_dump(mode="json"),
+                    **fine_tuning.for_card(training.settings.model.pretrained),
                 },
                 threads=run.slots.threads_per_training,
                 at_a_time=trainings_at_a_time(pipeline),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dfer.cli.app import config_app
 from dfer.cli.common import Config, Overrides, examples, out
+from dfer.config import fine_tuning
 from dfer.config.pipeline import Pipeline
-from dfer.config.reading import DEFAULT_CONFIG, load_pipeline, read_config
+from dfer.config.reading import DEFAULT_CONFIG, load_pipeline, read_config, renamed_classes
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @config_app.command(
@@ -26,26 +30,49 @@ def config_check(
         names = ", ".join(one.name for one in pipelines)
         out.print(f"{config}: no problems; pipelines {names}. Data sets: `dfer config check PIPELINE`")
         return
-    if _has_fatal_problems(load_pipeline(pipeline, config, overrides)):
+    loaded = load_pipeline(pipeline, config, overrides)
+    if renamed := renamed_classes(pipeline, config, overrides):
+        _print(f"NOTE labels.classes: {', '.join(renamed)}; every table and model has that name")
+    if _has_fatal_problems(loaded):
         raise typer.Exit(1)
     out.print(f"{config}: {pipeline} can run")
 
 
 def _has_fatal_problems(pipeline: Pipeline) -> bool:
-    """Print what the ingest stage will report of the pipeline's data sets; whether one of them cannot be used."""
+    """Print what the ingest stage will report of the pipeline's data sets, and what its trainings would stop at or
+    should be known of; whether it cannot run."""
     from dfer.datasets import inspect
-    from dfer.datasets.vocabulary import in_classes
+    from dfer.datasets.report import lines_of
+    from dfer.datasets.trainable import findings_on_trainings
+    from dfer.datasets.vocabulary import in_classes, unknown_merges
 
-    fatal, allowed = False, pipeline.settings.shards.max_failed_share
+    allowed = pipeline.settings.shards.max_failed_share
+    classes: dict[str, tuple[str, ...]] = {}
+    tables: dict[str, pd.DataFrame] = {}
     for name, dataset in pipeline.datasets.items():
-        if not dataset.generated:
-            clips, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
-            if not report.fatal:
-                clips, report = in_classes(clips, report, pipeline.settings.labels)
-            out.print(report.as_text(), highlight=False, soft_wrap=True)
-            fatal = fatal or report.fatal
-            if (missing := int((clips["source_size"] < 0).sum())) > allowed * len(clips):
-                allows = f"than shards.max_failed_share allows ({allowed:.0%})"
-                out.print(f"ERROR more files are missing ({missing}) {allows}")
-                fatal = True
-    return fatal
+        if dataset.generated:
+            continue
+        clips, report = inspect(dataset.layout, dataset.root, dataset=name, source=dataset.source)
+        classes[name] = report.classes
+        clips, report = in_classes(clips, report, pipeline.settings.labels, own_names=dataset.layout == "table")
+        _print(report.as_text())
+        is_missing = clips["source_size"] < 0
+        if (missing := int(is_missing.sum())) > allowed * len(clips):
+            _print(f"ERROR more files are missing ({missing}) than shards.max_failed_share allows ({allowed:.0%})")
+        elif not report.fatal:
+            tables[name] = clips[~is_missing]
+    found = findings_on_trainings(pipeline.experiments, tables)
+    if len(tables) == len(pipeline.datasets):
+        found += unknown_merges(classes.values(), pipeline.settings.labels)
+    lines = lines_of(found)
+    has_folds = {name: bool(clips["fold"].notna().any()) for name, clips in tables.items()}
+    lines += [f"WARNING {leak}" for leak in fine_tuning.leaks(pipeline.experiments, has_folds)]
+    settings = [one for experiment in pipeline.experiments if experiment.trains for one in experiment.settings.values()]
+    sources = {f"NOTE {one.model.name} is {text}" for one in settings if (text := fine_tuning.described(one.model))}
+    if lines := [*lines, *sorted(sources)]:
+        _print("\n".join([f"{pipeline.name}:", *lines]))
+    return len(tables) < len(classes) or any(finding.severity == "error" for finding in found)
+
+
+def _print(text: str) -> None:
+    out.print(text, highlight=False, soft_wrap=True)

@@ -88,7 +88,7 @@ def analyse_votes(
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Show how annotators voted: which emotions together, and how far they agree. No video is read."""
-    file, _ = read_config(config, overrides)
+    file, pipelines = read_config(config, overrides)
     if dataset not in file.datasets:
         raise InputError(f"no data set {dataset!r} under datasets in {config}; there are {', '.join(file.datasets)}")
     settings = file.datasets[dataset]
@@ -96,9 +96,11 @@ def analyse_votes(
         raise InputError(f"{dataset} is made by the pipelines; its votes are in their reports")
     from dfer.analysis.votes import PAGE, analyse
     from dfer.datasets import load_clips
+    from dfer.datasets.vocabulary import in_order
 
     root = config.resolve().parent / settings.root
     clips = load_clips(settings.layout, root, dataset=dataset, source=settings.source)
+    clips = in_order(clips, [file.labels, *(one.settings.labels for one in pipelines if dataset in one.datasets)])
     try:
         summary = analyse(clips, folder, title=dataset)
     except OSError as error:

@@ -20,6 +20,8 @@ from dfer.storage.file_names import CONTACT_SHEETS, REPORT_PAGE
 from dfer.system import garbage
 from dfer.system.units import duration
 
+_MODELS = 5  # of which the folders are named in the end
+
 if TYPE_CHECKING:
     from dfer.config.pipeline import Pipeline
     from flows.midas import Outcome
@@ -181,6 +183,10 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
         out.print(f"  runs in MLflow       {'' if has_server else ui}{run.page}", soft_wrap=True)
     if pipeline.work_url:
         out.print(f"  all of it            {pipeline.work_url}", soft_wrap=True)
+    for trained in outcome.stages["train"][:_MODELS]:
+        known = outbox_of(pipeline).noted(trained.output.path)
+        title = f"{known.created['name']}: " if known is not None else ""
+        out.print(f"  a trained model      {title}{relative(trained.output.path)}", soft_wrap=True)
     for name, index in outcome.indexes.items():
         out.print(f"  fate of every clip   {name}: {relative(index.output.path)}/index.parquet", soft_wrap=True)
     out.print(f"  log of this run      {relative(outcome.log)}", soft_wrap=True)

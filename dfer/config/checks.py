@@ -11,17 +11,19 @@ from typing import Any
 
 from dfer.config.catalogue import Network, network
 from dfer.config.file import Source, Tree, mapping, names, read_source
+from dfer.config.fine_tuning import problem_with_model
 from dfer.config.pipeline import Pipeline
 from dfer.config.problems import KeyPath, Problem
 from dfer.config.settings import ModelSettings, StageSettings
 from dfer.config.suggestions import did_you_mean
-from dfer.storage.file_names import WEIGHTS
+from dfer.storage.file_names import CARD, WEIGHTS
 from dfer.storage.remote import problem_with_access
 from dfer.system.paths import problem_with_path
 
 ARTIFACT_SCHEMES = ("s3", "gs", "file")
 """Object stores to which MLflow, with a database of ours, writes artefacts itself."""
 
+_MODELS = "stages/train in a work folder"
 _FILE_SUFFIXES = (".onnx", ".pt", ".pth")
 _RUNNER_PACKAGES = {"dask": "prefect_dask", "ray": "prefect_ray"}
 
@@ -78,14 +80,18 @@ def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] =
         if not dataset.generated:
             check(("datasets", name, "root"), _problem_with_folder(dataset.root))
 
+    trained = [s for experiment in pipeline.experiments if experiment.trains for s in experiment.settings.values()]
     settings = [pipeline.settings, *(s for experiment in pipeline.experiments for s in experiment.settings.values())]
     messages: dict[KeyPath, list[str]] = {
         ("detection", "model"): [_problem_with_file(pipeline.settings.detection.model)],
-        ("model", "pretrained"): [_problem_with_weights(one.model) for one in settings],
+        ("model", "pretrained"): [
+            *(_problem_with_weights(one.model) for one in settings),
+            *(problem_with_model(one.model) for one in trained),
+        ],
         ("datasets", "layout"): [_problem_with_module(dataset.layout) for dataset in pipeline.datasets.values()],
         ("model", "name"): [_problem_with_module(one.model.name) for one in settings],
-        ("sampling",): [_problem_with_frames(one) for one in settings],
-        ("train", "schedule"): [one.train.problem_with_schedule() for one in settings],
+        ("sampling",): [_problem_with_frames(one) for one in trained],
+        ("train", "schedule"): [one.train.problem_with_schedule() for one in trained],
     }
     for keys, of_key in messages.items():
         for message in dict.fromkeys(of_key):
@@ -156,6 +162,8 @@ def _problem_with_weights(model: ModelSettings) -> str:
     path = Path(model.pretrained)
     if path.is_file() or (path / WEIGHTS).is_file():
         return ""
+    if path.is_dir():
+        return f"{path} holds no trained model: expected {WEIGHTS} and {CARD} in it, as of a folder of {_MODELS}"
     has = f"has {', '.join(known)}" if known else "has none by name"
     return _problem_with_file(model.pretrained) or (
         f"{model.pretrained!r}: {model.name} {has}; give one of them, a weight file, or null"

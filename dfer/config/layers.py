@@ -63,11 +63,15 @@ class Layers:
         sized = settings.model.model_copy(update={"input_size": size})
         return settings.model_copy(update={"sampling": sampling, "model": sized})
 
-    def _default_network(self) -> str:
-        merged = mapping(self.source.tree.get("model"))
+    def written(self, section: str) -> Tree:
+        """The pipeline's values of a section as they are written, whatever network or experiment."""
+        merged = mapping(self.source.tree.get(section))
         for layer in (mapping(self.pipeline.get("settings")), *self._overrides()):
-            merged = merge(merged, mapping(layer.get("model")))
-        return str(merged.get("name", ModelSettings().name))
+            merged = merge(merged, mapping(layer.get(section)))
+        return merged
+
+    def _default_network(self) -> str:
+        return str(self.written("model").get("name", ModelSettings().name))
 
     def _named(self, experiment: str | None, model: str) -> list[tuple[KeyPath, Tree]]:
         """The layers for one network or one experiment, with the keys under which they are written."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dfer.class_names import class_name
 from dfer.config.checks import check_names, missing_resources
-from dfer.config.file import Source, mapping, read_source
+from dfer.config.file import Source, mapping, names, read_source
 from dfer.config.layers import Layers
 from dfer.config.pipeline import Pipeline, resolve
 from dfer.config.problems import ConfigError, Problem
@@ -66,6 +67,15 @@ def read_config(path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> t
     _raise_any(source)
     assert file is not None
     return file, pipelines
+
+
+def renamed_classes(name: str, path: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> list[str]:
+    """Those classes of a pipeline's `labels.classes` that have another name in tables: 'joy counts as happy'.
+    For a configuration that is valid; arguments as for `load_pipeline`."""
+    source = read_source(path, overrides)
+    pipeline = mapping(mapping(source.tree.get("pipelines")).get(name))
+    written = names(Layers(source, name, pipeline).written("labels").get("classes"))
+    return [f"{one} counts as {class_name(one)}" for one in written if class_name(one) != one.strip().casefold()]
 
 
 def pipeline_named(name: str, pipelines: Sequence[Pipeline], path: Path) -> Pipeline:

@@ -64,18 +64,52 @@ def _work_dir(folder: str) -> str:
     return folder.rstrip("/") if is_url else expanded(folder)
 
 
+def _written_names(written: object) -> object:
+    """Names of classes as YAML gives them; ValueError for what may have been meant as names, and for names that are the
+    same class."""
+    if isinstance(written, str):
+        raise ValueError(f"expected a list of names: [{', '.join(filter(None, map(str.strip, written.split(','))))}]")
+    if not isinstance(written, list | tuple):
+        return written
+    _check_texts(written)
+    spellings: dict[str, list[str]] = {}
+    for name in written:
+        if isinstance(name, str):
+            spellings.setdefault(class_name(name), []).append(name)
+    twice = [
+        name + (f" ({' and '.join(its)} count as one)" if len(set(its)) > 1 else "")
+        for name, its in spellings.items()
+        if len(its) > 1
+    ]
+    if twice:
+        raise ValueError(f"listed twice: {', '.join(twice)}")
+    return written
+
+
+def _check_texts(names: Iterable[object]) -> None:
+    for name in names:
+        if isinstance(name, bool):
+            raise ValueError(
+                "yes, no, on, off, true and false are no text in YAML: quote such names, as in ['yes', 'no']"
+            )
+        if isinstance(name, int | float) or name is None:
+            text = "null" if name is None else str(name)
+            raise ValueError(f"{text} is no text in YAML: quote such names, as in ['{text}']")
+
+
 def _classes(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) < 2:
         raise ValueError(f"expected two classes or more, found {len(names)}")
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise ValueError(f"listed twice: {', '.join(twice)}")
     if taken := [name for name in names if name in ("war", "uar")]:
         raise ValueError(f"{', '.join(taken)}: is the name of a score; call the class otherwise")
     return names
 
 
 def _pairs(merge: object) -> object:
-    return tuple(merge.items()) if isinstance(merge, Mapping) else merge
+    if not isinstance(merge, Mapping):
+        return merge
+    _check_texts([*merge, *merge.values()])
+    return tuple(merge.items())
 
 
 def _class_name(name: str) -> str:
@@ -351,7 +385,7 @@ class ArmSettings(Section):
 class LabelSettings(Section):
     """The classes of a pipeline, and what becomes of those of its data sets."""
 
-    classes: Annotated[tuple[ClassName, ...], AfterValidator(_classes)] = Field(
+    classes: Annotated[tuple[ClassName, ...], BeforeValidator(_written_names), AfterValidator(_classes)] = Field(
         EMOTIONS, description="names, in the order of every table; a data set's class of another name is left out"
     )
     merge: Annotated[tuple[tuple[ClassName, ClassName], ...], BeforeValidator(_pairs), PlainSerializer(dict)] = Field(

@@ -61,12 +61,14 @@ class Columns:
     Attributes:
         places: what a column holds, a key of `NAMES` -> its place.
         votes: class -> place of its column; empty where there is a column of labels.
+        prefixed: whether the names of columns with votes begin with `VOTES_PREFIX`.
         unused: the names of all others.
     """
 
     places: dict[str, int]
     votes: dict[str, int]
     unused: tuple[str, ...]
+    prefixed: bool
 
 
 def columns_of(header: Sequence[str], table: str, root: Path, problems: Problems) -> Columns | None:
@@ -97,7 +99,7 @@ def columns_of(header: Sequence[str], table: str, root: Path, problems: Problems
         return None
     places = {meaning: meanings.index(meaning) for meaning, count in counts.items() if count}
     unused = [header[place] for place in others if place not in votes.values()]
-    return Columns(places, votes, (*unused, *([] if all(header) else ["a column without a name"])))
+    return Columns(places, votes, (*unused, *([] if all(header) else ["a column without a name"])), bool(prefixed))
 
 
 def _without_path(header: Sequence[str], table: str, root: Path) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dfer.datasets.scan import Source, scan_listed
+from dfer.datasets.scan import Source, is_inside, scan_listed
 
 MOST_COMPARED = 10_000
 """Clips; in larger sets the same video is found by its path alone."""
@@ -38,6 +40,54 @@ def plain_path(text: str, root: Path) -> str:
     if not parts or any(len(part.encode()) > _LONGEST_NAME for part in parts):
         raise ValueError("bad_path")
     return "/".join(parts)
+
+
+class Names:
+    """Looks for files whose names on disk differ in form from those of a table.
+
+    An accented letter can be one character or two (Unicode's forms NFC and NFD), which nobody sees and some systems
+    change: such names are the same. Capital letters are not: a name that differs in them is only proposed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._listings: dict[str, tuple[set[str], dict[str, str], dict[str, str]]] = {}
+
+    def on_disk(self, path: str) -> str:
+        """The path as it is on disk, if it is there in another form; else as it is written."""
+        return path if path.isascii() else (self._walk(path, any_case=False) or path)
+
+    def proposed(self, path: str) -> str | None:
+        """Of a path that is not there, one that is and differs in capital letters alone."""
+        return self._walk(path, any_case=True)
+
+    def _walk(self, path: str, *, any_case: bool) -> str | None:
+        folder = ""
+        for name in path.split("/"):
+            exact, composed, folded = self._listing(folder)
+            there = name if name in exact else composed.get(_composed(name))
+            if there is None and any_case:
+                there = folded.get(_composed(name).casefold())
+            if there is None:
+                return None
+            folder = f"{folder}/{there}" if folder else there
+        return folder
+
+    def _listing(self, folder: str) -> tuple[set[str], dict[str, str], dict[str, str]]:
+        """The names in a folder; by their composed form; by that in small letters. Nothing of one outside the root."""
+        if folder not in self._listings:
+            names: set[str] = set()
+            with suppress(OSError):
+                if is_inside(self._root / folder, self._root):
+                    with os.scandir(self._root / folder) as entries:
+                        names = {entry.name for entry in entries}
+            composed = {_composed(name): name for name in sorted(names)}
+            self._listings[folder] = names, composed, {text.casefold(): name for text, name in composed.items()}
+        return self._listings[folder]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def find(paths: Iterable[str], root: Path) -> tuple[dict[str, Source], set[str]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +29,7 @@ SUFFIXES = (*_DELIMITERS, ".parquet", ".xlsx")
 """Of the files that can be read."""
 
 _BATCH = 4096
+_OLD_WORKBOOK = bytes.fromhex("d0cf11e0a1b11ae1")
 
 
 class TableError(Exception):
@@ -43,11 +45,13 @@ class Sheet:
         rows: of some columns, by their places: the number of each row that is not empty as a spreadsheet program shows
             it (in Parquet, which has no header row, counted from 1), and its cells. Raises TableError.
         content: of a workbook, for a closer look.
+        others: the names of its further sheets, which are not read.
     """
 
     header: tuple[str, ...]
     rows: Callable[[Sequence[int]], Iterator[tuple[int, list[str]]]]
     content: io.BytesIO | None = None
+    others: tuple[str, ...] = ()
 
 
 def read(path: Path) -> Sheet:
@@ -99,9 +103,13 @@ def _text(data: bytes, delimiter: str) -> Sheet:
 
 
 def _workbook(data: bytes) -> Sheet:
-    content = io.BytesIO(data)
+    if data.startswith(_OLD_WORKBOOK):
+        raise TableError("it is a workbook of the old kind (.xls), or has a password: save it as .xlsx without one")
+    content, others = io.BytesIO(data), list[str]()
     try:
-        cells = workbook.rows(content)
+        cells = workbook.rows(content, others)
+    except BadZipFile:
+        raise TableError("it is no workbook, or is damaged: open it in a spreadsheet program, save as .xlsx") from None
     except Exception as error:  # the zip and XML parsers raise many kinds on damaged or encrypted files
         raise TableError(f"{error or type(error).__name__}") from error
 
@@ -110,7 +118,7 @@ def _workbook(data: bytes) -> Sheet:
             if any(value is not None and value != "" for value in row):
                 yield number, [_as_text(row[column]) if column < len(row) else "" for column in columns]
 
-    return Sheet(_header([_as_text(value) for value in cells[0]] if cells else []), rows, content)
+    return Sheet(_header([_as_text(value) for value in cells[0]] if cells else []), rows, content, tuple(others))
 
 
 def _parquet(data: bytes) -> Sheet:

@@ -4,20 +4,25 @@ corrected."""
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from dfer.datasets.own_columns import NAMES, Columns, short
-from dfer.datasets.own_files import plain_path
+from dfer.datasets.own_files import Names, plain_path
 from dfer.datasets.own_reading import Sheet
 from dfer.datasets.report import Problems, Rules
 from dfer.datasets.scan import scan_videos, subfolders
 from dfer.datasets.table import SPLITS
 from dfer.labels import EMOTIONS, class_name, majority
+from dfer.system.file_types import DATASET_SUFFIXES
+
+NAMED = ("annotator", "subject", "source")
+"""What columns hold names of; an annotator, a person or a film may be written in two ways."""
 
 MOST_CLASSES = 100
 _LONGEST_CLASS = 60
@@ -80,6 +85,11 @@ ROW_RULES: Rules = {
         "labels that occur once and look like another one misspelt: correct them, or leave them if they are meant",
     ),
     "spellings": ("note", "labels that are written in several ways and count as one class"),
+    "names_differ_in_case": (
+        "warning",
+        "people or sources whose names differ in capital letters alone, and that count apart: write one as the other "
+        "if they are the same",
+    ),
     "labels_are_numbers": ("note", "labels that are numbers, which are then the classes' names in every table"),
 }
 
@@ -123,7 +133,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """The clips, and their classes in the order of votes: the seven emotions first, the others by the alphabet."""
+    """The clips, and their classes in the order of votes: the seven emotions first, the others by the alphabet; none
+    where labels cannot be used."""
 
     clips: list[Record]
     classes: tuple[str, ...]
@@ -137,7 +148,10 @@ def from_folders(root: Path, problems: Problems) -> Records:
     for name in subfolders(root):
         scan = scan_videos(root / name, root)
         problems["outside_root"] += scan.outside
-        problems["other_files"] += scan.others
+        for other in scan.others:
+            below = _videos_below(root / other)
+            code, text = ("videos_deeper", f"{other}: {below} videos") if below else ("other_files", other)
+            problems[code].append(text)
         if not scan.sources:
             problems["folders_without_videos"].append(name)
         elif (label := labels.read(name, f"folder {short(name)}", problems)) is not None:
@@ -149,6 +163,14 @@ def from_folders(root: Path, problems: Problems) -> Records:
     return Records(clips, labels.classes(problems))
 
 
+def _videos_below(folder: Path) -> int:
+    """Videos in a folder and those below it, without hidden ones; 0 of what is no folder, or is reached by a link."""
+    if folder.is_symlink() or not folder.is_dir():
+        return 0
+    names = (name for _, _, names in os.walk(folder) for name in names if not name.startswith("."))
+    return sum(PurePath(name).suffix.lower() in DATASET_SUFFIXES for name in names)
+
+
 def from_table(sheet: Sheet, columns: Columns, table: str, root: Path, problems: Problems) -> Records:
     """One record for every path of a table; rows that cannot be used are added to `problems`. Raises TableError."""
     labels = _Labels()
@@ -156,12 +178,13 @@ def from_table(sheet: Sheet, columns: Columns, table: str, root: Path, problems:
     if not rows and not problems.keys() & ROW_RULES.keys():
         problems["no_rows"].append(table)
     facts = _facts(rows, problems)
+    _check_names(rows, problems)
     if columns.votes:
         for name in columns.votes:
             labels.read(name, f"{table} column {short(name)}", problems)
     classes = labels.classes(problems)
     if problems.keys() & {"bad_label", "too_many_classes"}:
-        return Records([], EMOTIONS)
+        return Records([], ())
     if columns.votes:
         _check_sums(rows, list(columns.votes), table, problems)
         places = [list(columns.votes).index(name) for name in classes]
@@ -190,37 +213,59 @@ def _read(
 ) -> Iterator[_Row]:
     """The rows that can be used."""
     single = [name for name in NAMES if name in columns.places]
+    names = Names(root)
     texts: dict[str, str] = {}  # equal texts share their memory
     for number, cells in sheet.rows([*(columns.places[name] for name in single), *columns.votes.values()]):
         where = f"{table} row {number}"
         cell = dict.fromkeys(NAMES, "") | {
             name: texts.setdefault(text, text) for name, text in zip(single, cells, strict=False)
         }
-        path = _path(cell["path"], where, root, problems)
+        path = _path(cell["path"], where, root, names, problems)
         label = labels.read(cell["label"], where, problems) if "label" in columns.places else ""
-        votes = _votes(cells[len(single) :], where, problems) if columns.votes else ()
+        votes = _votes(cells[len(single) :], list(columns.votes), where, problems) if columns.votes else ()
         if "annotator" in columns.places and not cell["annotator"]:
             problems["empty_annotator"].append(where)
         elif path is not None and label is not None and votes is not None:
-            rest = (cell[name] for name in ("split", "fold", "subject", "source"))
-            yield _Row(where, path, label, cell["annotator"], votes, *rest)
+            annotator, subject, source = (_name(cell[name]) for name in NAMED)
+            yield _Row(where, path, label, annotator, votes, cell["split"], cell["fold"], subject, source)
 
 
-def _path(text: str, where: str, root: Path, problems: Problems) -> str | None:
+def _name(text: str) -> str:
+    """The name of somebody or something in one form: an accented letter can be one character or two."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def _check_names(rows: Sequence[_Row], problems: Problems) -> None:
+    """Whether names differ in nothing but capital letters."""
+    for kind in NAMED:
+        spellings: dict[str, list[str]] = defaultdict(list)
+        for name in dict.fromkeys(getattr(row, kind) for row in rows):
+            spellings[name.casefold()].append(name)
+        problems["names_differ_in_case"] += [
+            f"{kind} {', '.join(map(short, names))}" for names in spellings.values() if len(names) > 1
+        ]
+
+
+def _path(text: str, where: str, root: Path, names: Names, problems: Problems) -> str | None:
     if not text:
         problems["empty_path"].append(where)
         return None
     try:
-        return plain_path(text, root)
+        return names.on_disk(plain_path(text, root))
     except ValueError as error:
         problems[str(error)].append(f"{where}: {short(text)}")
         return None
 
 
-def _votes(cells: Sequence[str], where: str, problems: Problems) -> tuple[int, ...] | None:
+def _votes(cells: Sequence[str], names: Sequence[str], where: str, problems: Problems) -> tuple[int, ...] | None:
     """Whole numbers, also those that a program writes with a point and zeros."""
-    if wrong := [cell for cell in cells if not re.fullmatch(r"[0-9]{1,9}(\.0{1,9})?", cell)]:
-        problems["bad_votes"].append(f"{where}: {', '.join(short(cell) for cell in wrong[:4])}")
+    wrong = [
+        f"{short(cell)} for {short(name)}"
+        for name, cell in zip(names, cells, strict=True)
+        if not re.fullmatch(r"[0-9]{1,9}(\.0{1,9})?", cell)
+    ]
+    if wrong:
+        problems["bad_votes"].append(f"{where}: {', '.join(wrong[:4])}")
         return None
     votes = tuple(int(cell.partition(".")[0]) for cell in cells)
     if not any(votes):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ import pandas as pd
 from dfer.datasets import own_reading, workbook
 from dfer.datasets.own_checks import CHECK_RULES, check_parts, check_votes, folds_of, place
 from dfer.datasets.own_columns import COLUMN_RULES, columns_of
-from dfer.datasets.own_files import MOST_BYTES, MOST_COMPARED, find, plain_path, same_content
+from dfer.datasets.own_files import MOST_BYTES, MOST_COMPARED, Names, find, plain_path, same_content
 from dfer.datasets.own_reading import Sheet, TableError
 from dfer.datasets.own_rows import ROW_RULES, Record, Records, differences, from_folders, from_table
 from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
@@ -28,11 +29,17 @@ from dfer.system.natural_order import natural_key
 
 TABLES = tuple(f"clips{suffix}" for suffix in own_reading.SUFFIXES)
 
+_UNREAD = (".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+
 RULES: Rules = {
     "table_missing": ("error", "the table that source names is not there: name a file below the root"),
-    "table_kind": ("error", f"tables of a kind that is not read; expected one of {', '.join(own_reading.SUFFIXES)}"),
+    "table_kind": (
+        "error",
+        f"tables of a kind that is not read; expected one of {', '.join(own_reading.SUFFIXES)}: save a workbook of "
+        "another kind as .xlsx",
+    ),
     "two_tables": ("error", "tables side by side: delete all but one, or name the right one as the data set's source"),
-    "outside_root": (OUTSIDE_ROOT[0], f"paths that lead out of the root (with '..', or from /), or {OUTSIDE_ROOT[1]}"),
+    "outside_root": (OUTSIDE_ROOT[0], f"paths that lead out of the root, or {OUTSIDE_ROOT[1]}"),
     "table_unreadable": ("error", "tables that cannot be read"),
     "formulas_without_value": (
         "error",
@@ -67,7 +74,12 @@ RULES: Rules = {
         "warning",
         "folders that hold no video, so that they are taken for no class; videos are not looked for in their folders",
     ),
+    "videos_deeper": (
+        "warning",
+        "videos in folders of a class's folder, which are not read: move them up into the class's own folder",
+    ),
     "unused_columns": ("note", "columns that are not used"),
+    "other_sheets": ("note", "sheets of the workbook that are not read: only the first one that is not hidden is"),
     "not_compared": (
         "note",
         f"the same video twice was looked for by path alone: contents are compared in sets of up to {MOST_COMPARED:,} "
@@ -92,7 +104,8 @@ def inspect(root: Path, *, dataset: str = "table", source: str | None = None) ->
     Args:
         source: the path of the table in the root; by default one of `TABLES`, or none.
     """
-    wrong = root_finding(root, f"a table ({', '.join(TABLES)}) or a folder of videos for each class", _is_root)
+    expected = f"a table ({', '.join(TABLES)}) or a folder of videos for each class"
+    wrong = root_finding(root, expected, _is_root, partial(_hint, dataset=dataset))
     if wrong and (source is None or not root.is_dir()):
         return from_rows([]), IngestReport(dataset, str(root), (wrong,))
     problems = Problems()
@@ -100,12 +113,16 @@ def inspect(root: Path, *, dataset: str = "table", source: str | None = None) ->
     hashes: dict[str, str] = {}
     records: Records | None = None
     sheet: Sheet | None = None
+    classes_are_columns = False
     if table is not None:
         hashes[table] = sha256(root / table)
         try:
             sheet = own_reading.read(root / table)
-            if columns := columns_of(sheet.header, table, root, problems):
+            columns = columns_of(sheet.header, table, root, problems)
+            problems["other_sheets"] += sheet.others
+            if columns:
                 problems["unused_columns"] += columns.unused
+                classes_are_columns = bool(columns.votes) and not columns.prefixed
                 records = from_table(sheet, columns, table, root, problems)
         except TableError as error:
             problems["table_unreadable"].append(f"{table}: {error}")
@@ -113,6 +130,7 @@ def inspect(root: Path, *, dataset: str = "table", source: str | None = None) ->
         records = from_folders(root, problems)
         suffixes = own_reading.SUFFIXES
         problems["other_tables"] += sorted(path.name for path in root.iterdir() if path.suffix.lower() in suffixes)
+        problems["other_tables"] += [f"{name} (save it as .xlsx)" for name in _unread_tables(root)]
     rows: list[ClipRow] = []
     classes: tuple[str, ...] = ()
     if records is not None and "too_many_classes" not in problems:
@@ -120,10 +138,12 @@ def inspect(root: Path, *, dataset: str = "table", source: str | None = None) ->
         rows = _rows(records, root, dataset, problems)
     if table is not None and sheet is not None and sheet.content is not None:
         _look_into_workbook(sheet, table, problems)
-    kept = {"classes": classes} if len(classes) > 1 else {}
-    clips = from_rows(rows, classes) if rows and kept else from_rows([])
+    clips = from_rows(rows, classes) if rows and len(classes) > 1 else from_rows([])
     found = tuple(findings(problems, RULES))
-    return clips, IngestReport(dataset, str(root), found, _counts(rows, classes), hashes, **kept)
+    report = IngestReport(
+        dataset, str(root), found, _counts(rows, classes), hashes, classes_are_columns=classes_are_columns
+    )
+    return clips, replace(report, classes=classes) if len(classes) > 1 else report
 
 
 def _is_root(folder: Path) -> bool:
@@ -133,6 +153,34 @@ def _is_root(folder: Path) -> bool:
         return any(scan_videos(folder / name, folder).sources for name in subfolders(folder))
     except OSError:
         return False  # of a folder beside the root, which may be nobody's business
+
+
+def _hint(root: Path, *, dataset: str) -> str:
+    """What to do with a folder that holds a table of another name, or class folders below other ones; empty if it
+    holds neither."""
+    tables = sorted(path for path in root.iterdir() if path.is_file() and path.suffix.lower() in own_reading.SUFFIXES)
+    if tables:
+        which = tables[0].name
+        more = f" (or of {', '.join(path.name for path in tables[1:5])})" if len(tables) > 1 else ""
+        renamed = f"clips{tables[0].suffix.lower()}"
+        return f"Rename the table {which} to {renamed}, or set datasets.{dataset}.source={which}{more}."
+    if unread := _unread_tables(root):
+        return f"Save {unread[0]} as .xlsx, under the name clips.xlsx."
+    deeper = [
+        f"{name}/{one}"
+        for name in subfolders(root)
+        for one in subfolders(root / name)
+        if scan_videos(root / name / one, root).sources
+    ]
+    if len({path.partition("/")[0] for path in deeper}) > 1:
+        found = ", ".join(deeper[:4])
+        return f"The folders of the classes are expected directly in the root; found one level deeper: {found}."
+    return ""
+
+
+def _unread_tables(root: Path) -> list[str]:
+    """Tables of kinds that spreadsheet programs write and that are not read."""
+    return sorted(path.name for path in root.iterdir() if path.suffix.lower() in _UNREAD)
 
 
 def _table(root: Path, source: str | None, problems: Problems) -> str | None:
@@ -163,7 +211,11 @@ def _rows(records: Records, root: Path, dataset: str, problems: Problems) -> lis
     clips = sorted(records.clips, key=lambda record: natural_key(record.path))
     files, outside = find([record.path for record in clips], root)
     problems["outside_root"] += [place(record) for record in clips if record.path in outside]
-    problems["missing_clips"] += [place(r) for r in clips if files[r.path].size < 0 and r.path not in outside]
+    names = Names(root)
+    for record in clips:
+        if files[record.path].size < 0 and record.path not in outside:
+            other = names.proposed(record.path)
+            problems["missing_clips"].append(place(record) + (f" (there is {other})" if other else ""))
     problems["clips_without_frames"] += [place(record) for record in clips if files[record.path].num_frames == 0]
     clips = _without_copies(clips, files, root, problems)
     folds: list[int | None] = [None] * len(clips)
@@ -235,4 +287,5 @@ def _counts(rows: Sequence[ClipRow], classes: Sequence[str]) -> Counts:
         counts["clips_per_split"] = {split: splits[split] for split in SPLITS if splits[split]}
     if folds:
         counts["clips_per_fold"] = {str(fold): folds[fold] for fold in sorted(folds)}
-    return counts | {"labels": count_labels(rows, classes)}
+    # without classes, labels were not read, and zeros would be wrong
+    return counts | ({"labels": count_labels(rows, classes)} if classes else {})

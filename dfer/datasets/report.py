@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -58,6 +58,7 @@ class IngestReport:
         lists: path -> SHA-256 of every label and fold list, since different lists of the same set are in circulation.
         classes: in the order of the labels and votes of its clip table.
         known: those of them that the data set has, where it lacks some; else empty.
+        classes_are_columns: every column of a table that means nothing else was taken for a class; for messages.
     """
 
     dataset: str
@@ -67,6 +68,7 @@ class IngestReport:
     lists: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = EMOTIONS
     known: tuple[str, ...] = ()
+    classes_are_columns: bool = False
 
     @property
     def fatal(self) -> bool:
@@ -76,6 +78,7 @@ class IngestReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain dicts, lists, strings and numbers; `classes` only where they are not the usual ones."""
         plain = asdict(self) | {"fatal": self.fatal, "findings": [asdict(finding) for finding in self.findings]}
+        del plain["classes_are_columns"]
         # reports of earlier versions, which are part of cache keys, have neither
         if self.classes == EMOTIONS:
             del plain["classes"]
@@ -95,9 +98,7 @@ class IngestReport:
             lines.append(f"  {name.replace('_', ' ')}: {shown}")
         if not self.findings:
             lines.append("  nothing to report")
-        for finding in sorted(self.findings, key=lambda finding: _SEVERITIES.index(finding.severity)):
-            lines += _finding_lines(finding)
-        return "\n".join(lines)
+        return "\n".join([*lines, *lines_of(self.findings)])
 
 
 class IngestError(ValueError):
@@ -106,6 +107,12 @@ class IngestError(ValueError):
     def __init__(self, report: IngestReport) -> None:
         super().__init__(f"the data set cannot be used as it is\n{report.as_text()}")
         self.report = report
+
+
+def lines_of(found: Iterable[Finding]) -> list[str]:
+    """Findings as lines of plain text: errors, then warnings, then notes."""
+    ordered = sorted(found, key=lambda finding: _SEVERITIES.index(finding.severity))
+    return [line for finding in ordered for line in _finding_lines(finding)]
 
 
 def _printable(example: str) -> str:

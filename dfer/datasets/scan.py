@@ -112,10 +112,13 @@ def listing(folder: Path, limit: int = 8) -> str:
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
-def root_finding(root: Path, expected: str, fits: Callable[[Path], bool]) -> Finding | None:
+def root_finding(
+    root: Path, expected: str, fits: Callable[[Path], bool], hint_on: Callable[[Path], str] = lambda root: ""
+) -> Finding | None:
     """An error finding, with the `expected` content in its message, if `root` is not a data set's root folder.
 
-    `fits` says whether a folder has the layout; it also suggests a folder up to two levels above or one below.
+    `fits` says whether a folder has the layout; it also suggests a folder up to two levels above or one below, unless
+    `hint_on` says what to do with the root itself.
     """
     if not root.exists():
         parent = next(folder for folder in root.absolute().parents if folder.is_dir())
@@ -128,6 +131,10 @@ def root_finding(root: Path, expected: str, fits: Callable[[Path], bool]) -> Fin
         return Finding("wrong_root", "error", f"{root} is a file; give the folder that holds {expected}")
     if fits(root):
         return None
+    if hint := hint_on(root):
+        return Finding(
+            "wrong_root", "error", f"expected {expected} in {root}, but found there: {listing(root)}. {hint}"
+        )
     above = list(root.absolute().parents)[:2]
     below = [root / name for name in subfolders(root)]
     better = next((folder for folder in [*below, *above] if fits(folder)), None)

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from dfer.config.settings import LabelSettings
-from dfer.datasets.report import EXAMPLES, Finding, IngestReport
+from dfer.config.suggestions import did_you_mean
+from dfer.datasets.own_columns import VOTES_PREFIX
+from dfer.datasets.report import EXAMPLES, Finding, IngestReport, Severity
 from dfer.datasets.table import SHARES, with_classes
 from dfer.labels import class_name, classes_of, majority
 
@@ -21,14 +23,23 @@ def known_classes(own: Sequence[str], labels: LabelSettings) -> tuple[str, ...]:
     return tuple(name for name in labels.classes if name in names)
 
 
-def in_classes(table: pd.DataFrame, report: IngestReport, labels: LabelSettings) -> tuple[pd.DataFrame, IngestReport]:
-    """A clip table in the pipeline's classes, and the report with a note of what that has cost.
+def in_classes(
+    table: pd.DataFrame, report: IngestReport, labels: LabelSettings, *, own_names: bool = False
+) -> tuple[pd.DataFrame, IngestReport]:
+    """A clip table in the pipeline's classes, and the report with a note of what that has cost; a data set that cannot
+    be used as it was.
 
     Classes are matched by name, after `merge`. A clip whose label is a class that the pipeline does not have is left
     out; so is one without a label of which no vote is left. Votes for such classes are left out, and of published
     shares the rest is scaled to sum to 1. A label that was the winner of its votes is the winner of the merged votes.
     It is an error of the data set if no label is left.
+
+    Args:
+        own_names: the user has named the data set's classes, so that other names than the pipeline's may be mistakes:
+            they are warnings then.
     """
+    if report.fatal:
+        return table, report
     own = classes_of(table) if len(table) else report.classes
     if own == labels.classes:
         return table, report
@@ -62,9 +73,25 @@ def in_classes(table: pd.DataFrame, report: IngestReport, labels: LabelSettings)
         findings=(
             *report.findings,
             *([_no_label_left(own, labels)] if result["label"].isna().all() and table["label"].notna().any() else []),
-            *_notes(own, names, labels, clips, table[~kept]),
+            *_notes(report, own, names, labels, clips, table[~kept], own_names=own_names),
         ),
     )
+
+
+def in_order(table: pd.DataFrame, candidates: Iterable[LabelSettings]) -> pd.DataFrame:
+    """A clip table with its classes in the order of the first candidate that has the same ones, if one has."""
+    own = classes_of(table)
+    report = IngestReport("", "", (), classes=own)
+    same = (labels for labels in candidates if sorted(labels.classes) == sorted(own) and not labels.merge)
+    return next((in_classes(table, report, labels)[0] for labels in same), table)
+
+
+def unknown_merges(data_sets: Iterable[Sequence[str]], labels: LabelSettings) -> list[Finding]:
+    """A warning of classes that `labels.merge` names and no data set has; `data_sets` are the classes of each."""
+    known = {class_name(name) for own in data_sets for name in own}
+    unknown = [f"{name}{did_you_mean(name, known)}" for name, _ in labels.merge if name not in known]
+    message = "classes that labels.merge names and no data set has"
+    return [Finding("unknown_merges", "warning", message, len(unknown), tuple(unknown[:EXAMPLES]))] if unknown else []
 
 
 def _targets(own: Iterable[str], labels: LabelSettings) -> list[str]:
@@ -92,20 +119,38 @@ def _no_label_left(own: Sequence[str], labels: LabelSettings) -> Finding:
 
 
 def _notes(
-    own: Sequence[str], names: Sequence[str], labels: LabelSettings, clips: Counter[str], lost: pd.DataFrame
+    report: IngestReport,
+    own: Sequence[str],
+    names: Sequence[str],
+    labels: LabelSettings,
+    clips: Counter[str],
+    lost: pd.DataFrame,
+    *,
+    own_names: bool,
 ) -> Iterable[Finding]:
+    severity: Severity = "warning" if own_names else "note"
     merged = [f"{name} counts as {other}" for name, other in zip(own, names, strict=True) if class_name(name) != other]
     if merged:
         yield Finding(
             "merged_classes", "note", "classes that count as others (labels.merge)", len(merged), tuple(merged)
         )
     if missing := [name for name, other in zip(own, names, strict=True) if other not in labels.classes]:
-        shown = tuple(f"{name}: {clips[name]} clips" for name in missing)
+        shown = [f"{name}: {clips[name]} clips" for name in missing]
         message = (
             "classes that this pipeline does not have: their clips and votes are left out. To keep them, add them to "
             "labels.classes, or let them count as another (labels.merge)"
         )
-        yield Finding("left_out_classes", "note", message, len(missing), shown[:EXAMPLES])
+        if own_names:
+            first = lost.drop_duplicates("label").dropna(subset="label")
+            pairs = zip(first["label"], first["clip_id"], strict=True)
+            example = {own[int(label)]: f", such as {clip}" for label, clip in pairs}
+            shown = [text + example.get(name, "") for name, text in zip(missing, shown, strict=True)]
+        if report.classes_are_columns:
+            message += (
+                ". Every column of numbers was taken for votes: if these hold none, call those with votes "
+                f"{VOTES_PREFIX} and the class"
+            )
+        yield Finding("left_out_classes", severity, message, len(missing), tuple(shown[:EXAMPLES]))
     if unlabelled := int(lost["label"].isna().sum()):
         message = "clips without a label whose votes are all for such classes; they are left out"
         yield Finding(
@@ -114,4 +159,7 @@ def _notes(
     absent = [name for name in labels.classes if name not in names]
     if absent:
         message = "classes of this pipeline that the data set does not have"
-        yield Finding("absent_classes", "note", message, len(absent), tuple(absent))
+        if own_names:
+            unused = [name for name, other in zip(own, names, strict=True) if other not in labels.classes]
+            absent = [name + did_you_mean(name, unused) for name in absent]
+        yield Finding("absent_classes", severity, message, len(absent), tuple(absent))

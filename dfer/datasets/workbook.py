@@ -20,12 +20,13 @@ _SMALL = 8 * 2**20
 Row = tuple[object, ...]
 
 
-def rows(content: BytesIO) -> list[Row]:
-    """The values of the first sheet that is not hidden; of formulas, the values that were stored with them.
+def rows(content: BytesIO, others: list[str] | None = None) -> list[Row]:
+    """The values of the first sheet that is not hidden; of formulas, the values that were stored with them. The names
+    of further sheets are added to `others`.
 
     Raises ValueError for a workbook beyond the limits, and what the zip and XML parsers raise for a damaged one.
     """
-    return [tuple(cell for cell in row) for row in _cells(content, values=True)]
+    return [tuple(cell for cell in row) for row in _cells(content, values=True, others=others)]
 
 
 def formulas_without_value(content: BytesIO) -> list[str]:
@@ -64,7 +65,7 @@ def _unpacked(content: BytesIO) -> int:
         return sum(member.file_size for member in archive.infolist())
 
 
-def _cells(content: BytesIO, *, values: bool) -> Iterator[tuple[Any, ...]]:
+def _cells(content: BytesIO, *, values: bool, others: list[str] | None = None) -> Iterator[tuple[Any, ...]]:
     # here, since it reads a few hundred milliseconds, and of the commands only those that read votes need it
     import openpyxl
 
@@ -72,9 +73,12 @@ def _cells(content: BytesIO, *, values: bool) -> Iterator[tuple[Any, ...]]:
         raise ValueError(f"it unpacks to {unpacked:,} bytes, expected at most {MOST_BYTES:,}")
     book = openpyxl.load_workbook(content, read_only=True, data_only=values)
     try:
-        sheet = next((sheet for sheet in book.worksheets if sheet.sheet_state == "visible"), None)
-        if sheet is None:
+        visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+        if not visible:
             raise ValueError(f"it has no sheet that is not hidden, among {[sheet.title for sheet in book.worksheets]}")
+        sheet, *further = visible
+        if others is not None:
+            others += [one.title for one in further]
         # Some programs write a wrong extent into the file, where read-only mode would stop.
         sheet.reset_dimensions()
         read = sheet.iter_rows(values_only=values)

@@ -13,7 +13,7 @@ from prefect import Task
 
 from dfer.config.experiments import Evaluation, Experiment, Faces, Row, Training, evaluations_of, trainings_of
 from dfer.config.pipeline import Pipeline
-from dfer.datasets.table import SHARES
+from dfer.datasets.trainable import check_votes
 from dfer.storage.store import CacheKey
 
 Inputs = Mapping[str, Any]
@@ -169,7 +169,7 @@ class Graph:
         if clips is None or not experiment.trains:
             return experiment.rows(has_folds=True)
         try:
-            _check_votes(experiment, clips)
+            check_votes(experiment, clips)
         except ValueError as error:
             self.tolerate(error, experiment.dataset)
             return experiment.rows(has_folds=True)
@@ -194,21 +194,3 @@ def one_output(stage: str, title: str, cache_key: Callable[..., CacheKey], datas
         return [ExpectedOutput(stage, title, cache_key(**inputs) if complete(inputs) else None, dataset)]
 
     return expect
-
-
-def _check_votes(experiment: Experiment, clips: pd.DataFrame) -> None:
-    """Raise ValueError if an arm needs votes that the data set does not have; shares will do for a soft label."""
-    votes = clips["votes"].dropna()
-    has_shares = SHARES.name in clips and bool(clips[SHARES.name].notna().any())
-    fewest = min((sum(counts) for counts in votes), default=0)
-    for name, arm in experiment.arms.items():
-        if votes.empty and ((arm.labels == "soft" and not has_shares) or arm.clips != "all"):
-            raise ValueError(
-                f"{experiment.name}: {experiment.dataset} has no votes, which {name} needs; choose arms with "
-                "labels: hard for it"
-            )
-        if arm.votes is not None and arm.votes > fewest:
-            raise ValueError(
-                f"{experiment.name}: {name} takes {arm.votes} votes of each clip, but {experiment.dataset} has clips "
-                f"with {fewest}; set arms.{name}.votes to at most that"
-            )

@@ -148,6 +148,69 @@ def test_a_folder_that_is_neither(tmp_path: Path) -> None:
     assert f"Did you mean {tmp_path / 'data'}?" in report.findings[0].message
 
 
+def test_a_table_of_another_name_or_kind_is_what_a_folder_is_searched_for(tmp_path: Path) -> None:
+    def hint(root: Path) -> str:
+        return check(root, {"wrong_root": 1})[1].findings[0].message
+
+    others = tmp_path / "cut"  # beside the root, a folder of videos, which is not meant
+    videos(others)
+    write(tmp_path / "own", labelled(tmp_path / "elsewhere"), "labels.tsv")
+    message = "Rename the table labels.tsv to clips.tsv, or set datasets.own.source=labels.tsv."
+    assert hint(tmp_path / "own").endswith(message)
+    write(tmp_path / "own", labelled(tmp_path / "elsewhere"), "b.csv")
+    assert hint(tmp_path / "own").endswith(
+        "Rename the table b.csv to clips.csv, or set datasets.own.source=b.csv (or of labels.tsv)."
+    )
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "labels.xls").touch()
+    assert hint(tmp_path / "old").endswith("Save labels.xls as .xlsx, under the name clips.xlsx.")
+    for person in ("anna", "ben"):
+        for label in ("bored", "engaged"):
+            folder = tmp_path / "people" / person / label
+            folder.mkdir(parents=True)
+            (folder / "1.mp4").write_text(person + label)
+    message = (
+        "are expected directly in the root; found one level deeper: anna/bored, anna/engaged, ben/bored, ben/engaged."
+    )
+    assert hint(tmp_path / "people").endswith(message)
+
+
+def test_videos_below_a_folder_of_a_class_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    for label in ("bored", "engaged", "bored/sub", "bored/sub/more"):
+        (tmp_path / label).mkdir()
+        for clip in range(4):
+            (tmp_path / label / f"{clip}.mp4").write_text(f"{label}{clip}")
+    (tmp_path / "engaged" / "notes").mkdir()
+    _, report = check(tmp_path, {"videos_deeper": 1, "other_files": 1} | BY_CLIP)
+    assert example(report, "videos_deeper") == "bored/sub: 8 videos"
+    assert RULES["videos_deeper"][0] == "warning"
+
+
+def test_names_in_another_unicode_form_are_taken_and_in_other_capitals_proposed(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    rows = labelled(tmp_path)
+    (tmp_path / decomposed).mkdir()
+    (tmp_path / "videos" / "1.mp4").rename(tmp_path / decomposed / f"{decomposed}.mp4")
+    rows[1][0] = f"{composed}/{composed}.mp4"
+    rows[2][0] = "Videos/2.MP4"
+    table, report = check(write(tmp_path, rows), {"missing_clips": 1} | BY_CLIP)
+    assert f"{decomposed}/{decomposed}.mp4" in set(table["source"])
+    assert example(report, "missing_clips") == "clips.csv row 3: Videos/2.MP4 (there is videos/2.mp4)"
+    rows[2][0] = f"{decomposed}/{composed}.mp4"
+    rows[2][1] = rows[1][1]
+    check(write(tmp_path, rows), {"listed_twice": 1} | BY_CLIP)
+
+
+def test_further_sheets_of_a_workbook_are_named(tmp_path: Path) -> None:
+    write(tmp_path, labelled(tmp_path), "clips.xlsx")
+    book = openpyxl.load_workbook(tmp_path / "clips.xlsx")
+    book.create_sheet("second round")
+    book.create_sheet("scratch").sheet_state = "hidden"
+    book.save(tmp_path / "clips.xlsx")
+    _, report = check(tmp_path, {"other_sheets": 1} | BY_CLIP)
+    assert example(report, "other_sheets") == "second round"
+
+
 def test_votes_in_columns(tmp_path: Path) -> None:
     rows = [
         ["video", "Surprise", "bored", "Anger"],
@@ -324,6 +387,7 @@ def test_votes_that_are_no_whole_number_from_zero_up(tmp_path: Path, vote: str) 
     rows[5] = [rows[5][0], 0, 0]
     _, report = check(write(tmp_path, rows), {"bad_votes": 1, "votes_all_zero": 1})
     assert example(report, "bad_votes").startswith("clips.csv row 5: ")
+    assert example(report, "bad_votes").endswith(" for 'engaged'")
     assert example(report, "votes_all_zero") == "clips.csv row 6"
 
 
@@ -426,6 +490,17 @@ def test_people_on_both_sides_and_classes_on_one(tmp_path: Path) -> None:
     assert example(report, "empty_subject") == "clips.csv row 13: videos/12.mp4"
 
 
+def test_a_person_is_one_in_either_unicode_form_and_named_if_capitals_differ(tmp_path: Path) -> None:
+    composed, decomposed = "Bj\u00f6rn", "Bjo\u0308rn"
+    rows = with_column(labelled(tmp_path), "subject", [composed, decomposed, "anna", "Carla"] * 3)
+    table, report = check(write(tmp_path, rows), BY_SUBJECT)
+    assert set(table["subject"]) == {composed, "anna", "Carla"}
+    assert example(report, "folds_by_subject") == "3 subjects in 3 folds"
+    rows[7][2] = "Anna"
+    _, report = check(write(tmp_path, rows), BY_SUBJECT | {"names_differ_in_case": 1})
+    assert example(report, "names_differ_in_case") == "subject 'anna', 'Anna'"
+
+
 def test_groups_of_which_no_folds_can_be_made(tmp_path: Path) -> None:
     rows = labelled(tmp_path)
     check(write(tmp_path, with_column(rows, "subject", ["anna"] * 12)), {"one_group": 1})
@@ -495,7 +570,8 @@ def unreadable() -> dict[str, tuple[str, bytes | Sequence[Row], str]]:
         "a comma in a text": ("clips.csv", b"path,label\nvideos/1, 2.mp4,bored\n", "row 2 has 3 cells, the header 2"),
         "half a quotation": ("clips.csv", b'path,label\n1.mp4,"bored\n', "row 2: unexpected end of data"),
         "a long cell": ("clips.csv", b"path,label\n1.mp4," + b"x" * 200_000, "row 2: field larger than field limit"),
-        "no workbook": ("clips.xlsx", b"PK nothing", "zip"),
+        "no workbook": ("clips.xlsx", b"PK nothing", "it is no workbook, or is damaged: open it in a spreadsheet"),
+        "an old workbook": ("clips.xlsx", bytes.fromhex("d0cf11e0a1b11ae1") + b"x" * 99, "(.xls), or has a password"),
         "no Parquet": ("clips.parquet", b"PAR1 nothing PAR1", "no Parquet file or is damaged"),
         "lists": ("clips.parquet", [["path", "label"], [["a"], "bored"]], "holds list<"),
         "a long text, often": ("clips.parquet", [["path", "label"], *([["x" * 20_000, "b"]] * 2000)], "than 10,000"),

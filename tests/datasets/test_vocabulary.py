@@ -13,10 +13,14 @@ from pydantic import ValidationError
 from dfer.config.settings import LabelSettings
 from dfer.datasets.report import IngestReport
 from dfer.datasets.table import ClipRow, from_rows, validate
-from dfer.datasets.vocabulary import in_classes, known_classes
+from dfer.datasets.vocabulary import in_classes, in_order, known_classes, unknown_merges
 from dfer.labels import EMOTIONS, classes_of, majority
 
 EIGHT = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+
+
+def report_on(own: tuple[str, ...], **facts: Any) -> IngestReport:
+    return IngestReport("set", "/set", (), classes=own, **facts)
 
 
 def converted(rows: list[dict[str, Any]], own: tuple[str, ...], **labels: Any) -> tuple[pd.DataFrame, IngestReport]:
@@ -103,6 +107,42 @@ def test_the_usual_classes_change_nothing() -> None:
     assert in_classes(table, report, LabelSettings())[1] is report
 
 
+def test_names_of_ones_own_that_do_not_fit_are_warnings() -> None:
+    own = ("bored", "duration", "engaged")
+    rows = [
+        ClipRow("set/a", "set", "a.mp4", label=1, votes=(3, 12, 1)),
+        ClipRow("set/b", "set", "b.mp4", label=0, votes=(9, 7, 1)),
+    ]
+    labels = LabelSettings(classes=("bored", "engagd"))
+    _, report = in_classes(from_rows(rows, own), report_on(own, classes_are_columns=True), labels, own_names=True)
+    found = {finding.code: finding for finding in report.findings}
+    assert {code: finding.severity for code, finding in found.items()} == {
+        "left_out_classes": "warning",
+        "absent_classes": "warning",
+    }
+    assert found["left_out_classes"].examples == ("duration: 1 clips, such as set/a", "engaged: 0 clips")
+    assert found["left_out_classes"].message.endswith("call those with votes votes_ and the class")
+    assert found["absent_classes"].examples == ("engagd; did you mean engaged?",)
+    _, report = in_classes(from_rows(rows, own), report_on(own), labels)
+    assert {finding.severity for finding in report.findings} == {"note"}
+    assert "votes_" not in report.as_text()
+
+
+def test_a_table_in_the_order_of_a_pipeline_with_the_same_classes() -> None:
+    table = from_rows([ClipRow("set/a", "set", "a.mp4", label=1, votes=(0, 3))], ("bored", "engaged"))
+    orders = [LabelSettings(), LabelSettings(classes=("engaged", "bored"))]
+    assert in_order(table, orders)["votes"][0] == (3, 0)
+    assert classes_of(in_order(table, orders)) == ("engaged", "bored")
+    assert in_order(table, orders[:1]) is table
+
+
+def test_merges_of_classes_that_no_data_set_has() -> None:
+    labels = LabelSettings(classes=("bored", "engaged"), merge={"confusd": "bored", "Calm": "bored"})
+    (finding,) = unknown_merges([("bored", "confused"), ("calm",)], labels)
+    assert (finding.severity, finding.examples) == ("warning", ("confusd; did you mean confused?",))
+    assert not unknown_merges([("confusd", "calm")], labels)
+
+
 @given(st.permutations(EIGHT), st.lists(st.lists(st.integers(0, 5), min_size=8, max_size=8).filter(any), min_size=1))
 @settings(deadline=None, max_examples=50)
 def test_another_order_keeps_every_vote(order: list[str], votes: list[list[int]]) -> None:
@@ -120,7 +160,12 @@ def test_another_order_keeps_every_vote(order: list[str], votes: list[list[int]]
     ("labels", "message"),
     [
         ({"classes": ["happy"]}, "two classes or more, found 1"),
-        ({"classes": ["happy", "Happiness"]}, "listed twice: happy"),
+        ({"classes": ["happy", "Happiness"]}, r"listed twice: happy \(happy and Happiness count as one\)"),
+        ({"classes": ["bored", "sad", "bored"]}, "listed twice: bored$|listed twice: bored "),
+        ({"classes": "engaged, bored"}, r"expected a list of names: \[engaged, bored\]"),
+        ({"classes": [True, False]}, "yes, no, on, off, true and false are no text in YAML: quote"),
+        ({"classes": [1, 2]}, r"1 is no text in YAML: quote such names, as in \['1'\]"),
+        ({"merge": {True: "happy"}}, "no text in YAML: quote"),
         ({"classes": ["happy", "uar"]}, "uar: is the name of a score"),
         ({"classes": ["happy", " "]}, "expected the name of a class"),
         ({"merge": {"contempt": "bored"}}, "merge: bored: expected one of the classes"),
