@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,30 +16,57 @@ class Killed(BaseException):
     """The delivering process is gone."""
 
 
-@pytest.mark.parametrize("when", ["before it is in the run", "before its files are there", "after everything"])
-def test_broken_off_and_delivered_again(tmp_path, monkeypatch, when):
-    import mlflow
+def saved_and_begun(folder: Path, classes: Sequence[str]) -> tuple[Any, str, str]:
+    """A model with random weights in the folder, a client of a database there, an experiment and a run of it."""
     from mlflow.tracking import MlflowClient
 
-    from dfer.labels import EMOTIONS
     from dfer.models import build
     from dfer.models.saved import save_model
-    from tasks.tracking.logged_model import log_model
 
-    network = build("resnet18_tsm", num_classes=len(EMOTIONS), num_segments=2, width=0.125, dropout=0.0)
+    network = build("resnet18_tsm", num_classes=len(classes), num_segments=2, width=0.125, dropout=0.0)
     card = {
         "model": "resnet18_tsm",
-        "classes": list(EMOTIONS),
+        "classes": list(classes),
         "num_segments": 2,
         "width": 0.125,
         "dropout": 0.0,
         "input_size": 32,
         "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3},
     }
-    save_model(tmp_path, network.state_dict(), card)
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = client.create_experiment("demo", artifact_location=(tmp_path / "artifacts").as_uri())
-    run_id = client.create_run(experiment).info.run_id
+    save_model(folder, network.state_dict(), card)
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.create_experiment("demo", artifact_location=(folder / "artifacts").as_uri())
+    return client, experiment, client.create_run(experiment).info.run_id
+
+
+@pytest.mark.parametrize("number", [2, 6, 8, 11])
+def test_its_classes_are_the_model_s_own(tmp_path, number):
+    import mlflow
+    import numpy as np
+
+    from tasks.tracking.logged_model import log_model
+
+    names = ("bored", "engaged", "confused", "calm", "proud", "shy", "tired", "alert", "angry", "sad", "happy")
+    classes = names[:number]
+    client, experiment, run_id = saved_and_begun(tmp_path, classes)
+    log_model(tmp_path, client, run_id, experiment)
+    (model,) = client.search_logged_models([experiment])
+    loaded = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
+    assert loaded.metadata.metadata["classes"] == list(classes)
+    probabilities = loaded.predict(np.zeros((3, 2, 32, 32, 3), np.uint8))
+    assert probabilities.shape == (3, number)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("when", ["before it is in the run", "before its files are there", "after everything"])
+def test_broken_off_and_delivered_again(tmp_path, monkeypatch, when):
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    from dfer.labels import EMOTIONS
+    from tasks.tracking.logged_model import log_model
+
+    client, experiment, run_id = saved_and_begun(tmp_path, EMOTIONS)
 
     def killed(*_: object, **__: object) -> None:
         raise Killed
