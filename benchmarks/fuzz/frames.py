@@ -99,7 +99,10 @@ def _content(content: Callable[[random.Random], bytes]) -> Callable[[random.Rand
 
 def _other_kind(chance: random.Random, victim: Path, folder: Path) -> None:
     """The same picture as another kind of file, size or number of channels under the same name."""
-    picture = cv2.imdecode(np.frombuffer(victim.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        picture = cv2.imdecode(np.frombuffer(victim.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # an earlier fault has announced a size that OpenCV refuses
+        return
     if picture is None or picture.ndim != 3 or picture.shape[2] != 3:
         return
     changed: NDArray[Any] = chance.choice(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 import dfer.video
-from benchmarks.fuzz import clips, configs, layouts, marks, pictures, pool
+from benchmarks.fuzz import clips, configs, frames, layouts, marks, pictures, pool
 from benchmarks.fuzz.__main__ import as_markdown, fuzz, main
 from benchmarks.fuzz.outcomes import Outcome, Plan
 
@@ -194,3 +196,13 @@ def _reads(monkeypatch: pytest.MonkeyPatch, frames_of: Any) -> None:
 
 def _refuse(reason: str) -> Any:
     raise dfer.video.VideoError(reason, "a detail")
+
+
+def test_a_picture_whose_announced_size_opencv_refuses_stays_as_it_is(tmp_path: Path) -> None:
+    picture = tmp_path / "8.bmp"
+    picture.write_bytes(frames._encoded(np.zeros((4, 4, 3), np.uint8), ".bmp"))
+    data = bytearray(picture.read_bytes())
+    data[18:26] = struct.pack("<ii", 2**30, 2**30)
+    picture.write_bytes(data)
+    frames._other_kind(random.Random(0), picture, tmp_path)
+    assert picture.read_bytes() == data
