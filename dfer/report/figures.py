@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from dfer.plots import ACCENT, AMBER, ARM_COLOURS, INK, QUIET, RED, TILE, bare, curve, heat_map, row_shares
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers
@@ -96,24 +96,41 @@ def work(arms: Sequence[ArmNumbers]) -> Figure:
             axes.plot([at, at], [100 * interval.low, 100 * interval.high], color=_colour(place), linewidth=1, alpha=0.5)
         scores = [100 * arm.intervals["uar"].estimate for _, arm in shown]
         axes.plot([at for at, _ in shown], scores, "o", color=_colour(place), markersize=4.5, label=kind)
-    for network in dict.fromkeys(arm.result.model for arm in arms):
-        own = [arm for arm in arms if arm.result.model == network]
-        top = max(100 * arm.intervals["uar"].high for arm in own)
+    tops: dict[str, float] = {}
+    for arm in arms:
+        tops[arm.result.model] = max(tops.get(arm.result.model, 0.0), 100 * arm.intervals["uar"].high)
+    for at, networks in _side_by_side({arm.result.model: gflops(arm) or 0.0 for arm in arms}):
         axes.annotate(
-            network,
-            (gflops(own[0]), top),
+            "\n".join(networks),  # beside one another, since they are turned
+            (at, max(tops[network] for network in networks)),
             (0, 3),
             textcoords="offset points",
             rotation=90,
-            fontsize=6.5,
+            fontsize=6,
+            linespacing=0.95,
             ha="center",
             va="bottom",
             color=INK,
         )
     axes.set_xscale("log")
-    axes.margins(y=0.3)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_yticks(range(0, 101, 20))
+    axes.set_ylim(0, 1.4 * max(tops.values()))
     _finish(figure, axes, "GFLOPs of one clip", "UAR, %")
     return figure
+
+
+def _side_by_side(gflops: Mapping[str, float]) -> list[tuple[float, list[str]]]:
+    """Networks whose names would lie on one another, together, and where: those within a sixth of the first."""
+    groups: list[tuple[float, list[str]]] = []
+    for network, work in sorted(gflops.items(), key=lambda item: item[1]):
+        if groups and work < 1.17 * groups[-1][0]:
+            groups[-1][1].append(network)
+        else:
+            groups.append((work, [network]))
+    return groups
 
 
 def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
