@@ -54,7 +54,9 @@ def keys_of(error: Mapping[str, Any], tree: Any) -> KeyPath:
     """The keys that lead to an error of pydantic in `tree`, without the types of a union that pydantic puts between."""
     keys = []
     for key in error["loc"]:
-        if (isinstance(tree, dict) and key in tree) or (isinstance(tree, list) and isinstance(key, int)):
+        # an index of a list that is too short is that of what is missing
+        in_list = isinstance(tree, list) and isinstance(key, int) and key < len(tree)
+        if in_list or (isinstance(tree, dict) and key in tree):
             keys.append(str(key))
             tree = tree[key]
     return (*keys, str(error["loc"][-1])) if error["type"] == "missing" else tuple(keys)
