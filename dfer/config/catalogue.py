@@ -57,6 +57,19 @@ class Network:
     reconstructed: str = ""
 
 
+_FINE_TUNED: dict[str, dict[str, Any]] = {
+    "train": {
+        "epochs": 50,
+        "optimizer": "adamw",
+        "learning_rate": 1e-4,
+        "weight_decay": 0.05,
+        "decay_norms": False,
+        "warmup_epochs": 5,
+    },
+    "model": {"pretrained": "kinetics400"},
+}
+"""For torchvision's transformers, chosen here: they do not train with the file's SGD."""
+
 NETWORKS: dict[str, Network] = {
     "resnet18_tsm": Network(
         "dfer.models.tsm:ResNet18TSM",
@@ -203,18 +216,7 @@ NETWORKS: dict[str, Network] = {
         new_layers=("head",),
         mean=(0.45, 0.45, 0.45),
         std=(0.225, 0.225, 0.225),
-        # for fine-tuning, chosen here: transformers do not train with the usual one
-        recipe={
-            "train": {
-                "epochs": 50,
-                "optimizer": "adamw",
-                "learning_rate": 1e-4,
-                "weight_decay": 0.05,
-                "decay_norms": False,
-                "warmup_epochs": 5,
-            },
-            "model": {"pretrained": "kinetics400"},
-        },
+        recipe=_FINE_TUNED,
     ),
     "swin3d_t": Network(
         "dfer.models.video_transformers:Swin3DT",
@@ -224,18 +226,7 @@ NETWORKS: dict[str, Network] = {
         source="Liu et al., Video Swin Transformer, CVPR 2022",
         pretrained={"kinetics400": "Swin3D_T_Weights.KINETICS400_V1"},
         new_layers=("head",),
-        # for fine-tuning, chosen here: transformers do not train with the usual one
-        recipe={
-            "train": {
-                "epochs": 50,
-                "optimizer": "adamw",
-                "learning_rate": 1e-4,
-                "weight_decay": 0.05,
-                "decay_norms": False,
-                "warmup_epochs": 5,
-            },
-            "model": {"pretrained": "kinetics400"},
-        },
+        recipe=_FINE_TUNED,
     ),
     "stt_like": Network(
         "dfer.models.stt_like:STTLike",

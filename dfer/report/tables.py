@@ -34,7 +34,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
             cell, theirs = _score(arm, metric), beside.get(arm.result.name)
             if theirs is None or metric not in theirs.values:
                 return cell
-            return replace(cell, small=(*cell.small, f"published {theirs.values[metric]:.2f}"))
+            return replace(cell, small=(*cell.small, f"published {theirs.values[metric]:.2f}{flag(theirs)}"))
 
         def theirs(row: PublishedRow) -> Cell:
             value = row.values.get(metric)

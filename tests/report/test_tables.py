@@ -212,6 +212,13 @@ def test_a_reconstruction_never_stands_in_the_row_of_what_it_reconstructs():
     assert not {row for row in rows if NETWORKS[row.split("/")[0]].reconstructed}
 
 
+def test_a_published_number_beside_ours_is_flagged_where_it_was_chosen_on_the_test_fold(toy):
+    row = arm(aligned(toy), "former_dfer/hard", skill=2.0)
+    experiment = ExperimentResult("table-1", "T", "", "scores", "toy-dfew", (row,), load()["table-1"])
+    report = page_of(content(toy.root, experiment, datasets=(facts(toy, synthetic=False),)))
+    assert "published 65.70†" in report.tables["table-1"][2][3]
+
+
 def of_experiment(experiment):
     column = Column("rows", lambda row: Cell(row), text=True)
     return table.build("added", "Added", [column, Column("characters", lambda row: table.count(len(row)))], ["a row"])
