@@ -13,9 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from scipy.special import softmax
 
-from dfer import metrics
+from dfer import metrics, read_out
 from dfer.analysis import arm_table, calibration
 from dfer.config.experiments import Frames, Weights
 from dfer.datasets.table import with_classes
@@ -64,9 +63,10 @@ def predict(
 
     The frames are those at the segments' centres, whole, resized and normalised as the model's card says; a GPU
     computes in TF32 where the training did, else in float32. Columns:
-    `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of K),
-    `prediction` (the largest probability's class). Raises SavedModelError if the folder holds no usable model,
-    ValueError if fewer than two classes are shared, a clip is listed twice, or no clip has aligned faces.
+    `clip_id`, `dataset`, `label` (Int64), `votes` (list or None), `logits` and `probabilities` (lists of K; read out as
+    the model's card says, see `dfer.read_out`), `prediction` (the largest logit's class). Raises SavedModelError if the
+    folder holds no usable model, ValueError if fewer than two classes are shared, a clip is listed twice, or no clip
+    has aligned faces.
 
     Args:
         model: a folder that `train` wrote, or a module and its card.
@@ -112,12 +112,12 @@ def predict(
             device=chosen,
             forward=lambda shown, rows: logits_of(module, shown, rows, frames),
         )
-    logits = np.column_stack(
-        [seen[:, own.index(name)] if name in shared else np.full(len(seen), -np.inf) for name in classes]
-    )
-    probabilities = softmax(logits, axis=1)
+    places, columns = ([names.index(name) for name in shared] for names in (own, classes))
+    logits, probabilities = np.full((len(seen), len(classes)), -np.inf), np.zeros((len(seen), len(classes)))
+    logits[:, columns] = seen[:, places]
+    probabilities[:, columns] = read_out.probabilities(seen, card, places)
     table = source.clips[["clip_id", "dataset", "label", "votes"]].assign(
-        logits=list(logits), probabilities=list(probabilities), prediction=probabilities.argmax(axis=1)
+        logits=list(logits), probabilities=list(probabilities), prediction=logits.argmax(axis=1)
     )
     return with_classes(_to_pandas(_checked(with_classes(table, classes))), classes)
 
@@ -208,7 +208,8 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
     Of the clips with a single label: `war`, `uar`, `per_class_recall` (by class name), `nll`, `brier` and `ece` (see
     `dfer.analysis.calibration.summary`), `confusion_matrix` (rows = true class), `clips_per_class`, and
     `classes_without_clips`, which `uar` leaves out. Of the clips with votes: `js_divergence` to the voters (mean, nats;
-    None without votes). And `num_listed`, `num_predicted`, `num_scored`, `coverage` = predicted / listed; a clip that
+    None without votes). Where probabilities are not the softmax of the logits, `raw_nll` and so on are of that softmax.
+    And `num_listed`, `num_predicted`, `num_scored`, `coverage` = predicted / listed; a clip that
     is listed and was not predicted counts nowhere else. Raises ValueError if no clip has a label, or more clips are
     predicted than listed.
     """
@@ -218,6 +219,8 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
     classes = classes_of(predictions)
     labels, predicted = arm_table.labels(scored), scored["prediction"].to_numpy("int64")
     calibrated = calibration.summary(predictions)
+    raw = arm_table.by_softmax(predictions)
+    raw_calibrated = {} if raw is None else calibration.summary(raw)
     confusion = metrics.confusion_matrix(labels, predicted, len(classes))
     recall = metrics.per_class_recall(labels, predicted, len(classes))
     clips_per_class = dict(zip(classes, confusion.sum(axis=1).tolist(), strict=True))
@@ -227,7 +230,8 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
         "per_class_recall": {
             name: None if math.isnan(value) else value for name, value in zip(classes, recall.tolist(), strict=True)
         },
-        **{name: calibrated[name] for name in ("nll", "brier", "ece", "js_divergence")},
+        **{name: calibrated[name] for name in calibration.MEASURES},
+        **{f"raw_{name}": raw_calibrated[name] for name in calibration.MEASURES if name in raw_calibrated},
         "confusion_matrix": confusion.tolist(),
         "coverage": len(predictions) / num_listed,
         "num_listed": num_listed,

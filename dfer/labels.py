@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 
 from dfer.class_names import CLASSES, EMOTIONS, class_name, classes_of, emotion_index
 
@@ -17,6 +18,7 @@ __all__ = [
     "emotion_index",
     "hard_labels",
     "majority",
+    "read_out",
     "soft_labels",
 ]
 
@@ -67,3 +69,30 @@ def majority(votes: Sequence[int]) -> int | None:
     """The index of the emotion with most of a clip's votes; None if several have as many."""
     top = max(votes)
     return votes.index(top) if votes.count(top) == 1 else None
+
+
+def read_out(logits: ArrayLike, *, normalize: str, temperature: float = 1.0) -> NDArray[np.float64]:
+    """The label distributions q that a network has learnt, float64[N, K], from its logits float[N, K].
+
+    Trained against q itself (`normalize` other than "softmax") it is the softmax of the logits. Trained against
+    softmax(q / tau) (`normalize` "softmax", tau = `temperature`) its logits are z = q / tau + constant, and q is the
+    projection on the simplex of tau z + (1 - sum tau z) / K, which is what it was before the softmax wherever that was
+    a distribution. The largest logit's class stays that of the largest probability.
+
+    Raises ValueError for another shape, logits that are not finite, or a temperature that is not above 0.
+    """
+    z = np.asarray(logits, dtype=np.float64)
+    if z.ndim != 2 or z.shape[1] < 2 or not np.isfinite(z).all():
+        raise ValueError(f"expected finite logits [N, K] with K classes, two or more; got {list(z.shape)}")
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature {temperature}: expected a finite number above 0")
+    return _on_simplex(temperature * z) if normalize == "softmax" else np.asarray(softmax(z, axis=1))
+
+
+def _on_simplex(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The nearest distribution to each row (Duchi et al., ICML 2008, figure 1), whatever is added to all of a row."""
+    rows = rows - rows.max(axis=1, keepdims=True)  # large numbers would lose the small differences in the sum
+    ordered = -np.sort(-rows, axis=1)
+    surplus = (ordered.cumsum(axis=1) - 1) / np.arange(1, rows.shape[1] + 1)
+    last = (ordered > surplus).sum(axis=1, keepdims=True) - 1
+    return np.maximum(rows - np.take_along_axis(surplus, last, axis=1), 0.0)

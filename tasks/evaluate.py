@@ -30,12 +30,14 @@ _NO_NAME = re.compile(r"[^\w .:-]")  # signs that MLflow takes in no name of a m
 
 def cache_key(evaluation: Evaluation, model: Output, ingested: Output, index: Output) -> CacheKey:
     """What determines a prediction table."""
-    key = {
+    key: dict[str, object] = {
         "dataset": evaluation.dataset,
         "fold": None if evaluation.across else evaluation.training.fold,
         "frames": evaluation.frames,
         "weights": evaluation.weights,
     }
+    if evaluation.training.arm.normalize == "softmax":
+        key["read_out"] = True  # earlier versions kept the softmax of these arms' logits as their probabilities
     return CacheKey("evaluate", VERSION, key, (model, ingested, index))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import softmax
 
 
 def labelled(table: pd.DataFrame) -> pd.DataFrame:
@@ -36,6 +37,12 @@ def vote_counts(rows: pd.DataFrame) -> npt.NDArray[np.int64]:
 def probabilities(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     """The model's probability of each class, float64[N, K]."""
     return np.stack(rows["probabilities"].to_list()).astype(np.float64)
+
+
+def by_softmax(table: pd.DataFrame) -> pd.DataFrame | None:
+    """The same table with the softmax of the logits as probabilities; None if that is what they are already."""
+    raw = softmax(np.stack(table["logits"].to_list()), axis=1)
+    return None if np.allclose(raw, probabilities(table), atol=1e-9) else table.assign(probabilities=list(raw))
 
 
 def labels(rows: pd.DataFrame) -> npt.NDArray[np.int64]:

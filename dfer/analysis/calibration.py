@@ -13,6 +13,9 @@ from dfer import metrics
 from dfer.analysis import arm_table
 from dfer.labels import soft_labels
 
+MEASURES = ("nll", "brier", "ece", "js_divergence")
+"""Those that `summary` has of every clip's probabilities."""
+
 
 def reliability(table: pd.DataFrame, bins: int = 15) -> pd.DataFrame:
     """The reliability diagram of an arm table's clips with a single label: one row a bin, in the order of confidence.

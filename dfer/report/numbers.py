@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfer.analysis import ambiguity, calibration, statistics, votes
+from dfer.analysis import ambiguity, arm_table, calibration, statistics, votes
 from dfer.analysis.statistics import Comparison, Interval
 from dfer.labels import classes_of, soft_labels
 from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
@@ -46,6 +46,9 @@ class ArmNumbers:
     risk_coverage: pd.DataFrame  # risk_coverage, aurc: see `dfer.analysis.ambiguity`
     aurc: float
     voters: VoterNumbers | None  # None for clips without votes
+    # the same by the softmax of the logits: calibration, aurc and voters; None if that is how they are read out
+    raw: ArmNumbers | None = None
+    is_raw: bool = False
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -193,9 +196,7 @@ def _arm_numbers(result: ArmResult) -> ArmNumbers:
     table = result.predictions
     draws = statistics.bootstrap(table)
     scored = table[table["label"].notna()]
-    # one vote says nothing about disagreement
-    voted = scored[[votes is not None and sum(votes) > 1 for votes in scored["votes"]]]
-    return ArmNumbers(
+    numbers = ArmNumbers(
         result=result,
         intervals={**{name: draws.interval(name) for name in HEADLINES}, **statistics.recall_intervals(table)},
         spread=statistics.spread(_per_run(result.runs)),
@@ -206,11 +207,33 @@ def _arm_numbers(result: ArmResult) -> ArmNumbers:
         reliability=calibration.reliability(table),
         risk_coverage=ambiguity.risk_coverage(scored),
         aurc=ambiguity.aurc(scored),
-        voters=None
-        if voted.empty
-        else VoterNumbers(
-            ambiguity.against_voters(voted), ambiguity.by_ambiguity(voted), ambiguity.entropy_correlation(voted)
-        ),
+        voters=_voter_numbers(scored),
+    )
+    raw = arm_table.by_softmax(table)
+    return numbers if raw is None else replace(numbers, raw=_by_softmax(numbers, raw))
+
+
+def _by_softmax(numbers: ArmNumbers, raw: pd.DataFrame) -> ArmNumbers:
+    """What depends on probabilities, of the same arm's table with those of the softmax."""
+    scored = raw[raw["label"].notna()]
+    return replace(
+        numbers,
+        calibration=calibration.summary(raw),
+        reliability=calibration.reliability(raw),
+        risk_coverage=ambiguity.risk_coverage(scored),
+        aurc=ambiguity.aurc(scored),
+        voters=_voter_numbers(scored),
+        is_raw=True,
+    )
+
+
+def _voter_numbers(scored: pd.DataFrame) -> VoterNumbers | None:
+    # one vote says nothing about disagreement
+    voted = scored[[votes is not None and sum(votes) > 1 for votes in scored["votes"]]]
+    if voted.empty:
+        return None
+    return VoterNumbers(
+        ambiguity.against_voters(voted), ambiguity.by_ambiguity(voted), ambiguity.entropy_correlation(voted)
     )
 
 

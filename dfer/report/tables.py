@@ -169,7 +169,7 @@ def calibration(numbers: ReportNumbers) -> Table:
         "calibration",
         "Calibration and agreement with the voters",
         [
-            Column("arm", _arm, text=True),
+            Column("arm", lambda arm: _arm(arm, ", raw softmax" if arm.is_raw else ""), text=True),
             of_model("ECE", "ece"),
             of_model("Brier", "brier"),
             of_model("NLL", "nll"),
@@ -181,7 +181,7 @@ def calibration(numbers: ReportNumbers) -> Table:
             of_voters("accuracy, one voter", "human_accuracy"),
             _number("entropy, rank corr.", lambda arm: arm.voters.entropy_correlation[0] if arm.voters else None),
         ],
-        numbers.main_arms,
+        [row for arm in numbers.main_arms for row in (arm, arm.raw) if row is not None],
         warnings=_synthetic(numbers.synthetic),
         notes=(
             "ECE (15 bins), Brier, NLL (nats), AURC (area under the risk-coverage curve): lower is better. JS: "
@@ -190,10 +190,19 @@ def calibration(numbers: ReportNumbers) -> Table:
             "clips where that exceeds the model's divergence. One voter: how often one annotator agrees with the "
             "majority of the others; model: the same for its prediction. Rank correlation (Spearman) of the model's "
             "entropy with the voters'.",
-            "Arms whose targets are normalised by softmax, as MIDAS's are, learn nearly flat probabilities: their ECE, "
-            "Brier, NLL and JS are large by construction.",
+            *_read_out_notes(numbers.main_arms),
             *protocol_notes(numbers.main_arms),
         ),
+    )
+
+
+def _read_out_notes(arms: Sequence[ArmNumbers]) -> tuple[str, ...]:
+    if not any(arm.raw for arm in arms):
+        return ()
+    return (
+        "Arms whose targets are normalised by softmax, as MIDAS's are, learn nearly flat probabilities. They are read "
+        "out by its inverse, which estimates the voters' distribution; the raw softmax of their logits is in a row of "
+        "its own. WAR and UAR are the same.",
     )
 
 
@@ -377,8 +386,8 @@ def _reconstructions(arms: Sequence[ArmNumbers]) -> list[str]:
     ]
 
 
-def _arm(arm: ArmNumbers) -> Cell:
-    return Cell(full_name(arm), small=(where(arm.result),), url=_url(arm))
+def _arm(arm: ArmNumbers, what: str = "") -> Cell:
+    return Cell(full_name(arm) + what, small=(where(arm.result),), url=_url(arm))
 
 
 def _network(arm: ArmNumbers) -> Cell:

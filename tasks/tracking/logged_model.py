@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import warnings
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -16,6 +18,7 @@ from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
+from dfer import read_out
 from dfer.models.saved import load_model
 from dfer.training.transforms import to_float
 
@@ -26,13 +29,28 @@ class Recogniser(nn.Module):
     Input uint8[B, T, H, W, 3] RGB, output float32[B, K]; the classes' names are in the model's metadata.
     """
 
-    def __init__(self, network: nn.Module, mean: list[float], std: list[float]) -> None:
+    def __init__(self, network: nn.Module, card: Mapping[str, Any]) -> None:
         super().__init__()
-        self.network, self.mean, self.std = network, mean, std
+        self.network, self.read_out = network, read_out.of_card(card)
+        self.mean, self.std = card["normalization"]["mean"], card["normalization"]["std"]
 
     def forward(self, frames: Tensor) -> Tensor:
         clips = to_float(frames.permute(0, 1, 4, 2, 3), self.mean, self.std)
-        return self.network(clips).softmax(dim=-1)
+        return _read(self.network(clips), **self.read_out)
+
+
+def _read(logits: Tensor, form: str, temperature: float, scale: float) -> Tensor:
+    """`dfer.read_out.read` in operations of torch alone, for a graph."""
+    logits = logits / scale
+    if form == "softmax":
+        return logits.softmax(dim=-1)
+    rows = temperature * (logits - logits.amax(dim=-1, keepdim=True))
+    ordered = rows.sort(dim=-1, descending=True).values
+    numbers = torch.arange(1, rows.shape[-1] + 1, dtype=rows.dtype, device=rows.device)
+    surplus = (ordered.cumsum(dim=-1) - 1) / numbers
+    last = (ordered > surplus).sum(dim=-1, keepdim=True) - 1
+    projected = (rows - surplus.gather(-1, last)).clamp(min=0.0)
+    return (1 - read_out.FLOOR * rows.shape[-1]) * projected + read_out.FLOOR
 
 
 def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: str, *, in_doubt: bool = False) -> None:
@@ -44,7 +62,7 @@ def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: st
     if begun is not None and begun.status == LoggedModelStatus.READY:
         return
     network, card = load_model(folder)
-    recogniser = Recogniser(network, card["normalization"]["mean"], card["normalization"]["std"]).eval()
+    recogniser = Recogniser(network, card).eval()
     size = card["input_size"]
     example = np.zeros((2, card["num_segments"], size, size, 3), np.uint8)
     with torch.inference_mode():

@@ -26,7 +26,8 @@ KEYS = {
     "align": "c6ddea90d58b03e9",
     "index": "9893aaeaa53be414",
     "train": "9b120aeaaa338efa",
-    "evaluate": "f6bc78aa2d23b704",
+    # of an arm whose targets are normalised by softmax, since its probabilities are read out by the inverse
+    "evaluate": "189a70d1888a6d60",
     "report": "52ee6095450b3b32",
 }
 
@@ -62,6 +63,13 @@ def keys(pipeline: Pipeline) -> dict[str, CacheKey]:
 @pytest.mark.parametrize("stage", KEYS)
 def test_a_key_is_what_it_was(keys: dict[str, CacheKey], stage: str) -> None:
     assert keys[stage].hash == KEYS[stage], keys[stage].key
+
+
+def test_other_arms_are_not_evaluated_anew(pipeline: Pipeline) -> None:
+    made = Output("any", "0" * 16, "a build", "/work")
+    evaluations = evaluations_of(pipeline.experiments[0].rows(has_folds=True))
+    plain = next(one for one in evaluations if one.training.arm.normalize == "none")
+    assert "read_out" not in evaluate.cache_key(plain, made, made, made).key
 
 
 def test_the_weight_of_a_loss_is_in_the_key_of_a_training_that_uses_it(pipeline: Pipeline) -> None:

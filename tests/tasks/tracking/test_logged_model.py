@@ -58,6 +58,30 @@ def test_its_classes_are_the_model_s_own(tmp_path, number):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+def test_its_probabilities_are_read_out_as_the_card_says(tmp_path):
+    import mlflow
+    import numpy as np
+
+    from dfer import read_out
+    from dfer.models.saved import load_model, save_model
+    from dfer.training.transforms import to_float
+    from tasks.tracking.logged_model import log_model
+
+    client, experiment, run_id = saved_and_begun(tmp_path, "abcdefg")
+    network, card = load_model(tmp_path)
+    card = {**card, "settings": {"arm": {"normalize": "softmax"}}}
+    save_model(tmp_path, network.state_dict(), card)
+    log_model(tmp_path, client, run_id, experiment)
+    (model,) = client.search_logged_models([experiment])
+    frames = np.random.default_rng(0).integers(0, 256, (3, 2, 32, 32, 3), np.uint8)
+    clips = to_float(torch.from_numpy(frames).permute(0, 1, 4, 2, 3), [0.5] * 3, [0.5] * 3)
+    with torch.inference_mode():
+        logits = network(clips).numpy()
+    answered = mlflow.pyfunc.load_model(f"models:/{model.model_id}").predict(frames)
+    np.testing.assert_allclose(answered, read_out.probabilities(logits, card), atol=1e-5)
+    assert not np.allclose(answered, read_out.read(logits, "softmax"), atol=1e-2)
+
+
 @pytest.mark.parametrize("when", ["before it is in the run", "before its files are there", "after everything"])
 def test_broken_off_and_delivered_again(tmp_path, monkeypatch, when):
     import mlflow
