@@ -7,9 +7,9 @@ write its module and add a line here. What is not listed can be named as `module
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from dfer.config.suggestions import did_you_mean
 
@@ -35,6 +35,11 @@ class Network:
         trunk: the layer that pretrained weights are for, with the names of their keys in front of which it has none;
             empty: the whole network.
         mean, std: of the RGB values in [0, 1], by which pixels are normalised for it: those of its pretrained weights.
+        stages: modules of the network after which hidden states may be mixed, each with rows of whole clips or frames.
+        feature_map: the module whose output are the last features that still have places.
+        classes_of_places: whether its logits are a linear layer of those features' mean, so that it says of each place
+            which class it speaks for.
+        class_token: the last block of attention, which a class token is read from.
         recipe: settings that it was published with, by section; over the file's sections, under all else.
         reconstructed: of a network whose publication does not say all that is needed to build it: what is known, and
             what was chosen here. Its numbers are ours, never the published method's.
@@ -53,8 +58,21 @@ class Network:
     one_size: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    stages: tuple[str, ...] = ()
+    feature_map: str = ""
+    classes_of_places: bool = False
+    class_token: str = ""
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reconstructed: str = ""
+
+    def problem_with_arm(self, mixing: str, method: str) -> str:
+        """Why an arm of that mixing and method cannot train it, and which networks it can; empty if it can."""
+        needed = MIXINGS[mixing].needs if mixing in MIXINGS else ""
+        if needed and not getattr(self, needed):
+            return f"mixing: {mixing} needs {_NEEDS[needed]}; {_networks_with(needed)}"
+        if METHODS[method].needs_classes_of_places and not self.classes_of_places:
+            return f"method: {method} needs {_NEEDS['classes_of_places']}; {_networks_with('classes_of_places')}"
+        return ""
 
 
 _FINE_TUNED: dict[str, dict[str, Any]] = {
@@ -78,6 +96,9 @@ NETWORKS: dict[str, Network] = {
         input_size=224,
         source="Lin et al., TSM, ICCV 2019",
         pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
+        stages=("layer1", "layer2", "layer3"),
+        feature_map="layer4",
+        classes_of_places=True,
     ),
     "resnet18_gru": Network(
         "dfer.models.recurrent:ResNet18GRU",
@@ -87,6 +108,8 @@ NETWORKS: dict[str, Network] = {
         source="He et al., ResNet, CVPR 2016; Chung et al., GRU, arXiv:1412.3555",
         pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
         new_layers=("gru", "fc"),
+        stages=("layer1", "layer2", "layer3"),
+        feature_map="layer4",
     ),
     "resnet18": Network(
         "dfer.models.resnet:ResNet18",
@@ -95,6 +118,9 @@ NETWORKS: dict[str, Network] = {
         input_size=224,
         source="He et al., ResNet, CVPR 2016",
         pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
+        stages=("layer1", "layer2", "layer3"),
+        feature_map="layer4",
+        classes_of_places=True,
     ),
     "r3d_18": Network(
         "dfer.models.r3d:R3D18",
@@ -105,6 +131,9 @@ NETWORKS: dict[str, Network] = {
         pretrained={"kinetics400": "R3D_18_Weights.KINETICS400_V1"},
         mean=KINETICS_MEAN,
         std=KINETICS_STD,
+        stages=("layer1", "layer2", "layer3"),
+        feature_map="layer4",
+        classes_of_places=True,
     ),
     "former_dfer": Network(
         "dfer.models.former_dfer:FormerDFER",
@@ -131,6 +160,8 @@ NETWORKS: dict[str, Network] = {
             "model": {"pretrained": None, "dropout": 0.0},
             "sampling": {"consecutive": 2},
         },
+        stages=("layer1", "layer2", "layer3"),
+        feature_map="layer4",
     ),
     "gca": Network(
         "dfer.models.gca:GCA",
@@ -168,6 +199,9 @@ NETWORKS: dict[str, Network] = {
         mean=NO_MEAN,
         std=UNIT_STD,
         recipe={"model": {"pretrained": None}},
+        stages=("layer1", "layer2", "layer3"),
+        feature_map="layer4",
+        classes_of_places=True,
     ),
     "resnet18_lstm": Network(
         "dfer.models.recurrent:ResNet18LSTM",
@@ -177,6 +211,8 @@ NETWORKS: dict[str, Network] = {
         source="He et al., ResNet, CVPR 2016; Hochreiter and Schmidhuber, LSTM, Neural Computation 1997",
         pretrained={"imagenet": "ResNet18_Weights.IMAGENET1K_V1"},
         new_layers=("lstm", "fc"),
+        stages=("layer1", "layer2", "layer3"),
+        feature_map="layer4",
     ),
     "m3dfel": Network(
         "dfer.models.m3dfel:M3DFEL",
@@ -205,6 +241,8 @@ NETWORKS: dict[str, Network] = {
             },
             "model": {"pretrained": "kinetics400", "dropout": 0.0},
         },
+        stages=("trunk.layer1", "trunk.layer2", "trunk.layer3"),
+        feature_map="trunk.layer4",
     ),
     "mvit_v2_s": Network(
         "dfer.models.video_transformers:MViTV2S",
@@ -217,6 +255,7 @@ NETWORKS: dict[str, Network] = {
         mean=(0.45, 0.45, 0.45),
         std=(0.225, 0.225, 0.225),
         recipe=_FINE_TUNED,
+        class_token="blocks.15",
     ),
     "swin3d_t": Network(
         "dfer.models.video_transformers:Swin3DT",
@@ -256,6 +295,7 @@ NETWORKS: dict[str, Network] = {
         "aggregation, two paths, 51 million parameters, about 10 GFLOPs. Chosen: the form and size of both modules, "
         "every second frame as a view, 160 pixels, one more cross-entropy for each path and view in place of the "
         "losses that draw them together.",
+        feature_map="layer4",
     ),
     "vgg13_lstm": Network(
         "dfer.models.vgg_lstm:VGG13LSTM",
@@ -265,6 +305,7 @@ NETWORKS: dict[str, Network] = {
         source="Wang et al., FERV39k, CVPR 2022",
         new_layers=("lstm", "fc"),
         recipe={"model": {"pretrained": None}},
+        feature_map="features",
     ),
     "vgg13_lstm_two_stream": Network(
         "dfer.models.vgg_lstm:VGG13LSTMTwoStream",
@@ -290,22 +331,41 @@ class Mixing:
         function: `module:attribute`, called as (clips, labels, *, generator, **options) -> (clips, targets); see
             `dfer.mixing`.
         options: the settings that it is called with: keys of the section `mixing`, and `ratio` of the arm.
+        needs: what a network has to have for it, by the name of an attribute of `Network`.
     """
 
     function: str
     options: tuple[str, ...] = ("alpha", "ratio")
+    needs: Literal["", "stages", "feature_map", "class_token"] = ""
 
 
 MIXINGS: dict[str, Mixing] = {
     "none": Mixing("dfer.mixing.none:unmixed", options=()),
     "midas": Mixing("dfer.mixing.midas:mix"),
+    "manifold_mixup": Mixing("dfer.mixing.hidden:manifold_mixup", needs="stages"),
+    "patchup": Mixing("dfer.mixing.hidden:patchup", options=("alpha",), needs="stages"),
 }
 
-NORMALIZATIONS: dict[str, str] = {
-    "none": "dfer.mixing.normalization:unchanged",
-    "softmax": "dfer.mixing.normalization:softmax",
+
+@dataclass(frozen=True)
+class Normalization:
+    """What is done to a target before the loss sees it.
+
+    Attributes:
+        function: `module:attribute`, called as (targets, **options) -> targets; see `dfer.mixing.normalization`.
+        options: the settings of the arm that it is called with.
+    """
+
+    function: str
+    options: tuple[str, ...] = ()
+
+
+NORMALIZATIONS: dict[str, Normalization] = {
+    "none": Normalization("dfer.mixing.normalization:unchanged"),
+    "softmax": Normalization("dfer.mixing.normalization:softmax", options=("temperature",)),
+    "smooth": Normalization("dfer.mixing.normalization:smooth", options=("smoothing",)),
+    "sharpen": Normalization("dfer.mixing.normalization:sharpen", options=("temperature",)),
 }
-"""Label normalisation -> `module:function`, (targets) -> targets."""
 
 
 @dataclass(frozen=True)
@@ -316,15 +376,52 @@ class Loss:
         function: `module:attribute`, called as (logits, targets, **options) -> the sum of the clips' losses; see
             `dfer.losses`.
         options: the settings of the arm that it is called with.
+        weighs_classes: whether it is called with `class_counts`, too: the training clips of each class.
+        counts: whether its targets are counts of votes rather than their shares.
     """
 
     function: str
     options: tuple[str, ...] = ()
+    weighs_classes: bool = False
+    counts: bool = False
 
 
 LOSSES: dict[str, Loss] = {
     "cross_entropy": Loss("dfer.losses.cross_entropy:cross_entropy"),
     "ial": Loss("dfer.losses.ial:ial", options=("ial_weight",)),
+    "focal": Loss("dfer.losses.focal:focal", options=("focal_gamma",)),
+    "class_balanced": Loss(
+        "dfer.losses.class_balanced:class_balanced", options=("class_balance",), weighs_classes=True
+    ),
+    "logit_adjusted": Loss("dfer.losses.logit_adjusted:logit_adjusted", options=("adjustment",), weighs_classes=True),
+    "brier": Loss("dfer.losses.brier:brier"),
+    "dirichlet_multinomial": Loss("dfer.losses.dirichlet_multinomial:dirichlet_multinomial", counts=True),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of training with parts of its own.
+
+    Attributes:
+        outputs: how many outputs a network needs for so many classes; None: those alone.
+        needs_whole_labels: whether clips must not be mixed.
+        needs_classes_of_places: whether the network's classifier has to be a linear layer after a mean over places.
+    """
+
+    outputs: Callable[[int], int] | None = None
+    needs_whole_labels: bool = False
+    needs_classes_of_places: bool = False
+
+
+RUL_FEATURES = 64
+"""Features of a clip under `method: rul`, as published."""
+
+METHODS: dict[str, Method] = {
+    "none": Method(),
+    "scn": Method(outputs=lambda classes: classes + 1, needs_whole_labels=True),
+    "rul": Method(outputs=lambda classes: 2 * RUL_FEATURES, needs_whole_labels=True),
+    "eac": Method(needs_classes_of_places=True),
 }
 
 LAYOUTS: dict[str, str] = {
@@ -338,6 +435,18 @@ LAYOUTS: dict[str, str] = {
     "table": "dfer.datasets.own_table:inspect",
 }
 """Layout name -> `module:function` of its adapter, `(root, *, dataset, source) -> (clip table, report)`."""
+
+
+_NEEDS = {
+    "stages": "stages whose states can be mixed",
+    "feature_map": "a last map of features",
+    "class_token": "a class token",
+    "classes_of_places": "a linear classifier of a mean over places",
+}
+
+
+def _networks_with(needed: str) -> str:
+    return f"these networks have it: {', '.join(name for name, one in NETWORKS.items() if getattr(one, needed))}"
 
 
 def network(name: str) -> Network:
@@ -369,6 +478,14 @@ def loss(name: str) -> Loss:
     if problem := problem_with_name(name, LOSSES):
         raise ValueError(f"unknown loss {name!r}: {problem}")
     return LOSSES.get(name, Loss(name))
+
+
+def normalization(name: str) -> Normalization:
+    """The normalisation of that name; one that is named `module:attribute` is called without options.
+    Raises ValueError for a name that is neither."""
+    if problem := problem_with_name(name, NORMALIZATIONS):
+        raise ValueError(f"unknown label normalisation {name!r}: {problem}")
+    return NORMALIZATIONS.get(name, Normalization(name))
 
 
 def choose(name: str, functions: Mapping[str, Any], kind: str) -> Any:

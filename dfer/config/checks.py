@@ -92,12 +92,27 @@ def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] =
         ("model", "name"): [_problem_with_module(one.model.name) for one in settings],
         ("sampling",): [_problem_with_frames(one) for one in trained],
         ("train", "schedule"): [one.train.problem_with_schedule() for one in trained],
+        ("train", "calibrate"): [
+            evaluation.training.settings.train.problem_with_calibration()
+            for experiment in pipeline.experiments
+            for row in experiment.rows(has_folds=True)
+            for evaluation in row.evaluations
+        ],
     }
     for keys, of_key in messages.items():
         for message in dict.fromkeys(of_key):
             check(keys, message, section=("pipelines", pipeline.name, "settings"))
 
     arms = {name: arm for experiment in pipeline.experiments for name, arm in experiment.arms.items()}
+    trainings = [
+        (name, arm, model)
+        for experiment in pipeline.experiments
+        for name, arm in experiment.arms.items()
+        for model in (experiment.settings if experiment.trains else ())
+    ]
+    for name, arm, model in dict.fromkeys(trainings):
+        problem = network(model).problem_with_arm(arm.mixing, arm.method)
+        check(("arms", name), problem and f"{model}: {problem}")
     for name, arm in arms.items():
         for key in ("mixing", "normalize", "loss"):
             check(("arms", name, key), _problem_with_module(getattr(arm, key)))

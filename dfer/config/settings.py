@@ -23,7 +23,18 @@ from pydantic import (
 )
 
 from dfer.class_names import EMOTIONS, class_name
-from dfer.config.catalogue import LAYOUTS, LOSSES, MIXINGS, NETWORKS, NORMALIZATIONS, mixing, problem_with_name
+from dfer.config.catalogue import (
+    LAYOUTS,
+    LOSSES,
+    METHODS,
+    MIXINGS,
+    NETWORKS,
+    NORMALIZATIONS,
+    loss,
+    mixing,
+    normalization,
+    problem_with_name,
+)
 from dfer.system.paths import expanded
 
 NO_PASSWORD = "give it by the environment's MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
@@ -258,7 +269,9 @@ class AugmentSettings(Section):
 class TrainSettings(Section):
     """Optimisation (section 4.3)."""
 
-    added_later = frozenset({"step_epochs", "step_factor", "warmup_epochs", "final_learning_rate", "decay_norms"})
+    added_later = frozenset(
+        {"step_epochs", "step_factor", "warmup_epochs", "final_learning_rate", "decay_norms", "calibrate"}
+    )
 
     epochs: Count = 450
     batch_size: Annotated[int, Field(ge=2)] = 8
@@ -280,6 +293,9 @@ class TrainSettings(Section):
         "last", description="the epoch that is reported: the last, or the best on an inner part of the training folds"
     )
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    calibrate: Literal["none", "temperature"] = Field(
+        "none", description="temperature: logits are divided by a number that is fitted on the inner part, at the end"
+    )
     monitor_every: int = Field(1, ge=0, description="epochs between tests on the test fold (0: none); never selects")
     checkpoint_every: Count = 1
     seed: Annotated[int, Field(ge=0)] = 0
@@ -305,6 +321,16 @@ class TrainSettings(Section):
     cache: Literal["auto", "none", "host", "device"] = Field(
         "auto", description="where decoded frames are kept: RAM (host), GPU memory (device); 'auto': where they fit"
     )
+
+    def problem_with_calibration(self) -> str:
+        """Why nothing can be fitted as `calibrate` asks, and the way out; empty if it can. Asked like
+        `problem_with_schedule`."""
+        if self.calibrate == "none" or self.selection == "validation":
+            return ""
+        return (
+            f"calibrate: {self.calibrate} is fitted on clips that no weight is fitted to, and there are none: set "
+            "train.selection to validation"
+        )
 
     def problem_with_schedule(self) -> str:
         """Why no learning rate can follow these settings, and the way out; empty if one can. Asked for a pipeline that
@@ -355,18 +381,51 @@ class GroupSettings(Section):
 class ArmSettings(Section):
     """One arm of an experiment: which clips, which labels, which mixing, which normalisation, which loss."""
 
-    added_later = frozenset({"loss", "ial_weight"})
+    added_later = frozenset(
+        {
+            "loss",
+            "ial_weight",
+            "temperature",
+            "smoothing",
+            "focal_gamma",
+            "class_balance",
+            "adjustment",
+            "sampler",
+            "method",
+        }
+    )
 
-    labels: Literal["hard", "soft"]
+    labels: Literal["hard", "soft", "vote"] = Field(
+        description="a clip's single label; the shares of its votes; or one of its votes, drawn anew each epoch"
+    )
     mixing: MixingName = "none"
     normalize: NormalizationName = "none"
+    temperature: Positive = Field(1.0, description="normalize: softmax of q / temperature; sharpen: q ** (1 / it)")
+    smoothing: Share = Field(0.1, description="normalize: smooth: the share that all classes get evenly")
     loss: LossName = "cross_entropy"
     ial_weight: Positive = Field(0.1, description="of what the loss ial adds to the cross-entropy")
+    focal_gamma: Annotated[float, Field(ge=0.0)] = Field(2.0, description="loss: focal: the power of 1 - p")
+    class_balance: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.999, description="loss: class_balanced: beta; 0 weighs all classes the same, near 1 by 1 / their clips"
+    )
+    adjustment: Positive = Field(1.0, description="loss: logit_adjusted: what the log shares of classes are times")
+    sampler: Literal["shuffle", "balanced"] = Field(
+        "shuffle", description="every clip once an epoch; or as many draws, each class as likely as the others"
+    )
+    method: Literal["none", "scn", "rul", "eac"] = Field(
+        "none",
+        description="scn: clips of doubtful labels count less, and are relabelled; rul: features are mixed by how "
+        "uncertain they are; eac: a clip and its mirror image are to attend to the same places",
+    )
     alpha: Positive | None = Field(None, description="for this arm instead of mixing.alpha")
     ratio: Literal["clip", "batch"] = Field("clip", description="lambda is drawn per clip or per batch")
     votes: Count | None = Field(None, description="votes drawn from each clip for its soft label; null: all")
     clips: Literal["all", "clear", "mixed"] = Field("all", description="all training clips, or a group (section 5.5)")
     ambiguous: Literal["exclude", "train"] | None = Field(None, description="for this arm instead of train.ambiguous")
+
+    def asks_for(self, option: str) -> bool:
+        """Whether an option has another value than its default."""
+        return bool(getattr(self, option) != ArmSettings.model_fields[option].default)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> ArmSettings:
@@ -377,8 +436,20 @@ class ArmSettings(Section):
             if option not in mixing(self.mixing).options:
                 takers = ", ".join(name for name, one in MIXINGS.items() if option in one.options)
                 raise ValueError(f"{option} is about lambda, which only an arm with mixing: {takers} draws")
-        if self.ial_weight != ArmSettings.model_fields["ial_weight"].default and self.loss != "ial":
-            raise ValueError(f"ial_weight is a part of the loss ial, but this arm has loss: {self.loss}")
+        for key, catalogued, chosen in (
+            ("normalize", NORMALIZATIONS, normalization(self.normalize)),
+            ("loss", LOSSES, loss(self.loss)),
+        ):
+            for option in dict.fromkeys(o for one in catalogued.values() for o in one.options):
+                if self.asks_for(option) and option not in chosen.options:
+                    takers = ", ".join(name for name, one in catalogued.items() if option in one.options)
+                    raise ValueError(f"{option} is for {key}: {takers}, but this arm has {key}: {getattr(self, key)}")
+        if self.normalize == "sharpen" and self.temperature == 1:
+            raise ValueError("normalize: sharpen does nothing at temperature 1: set one below it, such as 0.5")
+        if loss(self.loss).counts and (self.labels != "soft" or self.normalize != "none"):
+            raise ValueError(f"loss: {self.loss} is of the counts of votes: it needs labels: soft and normalize: none")
+        if METHODS[self.method].needs_whole_labels and self.mixing not in ("none", "cutout"):
+            raise ValueError(f"method: {self.method} is about each clip's own label: it needs mixing: none, or cutout")
         return self
 
 

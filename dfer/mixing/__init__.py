@@ -10,9 +10,9 @@ from torch import Tensor
 from dfer.config import catalogue
 from dfer.config.settings import ArmSettings, MixingSettings
 from dfer.mixing.midas import midas
-from dfer.mixing.normalization import NORMALIZATIONS, normalize_targets
+from dfer.mixing.normalization import NORMALIZATIONS, normalization_of, normalize_targets
 
-__all__ = ["MIXINGS", "NORMALIZATIONS", "midas", "mixing_of", "normalize_targets"]
+__all__ = ["MIXINGS", "NORMALIZATIONS", "midas", "mixing_of", "normalization_of", "normalize_targets"]
 
 Mix = Callable[..., tuple[Tensor, Tensor]]
 
@@ -21,7 +21,7 @@ MIXINGS: dict[str, Mix] = {name: catalogue.load(known.function) for name, known 
 
 clips are uint8[B, T, C, H, W], and come back as they are or as floats in the same range, 0 to 255. labels are
 float[B, K], rows that sum to 1, and so are the targets: they are not normalised yet. The generator draws everything
-that is random.
+that is random. Those of hidden states are called otherwise: see `dfer.mixing.hidden`.
 """
 
 

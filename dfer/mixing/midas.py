@@ -61,7 +61,7 @@ def mix(
     _check(clips, labels, alpha)
     if ratio not in ("clip", "batch"):
         raise ValueError(f"ratio {ratio!r}: expected 'clip' or 'batch'")
-    weight, partner = _draw(len(clips), alpha, generator)
+    weight, partner = draw(len(clips), alpha, generator)
     if ratio == "batch":
         weight = weight[:1].expand(len(clips))
     # Rounded to the pixels' precision first, so that labels get exactly the lambda that the frames get.
@@ -95,7 +95,7 @@ def mix_at_once(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
     return own.index_select(0, partner).lerp_(own, weight.view(-1, *[1] * (own.ndim - 1)))
 
 
-def _draw(count: int, alpha: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def draw(count: int, alpha: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     """Lambda float64[B] and partner int64[B], on the CPU.
 
     NumPy draws, seeded by torch: torch's own beta sampler takes no generator, and at alpha 0.4 a large part of the mass

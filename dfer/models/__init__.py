@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfer.config import catalogue
+from dfer.config.catalogue import METHODS
 from dfer.labels import EMOTIONS
+from dfer.models.methods import num_outputs, with_method
 from dfer.models.tsm import temporal_shift
 from dfer.models.weights import WeightsError, load_pretrained, load_trained, trained_model
 
@@ -27,6 +29,7 @@ def build(
     width: float = 1.0,
     dropout: float = 0.5,
     classes: Sequence[str] | None = None,
+    method: str = "none",
 ) -> nn.Module:
     """A network float[B, T, C, H, W] -> logits float[B, K], in training mode, on the CPU.
 
@@ -40,6 +43,7 @@ def build(
         width: channels of every layer as a share of torchvision's, in (0, 1]; 1.0 is exactly its network.
         dropout: in front of the classifier, in [0, 1).
         classes: their names, of which a trained model's classifier is kept only if it has the same ones.
+        method: of the arm that trains it, whose parts are added; see `dfer.models.methods`.
 
     Raises WeightsError if the weights cannot be had or do not fit, ValueError for an unknown name, a class that is no
     network, a number out of range, `pretrained` with a width other than 1 (but for our own models) or another
@@ -54,12 +58,13 @@ def build(
     trained = None if pretrained is None or pretrained in network.pretrained else trained_model(pretrained)
     if pretrained is not None and trained is None:
         _check_pretrained(name, network, pretrained, width)
-    model = _network_class(network.builder)(num_classes, num_segments, width, dropout)
+    model = _network_class(network.builder)(num_outputs(method, num_classes), num_segments, width, dropout)
     if trained is not None:
+        classes = classes if METHODS[method].outputs is None else None  # its classifier has other outputs
         load_trained(model, network, trained, name=name, width=width, classes=classes)
     elif pretrained is not None:
         load_pretrained(model, network, pretrained)
-    return model
+    return with_method(model, method, num_classes)
 
 
 def channels_last(model: nn.Module) -> nn.Module:

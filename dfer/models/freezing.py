@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dfer.config import catalogue
+from dfer.models.methods import RelativeUncertainty, SelfCure
 
 
 def freeze_trunk(model: nn.Module, name: str) -> None:
@@ -14,6 +15,8 @@ def freeze_trunk(model: nn.Module, name: str) -> None:
     into training mode: a frozen trunk stays in evaluation mode, or its BatchNorm would follow the new clips.
     """
     new = catalogue.network(name).new_layers
+    if isinstance(model, SelfCure | RelativeUncertainty):
+        model = model.network
     for child, module in model.named_children():
         if child not in new:
             module.requires_grad_(False)

@@ -63,6 +63,7 @@ def load_model(folder: Path, weights: Weights = "chosen") -> tuple[nn.Module, di
             num_segments=card["num_segments"],
             width=card["width"],
             dropout=card["dropout"],
+            method=card.get("method", "none"),
         )
         model.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError) as error:

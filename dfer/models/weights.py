@@ -92,6 +92,8 @@ def load_trained(
     except SavedModelError as error:
         needed = f"a folder as model.pretrained holds a trained model, {WEIGHTS} and {CARD}"
         raise WeightsError(f"{error}. {needed}") from error
+    if (method := card.get("method", "none")) != "none":
+        raise WeightsError(f"{folder} was trained by method: {method}, whose network has other layers: take another")
     if (card["model"], card["width"]) != (name, width):
         raise WeightsError(
             f"{folder} holds a {card['model']} of width {card['width']}, expected a {name} of width {width}: set "

@@ -10,8 +10,17 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["weights", "order", "clip", "network", "mixing", "split", "shuffle"]
-_KEYS: dict[Purpose, int] = {"weights": 0, "order": 1, "clip": 2, "network": 3, "mixing": 4, "split": 5, "shuffle": 6}
+Purpose = Literal["weights", "order", "clip", "network", "mixing", "split", "shuffle", "votes"]
+_KEYS: dict[Purpose, int] = {
+    "weights": 0,
+    "order": 1,
+    "clip": 2,
+    "network": 3,
+    "mixing": 4,
+    "split": 5,
+    "shuffle": 6,
+    "votes": 7,
+}
 
 
 def stream(seed: int, purpose: Purpose, epoch: int = 0, clip: int = 0) -> np.random.Generator:

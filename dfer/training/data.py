@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
@@ -27,8 +27,9 @@ from dfer.training.cache import FrameCache, ShardRow
 from dfer.training.transforms import full_view, random_views
 from dfer.training.world import ALONE, World
 
-Key = tuple[int, int | None]
-"""A clip's row in its source, and the epoch it is drawn for; None is the evaluation's fixed view."""
+Key = tuple[int, int | None] | tuple[int, int | None, int]
+"""A clip's row in its source, and the epoch it is drawn for; None is the evaluation's fixed view. A third number, from
+1, is of a clip's further views in an epoch that draws it several times."""
 
 _CPU = torch.device("cpu")
 
@@ -119,9 +120,9 @@ class ClipSource:
         if not keys:
             no_frames = torch.empty((0, self._num_segments, 1, 1, 3), dtype=torch.uint8)
             return StoredBatch(no_frames, torch.empty((0, 4), dtype=torch.float64), torch.empty(0, dtype=torch.int64))
-        drawn = [self._draw(row, epoch) for row, epoch in keys]
+        drawn = [self._draw(*key) for key in keys]
         positions = np.stack([indices for indices, _ in drawn])
-        rows = [row for row, _ in keys]
+        rows = [key[0] for key in keys]
         if self.cache is not None and self.cache.filled:
             frames = self.cache.take([self.shard_rows[row] for row in rows], positions)
         else:
@@ -151,13 +152,15 @@ class ClipSource:
         other._shards = {}
         return other
 
-    def _draw(self, row: int, epoch: int | None) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
+    def _draw(
+        self, row: int, epoch: int | None, view: int = 0
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64] | None]:
         """The frames of a clip that are shown, int64[T], and the four crop parameters of its view."""
         if epoch is None:
             return self._positions(row, train=False), None
         if self._augment is None:
             raise ValueError("this source has no augmentation: only its evaluation view can be read")
-        generator = stream(self._seed, "clip", epoch, row)
+        generator = stream(self._seed, "clip", epoch, row + (view << 32))
         return self._positions(row, train=True, generator=generator), generator.random(4)
 
     def _positions(
@@ -207,15 +210,25 @@ class ClipSource:
 class TrainingBatches:
     """The batches of each epoch, lists of keys: all clips, shuffled by (seed, epoch). Set `epoch` before each.
 
+    With `chances`, as many draws with replacement; a clip that is drawn again in an epoch is seen in another view, and
+    may be mixed with that. Otherwise every clip is drawn once.
+
     A last batch of a single clip joins the one before it, since a clip can only be mixed with another one. Of several
     processes each gets its share of every batch, which may be empty in a small last one (`World.share`).
     """
 
-    def __init__(self, num_clips: int, batch_size: int, seed: int, world: World = ALONE) -> None:
-        """Raises ValueError for fewer than two clips."""
+    def __init__(
+        self,
+        num_clips: int,
+        batch_size: int,
+        seed: int,
+        world: World = ALONE,
+        chances: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        """`chances` float64[N] sum to 1. Raises ValueError for fewer than two clips."""
         if num_clips < 2:
             raise ValueError(f"training needs two clips or more, found {num_clips}")
-        self._num_clips, self._seed, self._world = num_clips, seed, world
+        self._num_clips, self._seed, self._world, self._chances = num_clips, seed, world, chances
         self._starts = list(range(0, num_clips, batch_size))
         if num_clips % batch_size == 1 and len(self._starts) > 1:
             self._starts.pop()
@@ -231,9 +244,16 @@ class TrainingBatches:
         return [end - start for start, end in zip(self._starts, self._ends, strict=True)]
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = stream(self._seed, "order", self.epoch).permutation(self._num_clips)
+        generator = stream(self._seed, "order", self.epoch)
+        if self._chances is None:
+            keys: list[Key] = [(row, self.epoch) for row in generator.permutation(self._num_clips).tolist()]
+        else:
+            keys, before = [], Counter[int]()
+            for row in generator.choice(self._num_clips, self._num_clips, p=self._chances).tolist():
+                keys.append((row, self.epoch, before[row]) if before[row] else (row, self.epoch))
+                before[row] += 1
         for start, end in zip(self._starts, self._ends, strict=True):
-            yield [(row, self.epoch) for row in self._world.share(order[start:end].tolist())]
+            yield self._world.share(keys[start:end])
 
 
 class Loader:

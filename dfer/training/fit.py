@@ -91,10 +91,12 @@ def fit(
             if world.rank == 0 and (epoch % plan.train.checkpoint_every == 0 or epoch == plan.train.epochs):
                 write_checkpoint(folder, {**run.state(), "fingerprint": identity})
                 _write_history(folder, run)
-        summary = run.summary()
+        summary, read_out = run.summary(), run.read_out()
         if world.rank == 0:
             _write_history(folder, run)
             own = _card(plan, summary) | ({"tf32": tf32} if device.type == "cuda" else {})
+            if read_out is not None:
+                own["read_out"] = read_out
             save_model(folder, run.final_weights(), {**own, **card}, run.best_on_test_fold)
     return TrainResult(folder, summary["epoch"], run.history, summary)
 
@@ -122,6 +124,7 @@ def _card(plan: Plan, summary: Mapping[str, Any]) -> dict[str, Any]:
         "settings": plan.as_dict(),
         "epoch": summary["epoch"],
         "chosen_by": summary["chosen_by"],
+        **({} if plan.arm.method == "none" else {"method": plan.arm.method}),
         "versions": {
             "dfer": __version__,
             "python": platform.python_version(),

@@ -12,8 +12,10 @@ import numpy.typing as npt
 import torch
 from scipy.special import softmax
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from dfer import metrics
+from dfer import metrics, read_out
+from dfer.config.catalogue import loss
 from dfer.models import count_gflops
 from dfer.models.freezing import freeze_trunk
 from dfer.system.memory import peak_memory
@@ -30,10 +32,11 @@ from dfer.training.data import (
 )
 from dfer.training.gpu_memory import noting_what_could_go
 from dfer.training.inference import predict_logits
+from dfer.training.objective import SCN_FROM_EPOCH
 from dfer.training.plan import Plan, Resources
 from dfer.training.split import Splits
 from dfer.training.step import Step, make_network
-from dfer.training.targets import label_distributions, single_labels
+from dfer.training.targets import balancing_chances, draw_votes, label_distributions, single_labels, vote_counts
 from dfer.training.whole_batch_norm import with_whole_batch_norm
 from dfer.training.world import ALONE, World
 
@@ -46,9 +49,12 @@ class EpochRow(TypedDict, total=False):
     epoch: Required[int]  # its number, from 1
     loss: Required[float]  # mean over clips, against the arm's own targets
     learning_rate: Required[float]  # at the start of the epoch
-    # share of clips whose logits are largest at the single label of the clip that was not mixed in, in training mode;
-    # None if no clip has a label
+    # share of clips whose logits are largest at the single label of the clip that they hold the larger share of, in
+    # training mode; None if no clip has a label
     train_accuracy: Required[float | None]
+    # the mean entropy of the targets, which is the least loss that they allow; missing for a loss that is no
+    # cross-entropy
+    target_entropy: float
     seconds: Required[float]  # of training only; filling the cache is part of the first epoch's
     clips_per_second: Required[float]  # clips trained on in these seconds
     data_seconds: Required[float]  # waiting for clips
@@ -107,12 +113,15 @@ class Run:
         # On the CPU until after mixing, where checking them does not wait for a GPU.
         self._distributions = label_distributions(splits.training.clips, plan.arm, plan.train.seed)
         self._labels = single_labels(splits.training.clips)
+        self._votes = vote_counts(splits.training.clips) if loss(plan.arm.loss).counts else None
+        self._relabelled = torch.full((len(self._labels),), -1)
         torch.manual_seed(torch_seed(plan.train.seed, "weights"))
         self.model = make_network(plan).to(device)
         if world.size > 1:
             self.model = with_whole_batch_norm(self.model, device)
         workers = plan.train.loader_workers
-        self._batches = TrainingBatches(len(splits.training), plan.train.batch_size, plan.train.seed, world)
+        chances = balancing_chances(self._distributions) if plan.arm.sampler == "balanced" else None
+        self._batches = TrainingBatches(len(splits.training), plan.train.batch_size, plan.train.seed, world, chances)
         self._loader = training_loader(splits.training, self._batches, workers=workers, device=device)
         # A GPU without memory for a whole batch has none for as many clips in an evaluation either.
         at_a_time = max(1, EVALUATION_BATCH // plan.train.micro_batches)
@@ -125,7 +134,8 @@ class Run:
             for name, source in splits.sources.items()
         }
         steps = plan.train.epochs * len(self._batches)
-        self._step = Step(self.model, plan, steps=steps, world=world)
+        counts = self._class_counts()
+        self._step = Step(self.model, plan, steps=steps, world=world, class_counts=counts)
         self._choose_cache(resources)
         clip = torch.zeros(
             (1, plan.sampling.num_segments, 3, plan.model.input_size, plan.model.input_size), device=device
@@ -150,7 +160,7 @@ class Run:
         self._fill_cache()
         filling = time.perf_counter() - started
         rate = self._step.learning_rate
-        loss, accuracy, waited = self._pass(epoch)
+        loss, accuracy, entropy, waited = self._pass(epoch)
         seconds = time.perf_counter() - started
         if not np.isfinite(loss):
             raise self._diverged(f"the loss of epoch {epoch} is {loss}")
@@ -164,6 +174,8 @@ class Run:
             "data_seconds": filling + waited,
             "data_wait": (filling + waited) / seconds,
         }
+        if entropy is not None:
+            row["target_entropy"] = entropy
         every = {"monitor": self._plan.train.monitor_every, "validation": 1, "training": self._plan.train.epochs}
         for name in self._evaluated:
             if epoch % every[name] == 0 or epoch == self._plan.train.epochs:
@@ -200,8 +212,22 @@ class Run:
             sources = list(self._splits.sources.values())
             fill_cache(self._cache, sources, threads=torch.get_num_threads())
 
-    def _pass(self, epoch: int) -> tuple[float, float | None, float]:
-        """One pass over the training clips: mean loss, accuracy on the labelled ones, seconds waited for clips."""
+    def _class_counts(self) -> Tensor | None:
+        """How many training clips each class has, float32[K], for a loss that weighs classes."""
+        if not loss(self._plan.arm.loss).weighs_classes:
+            return None
+        counts = self._distributions.sum(dim=0)
+        if self._plan.arm.loss == "logit_adjusted" and not (counts > 0).all():
+            missing = [name for name, clips in zip(self._plan.classes, counts.tolist(), strict=True) if not clips]
+            raise ValueError(
+                f"the loss logit_adjusted needs training clips of every class, and there are none of "
+                f"{', '.join(missing)}: use another loss, or take them out of labels.classes"
+            )
+        return counts
+
+    def _pass(self, epoch: int) -> tuple[float, float | None, float | None, float]:
+        """One pass over the training clips: mean loss, accuracy on the labelled ones, the targets' mean entropy,
+        seconds waited for clips."""
         seed, rank = self._plan.train.seed, self._world.rank
         torch.manual_seed(torch_seed(seed, "network", epoch, rank))
         generator = torch.Generator().manual_seed(torch_seed(seed, "mixing", epoch, rank))
@@ -212,14 +238,58 @@ class Run:
         # Summed on the device: reading a number back at every step would make the GPU wait.
         loss_sum = torch.zeros((), device=self._device)
         correct = torch.zeros((), device=self._device, dtype=torch.int64)
+        entropy_sum, labelled = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
+        targets = self._targets(epoch)
+        relabelled = self._relabelled.to(self._device)
         for (frames, rows), count in zip(self._loader, self._batches.sizes, strict=True):
-            loss, logits = self._step(frames, self._distributions[rows], generator, count=count)
+            votes = None if self._votes is None else self._votes[rows]
+            loss, logits = self._step(frames, targets[rows], generator, count=count, votes=votes)
             loss_sum += loss * count
-            correct += (logits.argmax(dim=1) == self._labels[rows].to(self._device, non_blocking=True)).sum()
+            shown = self._labels[rows]
+            shown = shown if self._step.main is None else shown[self._step.main.cpu()]
+            correct += (logits.argmax(dim=1) == shown.to(self._device, non_blocking=True)).sum()
+            labelled += (shown >= 0).sum()
+            entropy_sum += self._step.target_entropy * len(rows) if len(rows) else 0.0
+            if self._step.relabelled is not None and epoch >= SCN_FROM_EPOCH and len(rows):
+                relabelled[rows.to(self._device)] = self._step.relabelled
         loss_sum, correct = self._world.sum(loss_sum), self._world.sum(correct)
-        labelled = int((self._labels >= 0).sum())
-        accuracy = int(correct) / labelled if labelled else None
-        return float(loss_sum) / len(self._labels), accuracy, self._loader.waited
+        labelled, entropy_sum = (self._world.sum(one.to(self._device)) for one in (labelled, entropy_sum))
+        self._relabelled = self._together(relabelled)
+        accuracy = int(correct) / int(labelled) if labelled else None
+        clips, entropy = len(self._labels), float(entropy_sum)
+        mean_entropy = entropy / clips if np.isfinite(entropy) else None
+        return float(loss_sum) / clips, accuracy, mean_entropy, self._loader.waited
+
+    def _targets(self, epoch: int) -> Tensor:
+        """The label distribution of every clip in an epoch, float32[N, K]."""
+        if self._plan.arm.labels == "vote":
+            return draw_votes(self._distributions, self._plan.train.seed, epoch)
+        if self._plan.arm.labels == "soft" or (self._relabelled < 0).all():
+            return self._distributions  # SCN relabels clips of a single label alone
+        own = self._distributions.argmax(dim=1)
+        return one_hot(torch.where(self._relabelled < 0, own, self._relabelled), len(self._plan.classes)).float()
+
+    def _together(self, relabelled: Tensor) -> Tensor:
+        """The new labels that all processes found, each for the clips that it saw last; on the CPU."""
+        if self._world.size == 1:
+            return relabelled.cpu()
+        before = self._relabelled.to(self._device)
+        return (before + self._world.sum(relabelled - before)).cpu()
+
+    def read_out(self) -> dict[str, Any] | None:
+        """How the final weights' logits are read out, chosen on the inner validation part: see `dfer.read_out.choose`.
+
+        None without such a part, and where nothing is to be chosen. The network has the final weights afterwards.
+        """
+        arm, calibrate = self._plan.arm, self._plan.train.calibrate == "temperature"
+        if self._splits.validation is None or not (calibrate or arm.normalize == "softmax"):
+            return None
+        self.model.load_state_dict(self.final_weights())
+        targets = label_distributions(self._splits.validation.clips, arm, self._plan.train.seed)
+        logits = self._logits(self._evaluated["validation"])
+        return read_out.choose(
+            logits, targets.numpy(), normalize=arm.normalize, temperature=arm.temperature, calibrate=calibrate
+        )
 
     def _evaluate(self, name: str) -> EpochRow:
         """The columns of one part of the clips."""
@@ -269,6 +339,7 @@ class Run:
             **self._step.state(),
             "micro_batches": self._plan.train.micro_batches,
             "history": self.history,
+            **({"relabelled": self._relabelled} if self._plan.arm.method == "scn" else {}),
             "best_weights": self.best_weights,
             "best_on_test_fold": self.best_on_test_fold,
         }
@@ -277,6 +348,7 @@ class Run:
         """Go back to a state of a run of the same plan."""
         self.model.load_state_dict(state["model"])
         self._step.restore(state)
+        self._relabelled = state.get("relabelled", self._relabelled)
         self.history, self.best_weights = list(state["history"]), dict(state["best_weights"])
         self.best_on_test_fold = dict(state["best_on_test_fold"])
 

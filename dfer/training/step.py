@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dfer.config.catalogue import choose
+from dfer.config.catalogue import MIXINGS, loss, mixing
 from dfer.losses import loss_of
-from dfer.losses.cross_entropy import cross_entropy
-from dfer.mixing import NORMALIZATIONS, mixing_of
+from dfer.mixing import mixing_of, normalization_of
+from dfer.mixing.hidden import HiddenMixing, mixing_inside
 from dfer.models import build, channels_last
 from dfer.models.freezing import freeze_trunk
 from dfer.training.cuda_graph import Function, Replayed, record_cuda_graph
+from dfer.training.objective import Objective, SelfCuring, objective_of
 from dfer.training.optimization import PRECISIONS, make_optimizer, make_schedule, uses_cuda_graph
 from dfer.training.plan import Plan
 from dfer.training.transforms import to_float
@@ -33,6 +34,7 @@ def make_network(plan: Plan) -> nn.Module:
         width=plan.model.width,
         dropout=plan.model.dropout,
         classes=plan.classes,
+        method=plan.arm.method,
     )
     if plan.model.freeze:
         freeze_trunk(network, plan.model.name)
@@ -47,29 +49,64 @@ class Step:
     (`train.cuda_graph`).
 
     A network may hand out auxiliary logits while it trains: one that has `auxiliary_weights` returns (logits, tuple of
-    others), and the cross-entropy of each of these, times its weight, is added to the loss.
+    others), and the cross-entropy of each of these, times its weight, is added to the loss. What an arm's method adds
+    is in `dfer.training.objective`.
 
     A batch may be shared between processes, and every share cut into `train.micro_batches` parts after it was mixed.
-    The gradient stays that of the mean over the whole batch, but BatchNorm sees the parts.
+    The gradient stays that of the mean over the whole batch, but BatchNorm sees the parts, and hidden states are mixed
+    within them.
+
+    Attributes:
+        main: int64[B], of the latest call: the clip that each of its clips holds the largest share of. None if a mixing
+            of one's own does not say.
+        target_entropy: of the latest call, float: the mean entropy of its targets in nats, which is the least loss
+            that they allow; nan for a loss that is no cross-entropy.
     """
 
-    def __init__(self, network: nn.Module, plan: Plan, *, steps: int, world: World = ALONE) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: Plan,
+        *,
+        steps: int,
+        world: World = ALONE,
+        class_counts: Tensor | None = None,
+    ) -> None:
         """The network is on its device and in training mode; `steps` is the length of the learning-rate schedule.
+        `class_counts` float[K]: training clips of each class, for losses that weigh classes.
 
-        Raises ValueError for an unknown mixing, normalisation or loss, and for the precision "auto": which one is used
-        has to be chosen before (`choose_precision`).
+        Raises ValueError for an unknown mixing, normalisation or loss, for an arm that the network lacks something for,
+        and for the precision "auto": which one is used has to be chosen before (`choose_precision`).
         """
         train = plan.train
         if train.precision == "auto":
             raise ValueError("a step computes in one precision: choose it for the device first")
         self._network = network
+        if problem := plan.network.problem_with_arm(plan.arm.mixing, plan.arm.method):
+            raise ValueError(f"{plan.model.name}: {problem}")
         self._mix = mixing_of(plan.arm, plan.mixing)
-        self._normalize = choose(plan.arm.normalize, NORMALIZATIONS, "label normalisation")
-        self._loss = loss_of(plan.arm)
-        self._mean, self._std = plan.network.mean, plan.network.std
-        self._auxiliary_weights: Sequence[float] = getattr(network, "auxiliary_weights", ())
-        self._world, self._micro_batches = world, train.micro_batches
+        self._says_shares = plan.arm.mixing in MIXINGS
+        self._stages: Sequence[str] = ()
+        if mixing(plan.arm.mixing).needs == "stages":
+            self._stages = plan.network.stages
+            self._mix_inside = cast(Callable[..., HiddenMixing], self._mix)
+        self._normalize = normalization_of(plan.arm)
         self._device = next(network.parameters()).device
+        counts = None if class_counts is None else class_counts.to(self._device)
+        known = loss(plan.arm.loss)
+        self._counts_votes = known.counts
+        self._is_cross_entropy = plan.arm.loss == "cross_entropy" and plan.arm.method == "none"
+        self._objective: Objective = objective_of(
+            plan.arm.method,
+            network,
+            loss_of(plan.arm, counts),
+            feature_map=plan.network.feature_map,
+            classifier=plan.network.new_layers[-1],
+        )
+        self._mean, self._std = plan.network.mean, plan.network.std
+        self._world, self._micro_batches = world, train.micro_batches
+        self.main: Tensor | None = None
+        self.target_entropy = float("nan")
         self._shared: DistributedDataParallel | None = None
         if world.size > 1:
             # Buffers are left alone: the statistics of the whole batch are the same in every process.
@@ -80,13 +117,19 @@ class Step:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=train.precision == "float16")
         self._full_batch = train.batch_size
         self._graph: Replayed | None = None
-        if uses_cuda_graph(train, self._device, world):
+        if uses_cuda_graph(train, self._device, world, draws_inside=bool(self._stages) or plan.arm.method != "none"):
             # A graph has its numbers built in, but reads tensors: one that every step fills with its learning rate.
             self._rate = torch.zeros((), device=self._device)
             self._graph = Replayed(self._update, required=train.cuda_graph == "on", record=self._record)
 
     def __call__(
-        self, frames: Tensor, targets: Tensor, generator: torch.Generator, *, count: int | None = None
+        self,
+        frames: Tensor,
+        targets: Tensor,
+        generator: torch.Generator,
+        *,
+        count: int | None = None,
+        votes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Take one step. Returns these clips' part of the batch's mean loss and their logits float32[B, K], detached;
         the next step may overwrite both.
@@ -96,47 +139,94 @@ class Step:
             targets: float32[B, K], label distributions before mixing and normalising, on the CPU.
             generator: of the mixing, on the CPU.
             count: clips of the whole batch, of which these are this process's share; None: these are all.
+            votes: float32[B, K], counts, on the CPU, for a loss that takes them instead of `targets`.
         """
         count = len(frames) if count is None else count
-        if len(frames):  # a process may have no share of a small last batch
-            frames, targets = self._mix(frames, targets, generator=generator)
-        targets = self._normalize(targets).to(self._device, non_blocking=True)
+        if self._counts_votes:
+            if votes is None:
+                raise ValueError("this loss is of the counts of votes, and none were given")
+            targets = votes
+        if not self._stages:
+            frames, targets = self._mixed(frames, targets, generator)
+            targets = self._normalize(targets)
+            self.target_entropy = self._entropy(targets)
+        targets = targets.to(self._device, non_blocking=True)
         if self._graph is not None and count == self._full_batch:
             self._rate.fill_(self.learning_rate)
             loss, logits = self._graph(frames, targets)
         else:
-            loss, logits = self._update(frames, targets, count=count)
+            loss, logits = self._update(frames, targets, count=count, generator=generator)
         self._schedule.step()
         return loss, logits
 
-    def _update(self, frames: Tensor, targets: Tensor, *, count: int | None = None) -> tuple[Tensor, Tensor]:
-        """From mixed frames and targets on the device to new weights."""
+    def _mixed(self, frames: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mixed frames and targets. Notes in `main` which clip each of them is mostly of."""
+        clips = len(frames)
+        self.main = torch.arange(clips) if self._says_shares else None
+        if not clips:  # a process may have no share of a small last batch
+            return frames, targets
+        if not self._says_shares:
+            return self._mix(frames, targets, generator=generator)
+        # Clips as more classes: their mixed labels are their shares. Rows have to sum to 1, and halves are exact.
+        sums = targets.sum(dim=1, keepdim=True)
+        rows = torch.cat((targets / sums if self._counts_votes else targets, torch.eye(clips, dtype=targets.dtype)), 1)
+        frames, rows = self._mix(frames, rows / 2, generator=generator)
+        shares = 2 * rows[:, -clips:]
+        self.main = shares.argmax(dim=1)
+        return frames, shares @ targets if self._counts_votes else 2 * rows[:, :-clips]
+
+    def _entropy(self, targets: Tensor) -> float:
+        if not self._is_cross_entropy or not len(targets):
+            return float("nan")
+        return float(torch.special.entr(targets).sum(dim=1).mean()) * self._objective.least_loss_per_entropy
+
+    def _update(
+        self,
+        frames: Tensor,
+        targets: Tensor,
+        *,
+        count: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """From mixed frames and targets on the device to new weights. Hidden states are mixed here, labels with them,
+        by draws from the generator."""
         count = self._full_batch if count is None else count
         parts = self._world.parts(count, self._micro_batches)
         # Mixing commutes with normalising pixels; in this order the bytes are read once and written once as floats.
         inputs = to_float(frames, self._mean, self._std)
         self._optimizer.zero_grad(set_to_none=True)
+        self._mains: list[Tensor] = []
         done = []
         for number, part in enumerate(zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True), 1):
-            done.append(self._backward(*part, count=count, last=number == parts))
+            done.append(self._backward(*part, count=count, last=number == parts, generator=generator))
         self._scaler.step(self._optimizer)
         self._scaler.update()
+        if self._mains:  # clips count within their part until here
+            starts = [part[0] for part in torch.arange(len(frames)).tensor_split(parts)]
+            self.main = torch.cat([start + main.cpu() for start, main in zip(starts, self._mains, strict=True)])
         losses, logits = zip(*done, strict=True)
         return torch.stack(losses).sum(), torch.cat(logits)
 
-    def _backward(self, inputs: Tensor, targets: Tensor, *, count: int, last: bool) -> tuple[Tensor, Tensor]:
+    def _backward(
+        self, inputs: Tensor, targets: Tensor, *, count: int, last: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         """Add the gradients of one part; those of all processes come together after the last part."""
         network = self._network if self._shared is None else self._shared
         waiting = nullcontext() if self._shared is None or last else self._shared.no_sync()
+        mixing: HiddenMixing | None = None
+        if self._stages and len(inputs):
+            mixing = self._mix_inside(len(inputs), len(self._stages), generator=generator)
+            inputs = mixing(inputs) if mixing.stage == 0 else inputs
         with waiting:
-            with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
-                outputs = network(inputs)
-            logits, auxiliary = outputs if self._auxiliary_weights else (outputs, ())
-            # In float32: softmax minus a target of MIDAS is a small difference, of which bfloat16 keeps few digits.
-            logits = logits.float()
-            loss = self._loss(logits, targets)
-            for weight, others in zip(self._auxiliary_weights, auxiliary, strict=True):
-                loss = loss + weight * cross_entropy(others.float(), targets)
+            with (
+                mixing_inside(self._network, self._stages, mixing),
+                torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32),
+            ):
+                outputs = network(self._objective.inputs(inputs))
+            if mixing is not None and mixing.shares is not None:
+                self._mains.append(mixing.shares.argmax(dim=1))
+                targets = self._normalize(mixing.shares.to(targets.dtype) @ targets)
+            loss, logits = self._objective(outputs, targets)
             loss = loss / count
             # The processes' gradients are averaged, but their shares of the mean have to be summed.
             self._scaler.scale(loss * self._world.size).backward()
@@ -161,6 +251,11 @@ class Step:
     def is_recorded(self) -> bool:
         """Whether full batches are, or will be, replayed from a CUDA graph."""
         return self._graph is not None
+
+    @property
+    def relabelled(self) -> Tensor | None:
+        """int64[B]: the classes that the latest call's clips should have from now on, by a method that relabels."""
+        return self._objective.relabelled if isinstance(self._objective, SelfCuring) else None
 
     @property
     def learning_rate(self) -> float:

@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dfer.config.settings import ArmSettings
 from dfer.datasets.subsample_votes import subsample_votes
 from dfer.datasets.table import SHARES
 from dfer.labels import classes_of, hard_labels, soft_labels
+from dfer.system.randomness import stream
 
 
 def has_target(clips: pd.DataFrame, arm: ArmSettings) -> pd.Series:
@@ -46,7 +48,7 @@ def label_distributions(clips: pd.DataFrame, arm: ArmSettings, seed: int = 0) ->
             f"{len(without)} of {len(clips)} clips of {sets} have no {needed} (the first is "
             f"{without['clip_id'].iloc[0]}): {advice}"
         )
-    if arm.labels == "soft":
+    if arm.labels != "hard":
         counted = clips["votes"].notna().to_numpy()
         votes = clips["votes"][counted].tolist()
         if arm.votes is not None:
@@ -70,3 +72,33 @@ def label_distributions(clips: pd.DataFrame, arm: ArmSettings, seed: int = 0) ->
 def single_labels(clips: pd.DataFrame) -> Tensor:
     """Each clip's single label, int64[N]; -1 for none."""
     return torch.from_numpy(clips["label"].astype("Int64").fillna(-1).to_numpy("int64"))
+
+
+def vote_counts(clips: pd.DataFrame) -> Tensor:
+    """Each clip's votes, float32[N, K]. Raises ValueError, saying how many clips have none."""
+    without = clips[clips["votes"].isna()]
+    if len(without):
+        raise ValueError(
+            f"{len(without)} of {len(clips)} clips have no counts of votes (the first is "
+            f"{without['clip_id'].iloc[0]}), which the loss of this arm is of: use another loss"
+        )
+    return torch.from_numpy(np.stack(clips["votes"].to_list()).astype(np.float32))
+
+
+def draw_votes(distributions: Tensor, seed: int, epoch: int) -> Tensor:
+    """One vote of each clip as a hard label, one-hot float32[N, K], of distributions float32[N, K]: drawn by the seed,
+    the epoch and the clip's row."""
+    at = torch.from_numpy(stream(seed, "votes", epoch).random((len(distributions), 1)))
+    # the last class takes what rounding leaves over
+    above = distributions.double().cumsum(dim=1)[:, :-1] <= at
+    return functional.one_hot(above.sum(dim=1), distributions.shape[1]).to(distributions.dtype)
+
+
+def balancing_chances(distributions: Tensor) -> np.ndarray:
+    """How likely each clip is to be drawn so that every class that has clips is as likely as the others, float64[N].
+
+    A clip is of the class with its largest share, the first of several.
+    """
+    classes = distributions.argmax(dim=1).numpy()
+    chances = 1 / np.bincount(classes)[classes]
+    return chances / chances.sum()

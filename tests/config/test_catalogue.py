@@ -19,14 +19,14 @@ CONFIG = Path(__file__).parents[2] / "pipeline_config.yaml"
 @pytest.mark.parametrize(
     ("key", "name", "message"),
     [
-        ("mixing", "midsa", "expected none, midas{own}; did you mean midas?"),
-        ("normalize", "softmx", "expected none, softmax{own}; did you mean softmax?"),
+        ("mixing", "midsa", "expected {names}{own}; did you mean midas?"),
+        ("normalize", "softmx", "expected {names}{own}; did you mean softmax?"),
         (
             "loss",
             "crossentropy",
-            "expected cross_entropy, ial{own}; did you mean cross_entropy?",
+            "expected {names}{own}; did you mean cross_entropy?",
         ),
-        ("mixing", "x", "expected none, midas{own}"),
+        ("mixing", "x", "expected {names}{own}"),
     ],
 )
 def test_an_unknown_name_is_a_mistake_in_the_configuration(key: str, name: str, message: str) -> None:
@@ -34,7 +34,9 @@ def test_an_unknown_name_is_a_mistake_in_the_configuration(key: str, name: str, 
         load_pipeline("demo", CONFIG, [f"arms.midas.{key}={name}"], ())
     (problem,) = caught.value.problems
     assert problem.key == f"arms.midas.{key}"
-    assert problem.message == f"{name!r}, {message.format(own=', or your own as module:attribute')}"
+    known = {"mixing": catalogue.MIXINGS, "normalize": catalogue.NORMALIZATIONS, "loss": catalogue.LOSSES}[key]
+    message = message.format(names=", ".join(known), own=", or your own as module:attribute")
+    assert problem.message == f"{name!r}, {message}"
 
 
 def test_a_module_that_cannot_be_found_is_one_too() -> None:
@@ -44,7 +46,7 @@ def test_a_module_that_cannot_be_found_is_one_too() -> None:
 
 def test_lambda_s_options_are_for_mixings_that_draw_it() -> None:
     for options in ({"alpha": 1.0}, {"ratio": "batch"}):
-        with pytest.raises(ValueError, match="about lambda, which only an arm with mixing: midas draws"):
+        with pytest.raises(ValueError, match="about lambda, which only an arm with mixing: midas, .* draws"):
             ArmSettings(labels="soft", **options)
         ArmSettings(labels="soft", mixing="midas", **options)
         ArmSettings(labels="soft", mixing="own:mix", **options)
@@ -63,7 +65,7 @@ def test_the_loss_is_written_only_where_it_is_not_the_default() -> None:
 
 def test_ial_s_weight_is_for_that_loss_and_written_only_where_it_is_not_the_default() -> None:
     for loss in ("cross_entropy", "own:loss"):
-        with pytest.raises(ValueError, match=f"ial_weight is a part of the loss ial, but this arm has loss: {loss}"):
+        with pytest.raises(ValueError, match=f"ial_weight is for loss: ial, but this arm has loss: {loss}"):
             ArmSettings(labels="soft", loss=loss, ial_weight=0.5)
     assert ArmSettings(labels="soft", loss="ial", ial_weight=0.5).model_dump()["ial_weight"] == 0.5
     for arm in (ArmSettings(labels="soft"), ArmSettings(labels="soft", loss="ial")):

@@ -32,7 +32,7 @@ from dfer.config.reading import read_config
             "trained on",
         ),
         ("alpha: 0.4", "alpha: .inf", 6, "mixing.alpha", "finite"),
-        ("labels: soft", "labels: [soft]", 10, "arms.midas.labels", "expected 'hard' or 'soft'"),
+        ("labels: soft", "labels: [soft]", 10, "arms.midas.labels", "expected 'hard', 'soft' or 'vote'"),
     ],
 )
 def test_mistakes_are_named_with_their_line(tmp_path, before, after, line, key, message):

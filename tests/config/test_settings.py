@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from config_texts import SHIPPED, VALID, problems
+from pydantic import ValidationError
 
 from dfer.config.reading import read_config
+from dfer.config.settings import ArmSettings, TrainSettings
 
 
 def test_the_paper_s_values_are_the_defaults_for_real_data():
@@ -25,3 +28,25 @@ def test_a_cluster_is_for_runners_that_have_one(tmp_path):
     path.write_text(VALID)
     (pipeline,) = read_config(path, ["run.task_runner=dask", "run.cluster=tcp://127.0.0.1:8786"])[1]
     assert pipeline.run.cluster == "tcp://127.0.0.1:8786"
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ({"temperature": 0.5}, "temperature is for normalize: softmax, sharpen, but this arm has normalize: none"),
+        ({"normalize": "softmax", "smoothing": 0.2}, "smoothing is for normalize: smooth"),
+        ({"focal_gamma": 1.0}, "focal_gamma is for loss: focal, but this arm has loss: cross_entropy"),
+        ({"normalize": "sharpen"}, "sharpen does nothing at temperature 1"),
+        ({"labels": "hard", "loss": "dirichlet_multinomial"}, "counts of votes: it needs labels: soft"),
+        ({"method": "scn", "mixing": "midas"}, "method: scn is about each clip's own label"),
+    ],
+)
+def test_options_of_an_arm_that_go_together(arm: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ArmSettings(**{"labels": "soft", **arm})
+
+
+def test_calibration_needs_an_inner_part() -> None:
+    assert "train.selection to validation" in TrainSettings(calibrate="temperature").problem_with_calibration()
+    assert not TrainSettings(calibrate="temperature", selection="validation").problem_with_calibration()
+    assert not TrainSettings().problem_with_calibration()

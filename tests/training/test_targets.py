@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from dfer.config.settings import ArmSettings
-from dfer.training.targets import has_target, label_distributions, single_labels
+from dfer.training.targets import (
+    balancing_chances,
+    draw_votes,
+    has_target,
+    label_distributions,
+    single_labels,
+    vote_counts,
+)
 
 HARD, SOFT = ArmSettings(labels="hard"), ArmSettings(labels="soft")
 
@@ -46,3 +53,26 @@ def test_missing_votes_and_labels_are_errors_that_name_the_data_set() -> None:
         label_distributions(table([[1] * 7, None], [0, 1]), SOFT)
     with pytest.raises(ValueError, match=r"1 of 2 clips of dfew have no single label .*dfew/1"):
         label_distributions(CLIPS, HARD)
+
+
+def test_a_vote_is_drawn_anew_each_epoch_as_often_as_it_was_cast() -> None:
+    rows = torch.tensor([[0.8, 0.2, 0.0], [0.0, 0.0, 1.0]]).repeat(500, 1)
+    first, again, second = draw_votes(rows, 3, 1), draw_votes(rows, 3, 1), draw_votes(rows, 3, 2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sum(dim=1), torch.ones(1000))
+    assert first[::2].mean(dim=0).tolist() == pytest.approx([0.8, 0.2, 0.0], abs=0.05)
+    assert torch.equal(first[1::2], rows[1::2])
+
+
+def test_chances_make_classes_even() -> None:
+    rows = torch.tensor([[1.0, 0, 0]] * 90 + [[0.1, 0.9, 0]] * 10 + [[0.5, 0.5, 0]] * 4)
+    chances = balancing_chances(rows)
+    assert chances.sum() == pytest.approx(1)
+    assert chances[90:100].sum() == pytest.approx(0.5)
+
+
+def test_votes_as_counts() -> None:
+    assert vote_counts(CLIPS).tolist() == [[8, 2, 0, 0, 0, 0, 0], [0, 0, 5, 0, 0, 0, 5]]
+    with pytest.raises(ValueError, match=r"1 of 2 clips have no counts of votes \(the first is dfew/1\)"):
+        vote_counts(table([[1] * 7, None], [0, 1]))
