@@ -39,7 +39,7 @@ class Network:
         feature_map: the module whose output are the last features that still have places.
         classes_of_places: whether its logits are a linear layer of those features' mean, so that it says of each place
             which class it speaks for.
-        class_token: the last block of attention, which a class token is read from.
+        class_token: its last attention, torchvision's MultiscaleAttention, whose class token is read.
         recipe: settings that it was published with, by section; over the file's sections, under all else.
         reconstructed: of a network whose publication does not say all that is needed to build it: what is known, and
             what was chosen here. Its numbers are ours, never the published method's.
@@ -255,7 +255,7 @@ NETWORKS: dict[str, Network] = {
         mean=(0.45, 0.45, 0.45),
         std=(0.225, 0.225, 0.225),
         recipe=_FINE_TUNED,
-        class_token="blocks.15",
+        class_token="blocks.15.attn",
     ),
     "swin3d_t": Network(
         "dfer.models.video_transformers:Swin3DT",
@@ -342,8 +342,18 @@ class Mixing:
 MIXINGS: dict[str, Mixing] = {
     "none": Mixing("dfer.mixing.none:unmixed", options=()),
     "midas": Mixing("dfer.mixing.midas:mix"),
+    "mixup": Mixing("dfer.mixing.mixup:mixup"),
+    "cutmix": Mixing("dfer.mixing.cutmix:cutmix"),
+    "cutmix_time": Mixing("dfer.mixing.cutmix:cutmix_time"),
+    "cutmix_space_time": Mixing("dfer.mixing.cutmix:cutmix_space_time"),
+    "cutout": Mixing("dfer.mixing.cutout:cutout", options=("ratio",)),
+    "fmix": Mixing("dfer.mixing.fmix:fmix"),
+    "resizemix": Mixing("dfer.mixing.resizemix:resizemix", options=("ratio",)),
+    "saliencymix": Mixing("dfer.mixing.saliencymix:saliencymix"),
     "manifold_mixup": Mixing("dfer.mixing.hidden:manifold_mixup", needs="stages"),
     "patchup": Mixing("dfer.mixing.hidden:patchup", options=("alpha",), needs="stages"),
+    "attentive_cutmix": Mixing("dfer.mixing.attention:attentive_cutmix", options=(), needs="feature_map"),
+    "transmix": Mixing("dfer.mixing.attention:transmix", needs="class_token"),
 }
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from dfer.mixing.batch import check, draw_partners, numpy_generator
 from dfer.mixing.normalization import normalize_targets
 
 
@@ -58,24 +58,22 @@ def mix(
         The mixed clips, like `clips` (of uint8 as float32, still in 0..255), and the mixed labels, like `labels`. No
         gradient flows through the mixing.
     """
-    _check(clips, labels, alpha)
-    if ratio not in ("clip", "batch"):
-        raise ValueError(f"ratio {ratio!r}: expected 'clip' or 'batch'")
+    check(clips, labels, alpha=alpha, ratio=ratio)
     weight, partner = draw(len(clips), alpha, generator)
     if ratio == "batch":
         weight = weight[:1].expand(len(clips))
     # Rounded to the pixels' precision first, so that labels get exactly the lambda that the frames get.
     weight = weight.to(clips.dtype if clips.is_floating_point() else torch.float32)
-    return _mix(clips, partner, weight), _mix(labels, partner, weight)
+    return blend(clips, partner, weight), blend(labels, partner, weight)
 
 
 @torch.no_grad()
-def _mix(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+def blend(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
     """Row i is weight[i] * values[i] + (1 - weight[i]) * values[partner[i]].
 
     Always in a new tensor: the network's first layer keeps its input until the backward pass is through.
     """
-    return mix_at_once(values, partner, weight) if values.is_cuda else mix_rows(values, partner, weight)
+    return (mix_rows if values.device.type == "cpu" else mix_at_once)(values, partner, weight)
 
 
 def mix_rows(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
@@ -96,36 +94,7 @@ def mix_at_once(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
 
 
 def draw(count: int, alpha: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Lambda float64[B] and partner int64[B], on the CPU.
-
-    NumPy draws, seeded by torch: torch's own beta sampler takes no generator, and at alpha 0.4 a large part of the mass
-    lies so close to 0 and 1 that it wants float64.
-    """
-    device = generator.device if generator is not None else torch.device("cpu")
-    seed = int(torch.randint(2**63 - 1, (), generator=generator, device=device))
-    rng = np.random.default_rng(seed)
-    weight = torch.from_numpy(rng.beta(alpha, alpha, size=count))
-    partner = (np.arange(count) + rng.integers(1, count, size=count)) % count
-    return weight, torch.from_numpy(partner)
-
-
-def _check(clips: Tensor, labels: Tensor, alpha: float) -> None:
-    if not ((clips.is_floating_point() or clips.dtype == torch.uint8) and labels.is_floating_point()):
-        raise TypeError(
-            f"expected clips of uint8 or floats and labels of floats, found {clips.dtype} and {labels.dtype}"
-        )
-    if clips.ndim != 5 or labels.ndim != 2 or len(clips) != len(labels):
-        raise ValueError(
-            f"expected clips [B, T, C, H, W] and labels [B, K], found {list(clips.shape)} and {list(labels.shape)}"
-        )
-    if len(clips) < 2:
-        raise ValueError(f"a clip is never mixed with itself: expected two clips or more, found {len(clips)}")
-    if not 0 < alpha < float("inf"):
-        raise ValueError(f"alpha {alpha}: expected a finite number above 0")
-    sums = labels.detach().sum(dim=1)
-    # bfloat16 keeps about three digits. Written so that nan fails too.
-    tolerance = 1e-3 if labels.dtype in (torch.float32, torch.float64) else 2e-2
-    if not bool(((labels.detach() >= 0).all(dim=1) & ((sums - 1).abs() <= tolerance)).all()):
-        raise ValueError(
-            f"expected label rows that are distributions (non-negative, sum 1), found sums {sums.tolist()}"
-        )
+    """Lambda float64[B] and partner int64[B], on the CPU."""
+    rng = numpy_generator(generator)
+    weight = rng.beta(alpha, alpha, size=count)
+    return torch.from_numpy(weight), torch.from_numpy(draw_partners(rng, count))

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dfer.config.catalogue import MIXINGS, loss, mixing
 from dfer.losses import loss_of
 from dfer.mixing import mixing_of, normalization_of
+from dfer.mixing.attention import TransMix, attention_of
 from dfer.mixing.hidden import HiddenMixing, mixing_inside
 from dfer.models import build, channels_last
 from dfer.models.freezing import freeze_trunk
@@ -86,10 +87,13 @@ class Step:
             raise ValueError(f"{plan.model.name}: {problem}")
         self._mix = mixing_of(plan.arm, plan.mixing)
         self._says_shares = plan.arm.mixing in MIXINGS
+        needs = mixing(plan.arm.mixing).needs
         self._stages: Sequence[str] = ()
-        if mixing(plan.arm.mixing).needs == "stages":
+        if needs == "stages":
             self._stages = plan.network.stages
             self._mix_inside = cast(Callable[..., HiddenMixing], self._mix)
+        self._feature_map = plan.network.feature_map if needs == "feature_map" else ""
+        self._class_token = plan.network.class_token if needs == "class_token" else ""
         self._normalize = normalization_of(plan.arm)
         self._device = next(network.parameters()).device
         counts = None if class_counts is None else class_counts.to(self._device)
@@ -117,7 +121,7 @@ class Step:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=train.precision == "float16")
         self._full_batch = train.batch_size
         self._graph: Replayed | None = None
-        if uses_cuda_graph(train, self._device, world, draws_inside=bool(self._stages) or plan.arm.method != "none"):
+        if uses_cuda_graph(train, self._device, world, needs_network=bool(needs) or plan.arm.method != "none"):
             # A graph has its numbers built in, but reads tensors: one that every step fills with its learning rate.
             self._rate = torch.zeros((), device=self._device)
             self._graph = Replayed(self._update, required=train.cuda_graph == "on", record=self._record)
@@ -146,7 +150,7 @@ class Step:
             if votes is None:
                 raise ValueError("this loss is of the counts of votes, and none were given")
             targets = votes
-        if not self._stages:
+        if not (self._stages or self._class_token):
             frames, targets = self._mixed(frames, targets, generator)
             targets = self._normalize(targets)
             self.target_entropy = self._entropy(targets)
@@ -167,13 +171,18 @@ class Step:
             return frames, targets
         if not self._says_shares:
             return self._mix(frames, targets, generator=generator)
+        options = {"attention": self._attention(frames)} if self._feature_map else {}
         # Clips as more classes: their mixed labels are their shares. Rows have to sum to 1, and halves are exact.
         sums = targets.sum(dim=1, keepdim=True)
         rows = torch.cat((targets / sums if self._counts_votes else targets, torch.eye(clips, dtype=targets.dtype)), 1)
-        frames, rows = self._mix(frames, rows / 2, generator=generator)
+        frames, rows = self._mix(frames, rows / 2, generator=generator, **options)
+        rows = rows.cpu()  # where they were, unless the mixing had to look at pixels on a GPU
         shares = 2 * rows[:, -clips:]
         self.main = shares.argmax(dim=1)
         return frames, shares @ targets if self._counts_votes else 2 * rows[:, :-clips]
+
+    def _attention(self, frames: Tensor) -> Tensor:
+        return attention_of(self._network, self._feature_map, to_float(frames, self._mean, self._std))
 
     def _entropy(self, targets: Tensor) -> float:
         if not self._is_cross_entropy or not len(targets):
@@ -214,18 +223,23 @@ class Step:
         network = self._network if self._shared is None else self._shared
         waiting = nullcontext() if self._shared is None or last else self._shared.no_sync()
         mixing: HiddenMixing | None = None
+        attended: TransMix | None = None
         if self._stages and len(inputs):
             mixing = self._mix_inside(len(inputs), len(self._stages), generator=generator)
             inputs = mixing(inputs) if mixing.stage == 0 else inputs
+        if self._class_token and len(inputs):
+            inputs, attended = cast(Callable[..., tuple[Tensor, TransMix]], self._mix)(inputs, generator=generator)
         with waiting:
             with (
                 mixing_inside(self._network, self._stages, mixing),
+                nullcontext() if attended is None else attended.listening(self._network, self._class_token),
                 torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32),
             ):
                 outputs = network(self._objective.inputs(inputs))
-            if mixing is not None and mixing.shares is not None:
-                self._mains.append(mixing.shares.argmax(dim=1))
-                targets = self._normalize(mixing.shares.to(targets.dtype) @ targets)
+            shares = mixing.shares if mixing is not None else None if attended is None else attended.counted()
+            if shares is not None:
+                self._mains.append(shares.argmax(dim=1))
+                targets = self._normalize(shares.to(targets.dtype) @ targets)
             loss, logits = self._objective(outputs, targets)
             loss = loss / count
             # The processes' gradients are averaged, but their shares of the mean have to be summed.

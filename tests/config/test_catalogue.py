@@ -46,7 +46,7 @@ def test_a_module_that_cannot_be_found_is_one_too() -> None:
 
 def test_lambda_s_options_are_for_mixings_that_draw_it() -> None:
     for options in ({"alpha": 1.0}, {"ratio": "batch"}):
-        with pytest.raises(ValueError, match=r"about lambda, which only an arm with mixing: midas, .* draws"):
+        with pytest.raises(ValueError, match=r"about lambda, which only an arm with mixing: midas, mixup, .* draws"):
             ArmSettings(labels="soft", **options)
         ArmSettings(labels="soft", mixing="midas", **options)
         ArmSettings(labels="soft", mixing="own:mix", **options)

@@ -110,6 +110,18 @@ def test_hidden_states_are_mixed_and_their_labels_with_them(mixing: str, parts: 
         assert not torch.allclose(plain, logits)
 
 
+@pytest.mark.parametrize(("mixing", "network"), [("attentive_cutmix", "resnet18_tsm"), ("transmix", "mvit_v2_s")])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_mixings_that_look_at_attention(mixing: str, network: str, parts: int) -> None:
+    frames, labels = batch()
+    step, _ = step_of(ArmSettings(labels="soft", mixing=mixing), network=network, micro_batches=parts)
+    loss, logits = step(frames, labels, torch.Generator().manual_seed(1))
+    assert loss.isfinite()
+    assert logits.shape == (6, 7)
+    assert step.main is not None
+    assert step.main.shape == (6,)
+
+
 def test_scn_weighs_trusts_and_relabels() -> None:
     frames, labels = batch()
     step, network = step_of(ArmSettings(labels="hard", method="scn"))
