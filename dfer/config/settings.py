@@ -44,7 +44,16 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
-Show = Literal["scores", "networks", "per-class", "confusion", "class-distribution", "coexistence", "temporal"]
+Show = Literal[
+    "scores",
+    "networks",
+    "per-class",
+    "probabilities",
+    "confusion",
+    "class-distribution",
+    "coexistence",
+    "temporal",
+]
 """What a table or figure shows."""
 
 Protocol = Literal["last", "validation", "paper"]

@@ -21,6 +21,7 @@ from dfer.report.table import MINUS, Table, percent
 
 _SELDOM = 0.5  # of the searched frames that have the person's face, below which a clip is listed apart
 BRIEF = 3  # sentences an experiment at the top of the page
+MATRICES = 8  # arms of an experiment that have a confusion matrix each; more of them would bury the rest
 PER_CHART = len(ARM_COLOURS)
 
 
@@ -142,7 +143,7 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
         charts += _score_charts(name, arms)
         if result.show == "networks" and any(figures.gflops(arm) for arm in arms):
             charts.append(_work(name, arms))
-        if result.show not in ("temporal", "networks"):  # of dozens of arms, matrices would bury the rest
+        if result.show not in ("temporal", "networks", "probabilities") and len(arms) <= MATRICES:
             named = zip(arms, short_names(arms), strict=True)
             heat_maps += [_confusion(f"{name}-confusion-{place}", *arm) for place, arm in enumerate(named, 1)]
     for dataset in report.datasets:
@@ -334,6 +335,7 @@ OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
     "scores": tables.scores,
     "networks": tables.scores,
     "per-class": tables.scores,
+    "probabilities": tables.probabilities,
     "confusion": tables.scores,
     "temporal": tables.temporal,
 }

@@ -157,8 +157,20 @@ def recall_differences(experiment: ExperimentNumbers) -> Table:
 
 
 def calibration(numbers: ReportNumbers) -> Table:
-    """How far the probabilities can be trusted, and how far they are from the voters."""
+    """How far the probabilities of all arms can be trusted, and how far they are from the voters."""
+    title = "Calibration and agreement with the voters"
+    return _of_probabilities("calibration", title, numbers.main_arms, synthetic=numbers.synthetic)
 
+
+def probabilities(experiment: ExperimentNumbers) -> Table:
+    """The same of an experiment's arms."""
+    result = experiment.result
+    return _of_probabilities(
+        file_name(result.name), result.title, experiment.arms, synthetic=experiment.synthetic and bool(experiment.arms)
+    )
+
+
+def _of_probabilities(name: str, title: str, arms: Sequence[ArmNumbers], *, synthetic: bool) -> Table:
     def of_model(heading: str, name: str) -> Column[ArmNumbers]:
         return _number(heading, lambda arm: arm.calibration[name])
 
@@ -166,8 +178,8 @@ def calibration(numbers: ReportNumbers) -> Table:
         return _number(heading, lambda arm: arm.voters.against[name] if arm.voters else None)
 
     return table.build(
-        "calibration",
-        "Calibration and agreement with the voters",
+        name,
+        title,
         [
             Column("arm", lambda arm: _arm(arm, ", raw softmax" if arm.is_raw else ""), text=True),
             of_model("ECE", "ece"),
@@ -181,8 +193,8 @@ def calibration(numbers: ReportNumbers) -> Table:
             of_voters("accuracy, one voter", "human_accuracy"),
             _number("entropy, rank corr.", lambda arm: arm.voters.entropy_correlation[0] if arm.voters else None),
         ],
-        [row for arm in numbers.main_arms for row in (arm, arm.raw) if row is not None],
-        warnings=_synthetic(numbers.synthetic),
+        [row for arm in arms for row in (arm, arm.raw) if row is not None],
+        warnings=_synthetic(synthetic),
         notes=(
             "ECE (15 bins), Brier, NLL (nats), AURC (area under the risk-coverage curve): lower is better. JS: "
             "Jensen-Shannon divergence in nats. JS among voters: between two random halves of a clip's votes, which "
@@ -190,8 +202,8 @@ def calibration(numbers: ReportNumbers) -> Table:
             "clips where that exceeds the model's divergence. One voter: how often one annotator agrees with the "
             "majority of the others; model: the same for its prediction. Rank correlation (Spearman) of the model's "
             "entropy with the voters'.",
-            *_read_out_notes(numbers.main_arms),
-            *protocol_notes(numbers.main_arms),
+            *_read_out_notes(arms),
+            *protocol_notes(arms),
         ),
     )
 

@@ -8,7 +8,7 @@ import pytest
 from html_page import HtmlPage, page_of
 from report_factory import aligned, arm, content, facts, named, toy_data
 
-from dfer import metrics
+from dfer import metrics, read_out
 from dfer.config.catalogue import NETWORKS
 from dfer.config.published import load
 from dfer.labels import EMOTIONS
@@ -222,6 +222,26 @@ def test_a_published_number_beside_ours_is_flagged_where_it_was_chosen_on_the_te
 def of_experiment(experiment):
     column = Column("rows", lambda row: Cell(row), text=True)
     return table.build("added", "Added", [column, Column("characters", lambda row: table.count(len(row)))], ["a row"])
+
+
+def test_probabilities_read_out_otherwise_have_those_of_the_softmax_below_them(tmp_path):
+    """Of logits that are distributions, as MIDAS's are, the inverse is sharp and the softmax flat."""
+    toy = toy_data(tmp_path, "toy", clips_per_class=6)
+    soft, midas = (arm(aligned(toy), f"resnet18_tsm/{name}", skill=2.5) for name in ("soft", "midas"))
+    (run,) = midas.runs
+    logits = np.stack(run.predictions["probabilities"].to_list())
+    sharp = run.predictions.assign(logits=list(logits), probabilities=list(read_out.read(logits, "inverse")))
+    midas = replace(midas, runs=(replace(run, predictions=sharp),))
+    experiment = ExperimentResult("read-out", "Read out", "", "probabilities", "toy", (soft, midas))
+    report = page_of(content(tmp_path, experiment, datasets=(facts(toy),)))
+    names = ["soft", "midas", "midas, raw softmax"]
+    for table_name in ("read-out", "calibration"):
+        rows = report.tables[table_name][1:]
+        assert [next(name for name in reversed(names) if name in row[0]) for row in rows] == names
+        ece, nll = ([float(row[column]) for row in rows] for column in (1, 3))
+        assert ece[2] > 2 * ece[1]
+        assert nll[2] > nll[1]
+    assert "read out by its inverse" in " ".join(report.text.split())
 
 
 @pytest.mark.parametrize("place", ["OF_SHOW", "SECTIONS"])
