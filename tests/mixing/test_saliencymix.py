@@ -29,8 +29,9 @@ def test_what_stands_out_is_the_most_salient(row: int, column: int) -> None:
 
 
 def spectral_residual(grey: np.ndarray) -> np.ndarray:
-    """As it is published: the log amplitude less its mean over 3 x 3 frequencies, with the phase."""
-    spectrum = np.fft.fft2(grey)
+    """As it is published: the log amplitude less its mean over 3 x 3 frequencies, with the phase; under a window."""
+    rows, columns = (np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2 for size in grey.shape)
+    spectrum = np.fft.fft2((grey - grey.mean()) * np.outer(rows, columns))
     amplitude, phase = np.log(np.abs(spectrum)), np.angle(spectrum)
     mean = sum(np.roll(amplitude, (y, x), axis=(0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)) / 9
     return np.abs(np.fft.ifft2(np.exp(amplitude - mean + 1j * phase))) ** 2
@@ -64,6 +65,21 @@ def test_the_box_is_centred_on_what_stands_out_in_the_other_clip(ratio: str) -> 
             assert min(96, middle + reach) == pytest.approx(last, abs=5)
         (y0, y1), (x0, x1) = ends
         assert torch.equal(after[..., y0:y1, x0:x1], other[..., y0:y1, x0:x1])
+
+
+@pytest.mark.parametrize("flip", [[], [-1], [-2], [-2, -1]])
+def test_edges_that_do_not_fit_each_other_do_not_stand_out(flip: list[int]) -> None:
+    """Brightness that rises from one corner to the other, and one faint spot."""
+    slope = torch.arange(96).view(-1, 1) + torch.arange(96.0)
+    slope[30:36, 50:56] += 30
+    maps = saliency(slope.flip(flip).expand(1, 2, 3, -1, -1))
+    row, column = divmod(int(maps[0].flip(flip).argmax()), 64)
+    assert np.array([row, column]) * 96 / 64 == pytest.approx((33, 53), abs=5)
+
+
+def test_the_scale_of_the_pixels_does_not_matter() -> None:
+    clips = with_a_spot(20, 70)
+    torch.testing.assert_close(saliency((clips / 255 - 0.45) / 0.22), saliency(clips), rtol=1e-3, atol=1e-8)
 
 
 @pytest.mark.parametrize("value", [0, 100, 255])
