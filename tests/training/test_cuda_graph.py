@@ -64,7 +64,7 @@ def trained(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, graph: StandIn | None, sizes: Sequence[int]
 ) -> tuple[list[Tensor], list[float], Step]:
     """The losses and the weights after a step for each of the batches."""
-    monkeypatch.setattr(steps, "uses_cuda_graph", lambda *_: graph is not None)
+    monkeypatch.setattr(steps, "uses_cuda_graph", lambda *_, **__: graph is not None)
     monkeypatch.setattr(Step, "_recorder", staticmethod(graph) if graph else None)
     torch.manual_seed(0)
     network = make_network(plan)

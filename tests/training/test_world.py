@@ -82,7 +82,7 @@ def drawn_by(
     """What one of several processes draws in two epochs: lambdas, partners, and the seeds of its dropout."""
     weights, partners, seeds = [], [], []
     module = importlib.import_module("dfer.mixing.midas")
-    draw = module._draw
+    draw = module.draw
 
     def watched(*arguments: Any) -> tuple[Tensor, Tensor]:
         weight, partner = draw(*arguments)
@@ -91,7 +91,7 @@ def drawn_by(
         seeds.append(torch.initial_seed())
         return weight, partner
 
-    monkeypatch.setattr(module, "_draw", watched)
+    monkeypatch.setattr(module, "draw", watched)
     monkeypatch.setattr(dfer.training.step, "DistributedDataParallel", Unshared)
     monkeypatch.setattr(dfer.training.run, "with_whole_batch_norm", lambda network, device: network)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda *arguments: None)
