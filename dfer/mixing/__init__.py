@@ -20,9 +20,9 @@ MIXINGS: dict[str, Mix] = {name: catalogue.load(known.function) for name, known 
 """Name -> function (clips, labels, *, generator=None, **options) -> (clips, targets).
 
 clips are uint8[B, T, C, H, W], and come back as they are or as floats in the same range, 0 to 255. labels are
-float[B, K], rows that sum to 1, and so are the targets: they are not normalised yet. The generator draws everything
-that is random. Those that need something of a
-network are called otherwise: see `dfer.mixing.hidden` and `dfer.mixing.attention`.
+float[B, K], rows that sum to 1, and so are the targets: they are not normalised yet, and where the labels are, or with
+the clips where the share depends on their pixels. The generator draws everything that is random.
+Those that need something of a network are called otherwise: see `dfer.mixing.hidden` and `dfer.mixing.attention`.
 """
 
 
