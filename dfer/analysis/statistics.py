@@ -99,20 +99,24 @@ def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
     """The recall of every class, as `bootstrap` estimates it (same errors), with Wilson's interval for a share.
 
     Where all clips of a class were right or all wrong, every resample is the same and the bootstrap has no width.
-    Several seeds count as one clip each, by the share of them that is right.
+    Several seeds count as one clip each, by the share of them that is right. Over F folds with n_f clips of a class, the
+    interval is around the mean of the folds' recalls, as of F^2 / sum(1 / n_f) clips: a share of so many has the
+    variance of that mean. With folds of one size these are all clips of the class; with others they are fewer, since the
+    mean gives more weight to each clip of a small fold.
     """
-    scores = _clip_scores(table, "the arm")
-    by_fold = scores.groupby([scores.index.get_level_values("fold"), "label"])["right"].mean()
-    recalls = by_fold.groupby(level="label").mean()
-    clips = scores.groupby(level="clip_id").mean().groupby("label")["right"]
-    right_clips, all_clips = clips.sum(), clips.size()
+    samples = _samples(_clip_scores(table, "the arm"))
     intervals = {}
     for label, name in enumerate(classes_of(table)):
-        if label not in all_clips.index:
+        of_class = [sample.right[sample.labels == label, 0] for sample in samples]
+        folds = [right_clips for right_clips in of_class if len(right_clips)]
+        if not folds:
             intervals[name] = Interval(float("nan"), float("nan"), float("nan"))
             continue
-        low, high = proportion_confint(right_clips[label], all_clips[label], alpha=1 - LEVEL, method="wilson")
-        intervals[name] = Interval(float(recalls[label]), float(low), float(high))
+        recall = float(np.mean([right_clips.mean() for right_clips in folds]))
+        clips = len(folds) ** 2 / sum(1 / len(right_clips) for right_clips in folds)
+        low, high = proportion_confint(recall * clips, clips, alpha=1 - LEVEL, method="wilson")
+        # rounding must not put the recall itself outside
+        intervals[name] = Interval(recall, min(float(low), recall), max(float(high), recall))
     return intervals
 
 

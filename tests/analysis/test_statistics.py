@@ -272,6 +272,32 @@ def test_recalls_are_those_that_the_bootstrap_estimates_and_seeds_are_no_more_cl
     assert again["happy"] == found["happy"]
 
 
+def test_the_interval_of_a_recall_is_around_the_mean_of_folds_of_any_size() -> None:
+    # one of 2 clips right, and 90 of 90: the mean is 75 %, of all clips taken together 98.9 %
+    arm = arm_from([0] * 92, [0, 1] + [0] * 90, folds=[1, 1] + [2] * 90)
+    found = recall_intervals(arm)["happy"]
+    assert found.estimate == 0.75
+    assert found.low < 0.75 < found.high
+    clips = 4 / (1 / 2 + 1 / 90)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(0.75 * clips, clips, method="wilson"))
+
+
+def test_folds_of_one_size_have_the_interval_of_all_clips_together() -> None:
+    arm = arm_from([0] * 60, [0] * 20 + [1] * 5 + [0] * 35, folds=[1] * 20 + [2] * 20 + [3] * 20)
+    found = recall_intervals(arm)["happy"]
+    assert (found.low, found.high) == pytest.approx(proportion_confint(55, 60, method="wilson"))
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=1, max_size=30), min_size=1, max_size=5))
+@settings(deadline=None)
+def test_the_interval_of_a_recall_contains_it_whatever_the_folds(folds: list[list[bool]]) -> None:
+    fold_of_clip = [place for place, clips in enumerate(folds, 1) for _ in clips]
+    predictions = [0 if right else 1 for clips in folds for right in clips]
+    found = recall_intervals(arm_from([0] * len(predictions), predictions, folds=fold_of_clip))["happy"]
+    assert 0 <= found.low <= found.estimate <= found.high <= 1
+    assert found.estimate == pytest.approx(np.mean([np.mean(clips) for clips in folds]))
+
+
 def test_a_p_value_at_its_floor_is_known_to_be_one() -> None:
     labels = [0, 1] * 60
     right, wrong = arm_from(labels, labels), arm_from(labels, [2] * 120)
