@@ -39,7 +39,7 @@ from tasks.tracking.runs import PipelineTracking, outbox_of, versions
 if TYPE_CHECKING:
     from dfer.report.content import ArmResult, ReportContent
 
-VERSION = 5
+VERSION = 6
 
 RESULTS = "results.csv"
 
@@ -113,7 +113,7 @@ def write_report(
         parent.log_files([folder], "report")
         for row in table.to_dict(orient="records"):
             prefix = f"{row['experiment']}/{row['model']}/{row['arm']}/{row['frames'].replace(' ', '-')}"
-            parent.log_once({f"{prefix}/{name}": row[name] for name in ("WAR", "UAR", "WAR_sd", "UAR_sd")})
+            parent.log_once({f"{prefix}/{name}": row[name] for name in results.SCORES})
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}
 

@@ -289,7 +289,7 @@ def test_folds_of_one_size_have_the_interval_of_all_clips_together() -> None:
 
 
 @given(st.lists(st.lists(st.booleans(), min_size=1, max_size=30), min_size=1, max_size=5))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_the_interval_of_a_recall_contains_it_whatever_the_folds(folds: list[list[bool]]) -> None:
     fold_of_clip = [place for place, clips in enumerate(folds, 1) for _ in clips]
     predictions = [0 if right else 1 for clips in folds for right in clips]

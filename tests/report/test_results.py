@@ -52,8 +52,27 @@ def test_means_and_spread_over_folds_and_seeds(made):
     ]
     own = runs[(runs["experiment"] == "table-2") & (runs["arm"] == "hard")]
     assert table["UAR"][0] == pytest.approx(own["uar"].mean())
-    assert table["UAR_sd"][0] == pytest.approx(np.std(own["uar"], ddof=1))
-    assert np.isnan(table["WAR_sd"][3])
+    for of in ("fold", "seed"):
+        assert table[f"UAR_sd_over_{of}s"][0] == pytest.approx(np.std(own.groupby(of)["uar"].mean(), ddof=1))
+    assert np.isnan(table["WAR_sd_over_folds"][3])
+    assert np.isnan(table["WAR_sd_over_seeds"][2])
+    assert not any(name.endswith("_sd") for name in table)
+
+
+def test_folds_that_differ_are_no_spread_over_seeds():
+    """Two seeds that agree in each of two folds, which are 40 points apart."""
+    arm = {name: "x" for name in ("experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part")}
+    other = {"nll": 1.0, "ece": 0.1, "coverage": 1.0, "training_war": 1.0}
+    runs = pd.DataFrame(
+        {**arm, "protocol": "last", "frames": "in order", "fold": fold, "seed": seed, "war": war, "uar": war, **other}
+        for fold, war in ((1, 0.5), (2, 0.9))
+        for seed in (0, 1)
+    )
+    (row,) = results.summary(runs).to_dict(orient="records")
+    assert (row["WAR"], row["WAR_sd_over_seeds"]) == (0.7, 0)
+    assert row["WAR_sd_over_folds"] == pytest.approx(0.4 / np.sqrt(2))
+    (cells,) = results.as_text(results.summary(runs))
+    assert cells[3] == "70.0 ± 28.3 over folds ± 0.0 over seeds"
 
 
 def test_folds_taken_together_hold_every_clip_once(made):
