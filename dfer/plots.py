@@ -96,12 +96,13 @@ def heat_map(
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: str, num_classes: int) -> None:
-    """Loss, and WAR and UAR on the test fold where they were computed, over the epochs."""
+    """Loss (see `shown_losses`), and WAR and UAR on the test fold where they were computed, over the epochs."""
     frame = pd.DataFrame(list(history)).set_index("epoch")
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     loss, recall = figure.subplots(1, 2)
-    loss.plot(frame.index, frame["loss"], color=ACCENT)
-    loss.set_title(f"{title}: training loss", fontsize=10, loc="left")
+    (values,), what = shown_losses([frame])
+    loss.plot(values.index, values, color=ACCENT)
+    loss.set_title(f"{title}: {what}", fontsize=10, loc="left")
     for name, column, colour in (
         ("train accuracy", "train_accuracy", QUIET),
         ("WAR, test fold", "monitor_war", AMBER),
@@ -116,6 +117,21 @@ def learning_curves(history: Sequence[Mapping[str, Any]], path: Path, *, title: 
         axes.set_xlabel("epoch", fontsize=9)
         bare(axes)
     save(figure, path)
+
+
+LOSS, LOSS_ABOVE_ENTROPY = "training loss", "loss above the targets' entropy"
+
+
+def shown_losses(histories: Sequence[pd.DataFrame]) -> tuple[list[pd.Series], str]:
+    """What is drawn of the losses of trainings that share an axis, in nats, and what that is called.
+
+    No network has a smaller loss than the mean entropy of its targets, and of mixed or softmax-normalised targets that
+    is nearly all of the loss. So what is above it is drawn: `loss` minus `target_entropy`, columns of the histories
+    (indexed by epoch). Where an epoch does not have the latter, as before it was noted, it is the plain loss for all.
+    """
+    if all("target_entropy" in history and history["target_entropy"].notna().all() for history in histories):
+        return [history["loss"] - history["target_entropy"] for history in histories], LOSS_ABOVE_ENTROPY
+    return [history["loss"] for history in histories], LOSS
 
 
 def curve(axes: Axes, history: pd.DataFrame, column: str, *, scale: float = 1, **style: Any) -> None:

@@ -99,10 +99,10 @@ def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
     """The recall of every class, as `bootstrap` estimates it (same errors), with Wilson's interval for a share.
 
     Where all clips of a class were right or all wrong, every resample is the same and the bootstrap has no width.
-    Several seeds count as one clip each, by the share of them that is right. Over F folds with n_f clips of a class, the
-    interval is around the mean of the folds' recalls, as of F^2 / sum(1 / n_f) clips: a share of so many has the
-    variance of that mean. With folds of one size these are all clips of the class; with others they are fewer, since the
-    mean gives more weight to each clip of a small fold.
+    Several seeds count as one clip each, by the share of them that is right. Over F folds with n_f clips of a class,
+    the interval is around the mean of the folds' recalls, as of F^2 / sum(1 / n_f) clips: a share of so many has the
+    variance of that mean. With folds of one size these are all clips of the class; with others they are fewer, since
+    each clip of a small fold weighs more.
     """
     samples = _samples(_clip_scores(table, "the arm"))
     intervals = {}

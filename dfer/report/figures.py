@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 
 import cv2
 import numpy as np
@@ -17,7 +18,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from dfer.plots import ACCENT, AMBER, ARM_COLOURS, INK, QUIET, RED, TILE, bare, curve, heat_map, row_shares
+from dfer.plots import (
+    ACCENT,
+    AMBER,
+    ARM_COLOURS,
+    INK,
+    QUIET,
+    RED,
+    TILE,
+    bare,
+    curve,
+    heat_map,
+    row_shares,
+    shown_losses,
+)
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers
 from dfer.sampling import segment_indices
 from dfer.shards import open_shard
@@ -208,8 +222,13 @@ def by_ambiguity(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
     return figure
 
 
+def histories(arm: ArmNumbers) -> list[pd.DataFrame]:
+    """The histories of the arm's runs that have one, indexed by epoch."""
+    return [pd.DataFrame(run.history).set_index("epoch") for run in arm.result.runs if run.history]
+
+
 def learning_curves(arm: ArmNumbers) -> Figure:
-    """Loss, and the shares right where they were computed, over the epochs; a thin line a run."""
+    """Loss (see `shown_losses`), and the shares right where they were computed, over the epochs; a thin line a run."""
     figure = Figure(figsize=(WIDTH, 2.2), layout="constrained")
     loss, right = figure.subplots(1, 2)
     curves = (
@@ -217,13 +236,12 @@ def learning_curves(arm: ArmNumbers) -> Figure:
         ("inner validation, UAR", "validation_uar", AMBER),
         ("test fold, UAR", "monitor_uar", ACCENT),
     )
-    for run in arm.result.runs:
-        history = pd.DataFrame(run.history).set_index("epoch")
-        loss.plot(history.index, history["loss"], color=INK, linewidth=1, alpha=0.7)
+    losses, what = shown_losses(histories(arm))
+    for history, values in zip(histories(arm), losses, strict=True):
+        loss.plot(values.index, values, color=INK, linewidth=1, alpha=0.7)
         for name, column, colour in curves:
             curve(right, history, column, scale=100, color=colour, linewidth=1.1, label=name)
-    loss.set_title("loss", fontsize=8.5, loc="left")
-    loss.set_ylim(0, 1.08 * max(loss.dataLim.ymax, 0.1))
+    loss.set_title("\n".join(wrap(what, 20)), fontsize=8.5, loc="left")
     right.set_title("right, %", fontsize=8.5, loc="left")
     right.set_ylim(0, 100)
     right.axhline(100 * _one_answer(arm, "uar"), color=QUIET, linewidth=0.8, linestyle=":")

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
-from dfer.plots import ARM_COLOURS, row_shares
+from dfer.plots import ARM_COLOURS, LOSS_ABOVE_ENTROPY, row_shares, shown_losses
 from dfer.report import figures, tables
 from dfer.report.content import ReportContent
 from dfer.report.names import file_name, flag, full_name, short_names, versus, where
@@ -309,25 +309,33 @@ def _seldom_seen(numbers: ReportNumbers) -> Section:
 
 
 def _trainings(numbers: ReportNumbers) -> Section:
-    arms = [arm for arm in enumerate(numbers.trained_arms, 1) if any(run.history for run in arm[1].result.runs)]
+    arms = [arm for arm in enumerate(numbers.trained_arms, 1) if figures.histories(arm[1])]
+    above_entropy = any(shown_losses(figures.histories(arm))[1] == LOSS_ABOVE_ENTROPY for _, arm in arms)
     return Section(
         "section-training",
         "Trainings",
         "Trainings and learning curves",
         (tables.trainings(numbers),) if numbers.arms else (),
         tuple(_learning(*arm) for arm in arms),
-        "One line a run. The dotted line is chance; nothing is chosen on the test fold unless the name says so (†)."
-        if arms
-        else "",
+        f"{_LEARNING_NOTE}{_ENTROPY_NOTE if above_entropy else ''}" if arms else "",
     )
+
+
+_LEARNING_NOTE = (
+    "One line a run. The dotted line is chance; nothing is chosen on the test fold unless the name says so (†)."
+)
+_ENTROPY_NOTE = (
+    " No loss can be less than the mean entropy of its targets, which for mixed or flattened labels is nearly all of "
+    "it: the curves show what is above that."
+)
 
 
 def _learning(place: int, arm: ArmNumbers) -> Chart:
     result = arm.result
     runs = f"{len(result.runs)} run{'s' if len(result.runs) > 1 else ''}"
     caption = f"{result.name}{flag(arm)} on {result.trained_on}, {runs}"
-    last = [run.history[-1]["loss"] for run in result.runs if run.history]
-    alt = f"{caption}; last losses: {', '.join(f'{loss:.2f}' for loss in last)}"
+    losses, what = shown_losses(figures.histories(arm))
+    alt = f"{caption}; {what} in the last epoch: {', '.join(f'{values.iloc[-1]:.2f}' for values in losses)}"
     return Chart(f"learning-{place:02d}-{file_name(result.name)}", caption, alt, figures.learning_curves(arm))
 
 

@@ -37,11 +37,11 @@ def per_run(content: ReportContent) -> pd.DataFrame:
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean over folds and seeds, and the spread where there is more than one: a row an experiment and arm.
 
-    Besides the columns that name the arm: `runs` (their number), `WAR`, `UAR` (means over folds of the means over seeds,
-    section 4.3), `WAR_sd_over_folds` (standard deviation over folds of the means over seeds: how much the folds' clips
-    differ), `WAR_sd_over_seeds` (over seeds of the means over folds: what another training would give), both nan for a
-    single one, the same of `UAR`; `NLL`, `ECE`, `coverage`, `training_WAR` (of the clips that it was trained on, as an
-    evaluation sees them).
+    Besides the columns that name the arm: `runs` (their number), `WAR`, `UAR` (means over folds of the means over
+    seeds, section 4.3), `WAR_sd_over_folds` (standard deviation over folds of the means over seeds: how much the folds'
+    clips differ), `WAR_sd_over_seeds` (over seeds of the means over folds: what another training would give), both nan
+    for a single one, the same of `UAR`; `NLL`, `ECE`, `coverage`, `training_WAR` (of the clips that it was trained on,
+    as an evaluation sees them).
     """
     from dfer.analysis import statistics  # the table can be read without statsmodels
 
@@ -118,4 +118,5 @@ def as_text(table: pd.DataFrame) -> list[list[str]]:
 def _percent(mean: float, over_folds: float, over_seeds: float) -> str:
     """'57.4 ± 1.2 over folds ± 0.4 over seeds', as far as there are several."""
     spread = {"folds": over_folds, "seeds": over_seeds}
-    return " ".join([f"{100 * mean:.1f}", *(f"± {100 * sd:.1f} over {of}" for of, sd in spread.items() if np.isfinite(sd))])
+    several = [f" ± {100 * sd:.1f} over {of}" for of, sd in spread.items() if np.isfinite(sd)]
+    return f"{100 * mean:.1f}{''.join(several)}"

@@ -212,8 +212,11 @@ def close_interrupted() -> None:
 
 
 def log_epoch(run: TrackedRun, row: Mapping[str, Any]) -> None:
-    """A row of a training's history, at its epoch."""
+    """A row of a training's history, at its epoch; and what of the loss is above the least that it can be, where the
+    mean entropy of the targets is known."""
     values = {k: v for k, v in row.items() if k != "epoch" and v is not None}
+    if "target_entropy" in values:
+        values["loss_above_entropy"] = values["loss"] - values["target_entropy"]
     run.log({f"epoch/{name}": value for name, value in values.items()}, step=row["epoch"])
 
 

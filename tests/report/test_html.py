@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import base64
 import re
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from html_page import page_of
 from report_factory import NASTY, aligned, arm, content, facts, named
 
 from dfer.config.published import load
+from dfer.report import figures
 from dfer.report.content import ExperimentResult
+from dfer.report.numbers import compute
 
 
 def test_every_anchor_leads_somewhere_and_every_tag_is_closed(page):
@@ -105,3 +109,46 @@ def test_heat_map_is_the_confusion_matrix(written, page):
     heat = section[section.index('<figure class="heat">') : section.index("</table>", section.index('class="heat"'))]
     shown = [float(value) for value in re.findall(r"--share:([\d.]+)", heat)]
     np.testing.assert_allclose(np.array(shown).reshape(7, 7), shares, atol=6e-4)
+
+
+def of_rows(*rows):
+    return ExperimentResult("t", "T", "", "scores", "toy-dfew", rows)
+
+
+def with_entropy(result, entropy):
+    """The arm with a history in which all but a little of the loss is the entropy of the targets."""
+    histories = [
+        [{**row, "loss": entropy + row["loss"] / 100, "target_entropy": entropy} for row in run.history]
+        for run in result.runs
+    ]
+    return replace(
+        result, runs=tuple(replace(run, history=rows) for run, rows in zip(result.runs, histories, strict=True))
+    )
+
+
+def test_learning_curves_show_what_is_above_the_entropy_of_the_targets(toy):
+    plain = arm(aligned(toy), "resnet18_tsm/midas", skill=1.0, folds=(1, 2), seeds=(0, 1))
+    shown = with_entropy(plain, 1.8)
+    (numbers,) = compute(content(toy.root, of_rows(shown), datasets=(facts(toy),))).arms
+    loss = figures.learning_curves(numbers).axes[0]
+    assert [line.get_ydata()[-1] for line in loss.lines] == pytest.approx(
+        [run.history[-1]["loss"] / 100 for run in plain.runs]
+    )
+    assert loss.get_title(loc="left") == "loss above the\ntargets' entropy"
+    report = page_of(content(toy.root, of_rows(shown), datasets=(facts(toy),)))
+    assert "the curves show what is above that" in report.text
+    assert any("loss above the targets' entropy in the last epoch: 0.0" in image["alt"] for image in report.all("img"))
+
+
+def test_the_plain_loss_of_an_earlier_training_fills_its_picture(toy):
+    flat = arm(aligned(toy), "resnet18_tsm/midas", skill=1.0)
+    rows = [{"epoch": epoch, "loss": 1.9 - epoch / 100} for epoch in range(1, 5)]
+    earlier = replace(flat, runs=(replace(flat.runs[0], history=rows),))
+    (numbers,) = compute(content(toy.root, of_rows(earlier), datasets=(facts(toy),))).arms
+    loss = figures.learning_curves(numbers).axes[0]
+    assert loss.get_ylim()[0] > 1.8
+    assert loss.get_title(loc="left") == "training loss"
+    assert (
+        "the curves show what is above that"
+        not in page_of(content(toy.root, of_rows(earlier), datasets=(facts(toy),))).text
+    )

@@ -61,7 +61,7 @@ def test_means_and_spread_over_folds_and_seeds(made):
 
 def test_folds_that_differ_are_no_spread_over_seeds():
     """Two seeds that agree in each of two folds, which are 40 points apart."""
-    arm = {name: "x" for name in ("experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part")}
+    arm = dict.fromkeys(("experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part"), "x")
     other = {"nll": 1.0, "ece": 0.1, "coverage": 1.0, "training_war": 1.0}
     runs = pd.DataFrame(
         {**arm, "protocol": "last", "frames": "in order", "fold": fold, "seed": seed, "war": war, "uar": war, **other}

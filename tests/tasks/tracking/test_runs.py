@@ -13,7 +13,7 @@ from dfer.config.reading import load_pipeline
 from dfer.system.processes import ProcessDiedError
 from tasks.tracking.deliverer import Deliverer
 from tasks.tracking.outbox import Delivered
-from tasks.tracking.runs import PipelineTracking, close_interrupted, outbox_of
+from tasks.tracking.runs import PipelineTracking, close_interrupted, log_epoch, outbox_of
 
 CONFIG = Path(__file__).parents[3] / "pipeline_config.yaml"
 
@@ -136,6 +136,16 @@ def test_an_arm_trained_for_an_earlier_run_is_shown_with_its_last_values(track, 
     assert {"do": "copied", "run": earlier.id} in operations
     assert copy.status == "FINISHED"
     assert "model" not in [operation["do"] for operation in operations]
+
+
+def test_an_epoch_has_what_of_its_loss_is_above_the_entropy_of_its_targets(track, training):
+    with track() as tracking:
+        run = tracking.arm_run(training)
+        log_epoch(run, {"epoch": 1, "loss": 1.75, "target_entropy": 1.5})
+        log_epoch(run, {"epoch": 2, "loss": 1.75, "target_entropy": None})
+    first, second = (o["values"] for _, o in run.operations() if o["do"] == "metrics")
+    assert first == {"epoch/loss": 1.75, "epoch/target_entropy": 1.5, "epoch/loss_above_entropy": 0.25}
+    assert second == {"epoch/loss": 1.75}
 
 
 def test_a_full_disk_at_the_end_does_not_hide_what_went_wrong(track, training, monkeypatch):
