@@ -158,7 +158,7 @@ def evaluate_in_process(
         threads=threads,
     )
     write_predictions(predictions, folder / PREDICTIONS)
-    scores = {"part": part, **score(predictions, num_listed=len(clips))}
+    scores = {"part": part, **score(predictions, num_listed=len(clips)), **score_all_listed(predictions, clips)}
     (folder / METRICS).write_text(json.dumps(scores, indent=1))
     names = classes_of(predictions)
     plots.confusion(scores["confusion_matrix"], folder / CONFUSION, title=f"{title} ({part})", classes=names)
@@ -239,6 +239,24 @@ def score(predictions: pd.DataFrame, *, num_listed: int) -> dict[str, Any]:
         "num_scored": len(scored),
         "clips_per_class": clips_per_class,
         "classes_without_clips": [name for name, clips in clips_per_class.items() if clips == 0],
+    }
+
+
+def score_all_listed(predictions: pd.DataFrame, listed: pd.DataFrame) -> dict[str, float]:
+    """`war_all_listed`, `uar_all_listed`: WAR and UAR over all clips of `listed`, the clip table that was predicted.
+
+    A listed clip without a prediction, since no face was found in it, counts as wrong. Clips of a class that model and
+    data set do not share are left out, as they are by `predict`. Raises ValueError if no predicted clip has a label.
+    """
+    scored = arm_table.labelled(predictions)
+    num_classes = len(classes_of(predictions))
+    shared = np.isfinite(np.stack(predictions["logits"].to_list())).any(axis=0)
+    clips = shared * np.bincount(listed["label"].dropna().to_numpy("int64"), minlength=num_classes)
+    hits = np.bincount(arm_table.labels(scored)[arm_table.right(scored)], minlength=num_classes)
+    has_clips = clips > 0
+    return {
+        "war_all_listed": float(hits.sum() / clips.sum()),
+        "uar_all_listed": float(np.mean(hits[has_clips] / clips[has_clips])),
     }
 
 

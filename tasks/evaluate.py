@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -67,6 +68,14 @@ def _whole_part(evaluation: Evaluation) -> bool:
     return evaluation.across or evaluation.training.fold is None
 
 
+def listed_clips(evaluation: Evaluation, clips: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The clips of the data set's table that are to be predicted, and what this part of it is called."""
+    if _whole_part(evaluation):
+        return protocol.across(clips)
+    fold = evaluation.training.fold
+    return protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
+
+
 STAGE = Stage("evaluate", nodes, lambda pipeline: any(experiment.trains for experiment in pipeline.experiments))
 
 
@@ -85,11 +94,7 @@ def evaluate_model(
     def work(folder: Path) -> dict[str, int]:
         from dfer.evaluation import evaluate_in_process
 
-        clips, fold = clips_of(ingested), evaluation.training.fold
-        if _whole_part(evaluation):
-            listed, part = protocol.across(clips)
-        else:
-            listed, part = protocol.part(clips, fold=fold, part="test"), f"fold {fold}"
+        listed, part = listed_clips(evaluation, clips_of(ingested))
         with slot.workers.one() as process:
             counts = process.call(
                 evaluate_in_process,
@@ -119,6 +124,7 @@ def log_evaluation(run: TrackedRun, evaluation: Evaluation, folder: Path) -> Non
     """Put an evaluation's numbers and files into the run of the model that was evaluated."""
     metrics = json.loads((folder / METRICS).read_text())
     shown = {"war": "WAR", "uar": "UAR", "nll": "NLL", "ece": "ECE"}
+    shown |= {"war_all_listed": "WAR_all_listed", "uar_all_listed": "UAR_all_listed"}
     numbers = {shown.get(name, name): value for name, value in metrics.items() if isinstance(value, int | float)}
     recalls = {
         f"recall_{_NO_NAME.sub('_', name)}": value

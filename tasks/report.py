@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import yaml
 from filelock import FileLock
 from prefect import task
@@ -28,7 +29,7 @@ from dfer.storage.file_names import HISTORY, METRICS, PREDICTIONS, REPORT_PAGE, 
 from dfer.storage.layout import put_in_place
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, Output, StageResult
-from tasks.evaluate import log_evaluation
+from tasks.evaluate import listed_clips, log_evaluation
 from tasks.ingest import REPORT, clips_of, root_of
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
@@ -168,6 +169,7 @@ def _content(
     from dfer.report.content import DatasetFacts, ExperimentResult, ReportContent
 
     published = load_published(pipeline.published)
+    tables = {name: clips_of(result) for name, result in ingested.items()}
     histories = {
         training: json.loads((result.output.path / HISTORY).read_text()) for training, result in trained.items()
     }
@@ -182,7 +184,7 @@ def _content(
                 note=experiment.entry.note,
                 show=experiment.entry.show,
                 dataset=experiment.dataset,
-                rows=tuple(_arm(experiment, row, scored, histories, runs) for row in rows[experiment.name]),
+                rows=tuple(_arm(experiment, row, scored, tables, histories, runs) for row in rows[experiment.name]),
                 published=published.get(experiment.entry.published or ""),
             )
             for experiment in pipeline.experiments
@@ -190,7 +192,7 @@ def _content(
         datasets=tuple(
             DatasetFacts(
                 name=faces.title(pipeline.settings) if faces else name,
-                clips=clips_of(result),
+                clips=tables[name],
                 index=read_index(indexes[faces].output.path / FILE_NAME) if faces else None,
                 ingest_report=(result.output.path / REPORT).read_text(encoding="utf-8"),
                 aligned=indexes[faces].output.path / "aligned.jpg" if faces else None,
@@ -232,21 +234,26 @@ def _arm(
     experiment: Experiment,
     row: Row,
     scored: Mapping[Evaluation, StageResult],
+    tables: Mapping[str, pd.DataFrame],
     histories: Mapping[Training, dict],
     runs: Runs,
 ) -> ArmResult:
-    from dfer.evaluation import read_predictions
+    from dfer.evaluation import read_predictions, score_all_listed
     from dfer.report.content import ArmResult, FoldRun
 
     folds = []
     for evaluation in row.evaluations:
         folder, history = scored[evaluation].output.path, histories[evaluation.training]
+        metrics, predictions = json.loads((folder / METRICS).read_text()), read_predictions(folder / PREDICTIONS)
+        if "war_all_listed" not in metrics:  # evaluated by an earlier version
+            listed, _ = listed_clips(evaluation, tables[evaluation.dataset])
+            metrics |= score_all_listed(predictions, listed)
         folds.append(
             FoldRun(
                 fold=evaluation.training.fold,
                 seed=evaluation.training.seed,
-                metrics=json.loads((folder / METRICS).read_text()),
-                predictions=read_predictions(folder / PREDICTIONS),
+                metrics=metrics,
+                predictions=predictions,
                 url=runs[evaluation.training].page,
                 history=history["epochs"],
                 training=history["summary"],

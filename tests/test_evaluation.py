@@ -15,7 +15,15 @@ from scipy.special import softmax
 from torch import Tensor, nn
 from toy_set import ToySet
 
-from dfer.evaluation import SCHEMA, predict, read_predictions, score, shared_classes, write_predictions
+from dfer.evaluation import (
+    SCHEMA,
+    predict,
+    read_predictions,
+    score,
+    score_all_listed,
+    shared_classes,
+    write_predictions,
+)
 from dfer.labels import EMOTIONS, classes_of
 
 CARD: dict[str, Any] = {
@@ -252,3 +260,20 @@ def test_scores_of_nothing_and_of_too_much_are_errors() -> None:
         score(predictions([(None, [1] * 7, 0)]), num_listed=1)
     with pytest.raises(ValueError, match="2 clips are predicted, but only 1 listed"):
         score(predictions([(0, None, 0), (0, None, 0)]), num_listed=1)
+
+
+def test_a_listed_clip_without_a_prediction_counts_as_wrong() -> None:
+    predicted = predictions([(0, None, 0), (0, None, 0), (1, None, 1), (1, None, 0)])
+    faceless = predictions([(1, None, 0), (2, None, 0)])  # sad, as two others are, and the only neutral one
+    found = score_all_listed(predicted, pd.concat([predicted, faceless]))
+    assert found == {"war_all_listed": 3 / 6, "uar_all_listed": pytest.approx((1 + 1 / 3 + 0) / 3)}
+    scores = score(predicted, num_listed=4)
+    assert score_all_listed(predicted, predicted) == {f"{name}_all_listed": scores[name] for name in ("war", "uar")}
+
+
+def test_clips_of_a_class_that_the_model_lacks_are_not_wrong_for_want_of_a_face(toy_set: ToySet) -> None:
+    few = toy_predictions(toy_set, among=["happy", "sad", "fear"])
+    assert set(toy_set.clips["label"].dropna()) == set(range(7))
+    found = score_all_listed(few, toy_set.clips)
+    listed = toy_set.clips["label"].isin([0, 1, 6]).sum()
+    assert found["war_all_listed"] == pytest.approx((few["label"] == few["prediction"]).sum() / listed)

@@ -160,7 +160,7 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
         clips.add_row(name, str(counts["given"]), str(counts["ok"]), failures(counts))
     out.print(clips)
 
-    scores = new_table("Scores", "table", "arm", "evaluated on", "WAR %", "UAR %", "scored", "learnt")
+    scores = new_table("Scores", "table", "arm", "evaluated on", "WAR %", "UAR %", "scored", "all listed", "learnt")
     report, above = outcome.report.output.path, ""
     for name, *cells in as_text(pd.read_csv(report / RESULTS)):
         scores.add_row(name if name != above else "", *cells)

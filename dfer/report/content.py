@@ -25,7 +25,7 @@ class FoldRun:
     # with splits
     fold: int | None
     seed: int  # of its training
-    metrics: Mapping[str, Any]  # what `dfer.evaluation.score` gives, and `part`
+    metrics: Mapping[str, Any]  # what `dfer.evaluation.score` and `score_all_listed` give, and `part`
     predictions: pd.DataFrame  # the prediction table
     url: str  # its run's page in MLflow; empty if it has none
     history: list[dict[str, Any]]  # one row an epoch, as the training wrote it

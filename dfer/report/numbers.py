@@ -41,6 +41,8 @@ class ArmNumbers:
     confusion: npt.NDArray[np.int64]  # int64[K, K], rows = true class, summed over all runs
     scored: int  # scored, listed: distinct clips with a label and a prediction, and those that the protocol lists
     listed: int
+    # "war", "uar": mean over folds and seeds where a listed clip without a face counts as wrong; nan if not known
+    all_listed: Mapping[str, float]
     calibration: Mapping[str, float | int | None]  # see `dfer.analysis.calibration.summary`
     reliability: pd.DataFrame  # see `dfer.analysis.calibration.reliability`
     risk_coverage: pd.DataFrame  # risk_coverage, aurc: see `dfer.analysis.ambiguity`
@@ -202,6 +204,7 @@ def _arm_numbers(result: ArmResult) -> ArmNumbers:
         spread=statistics.spread(_per_run(result.runs)),
         confusion=np.sum([np.asarray(run.metrics["confusion_matrix"]) for run in result.runs], axis=0),
         scored=scored["clip_id"].nunique(),
+        all_listed=_all_listed(result.runs),
         listed=_listed(result.runs, repeated=bool(table.duplicated(["clip_id", "seed"]).any())),
         calibration=calibration.summary(table),
         reliability=calibration.reliability(table),
@@ -240,6 +243,12 @@ def _voter_numbers(scored: pd.DataFrame) -> VoterNumbers | None:
 def _per_run(runs: Sequence[FoldRun]) -> pd.DataFrame:
     rows = [(run.fold, run.seed, run.metrics["war"], run.metrics["uar"]) for run in runs]
     return pd.DataFrame(rows, columns=["fold", "seed", *HEADLINES]).astype({"fold": "Int64"})
+
+
+def _all_listed(runs: Sequence[FoldRun]) -> dict[str, float]:
+    scores = [{name: run.metrics.get(f"{name}_all_listed", np.nan) for name in HEADLINES} for run in runs]
+    per_run = pd.DataFrame(scores).assign(fold=[run.fold for run in runs], seed=[run.seed for run in runs])
+    return statistics.spread(per_run)["mean"].to_dict()
 
 
 def _listed(runs: Sequence[FoldRun], *, repeated: bool) -> int:

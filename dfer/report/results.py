@@ -15,7 +15,15 @@ SYNTHETIC = "Synthetic data, drawn by the pipeline itself: these numbers show th
 _ARM = ["experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part", "protocol", "frames"]
 SCORES = [f"{score}{of}" for score in ("WAR", "UAR") for of in ("", "_sd_over_folds", "_sd_over_seeds")]
 """The columns of `summary` with an arm's scores and their spread."""
-_MEANS = {"NLL": "nll", "ECE": "ece", "coverage": "coverage", "training_WAR": "training_war"}
+_ALL_LISTED = {"war_all_listed": np.nan, "uar_all_listed": np.nan}  # where it is not known
+_MEANS = {
+    "WAR_all_listed": "war_all_listed",
+    "UAR_all_listed": "uar_all_listed",
+    "NLL": "nll",
+    "ECE": "ece",
+    "coverage": "coverage",
+    "training_WAR": "training_war",
+}
 
 
 def per_run(content: ReportContent) -> pd.DataFrame:
@@ -29,8 +37,8 @@ def per_run(content: ReportContent) -> pd.DataFrame:
                 recalls = {f"recall_{emotion}": value for emotion, value in run.metrics["per_class_recall"].items()}
                 learnt = run.history[-1].get("training_war", np.nan) if run.history else np.nan
                 of_run = {"fold": run.fold, "seed": run.seed, "url": run.url, "training_war": learnt}
-                rows.append({**arm, **of_run, **numbers, **recalls})
-    columns = [*_ARM, "fold", "seed", "url", "training_war", "war", "uar", "nll", "ece", "coverage"]
+                rows.append({**arm, **of_run, **_ALL_LISTED, **numbers, **recalls})
+    columns = [*_ARM, "fold", "seed", "url", *_MEANS.values(), "war", "uar"]
     return pd.DataFrame(rows, columns=None if rows else columns)
 
 
@@ -40,8 +48,9 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     Besides the columns that name the arm: `runs` (their number), `WAR`, `UAR` (means over folds of the means over
     seeds, section 4.3), `WAR_sd_over_folds` (standard deviation over folds of the means over seeds: how much the folds'
     clips differ), `WAR_sd_over_seeds` (over seeds of the means over folds: what another training would give), both nan
-    for a single one, the same of `UAR`; `NLL`, `ECE`, `coverage`, `training_WAR` (of the clips that it was trained on,
-    as an evaluation sees them).
+    for a single one, the same of `UAR`; `WAR_all_listed`, `UAR_all_listed` (a listed clip without a face counts as
+    wrong; nan if not known), `NLL`, `ECE`, `coverage`, `training_WAR` (of the clips that it was trained on, as an
+    evaluation sees them).
     """
     from dfer.analysis import statistics  # the table can be read without statsmodels
 
@@ -91,8 +100,9 @@ def _by_seed(row: ArmResult) -> dict[int, dict[str, Any]]:
 
 
 def as_text(table: pd.DataFrame) -> list[list[str]]:
-    """The summary as cells for a terminal: experiment, arm, where, percentages with their spread, clips scored, and the
-    share of its own training clips that the arm has learnt.
+    """The summary as cells for a terminal: experiment, arm, where, percentages with their spread, clips scored, the
+    percentages where a listed clip without a face counts as wrong, and the share of its own training clips that the arm
+    has learnt.
 
     Figures are left out: what they show is in the tables.
     """
@@ -101,6 +111,7 @@ def as_text(table: pd.DataFrame) -> list[list[str]]:
         model = "" if row.model == "resnet18_tsm" else f"{row.model} "
         frames = "" if row.frames == "in order" else f", frames {row.frames}"
         chosen = " (best on the test fold)" if row.protocol == "paper" else ""
+        differs = row.coverage < 1 and np.isfinite(row.WAR_all_listed)
         cells.append(
             [
                 row.experiment,
@@ -109,6 +120,7 @@ def as_text(table: pd.DataFrame) -> list[list[str]]:
                 _percent(row.WAR, row.WAR_sd_over_folds, row.WAR_sd_over_seeds),
                 _percent(row.UAR, row.UAR_sd_over_folds, row.UAR_sd_over_seeds),
                 f"{row.coverage:.1%}",
+                f"{100 * row.WAR_all_listed:.1f} / {100 * row.UAR_all_listed:.1f}" if differs else "",
                 f"{row.training_WAR:.1%}" if np.isfinite(row.training_WAR) else "",
             ]
         )

@@ -51,11 +51,13 @@ def scores(experiment: ExperimentNumbers) -> Table:
     ]
     notes: list[str] = []
     if arms:
+        columns += _all_listed(arms)
         columns += _of_network() if experiment.result.show == "networks" else []
         columns += [Column("clips scored", _clips_scored), Column("runs", lambda arm: Cell("", links=_runs(arm)))]
         notes = [
             "In percent: mean over folds and seeds; 95 % intervals, of a bootstrap over clips for UAR and WAR, "
             "Wilson's for the classes; ± is a standard deviation.",
+            *([_ALL_LISTED_NOTE] if _all_listed(arms) else []),
             *protocol_notes(arms),
             *(_NETWORK_NOTES if experiment.result.show == "networks" else ()),
             *_reconstructions(arms),
@@ -349,6 +351,28 @@ _NETWORK_NOTES = (
     f"Not converged: an arm that has learnt less than {100 * _CONVERGED:.0f} % of its own training clips needs a "
     "longer training before it is compared.",
 )
+
+
+_ALL_LISTED_NOTE = (
+    "All listed: of all clips that the protocol lists, those in which no face was found counted as wrong; the other "
+    "scores leave them out."
+)
+
+
+def _all_listed(arms: Sequence[ArmNumbers]) -> list[Column[ArmNumbers]]:
+    """The scores over all clips that the protocol lists, where some of them have no prediction."""
+    known = not any(math.isnan(arm.all_listed[metric]) for arm in arms for metric in HEADLINES)
+    if not known or all(arm.scored == arm.listed for arm in arms):
+        return []
+
+    def score(metric: str) -> Column[ArmNumbers]:
+        return Column(
+            f"{metric.upper()}, all listed",
+            lambda arm: Cell(percent(arm.all_listed[metric]), url=_url(arm), value=arm.all_listed[metric]),
+            mark_best=True,
+        )
+
+    return [score("uar"), score("war")]
 
 
 def _of_network() -> list[Column[ArmNumbers]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,7 @@ def test_means_and_spread_over_folds_and_seeds(made):
 def test_folds_that_differ_are_no_spread_over_seeds():
     """Two seeds that agree in each of two folds, which are 40 points apart."""
     arm = dict.fromkeys(("experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part"), "x")
-    other = {"nll": 1.0, "ece": 0.1, "coverage": 1.0, "training_war": 1.0}
+    other = {"war_all_listed": 0.6, "uar_all_listed": 0.5, "nll": 1.0, "ece": 0.1, "coverage": 1.0, "training_war": 1.0}
     runs = pd.DataFrame(
         {**arm, "protocol": "last", "frames": "in order", "fold": fold, "seed": seed, "war": war, "uar": war, **other}
         for fold, war in ((1, 0.5), (2, 0.9))
@@ -73,6 +74,18 @@ def test_folds_that_differ_are_no_spread_over_seeds():
     assert row["WAR_sd_over_folds"] == pytest.approx(0.4 / np.sqrt(2))
     (cells,) = results.as_text(results.summary(runs))
     assert cells[3] == "70.0 ± 28.3 over folds ± 0.0 over seeds"
+
+
+def test_clips_without_a_face_count_as_wrong_in_scores_of_their_own(made):
+    known, unknown = made.experiments[0].rows
+    halves = {"war_all_listed": 0.5, "uar_all_listed": 0.4}
+    runs = [replace(run, metrics={**run.metrics, **halves}) for run in known.runs]
+    two = replace(made.experiments[0], rows=(replace(known, runs=tuple(runs)), unknown))
+    table = results.summary(results.per_run(replace(made, experiments=(two,))))
+    assert table[["WAR_all_listed", "UAR_all_listed"]].iloc[0].tolist() == pytest.approx([0.5, 0.4])
+    assert table["WAR_all_listed"].isna().tolist() == [False, True]
+    assert [cells[6] for cells in results.as_text(table)] == ["50.0 / 40.0", ""]
+    assert [cells[6] for cells in results.as_text(table.assign(coverage=1.0))] == ["", ""]
 
 
 def test_folds_taken_together_hold_every_clip_once(made):

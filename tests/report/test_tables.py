@@ -36,6 +36,30 @@ def test_cells_are_the_metrics_of_the_predictions_and_lead_to_the_run(written, p
             assert address in [link["href"] for link in page.all("a")]
 
 
+def with_all_listed(result, **scores):
+    """The arm, of which so much is known about all listed clips."""
+    return replace(result, runs=tuple(replace(run, metrics={**run.metrics, **scores}) for run in result.runs))
+
+
+def test_scores_over_all_listed_clips_stand_beside_the_others(toy):
+    rows = [arm(aligned(toy), f"resnet18_tsm/{name}", skill=1.0, folds=(1, 2)) for name in ("hard", "midas")]
+    known = [with_all_listed(row, war_all_listed=0.5, uar_all_listed=0.25) for row in rows]
+    experiment = ExperimentResult("t", "T", "", "scores", "toy-dfew", tuple(known))
+    report = page_of(content(toy.root, experiment, datasets=(facts(toy),)))
+    heading, first, _ = report.tables["t"]
+    assert heading[4:6] == ["UAR, all listed", "WAR, all listed"]
+    assert first[4:6] == ["25.0", "50.0"]
+    assert "those in which no face was found counted as wrong" in report.text
+    # an evaluation of an earlier version, and nothing to say of it
+    earlier = page_of(content(toy.root, replace(experiment, rows=(known[0], rows[1])), datasets=(facts(toy),)))
+    assert "all listed" not in earlier.text
+    # every clip has a face
+    whole = with_all_listed(known[0], num_listed=known[0].runs[0].metrics["num_scored"])
+    assert (
+        "all listed" not in page_of(content(toy.root, replace(experiment, rows=(whole,)), datasets=(facts(toy),))).text
+    )
+
+
 def test_per_class_recalls(written, page):
     rows = page.tables["table-1"]
     assert rows[0] == ["method", "labels", *EMOTIONS, "UAR", "WAR", "clips scored", "runs"]
