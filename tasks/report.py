@@ -17,12 +17,10 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from dfer.config import fine_tuning
-from dfer.config.catalogue import network
 from dfer.config.experiments import Evaluation, Experiment, Faces, Row, Training, trainings_of
 from dfer.config.pipeline import Pipeline
 from dfer.config.published import load as load_published
-from dfer.config.settings import StageSettings
+from dfer.config.reduced import reduced
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.storage import remote
 from dfer.storage.file_names import HISTORY, METRICS, PREDICTIONS, REPORT_PAGE, REPORT_TEXT, TRACKED_RUN
@@ -176,7 +174,11 @@ def _content(
     return ReportContent(
         pipeline=pipeline.name,
         description=pipeline.description,
-        reduced=_reduced(pipeline, ingested),
+        reduced=reduced(
+            pipeline,
+            clips={name: result.output.counts["clips"] for name, result in ingested.items()},
+            folds={name: result.output.counts.get("folds", 0) for name, result in ingested.items()},
+        ),
         experiments=tuple(
             ExperimentResult(
                 name=experiment.name,
@@ -272,49 +274,6 @@ def _arm(
         runs=tuple(folds),
         url=first.page_beside(others) if others else first.page,
     )
-
-
-def _reduced(pipeline: Pipeline, ingested: Mapping[str, StageResult]) -> str:
-    """How this falls short of the paper's experiments (section 4.3); empty if it does not."""
-    settings, paper = pipeline.settings, StageSettings()
-    differences = []
-    if any(dataset.generated for dataset in pipeline.datasets.values()):
-        differences.append(
-            ", ".join(f"{result.output.counts['clips']} clips of {name}" for name, result in ingested.items())
-        )
-    folds = {name: result.output.counts.get("folds", 0) for name, result in ingested.items()}
-    trained_on = {experiment.dataset for experiment in pipeline.experiments if experiment.trains}
-    # 0 where a data set has splits
-    numbers = {folds[name] for name in folds if name in trained_on and len(pipeline.folds) < folds[name]}
-    differences += [f"{len(pipeline.folds)} of {number} folds" for number in sorted(numbers)]
-    if settings.train.epochs < paper.train.epochs:
-        differences.append(f"{settings.train.epochs} epochs instead of {paper.train.epochs}")
-    if (settings.train.optimizer, settings.train.schedule) != (paper.train.optimizer, paper.train.schedule):
-        differences.append(f"{settings.train.optimizer} and {settings.train.schedule} instead of SGD and cosine")
-    for name, of_network in {m: s for e in pipeline.experiments for m, s in e.settings.items()}.items():
-        differences += _reduced_network(name, of_network)
-        if source := fine_tuning.described(of_network.model):
-            differences.append(f"{name} {source}")
-    differences += fine_tuning.leaks(pipeline.experiments, {name: bool(number) for name, number in folds.items()})
-    uses_groups = any(arm.clips != "all" for experiment in pipeline.experiments for arm in experiment.arms.values())
-    if uses_groups and settings.groups.clear_above != paper.groups.clear_above:
-        differences.append(
-            f"clear expressions above {settings.groups.clear_above:g} instead of {paper.groups.clear_above:g}"
-        )
-    return "; ".join(differences)
-
-
-def _reduced_network(name: str, settings: StageSettings) -> list[str]:
-    usual, differences = network(name), []
-    if settings.model.width < 1:
-        differences.append(f"{settings.model.width:g} of its width")
-    if settings.sampling.num_segments < usual.num_segments:
-        differences.append(f"{settings.sampling.num_segments} frames instead of {usual.num_segments}")
-    if settings.model.input_size < usual.input_size:
-        differences.append(f"{settings.model.input_size} pixels instead of {usual.input_size}")
-    if settings.model.pretrained is None:
-        differences.append("not pretrained")
-    return [f"{name} with {', '.join(differences)}"] if differences else []
 
 
 def failures(counts: dict[str, int]) -> str:
