@@ -139,19 +139,22 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
     name = file_name(result.name)
     charts: list[Chart] = []
     heat_maps: list[HeatMap] = []
-    if arms:
+    repeats = _has_its_scores_elsewhere(numbers, report)
+    pairs = () if repeats else numbers.pairs
+    if arms and not repeats:
         charts += _score_charts(name, arms)
         if result.show == "networks" and any(figures.gflops(arm) for arm in arms):
             charts.append(_work(name, arms))
-        if result.show not in ("temporal", "networks", "probabilities") and len(arms) <= MATRICES:
-            named = zip(arms, short_names(arms), strict=True)
-            heat_maps += [_confusion(f"{name}-confusion-{place}", *arm) for place, arm in enumerate(named, 1)]
+    if arms and result.show not in ("temporal", "networks", "probabilities") and len(arms) <= MATRICES:
+        named = zip(arms, short_names(arms), strict=True)
+        heat_maps += [_confusion(f"{name}-confusion-{place}", *arm) for place, arm in enumerate(named, 1)]
     for dataset in report.datasets:
         if dataset.facts.name == result.dataset and result.show == "class-distribution":
             charts.append(_class_distribution(name, dataset))
         if dataset.facts.name == result.dataset and result.show == "coexistence" and dataset.coexistence is not None:
             heat_maps.append(_coexistence(name, dataset.facts.name, dataset.coexistence))
-    strongest = {(id(pair.first), id(pair.second)): in_brief(pair, numbers) for pair in numbers.pairs[:BRIEF]}
+    strongest = {(id(pair.first), id(pair.second)): in_brief(pair, numbers) for pair in pairs[:BRIEF]}
+    table = tables.confusions if repeats else OF_SHOW.get(result.show)
     brief = tuple(sentence for pair, sentence in strongest.items() if pair not in known)
     known.update(strongest)
     return ExperimentPart(
@@ -159,11 +162,22 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
         anchor=name,
         sentences=tuple(strongest.values()),
         brief=brief,
-        table=OF_SHOW[result.show](numbers) if result.show in OF_SHOW else None,
+        table=table(numbers) if table is not None else None,
         charts=tuple(charts),
         heat_maps=tuple(heat_maps),
-        differences=tuple(table(numbers) for table in OF_PAIRS if numbers.pairs),
+        differences=tuple(of_pairs(numbers) for of_pairs in OF_PAIRS if pairs),
     )
+
+
+def _has_its_scores_elsewhere(numbers: ExperimentNumbers, report: ReportNumbers) -> bool:
+    """Whether this is a figure of confusions, and each of its arms has its scores in the section of some table."""
+    of_tables = {
+        id(arm)
+        for other in report.experiments
+        for arm in other.arms
+        if other.result.show in ("scores", "networks", "per-class")
+    }
+    return numbers.result.show == "confusion" and bool(numbers.arms) and of_tables.issuperset(map(id, numbers.arms))
 
 
 def _work(name: str, arms: Sequence[ArmNumbers]) -> Chart:

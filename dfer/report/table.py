@@ -112,7 +112,10 @@ def _cells(column: Column[T], rows: Sequence[T]) -> list[Cell]:
 
 
 def shortened(table: Table) -> Table:
-    """The table for the short report: methods, WAR and UAR with their intervals; no recalls, links and runs."""
+    """The table for the short report: methods, WAR and UAR with their intervals; no recalls, links and runs. A table
+    without these scores is left as it is."""
+    if not any(name.startswith(("WAR", "UAR")) for name in table.columns):
+        return table
     kept = [
         place
         for place, name in enumerate(table.columns)

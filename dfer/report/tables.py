@@ -8,6 +8,8 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from dfer import metrics
 from dfer.config.catalogue import NETWORKS
 from dfer.config.published import PublishedRow
@@ -98,6 +100,42 @@ def temporal(experiment: ExperimentNumbers) -> Table:
         notes=(
             "Frames of the test clips in order, shuffled, reversed, or the peak frame repeated. A score that does not "
             "fall needs no time. In percent with 95 % intervals; differences are to frames in order.",
+            *protocol_notes(experiment.arms),
+        ),
+    )
+
+
+def confusions(experiment: ExperimentNumbers) -> Table:
+    """What the clips of each class were most often taken for: what the experiment's matrices show first."""
+
+    def taken_for(place: int) -> Callable[[ArmNumbers], Cell]:
+        def cell(arm: ArmNumbers) -> Cell:
+            row = arm.confusion[place]
+            if not row.sum():
+                return NO_CLIPS
+            wrong = np.where(np.arange(len(row)) == place, 0, row)
+            if not wrong.any():
+                return Cell("–", small=("all right",))
+            names = [name for name, clips in zip(arm.classes, wrong, strict=True) if clips == wrong.max()]
+            return Cell(
+                ", ".join(names), small=(f"{percent(wrong.max() / row.sum())} %", *(["each"] * (len(names) > 1)))
+            )
+
+        return cell
+
+    return table.build(
+        file_name(experiment.result.name),
+        experiment.result.title,
+        [
+            Column("method", _network, text=True),
+            Column("labels", lambda arm: Cell(arm.result.arm + other_frames(arm)), text=True),
+            *(Column(name, taken_for(place)) for place, name in enumerate(_classes(experiment))),
+        ],
+        experiment.arms,
+        warnings=_synthetic(experiment.synthetic),
+        notes=(
+            "What the clips of each class were most often mistaken for, in percent of the class's clips over all runs. "
+            "Scores and differences of these arms are in the tables above.",
             *protocol_notes(experiment.arms),
         ),
     )

@@ -150,6 +150,36 @@ def test_best_number_is_bold_unless_it_is_the_only_row(written):
     assert r"\textbf" not in (written[1] / "tables" / "figure-6.tex").read_text()
 
 
+def of_demo(toy):
+    """The tables of the pipeline `demo` on its own test part."""
+    arms = tuple(arm(aligned(toy), f"resnet18_tsm/{name}", skill=skill) for name, skill in (("hard", 1), ("midas", 9)))
+    first = ExperimentResult("own-test-part", "Own", "", "per-class", "toy-dfew", arms)
+    return first, ExperimentResult("confusion", "Confusion", "", "confusion", "toy-dfew", arms)
+
+
+def test_a_figure_of_confusions_does_not_repeat_the_table_of_its_arms(toy):
+    first, confusion = of_demo(toy)
+    report = page_of(content(toy.root, first, confusion, datasets=(facts(toy),)))
+    rows = report.tables["confusion"]
+    assert rows[0] == ["method", "labels", *EMOTIONS]
+    counts = np.array(first.rows[0].runs[0].metrics["confusion_matrix"])
+    np.fill_diagonal(counts, 0)
+    for place, emotion in enumerate(EMOTIONS):
+        most = counts[place].max()
+        assert most == 0 or EMOTIONS[counts[place].argmax()] in rows[1][2 + place], emotion
+    assert rows[2][2:] == ["–all right"] * 7
+    assert "confusion-comparisons" not in report.tables
+    assert not any("confusion-scores" in identity for identity in report.ids)
+    assert report.text.count("WAR and UAR with 95 % intervals") == 1
+    assert [identity for identity in report.ids if "own-test-part-comparisons" in identity]
+
+
+def test_a_figure_of_confusions_alone_has_the_scores_of_its_arms(toy):
+    report = page_of(content(toy.root, of_demo(toy)[1], datasets=(facts(toy),)))
+    assert report.tables["confusion"][0][2:4] == ["UAR", "WAR"]
+    assert "confusion-comparisons" in report.tables
+
+
 def test_differences_of_recalls_are_those_of_the_two_arms(toy):
     rows = (arm(aligned(toy), "resnet18_tsm/hard", skill=0.5), arm(aligned(toy), "resnet18_tsm/midas", skill=2.5))
     experiment = ExperimentResult("t", "T", "", "scores", "toy-dfew", rows)
