@@ -145,7 +145,8 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
         charts += _score_charts(name, arms)
         if result.show == "networks" and any(figures.gflops(arm) for arm in arms):
             charts.append(_work(name, arms))
-    if arms and result.show not in ("temporal", "networks", "probabilities") and len(arms) <= MATRICES:
+    few = result.show in ("scores", "per-class") and len(arms) <= MATRICES
+    if arms and (few or result.show == "confusion"):
         named = zip(arms, short_names(arms), strict=True)
         heat_maps += [_confusion(f"{name}-confusion-{place}", *arm) for place, arm in enumerate(named, 1)]
     for dataset in report.datasets:
