@@ -27,6 +27,7 @@ from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
 from dfer.storage.remote import check_writable
 from dfer.storage.store import StageResult
 from tasks import stages
+from tasks.align import aligned_clips
 from tasks.ingest import clips_of
 from tasks.running.failures import say_how_to_go_on
 from tasks.running.graph_run import GraphRun
@@ -79,7 +80,8 @@ def midas(
 ) -> Outcome:
     """Read the data sets, align the faces, train the arms, evaluate them on their own folds and on other data sets.
 
-    A stage whose output exists is not run again.
+    A stage whose output exists is not run again. Where a training or an evaluation fails, the others are finished, and
+    the report is made of what there is and names what is missing, before the run fails.
 
     Args:
         pipeline: a pipeline of the configuration file.
@@ -97,7 +99,11 @@ def midas(
     if start_from is not None:
         loaded = stages.starting_from(loaded, start_from, since=since.timestamp() if since else _created())
     run = GraphRun(loaded)
-    graph = stages.graph_of(loaded, clips=lambda dataset: clips_of(run.result(graph["ingest"][dataset])))
+    graph = stages.graph_of(
+        loaded,
+        clips=lambda dataset: clips_of(run.result(graph["ingest"][dataset])),
+        aligned=lambda faces: aligned_clips(run.result(graph["index"][faces]).output),
+    )
 
     def fingerprint() -> str:
         return "".join(result.output.hash for result in run.results(graph["ingest"].values()))
@@ -111,8 +117,7 @@ def midas(
         ended_at_once(),
     ):
         page.link(artifact_key("trainings", pipeline), "the trainings in MLflow, side by side", tracking.page)
-        for phase in graph.phases():
-            run.run(phase, RunResources(slots, tracking, progress))
+        run.run_all(graph, RunResources(slots, tracking, progress))
     return Outcome(
         stages={stage: run.results(graph[stage].values()) for stage in stages.STAGES},
         indexes={graph.title(faces): run.result(node) for faces, node in graph["index"].items()},

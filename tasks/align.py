@@ -295,3 +295,9 @@ def _show_counts(dataset: str, counts: dict[str, int]) -> None:
         key=artifact_key("index", dataset),
         description=f"What became of the clips of {dataset}",
     )
+
+
+def aligned_clips(indexed: Output) -> set[str]:
+    """The ids of the clips that have aligned faces, by a data set's index."""
+    places = index.read_places(indexed.file(index.FILE_NAME))
+    return set(places.loc[places["status"] == "ok", "clip_id"])

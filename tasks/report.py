@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,9 @@ from tasks.tracking.runs import PipelineTracking, outbox_of, versions
 if TYPE_CHECKING:
     from dfer.report.content import ArmResult, ReportContent
 
+# below `dfer`, whose messages appear in Prefect's page
+logger = logging.getLogger(f"dfer.{__name__}")
+
 VERSION = 6
 
 RESULTS = "results.csv"
@@ -51,9 +55,11 @@ def cache_key(
     scored: Iterable[Output],
     indexes: Iterable[Output],
     ingested: Iterable[Output],
+    missing: Mapping[str, str] | None = None,
 ) -> CacheKey:
     """What determines a report."""
-    return CacheKey("report", VERSION, _key(pipeline, rows), (*scored, *indexes, *ingested))
+    key = _key(pipeline, rows) | ({"missing": dict(missing)} if missing else {})
+    return CacheKey("report", VERSION, key, (*scored, *indexes, *ingested))
 
 
 def nodes(graph: Graph) -> dict[str, Node]:
@@ -77,7 +83,7 @@ def nodes(graph: Graph) -> dict[str, Node]:
     return {"report": Node("report", "report", write_report, {"rows": graph.rows}, inputs, expect, needs_run=True)}
 
 
-STAGE = Stage("report", nodes)
+STAGE = Stage("report", nodes, partial=True)
 
 
 @task(name="report", cache_policy=NO_CACHE, on_failure=[note_stage])
@@ -89,8 +95,14 @@ def write_report(
     trained: dict[Training, StageResult],
     scored: dict[Evaluation, StageResult],
     run: RunResources,
+    missing: dict[str, str] | None = None,
 ) -> StageResult:
-    """Tables and figures of one run of a pipeline; the same go to the parent run in MLflow."""
+    """Tables and figures of one run of a pipeline; the same go to the parent run in MLflow.
+
+    Args:
+        missing: the trainings and evaluations that failed or were not begun -> why. The report names them, and shows
+            the others.
+    """
 
     def work(folder: Path) -> dict[str, int]:
         from dfer import report
@@ -101,7 +113,7 @@ def write_report(
         runs = _runs(trained, scored, tracking)
         # their pages are in the report; if MLflow does not answer, the report has no links
         tracking.deliverer.wait_for([parent, *runs.values()])
-        content = _content(pipeline, ingested, indexes, rows, trained, scored, runs, parent)
+        content = _content(pipeline, ingested, indexes, rows, trained, scored, runs, parent, missing or {})
         report.write(content, folder)
         table = results.summary(results.per_run(content))
         table.to_csv(folder / RESULTS, index=False)
@@ -117,8 +129,11 @@ def write_report(
         return {"evaluations": len(scored), "experiments": len(rows)}
 
     used = [[result.output for result in group.values()] for group in (scored, indexes, ingested)]
-    result = ensure(pipeline, cache_key(pipeline, rows, *used), work)
+    result = ensure(pipeline, cache_key(pipeline, rows, *used, missing=missing), work)
     _publish(pipeline, result)
+    if missing:
+        page = pipeline.work_dir / "reports" / public_name(pipeline) / REPORT_PAGE
+        logger.warning("%s has what there is, and names the %d tasks whose results are missing", page, len(missing))
     return task_result(result)
 
 
@@ -163,6 +178,7 @@ def _content(
     scored: Mapping[Evaluation, StageResult],
     runs: Runs,
     parent: TrackedRun,
+    missing: Mapping[str, str],
 ) -> ReportContent:
     from dfer.report.content import DatasetFacts, ExperimentResult, ReportContent
 
@@ -211,6 +227,7 @@ def _content(
         num_segments=pipeline.settings.sampling.num_segments,
         classes=pipeline.settings.labels.classes,
         links={_page_title(pipeline): parent.page} if parent.page else {},
+        missing=missing,
     )
 
 
@@ -243,8 +260,8 @@ def _arm(
     from dfer.evaluation import read_predictions, score_all_listed
     from dfer.report.content import ArmResult, FoldRun
 
-    folds = []
-    for evaluation in row.evaluations:
+    folds, made = [], [evaluation for evaluation in row.evaluations if evaluation in scored]
+    for evaluation in made:
         folder, history = scored[evaluation].output.path, histories[evaluation.training]
         metrics, predictions = json.loads((folder / METRICS).read_text()), read_predictions(folder / PREDICTIONS)
         if "war_all_listed" not in metrics:  # evaluated by an earlier version
@@ -262,7 +279,10 @@ def _arm(
             )
         )
     parts = list(dict.fromkeys(run.metrics["part"] for run in folds))
-    first, *others = [runs[training] for training in trainings_of(row.evaluations)]
+    url = ""
+    if made:
+        first, *others = [runs[training] for training in trainings_of(made)]
+        url = first.page_beside(others) if others else first.page
     return ArmResult(
         model=row.model,
         arm=row.arm,
@@ -272,7 +292,8 @@ def _arm(
         protocol=experiment.protocol,
         frames=row.frames,
         runs=tuple(folds),
-        url=first.page_beside(others) if others else first.page,
+        url=url,
+        missing_runs=len(row.evaluations) - len(made),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from dfer.config.experiments import Faces
 from dfer.config.pipeline import Pipeline
 from dfer.config.problems import ConfigError, Problem
 from dfer.config.suggestions import did_you_mean
@@ -31,9 +32,10 @@ def graph_of(
     pipeline: Pipeline,
     clips: Callable[[str], pd.DataFrame | None],
     tolerate: Callable[[Exception, str], None] | None = None,
+    aligned: Callable[[Faces], Collection[str] | None] = lambda faces: None,
 ) -> Graph:
     """The nodes of a pipeline; see `Graph` for the arguments."""
-    return Graph(pipeline, PHASES, clips, tolerate)
+    return Graph(pipeline, PHASES, clips, tolerate, aligned)
 
 
 def stages_of(pipeline: Pipeline) -> tuple[str, ...]:

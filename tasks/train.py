@@ -16,6 +16,7 @@ from dfer.config.experiments import Training
 from dfer.config.pipeline import Pipeline
 from dfer.config.settings import LabelSettings, ModelSettings, TrainSettings
 from dfer.datasets import protocol
+from dfer.datasets.trainable import check_group
 from dfer.faces.index import FILE_NAME
 from dfer.storage.file_names import CHECKPOINT, WEIGHTS
 from dfer.storage.files import sha256
@@ -98,7 +99,21 @@ def nodes(graph: Graph) -> dict[Training, Node]:
         inputs = {"ingested": graph["ingest"][training.dataset], "index": graph["index"][training.faces]}
         return Node("train", title, train_arm, {"training": training}, inputs, expect, needs_run=True)
 
+    _check_groups(graph)
     return {training: node(training) for training in graph.trainings}
+
+
+def _check_groups(graph: Graph) -> None:
+    """Find classes without clear clips before any training starts, among the clips that have aligned faces."""
+    of_groups = [training for training in graph.trainings if training.arm.clips != "all"]
+    aligned = {faces: graph.aligned(faces) for faces in {training.faces for training in of_groups}}
+    for training in of_groups:
+        clips, kept = graph.clips(training.dataset), aligned[training.faces]
+        if clips is not None and kept is not None:
+            try:
+                check_group(training, clips, kept)
+            except ValueError as error:
+                graph.tolerate(error, training.dataset)
 
 
 def count_clips(graph: Graph, dataset: str, fold: int | None, part: Literal["train", "test", "across"]) -> int:

@@ -15,6 +15,9 @@ from dfer.config.reading import DEFAULT_CONFIG, load_pipeline, read_config, rena
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dfer.storage.store import Output
+    from tasks.running.graph import ExpectedOutput
+
 
 @config_app.command(
     "check", epilog=examples("dfer config check", "dfer config check dfew-full --set datasets.dfew.root=/mnt/DFEW")
@@ -71,7 +74,30 @@ def _has_fatal_problems(pipeline: Pipeline) -> bool:
     sources = {f"NOTE {one.model.name} is {text}" for one in settings if (text := fine_tuning.described(one.model))}
     if lines := [*lines, *sorted(sources)]:
         _print("\n".join([f"{pipeline.name}:", *lines]))
-    return len(tables) < len(classes) or any(finding.severity == "error" for finding in found)
+    if len(tables) < len(classes) or any(finding.severity == "error" for finding in found):
+        return True
+    broken = _problems_with_outputs(pipeline)
+    for name, problem in broken.items():
+        _print(f"ERROR {name}: {problem}")
+    return bool(broken)
+
+
+def _problems_with_outputs(pipeline: Pipeline) -> dict[str, str]:
+    """Data set -> what a run would stop at, told by outputs of earlier runs: which clips of a group have faces, and
+    what generated data hold. Only asked where arms are trained on groups: others need no more than the lists."""
+    if pipeline.work_url or all(arm.clips == "all" for one in pipeline.experiments for arm in one.arms.values()):
+        return {}
+    from dfer.storage.store import Output
+    from tasks.inspection.dry_run import dry_run
+    from tasks.running.stage import store_of
+
+    store = store_of(pipeline)
+
+    def visit(expected: ExpectedOutput) -> Output | None:
+        existing = store.find(expected.cache_key) if expected.cache_key is not None else None
+        return existing if isinstance(existing, Output) else None
+
+    return dict(dry_run(pipeline, visit, tolerant=True).broken)
 
 
 def _print(text: str) -> None:

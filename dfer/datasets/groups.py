@@ -45,15 +45,12 @@ def expression_group(
         raise ValueError("no clip has both a single label and votes, so no expression group can be chosen")
     usable = usable.sort_values("clip_id", key=lambda ids: ids.map(natural_key))
     classes = usable["label"].to_numpy("int64")
-    clear = soft_labels(usable["votes"].tolist()).max(axis=1) > clear_above
-    own = classes_of(clips)
-    class_sizes = np.bincount(labels, minlength=len(own))
-    lacking = (class_sizes > 0) & (np.bincount(classes[clear], minlength=len(own)) == 0)
-    if lacking.any():
-        names = ", ".join(own[emotion] for emotion in np.flatnonzero(lacking))
+    clear = _are_clear(usable, clear_above)
+    class_sizes = np.bincount(labels, minlength=len(classes_of(clips)))
+    if lacking := without_clear_clips(clips, clear_above):
         raise ValueError(
-            f"no clip of {names} has a largest soft label above {clear_above}: the clear group cannot have the class "
-            "distribution of all clips; lower the threshold"
+            f"no clip of {', '.join(lacking)} has a share of its votes above {clear_above:g}: the groups of clear and "
+            "mixed clips cannot have the class distribution of all clips; lower groups.clear_above, or add clips"
         )
     numbers = shares_of(int(clear.sum()) if size is None else size, class_sizes)
     candidates = clear if group == "clear" else np.ones(len(usable), dtype=bool)
@@ -65,6 +62,20 @@ def expression_group(
             generator = np.random.default_rng([seed, emotion])
             times[generator.choice(rows, size=number % len(rows), replace=False)] += 1
     return usable.iloc[np.repeat(np.arange(len(usable)), times)].reset_index(drop=True)
+
+
+def without_clear_clips(clips: pd.DataFrame, clear_above: float) -> list[str]:
+    """The classes that have clips with a single label, but none of them with votes and clear; in the table's order."""
+    labelled = clips[clips["label"].notna()]
+    voted = labelled[labelled["votes"].notna()]
+    clear = set(voted["label"][_are_clear(voted, clear_above)]) if len(voted) else set()
+    return [classes_of(clips)[label] for label in sorted(set(labelled["label"]) - clear)]
+
+
+def _are_clear(clips: pd.DataFrame, clear_above: float) -> npt.NDArray[np.bool_]:
+    """Whether the largest soft label of clips with votes is above `clear_above`, bool[N]."""
+    clear: npt.NDArray[np.bool_] = soft_labels(clips["votes"].tolist()).max(axis=1) > clear_above
+    return clear
 
 
 def shares_of(total: int, weights: npt.ArrayLike) -> npt.NDArray[np.int64]:

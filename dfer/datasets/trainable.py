@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 
 import pandas as pd
 
-from dfer.config.experiments import Experiment
+from dfer.config.experiments import Experiment, Training, evaluations_of, trainings_of
 from dfer.datasets import protocol
+from dfer.datasets.groups import without_clear_clips
+from dfer.datasets.inner_part import validation_rows
 from dfer.datasets.report import Finding, Problems, Rules, findings
 from dfer.datasets.table import SHARES
 from dfer.labels import classes_of
@@ -17,6 +20,11 @@ TRAINING_RULES: Rules = {
     "no_part": (
         "error",
         "nothing to train or test on: set pipelines.NAME.folds to folds that the data set has, or mend its splits",
+    ),
+    "no_clear_clips": (
+        "error",
+        "classes without a clear clip, so that the groups of clear and of mixed clips cannot have the classes of all "
+        "clips: lower groups.clear_above, add clips, or leave out the arms with clips: clear or mixed",
     ),
     "too_few_clips": ("error", "fewer than two clips to train on, and a clip is never mixed with itself: add clips"),
     "never_trained": (
@@ -56,6 +64,43 @@ def check_votes(experiment: Experiment, clips: pd.DataFrame) -> None:
             )
 
 
+def check_group(training: Training, clips: pd.DataFrame, aligned: Collection[str] | None = None) -> None:
+    """Raise ValueError, in one sentence, if an arm is to be trained on a group of clear or mixed clips, and some class
+    of its training clips has no clear one.
+
+    Args:
+        clips: the data set's table.
+        aligned: ids of the clips with aligned faces, which alone are trained on; None: not known yet.
+    """
+    if lacking := _without_clear_clips(training, clips, aligned):
+        groups, where = training.settings.groups, _where(training.dataset, training.fold)
+        among = "" if aligned is None else " with an aligned face"
+        raise ValueError(
+            f"{where}: no training clip{among} of {', '.join(lacking)} has a share of its votes above "
+            f"groups.clear_above, {groups.clear_above:g}, so that the arm {training.arm_name} cannot be trained on a "
+            f"group of {training.arm.clips} clips in which all classes are: lower groups.clear_above, add clips, or "
+            "leave the arm out"
+        )
+
+
+def _without_clear_clips(training: Training, clips: pd.DataFrame, aligned: Collection[str] | None) -> list[str]:
+    """The classes of a training's clips that have no clear one; [] for an arm that is trained on all clips."""
+    train, groups = training.settings.train, training.settings.groups
+    if training.arm.clips == "all":
+        return []
+    trained = protocol.part(clips, fold=training.fold, part="train", ambiguous=train.ambiguous)
+    if aligned is not None:
+        trained = trained[trained["clip_id"].isin(aligned)]
+        if train.selection == "validation":  # these are drawn from the aligned ones
+            usable = trained if training.arm.labels == "soft" else trained[trained["label"].notna()]
+            trained = usable[~validation_rows(usable, train.validation_share, train.seed)]
+    return without_clear_clips(trained, groups.clear_above)
+
+
+def _where(dataset: str, fold: int | None) -> str:
+    return dataset if fold is None else f"{dataset}, fold {fold}"
+
+
 def _check(experiment: Experiment, tables: Mapping[str, pd.DataFrame], problems: Problems) -> None:
     dataset, across = experiment.dataset, experiment.evaluate_on
     clips = tables[dataset]
@@ -63,14 +108,21 @@ def _check(experiment: Experiment, tables: Mapping[str, pd.DataFrame], problems:
         check_votes(experiment, clips)
     except ValueError as error:
         problems["no_votes_for_arm"].append(str(error).partition(": ")[2])
-    for fold in experiment.folds if clips["fold"].notna().any() else (None,):
+    has_folds = bool(clips["fold"].notna().any())
+    for training in trainings_of(evaluations_of(experiment.rows(has_folds=has_folds))):
+        with suppress(ValueError):  # there is no such part, which is said below
+            if lacking := _without_clear_clips(training, clips, None):
+                clear_above = f"{training.settings.groups.clear_above:g}"
+                where = _where(dataset, training.fold)
+                problems["no_clear_clips"].append(f"{where}: {', '.join(lacking)} (none above {clear_above})")
+    for fold in experiment.folds if has_folds else (None,):
         try:
             trained = protocol.part(clips, fold=fold, part="train")
             tested = protocol.part(clips, fold=fold, part="test")
         except ValueError as error:
             problems["no_part"].append(str(error))
             continue
-        where = dataset if fold is None else f"{dataset}, fold {fold}"
+        where = _where(dataset, fold)
         if len(trained) < 2:
             problems["too_few_clips"].append(f"{where}: {len(trained)}")
         if across != dataset:

@@ -47,6 +47,7 @@ class ArmResult:
     frames: Frames  # the order of the frames at test time: "in order", "shuffled", "reversed", "peak"
     runs: tuple[FoldRun, ...]
     url: str  # a page of MLflow with all its runs side by side; empty if there is none
+    missing_runs: int = 0  # how many more it should have, which failed or were not begun
 
     @property
     def name(self) -> str:
@@ -106,3 +107,4 @@ class ReportContent:
     num_segments: int = 8  # frames of a clip that are shown
     classes: tuple[str, ...] = EMOTIONS
     links: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)  # training or evaluation that was not made -> why

@@ -12,7 +12,7 @@ from dfer.report import figures
 from dfer.report.names import flag_note, full_name
 from dfer.report.numbers import HardClip
 from dfer.report.page import Chart, Page
-from dfer.report.results import SYNTHETIC
+from dfer.report.results import NOT_COMPLETE, SYNTHETIC
 
 _MEDIA_TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 
@@ -43,6 +43,7 @@ def render(page: Page, sheets: Mapping[str, Sequence[str]] | None = None) -> str
         numbers=numbers,
         emotions=content.classes,
         synthetic=SYNTHETIC,
+        not_complete=NOT_COMPLETE,
         flag_note=flag_note(numbers.arms),
         strip=strip,
         picture=picture,

@@ -7,7 +7,7 @@ import io
 import re
 
 from dfer.report.page import Page
-from dfer.report.results import SYNTHETIC
+from dfer.report.results import NOT_COMPLETE, SYNTHETIC
 from dfer.report.table import Cell, Table, shortened
 
 # What Markdown gives a meaning where it stands: an underscore inside a word has none, nor has an interval's bracket.
@@ -67,6 +67,9 @@ def report(page: Page) -> str:
     parts = [f"# {escaped(content.pipeline)}", escaped(content.description)]
     if page.numbers.synthetic:
         parts.append(f"> **{SYNTHETIC}**")
+    if content.missing:
+        parts.append(f"**{NOT_COMPLETE}**")
+        parts.append("\n".join(f"- {escaped(what)}: {escaped(why)}" for what, why in content.missing.items()))
     if content.reduced:
         parts.append(f"Reduced: {escaped(content.reduced)}")
     parts += [f"[{escaped(name)}]({url})" for name, url in content.links.items()]

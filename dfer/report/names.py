@@ -57,9 +57,18 @@ def versus(pair: Pair, experiment: ExperimentNumbers) -> str:
 
 
 def where(result: ArmResult) -> str:
-    """'dfew → afew (val)': trained on, tested on, which part, and how the epoch was chosen if it is not the last."""
+    """'dfew → afew (val)': trained on, tested on, which part, how the epoch was chosen if it is not the last, and how
+    many of its runs are missing."""
     epoch = ", epoch by validation" if result.protocol == "validation" else ""
-    return f"{result.trained_on} → {result.evaluated_on} ({result.part}{epoch})"
+    missing, all_runs = result.missing_runs, len(result.runs) + result.missing_runs
+    without = f", {missing} of {all_runs} runs missing" if missing else ""
+    return f"{result.trained_on} → {result.evaluated_on} ({result.part}{epoch}{without})"
+
+
+def missing_note(rows: Sequence[ArmResult]) -> str:
+    """Which arms a table lacks altogether; empty if none."""
+    names = dict.fromkeys(row.name for row in rows if row.missing_runs and not row.runs)
+    return f"Missing, since no run of them was finished: {', '.join(names)}." if names else ""
 
 
 def flag_note(arms: Sequence[ArmNumbers | PublishedRow]) -> str:

@@ -253,8 +253,8 @@ def _all_listed(runs: Sequence[FoldRun]) -> dict[str, float]:
 
 def _listed(runs: Sequence[FoldRun], *, repeated: bool) -> int:
     """Clips that the protocol lists: of all folds together, or, where every fold's model saw the same clips, of one."""
-    counts = [run.metrics["num_listed"] for run in runs if run.seed == runs[0].seed]
-    return max(counts) if repeated else sum(counts)
+    counts = {run.fold: run.metrics["num_listed"] for run in runs}  # whatever the seed
+    return max(counts.values()) if repeated else sum(counts.values())
 
 
 def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: Compared) -> tuple[Pair, ...]:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from dfer.report.content import ArmResult, ReportContent
 
 SYNTHETIC = "Synthetic data, drawn by the pipeline itself: these numbers show that it works, not how good a method is."
+NOT_COMPLETE = "Not complete: these were not made, and every table lacks them."
 
-_ARM = ["experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part", "protocol", "frames"]
+_NAMES = ["experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part", "protocol", "frames"]
+_ARM = [*_NAMES, "missing_runs"]
 SCORES = [f"{score}{of}" for score in ("WAR", "UAR") for of in ("", "_sd_over_folds", "_sd_over_seeds")]
 """The columns of `summary` with an arm's scores and their spread."""
 _ALL_LISTED = {"war_all_listed": np.nan, "uar_all_listed": np.nan}  # where it is not known
@@ -45,12 +47,12 @@ def per_run(content: ReportContent) -> pd.DataFrame:
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """Mean over folds and seeds, and the spread where there is more than one: a row an experiment and arm.
 
-    Besides the columns that name the arm: `runs` (their number), `WAR`, `UAR` (means over folds of the means over
-    seeds, section 4.3), `WAR_sd_over_folds` (standard deviation over folds of the means over seeds: how much the folds'
-    clips differ), `WAR_sd_over_seeds` (over seeds of the means over folds: what another training would give), both nan
-    for a single one, the same of `UAR`; `WAR_all_listed`, `UAR_all_listed` (a listed clip without a face counts as
-    wrong; nan if not known), `NLL`, `ECE`, `coverage`, `training_WAR` (of the clips that it was trained on, as an
-    evaluation sees them).
+    Besides the columns that name the arm: `missing_runs` (those that failed or were not begun), `runs` (the others),
+    `WAR`, `UAR` (means over folds of the means over seeds, section 4.3), `WAR_sd_over_folds` (standard deviation over
+    folds of the means over seeds: how much the folds' clips differ), `WAR_sd_over_seeds` (over seeds of the means over
+    folds: what another training would give), both nan for a single one, the same of `UAR`; `WAR_all_listed`,
+    `UAR_all_listed` (a listed clip without a face counts as wrong; nan if not known), `NLL`, `ECE`, `coverage`,
+    `training_WAR` (of the clips that it was trained on, as an evaluation sees them).
     """
     from dfer.analysis import statistics  # the table can be read without statsmodels
 
@@ -81,8 +83,8 @@ def summed_over_folds(content: ReportContent) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _key(row: ArmResult) -> dict[str, str]:
-    """The values that tell an arm's row from the others of its experiment."""
+def _key(row: ArmResult) -> dict[str, str | int]:
+    """The values that tell an arm's row from the others of its experiment, and how many runs it lacks."""
     return {name: getattr(row, name) for name in _ARM[2:]}
 
 

@@ -15,7 +15,17 @@ from dfer.config.catalogue import NETWORKS
 from dfer.config.published import PublishedRow
 from dfer.labels import EMOTIONS
 from dfer.report import table
-from dfer.report.names import file_name, flag, flag_note, full_name, other_frames, protocol_notes, versus, where
+from dfer.report.names import (
+    file_name,
+    flag,
+    flag_note,
+    full_name,
+    missing_note,
+    other_frames,
+    protocol_notes,
+    versus,
+    where,
+)
 from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair, ReportNumbers
 from dfer.report.results import SYNTHETIC
 from dfer.report.table import DASH, EMPTY, NO_CLIPS, Cell, Column, Link, Table, difference, p_value, percent
@@ -72,6 +82,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
         remarks = [published.note, *(f"{row.method}, {row.label}: {row.note}" for row in published.rows if row.note)]
         notes += [f"Published: {remark}" for remark in remarks if remark]
     result = experiment.result
+    notes += filter(None, [missing_note(result.rows)])
     return table.build(
         file_name(result.name), result.title, columns, arms, published=published, warnings=warnings, notes=notes
     )
@@ -101,6 +112,7 @@ def temporal(experiment: ExperimentNumbers) -> Table:
             "Frames of the test clips in order, shuffled, reversed, or the peak frame repeated. A score that does not "
             "fall needs no time. In percent with 95 % intervals; differences are to frames in order.",
             *protocol_notes(experiment.arms),
+            *filter(None, [missing_note(experiment.result.rows)]),
         ),
     )
 

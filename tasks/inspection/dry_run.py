@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from dfer.config.experiments import Training, evaluations_of, trainings_of
+from dfer.config.experiments import Faces, Training, evaluations_of, trainings_of
 from dfer.config.pipeline import Pipeline
 from dfer.datasets import IngestError
 from dfer.storage.store import Output
+from tasks.align import aligned_clips
 from tasks.running.graph import ExpectedOutput, Node
 from tasks.stages import graph_of
 
@@ -47,7 +48,7 @@ def dry_run(pipeline: Pipeline, visit: Visit, *, tolerant: bool = False) -> DryR
     Raises:
         IngestError: a data set cannot be used as it is.
         MissingFilesError: too many of its files are missing.
-        ValueError: an arm needs votes that its data set does not have. None of these where `tolerant`.
+        ValueError: an arm needs votes, or clear clips, that its data set does not have. None of these where `tolerant`.
     """
     return _DryRun(pipeline, visit, tolerant).go()
 
@@ -57,7 +58,7 @@ class _DryRun:
         self._visit = visit
         self._tolerant = tolerant
         self._tables: dict[str, pd.DataFrame] = {}
-        self._graph = graph_of(pipeline, self._tables.get, self._tolerate)
+        self._graph = graph_of(pipeline, self._tables.get, self._tolerate, self._aligned)
         self._results: dict[Node, Any] = {}
         self._broken: dict[str, str] = {}
         self._notes: list[str] = []
@@ -73,6 +74,10 @@ class _DryRun:
             if (needed := trainings_of(evaluations_of(rows)))
         }
         return DryRun(trainings, {**self._graph.unknown, **self._broken}, self._broken, tuple(self._notes))
+
+    def _aligned(self, faces: Faces) -> set[str] | None:
+        index = self._results[self._graph["index"][faces]]
+        return None if index is None else aligned_clips(index)
 
     def _result(self, node: Node) -> Any:
         """The node's output, the outputs of an align task, or a plain value; None for what does not exist yet."""

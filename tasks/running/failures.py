@@ -75,7 +75,7 @@ def say_how_to_go_on(flow: Flow[..., Any], flow_run: FlowRun, state: State) -> N
 
 def explained(state: State, error: BaseException | None, stages: Sequence[str], log: str, ways: Sequence[str]) -> str:
     """All there is to say of a run that did not finish, as Markdown that can be read as plain text, too."""
-    lines = [f"**{state.name}**: {_first_line(error) if error else state.message}", ""]
+    lines = [f"**{state.name}**: {first_line(error) if error else state.message}", ""]
     lines += [f"- stage: {', '.join(stages) or 'none had begun'}"]
     if clip := clip_of(error):
         lines.append(f"- clip: {clip}")
@@ -127,7 +127,14 @@ def _stages_of(error: BaseException | None) -> list[str]:
     return [note.removeprefix(_STAGE) for note in notes if note.startswith(_STAGE)]
 
 
-def _first_line(error: BaseException) -> str:
+def reason(state: State) -> str:
+    """Why a task that has ended in this state, and not well, did so, in one line."""
+    error = _error(state)
+    return first_line(error) if error else str(state.message)
+
+
+def first_line(error: BaseException) -> str:
+    """Of what kind an error is, and the first line of what it says."""
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from prefect import Task
 
 from dfer.config.experiments import Evaluation, Experiment, Faces, Row, Training, evaluations_of, trainings_of
 from dfer.config.pipeline import Pipeline
-from dfer.datasets.trainable import check_votes
+from dfer.datasets.trainable import check_group, check_votes
 from dfer.storage.store import CacheKey
 
 Inputs = Mapping[str, Any]
@@ -75,11 +75,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the pipelines: the name that `--from` takes, and its nodes by what they are about."""
+    """A stage of the pipelines: the name that `--from` takes, and its nodes by what they are about.
+
+    Attributes:
+        partial: its tasks run also where nodes that they read have failed: with those that have not, and with
+            `missing`, the titles of the others -> why they are missing.
+    """
 
     name: str
     nodes: Callable[[Graph], Mapping[Any, Node]]
     belongs_to: Callable[[Pipeline], bool] = lambda pipeline: True
+    partial: bool = False
 
 
 class Graph:
@@ -97,6 +103,7 @@ class Graph:
         phases: Sequence[Sequence[Stage]],
         clips: Callable[[str], pd.DataFrame | None],
         tolerate: Callable[[Exception, str], None] | None = None,
+        aligned: Callable[[Faces], Collection[str] | None] = lambda faces: None,
     ) -> None:
         """
         Args:
@@ -104,8 +111,11 @@ class Graph:
             phases: the stages; those of a phase run side by side, as far as their inputs allow.
             clips: data set -> its clip table, None if it is not known yet. Is asked after the first phase.
             tolerate: called with an error that concerns a data set; it is raised if this is None.
+            aligned: the ids of the clips that have aligned faces, None if they are not known yet. Is asked after the
+                second phase.
         """
         self.pipeline = pipeline
+        self.aligned = aligned
         self._read_clips = clips
         self._tables: dict[str, pd.DataFrame | None] = {}
         self._phases = phases
@@ -117,9 +127,14 @@ class Graph:
         """A stage's nodes by what they are about. KeyError before the stage's phase has come."""
         return self._nodes[stage]
 
-    def phases(self) -> Iterator[list[Node]]:
-        """The nodes of each phase, every node after those that it reads. Handle a phase before asking for the next."""
+    def phases(self, has_failed: Callable[[], bool] = lambda: False) -> Iterator[list[Node]]:
+        """The nodes of each phase, every node after those that it reads. Handle a phase before asking for the next.
+
+        Once a phase `has_failed`, phases follow only as far as all of their stages are partial.
+        """
         for stages in self._phases:
+            if has_failed() and not all(stage.partial for stage in stages):
+                return
             for stage in stages:
                 self._nodes[stage.name] = stage.nodes(self) if stage.belongs_to(self.pipeline) else {}
             self._tables.clear()  # by far the largest thing in this process
@@ -170,10 +185,13 @@ class Graph:
             return experiment.rows(has_folds=True)
         try:
             check_votes(experiment, clips)
+            rows = experiment.rows(has_folds=bool(clips["fold"].notna().any()))
+            for training in trainings_of(evaluations_of(rows)):
+                check_group(training, clips)
         except ValueError as error:
             self.tolerate(error, experiment.dataset)
             return experiment.rows(has_folds=True)
-        return experiment.rows(has_folds=bool(clips["fold"].notna().any()))
+        return rows
 
 
 def complete(inputs: Inputs) -> bool:

@@ -10,7 +10,8 @@ from prefect.futures import PrefectFuture
 
 from dfer.config.pipeline import Pipeline
 from dfer.storage.store import StageResult
-from tasks.running.graph import Node
+from tasks.running import failures
+from tasks.running.graph import Graph, Node
 from tasks.running.stage import RunResources
 from tasks.running.task_runners import Runner, finished, submit_to, task_runner
 
@@ -32,8 +33,27 @@ class GraphRun:
         results = [self.result(node) for node in nodes if node.value is None]
         return [each for result in results for each in (result if isinstance(result, list) else [result])]
 
-    def run(self, nodes: Sequence[Node], resources: RunResources) -> None:
+    def run_all(self, graph: Graph, resources: RunResources) -> None:
+        """Run the phases of a graph, one after the other.
+
+        Raises the error of the first node that failed, once the stages that can do without its output have run.
+        """
+        failed: list[Exception] = []
+        for nodes in graph.phases(has_failed=lambda: bool(failed)):
+            try:
+                self.run(nodes, resources, partial=bool(failed))
+            except Exception as error:
+                failed.append(error)
+        if failed:
+            for error in failed[1:]:
+                failed[0].add_note(f"also failed: {failures.first_line(error)}")
+            raise failed[0]
+
+    def run(self, nodes: Sequence[Node], resources: RunResources, *, partial: bool = False) -> None:
         """Run the nodes of a phase side by side and wait for all of them, so that each error is reported.
+
+        Args:
+            partial: nodes of an earlier phase have failed; these are run without them (see `Stage.partial`).
 
         Raises the error of the first node that failed.
         """
@@ -47,8 +67,12 @@ class GraphRun:
         remote = [node for node in nodes if node.remote]
         if remote and self._pipeline.run.task_runner != "threads":
             self._run_remote(remote, resources)
-        self._submit([node for node in nodes if node not in self._futures], resources)
-        _wait_for([(node.title, self._futures[node]) for node in nodes])
+        self._submit([node for node in nodes if node not in self._futures], resources, partial=partial)
+        try:
+            _wait_for([(node.title, self._futures[node]) for node in nodes])
+        except Exception:
+            self._done.update(node for node in nodes if self._futures[node].state.is_completed())
+            raise
         self._done.update(nodes)
 
     def _run_remote(self, nodes: Sequence[Node], resources: RunResources) -> None:
@@ -59,15 +83,38 @@ class GraphRun:
             self._submit(nodes, resources, runner)
             self._futures |= finished({node: self._futures[node] for node in nodes}, resources.progress)
 
-    def _submit(self, nodes: Iterable[Node], resources: RunResources, runner: Runner | None = None) -> None:
+    def _submit(
+        self, nodes: Iterable[Node], resources: RunResources, runner: Runner | None = None, *, partial: bool = False
+    ) -> None:
         for node in nodes:
             # another runner knows nothing of the futures of the flow's own
-            inputs = {name: self._read(read, wait=runner is not None) for name, read in node.inputs.items()}
+            read = {name: self._made(nodes) if partial else nodes for name, nodes in node.inputs.items()}
+            inputs = {name: self._read(nodes, wait=runner is not None) for name, nodes in read.items()}
             arguments = {"pipeline": self._pipeline, **node.arguments, **inputs}
+            if partial:
+                arguments["missing"] = self._missing(node)
             if node.needs_run:
                 arguments["run"] = resources if runner is None else None
             task = node.task.with_options(task_run_name=node.title)
             self._futures[node] = task.submit(**arguments) if runner is None else submit_to(runner, task, arguments)
+
+    def _made(self, nodes: Node | Sequence[Node] | Mapping[Any, Node]) -> Node | Sequence[Node] | Mapping[Any, Node]:
+        """Of several nodes, those that have returned something."""
+        if not isinstance(nodes, Mapping):
+            return nodes
+        return {subject: node for subject, node in nodes.items() if node in self._done}
+
+    def _missing(self, reader: Node) -> dict[str, str]:
+        """The titles of the nodes that a node would have read, and why they have returned nothing."""
+        read = [node for nodes in reader.inputs.values() if isinstance(nodes, Mapping) for node in nodes.values()]
+        return {node.title: self._why(node) for node in read if node not in self._done}
+
+    def _why(self, node: Node) -> str:
+        state = self._futures[node].state
+        if state.name != "NotReady":
+            return failures.reason(state)
+        before = [read.title for read in node.inputs.values() if isinstance(read, Node) and read not in self._done]
+        return f"not begun, since this is missing: {', '.join(before)}"
 
     def _read(self, nodes: Node | Sequence[Node] | Mapping[Any, Node], *, wait: bool) -> Any:
         """The results of an earlier phase, or futures of the same one."""

@@ -191,6 +191,11 @@ class TrackedRun:
                 for name in MODEL_FILES:
                     shutil.copy2(folder / name, kept)
 
+    @property
+    def copy_of(self) -> str | None:
+        """The id of the run in which the training took place that this run shows, if that is another one."""
+        return next((operation["run"] for _, operation in self.operations() if operation["do"] == "copied"), None)
+
     def copied_from(self, earlier: TrackedRun) -> None:
         """Note the run in which the training took place that this run shows."""
         self._append({"do": "copied", "run": earlier.id})

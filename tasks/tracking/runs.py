@@ -53,6 +53,7 @@ class PipelineTracking:
         self._parent: TrackedRun | None = None
         self._under_way: set[TrackedRun] = set()
         self._children: dict[TrackedRun, None] = {}  # in the order of their beginning
+        self._copies: dict[str, TrackedRun] = {}  # the id of an earlier run -> the child that shows it
 
     @property
     def _key(self) -> str:
@@ -92,9 +93,12 @@ class PipelineTracking:
         return run
 
     def run_of(self, folder: Path) -> TrackedRun | None:
-        """The child run of this pipeline run that a note in a stage's folder names; None without such a note."""
+        """The child run of this pipeline run that a note in a stage's folder names, or that is a copy of the run which
+        it names; None without either."""
         run = self.outbox.noted(folder)
-        return run if run is not None and self._is_child(run) else None
+        if run is None or self._is_child(run):
+            return run
+        return self._copies.get(run.id)
 
     def page(self) -> str:
         """Where MLflow shows the trainings of this run side by side, as far as it has them; empty before the first."""
@@ -131,6 +135,7 @@ class PipelineTracking:
         copy.log_files([folder / n for n in ("learning_curves.png", "batch.jpg", HISTORY) if (folder / n).exists()])
         if earlier is not None:
             copy.copied_from(earlier)
+            self._copies[earlier.id] = copy
         copy.close()
         return copy
 
@@ -158,7 +163,9 @@ class PipelineTracking:
         for run in self.outbox.runs(f"{self._key}-*"):
             if run.status != "FINISHED" and run.created["uri"] == self.pipeline.tracking_uri:
                 run.go_on()
-                self._children |= dict.fromkeys(self._children_of(run))
+                children = self._children_of(run)
+                self._children |= dict.fromkeys(children)
+                self._copies = {earlier: child for child in children if (earlier := child.copy_of) is not None}
                 return run
         return None
 

@@ -103,6 +103,21 @@ def test_soft_labels_need_votes(dfer, tmp_path):
     assert "own has no votes, which soft needs" in text
 
 
+def test_groups_need_clear_clips_of_every_class(dfer, tmp_path):
+    """All voters agree on the bored ones, and on the engaged ones six of ten."""
+    groups = [*ENGAGED, "--set", "pipelines.own.arms=[clear, mixed]"]
+    where = own_clips(tmp_path, ["10", "4"] * 8, "path,bored,engaged", ["0", "6"] * 8)
+    status, text = dfer(*where, *groups)
+    assert status == 1
+    assert "ERROR no_clear_clips (1): classes without a clear clip" in text
+    assert "lower groups.clear_above" in text
+    assert "own, fold 1: engaged (none above 0.9)" in text
+    status, text = dfer("run", *where[2:], *groups, "--plan")
+    assert status == 1
+    assert "own, fold 1: no training clip of engaged has a share of its votes above groups.clear_above, 0.9" in text
+    assert dfer(*where, *groups, "--set", "groups.clear_above=0.5")[0] == 0
+
+
 def test_names_of_classes_that_count_as_others_or_are_nowhere(dfer, tmp_path):
     where = own_clips(tmp_path, ["bored", "joy"] * 8)
     status, text = dfer(*where, "--set", "labels.classes=[joy, Boerd]", "--set", "labels.merge={enraged: joy}")

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from html_page import page_of
+from html_page import HtmlPage, page_of
 from report_factory import NASTY, aligned, arm, content, facts, named
 
+from dfer import report
 from dfer.config.published import load
 from dfer.report import figures
 from dfer.report.content import ExperimentResult
@@ -152,3 +153,33 @@ def test_the_plain_loss_of_an_earlier_training_fills_its_picture(toy):
         "the curves show what is above that"
         not in page_of(content(toy.root, of_rows(earlier), datasets=(facts(toy),))).text
     )
+
+
+def test_a_report_names_what_is_missing_and_shows_the_rest(toy, tmp_path):
+    clips = aligned(toy)
+    whole = arm(clips, "resnet18_tsm/hard", skill=1.0, folds=(1, 2, 3))
+    partly = replace(arm(clips, "resnet18_tsm/soft", skill=1.0, folds=(1, 2, 3)), missing_runs=1)
+    partly = replace(partly, runs=partly.runs[:2])
+    gone = replace(whole, arm="midas", runs=(), url="", missing_runs=3)
+    why = {"train soft fold 3": "TrainingError: the loss is nan", "train midas fold 1": "OSError: no <space>"}
+    experiments = (of_rows(whole, partly, gone), replace(of_rows(gone), name="u", title="U"))
+    report.write(replace(content(toy.root, *experiments, datasets=(facts(toy),)), missing=why), tmp_path)
+    shown, short = HtmlPage((tmp_path / "report.html").read_text()), (tmp_path / "report.md").read_text()
+    for what, error in why.items():
+        assert f"{what}: {error}" in shown.text
+        assert what in short
+    assert [row[1] for row in shown.tables["t"][1:]] == ["hard", "soft"]
+    assert "1 of 3 runs missing" in shown.tables["t"][2][0]
+    assert "runs missing" not in shown.tables["t"][1][0]
+    assert "Missing, since no run of them was finished: resnet18_tsm/midas." in shown.text
+    assert "No run of this table was finished." in shown.text
+    assert "t-comparisons" in shown.tables
+
+
+def test_a_report_of_nothing_but_what_is_missing_is_written(toy, tmp_path):
+    gone = replace(arm(aligned(toy), "resnet18_tsm/midas", skill=1.0), runs=(), url="", missing_runs=1)
+    shows = ("scores", "per-class", "confusion", "temporal", "networks")
+    experiments = [replace(of_rows(gone), name=show, show=show) for show in shows]
+    missing = {"train midas fold 1": "ValueError: no"}
+    report.write(replace(content(toy.root, *experiments, datasets=(facts(toy),)), missing=missing), tmp_path)
+    assert "train midas fold 1: ValueError: no" in HtmlPage((tmp_path / "report.html").read_text()).text

@@ -138,6 +138,19 @@ def test_an_arm_trained_for_an_earlier_run_is_shown_with_its_last_values(track, 
     assert "model" not in [operation["do"] for operation in operations]
 
 
+def test_a_run_that_goes_on_has_one_copy_of_an_earlier_training(track, training, tmp_path):
+    with track() as tracking:
+        tracking.arm_run(training).write(tmp_path)
+    history = {"epochs": [{"epoch": 1, "loss": 1.0}], "summary": {"best_on_test_fold": None}}
+    (tmp_path / "history.json").write_text(json.dumps(history))
+    with pytest.raises(ValueError, match="another training"), track() as tracking:
+        copy = tracking.copy_of(tracking.outbox.noted(tmp_path), training, tmp_path)
+        assert tracking.run_of(tmp_path) == copy
+        raise ValueError("another training has diverged; the report was made without it")
+    with track() as tracking:  # goes on with the same parent
+        assert tracking.run_of(tmp_path) == copy
+
+
 def test_an_epoch_has_what_of_its_loss_is_above_the_entropy_of_its_targets(track, training):
     with track() as tracking:
         run = tracking.arm_run(training)

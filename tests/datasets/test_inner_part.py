@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfer.training.split import validation_rows
+from dfer.datasets.inner_part import validation_rows
 
 
 def table(labels: list, subjects: list | None = None) -> pd.DataFrame:
