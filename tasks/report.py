@@ -128,8 +128,8 @@ def write_report(
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}
 
-    used = [[result.output for result in group.values()] for group in (scored, indexes, ingested)]
-    result = ensure(pipeline, cache_key(pipeline, rows, *used, missing=missing), work)
+    evaluations, of_faces, tables = ([one.output for one in group.values()] for group in (scored, indexes, ingested))
+    result = ensure(pipeline, cache_key(pipeline, rows, evaluations, of_faces, tables, missing=missing), work)
     _publish(pipeline, result)
     if missing:
         page = pipeline.work_dir / "reports" / public_name(pipeline) / REPORT_PAGE

@@ -45,8 +45,8 @@ class GraphRun:
             except Exception as error:
                 failed.append(error)
         if failed:
-            for error in failed[1:]:
-                failed[0].add_note(f"also failed: {failures.first_line(error)}")
+            for other in failed[1:]:
+                failed[0].add_note(f"also failed: {failures.first_line(other)}")
             raise failed[0]
 
     def run(self, nodes: Sequence[Node], resources: RunResources, *, partial: bool = False) -> None:
