@@ -258,13 +258,16 @@ def _listed(runs: Sequence[FoldRun], *, repeated: bool) -> int:
 
 
 def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: Compared) -> tuple[Pair, ...]:
-    """All pairs over the same clips; in a temporal audit only each order of frames against the right one.
+    """All pairs over the same clips; in a temporal audit only each order of frames against the right one, and of many
+    networks only the arms of each: a correction for a thousand pairs would leave nothing that could be seen.
 
     `compared` keeps what other experiments have compared already.
     """
     chosen = []
     for one, other in combinations(arms, 2):
         first, second = (other, one) if other.result.in_order and not one.result.in_order else (one, other)
+        if experiment.show == "networks" and first.result.model != second.result.model:
+            continue
         if not _share_clips(first, second) or (experiment.show == "temporal" and not _audits(first, second)):
             continue
         key = (id(first), id(second))

@@ -92,6 +92,17 @@ def test_a_temporal_audit_compares_each_order_with_the_right_one_of_the_same_mod
     assert all(pair.first.result.name == pair.second.result.name for pair in pairs)
 
 
+def test_of_many_networks_only_the_arms_of_each_are_compared(toy):
+    names = ["gca/hard", "gca/midas", "resnet18_tsm/hard", "resnet18_tsm/midas"]
+    rows = [arm(aligned(toy), name, skill=1.0) for name in names]
+    (numbers,) = compute(report(toy, experiment(*rows, show="networks"))).experiments
+    pairs = [(pair.first.result, pair.second.result) for pair in numbers.pairs]
+    assert {(first.model, first.arm, second.model, second.arm) for first, second in pairs} == {
+        ("gca", "hard", "gca", "midas"),
+        ("resnet18_tsm", "hard", "resnet18_tsm", "midas"),
+    }
+
+
 def test_arms_over_different_sets_are_not_compared(toy):
     clips = aligned(toy)
     elsewhere = clips.assign(dataset="other", clip_id="other/" + clips["clip_id"])
