@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ from rich.text import Text
 from dfer.cli.app import app
 from dfer.cli.common import Config, Overrides, PipelineName, examples, new_table, out, relative
 from dfer.config.reading import DEFAULT_CONFIG, load_pipeline
-from dfer.storage.file_names import CONTACT_SHEETS, REPORT_PAGE
+from dfer.storage.file_names import CONTACT_SHEETS, IN_WORDS, REPORT_PAGE
 from dfer.system import garbage
 from dfer.system.units import duration
 
@@ -166,6 +167,8 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
         scores.add_row(name if name != above else "", *cells)
         above = name
     out.print(scores)
+    for name, text in json.loads((report / IN_WORDS).read_text(encoding="utf-8")).items():
+        out.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
     if any(dataset.generated for dataset in pipeline.datasets.values()):
         out.print(SYNTHETIC, style="yellow")
 

@@ -41,7 +41,7 @@ def as_latex(table: Table) -> str:
             rf"\multicolumn{{{len(shown)}}}{{l}}{{\emph{{Published, as cited: {escaped(table.published_from)}}}}} \\"
         )
         body += [*([r"\midrule"] if body else []), source, *published]
-    caption = " ".join(escaped(part) for part in (f"{table.title.removesuffix('.')}.", *table.warnings, *table.notes))
+    caption = " ".join(escaped(part) for part in _caption(table))
     return "\n".join(
         [
             "% needs \\usepackage{booktabs,graphicx}",
@@ -61,6 +61,10 @@ def as_latex(table: Table) -> str:
             "",
         ]
     )
+
+
+def _caption(table: Table) -> list[str]:
+    return [f"{table.title.removesuffix('.')}.", *table.warnings, *filter(None, [table.in_words]), *table.notes]
 
 
 def escaped(text: str) -> str:

@@ -36,6 +36,7 @@ def as_markdown(table: Table, *, titled: bool = True) -> str:
         f"**{escaped(table.title)}**" if titled else "",
         f"> **{escaped(' '.join(table.warnings))}**" if table.warnings else "",
         "\n".join(lines),
+        escaped(table.in_words),
         *published,
         *(escaped(note) for note in table.notes),
     ]

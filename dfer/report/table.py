@@ -56,6 +56,7 @@ class Table:
     lines: tuple[Line, ...]  # rows, ours first
     published_from: str = ""  # source of the published rows; empty without any
     warnings: tuple[str, ...] = ()  # shown above it, since they change what it means
+    in_words: str = ""  # what it says, in a sentence right below it; may be empty
     notes: tuple[str, ...] = ()  # shown below it
     folded_under: str = ""  # the page folds it under this heading; empty if the page shows it at once
 
@@ -82,6 +83,7 @@ def build(
     *,
     published: PublishedTable | None = None,
     warnings: Iterable[str] = (),
+    in_words: str = "",
     notes: Iterable[str] = (),
     folded_under: str = "",
 ) -> Table:
@@ -98,6 +100,7 @@ def build(
         lines=tuple(lines),
         published_from=f"{published.source}; {published.dataset}, {published.protocol}" if published else "",
         warnings=tuple(warnings),
+        in_words=in_words,
         notes=tuple(notes),
         folded_under=folded_under,
     )

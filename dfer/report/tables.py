@@ -14,7 +14,7 @@ from dfer import metrics
 from dfer.config.catalogue import NETWORKS
 from dfer.config.published import PublishedRow
 from dfer.labels import EMOTIONS
-from dfer.report import table
+from dfer.report import in_words, table
 from dfer.report.names import (
     file_name,
     flag,
@@ -82,9 +82,16 @@ def scores(experiment: ExperimentNumbers) -> Table:
         remarks = [published.note, *(f"{row.method}, {row.label}: {row.note}" for row in published.rows if row.note)]
         notes += [f"Published: {remark}" for remark in remarks if remark]
     result = experiment.result
-    notes += filter(None, [missing_note(result.rows)])
+    notes += filter(None, [missing_note(result.rows), in_words.NOTE if in_words.sentence(experiment) else ""])
     return table.build(
-        file_name(result.name), result.title, columns, arms, published=published, warnings=warnings, notes=notes
+        file_name(result.name),
+        result.title,
+        columns,
+        arms,
+        published=published,
+        warnings=warnings,
+        in_words=in_words.sentence(experiment),
+        notes=notes,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 
@@ -31,3 +32,24 @@ def test_a_failed_stage_is_named_with_the_command_to_go_on(demo, tmp_path):
     assert "- stage: align demo-dfew 0" in said["data"]
     assert f"logs/{run.name}.jsonl`" in said["data"]
     assert command in said["data"]
+
+
+def test_a_training_that_fails_leaves_a_report_of_the_others(demo, monkeypatch):
+    """Of the arms hard and midas; with another alpha the latter is trained anew."""
+
+    def diverges(*_, title, **__):
+        raise ValueError(f"{title}: the loss is nan")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.train.with_less_memory", diverges)
+        with pytest.raises(ValueError, match="midas fold 1: the loss is nan"):
+            demo.run("mixing.alpha=0.7")
+    report = demo.work / "reports" / "demo"
+    text = (report / "report.md").read_text()
+    assert "- train midas fold 1: ValueError: midas fold 1: the loss is nan" in text
+    assert "- evaluate midas fold 1 on demo-dfew: not begun, since this is missing: train midas fold 1" in text
+    assert set(pd.read_csv(report / "results.csv")["arm"]) == {"hard"}
+
+    outcome = demo.run("mixing.alpha=0.7")
+    assert set(pd.read_csv(outcome.report.output.path / "results.csv")["arm"]) == {"hard", "midas"}
+    assert "Not complete" not in (report / "report.md").read_text()
