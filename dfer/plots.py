@@ -169,11 +169,13 @@ def training_clips(
 ) -> None:
     """What the network is shown: some training clips as augmented in the first epoch, with their targets.
 
-    With an arm that mixes, these are mixed clips with their mixed labels, before and after the normalisation.
+    With an arm that mixes, these are mixed clips with their mixed labels, before and after the normalisation; not where
+    the network is needed for the mixing, which has none of its weights yet.
     """
     import torch
 
-    from dfer.mixing import mixing_of, normalize_targets
+    from dfer.config import catalogue
+    from dfer.mixing import mixing_of, normalization_of
     from dfer.training.data import ClipSource
     from dfer.training.targets import has_target, label_distributions
 
@@ -195,10 +197,12 @@ def training_clips(
     captions = [
         [clip_id, _in_words(target, names)] for clip_id, target in zip(source.clips["clip_id"], targets, strict=False)
     ]
-    if arm.mixing != "none" and number > 1:
+    if catalogue.mixing(arm.mixing).needs:
+        captions = [[f"{clip_id}, before {arm.mixing}", words] for clip_id, words in captions]
+    elif arm.mixing != "none" and number > 1:
         generator = torch.Generator().manual_seed(settings.train.seed)
         mixed, plain = mixing_of(arm, settings.mixing)(frames, targets, generator=generator)
-        trained_on = normalize_targets(plain, arm.normalize)
+        trained_on = normalization_of(arm)(plain)
         frames = mixed.float().round().to(torch.uint8)
         captions = [
             [f"{row[0]} mixed with another", _in_words(before, names), f"target: {_in_words(after, names)}"]

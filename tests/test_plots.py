@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from toy_set import ToySet
 
 from dfer import plots
+from dfer.config import catalogue
+from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, StageSettings
 
 NEARLY_ALL_ENTROPY = [
     {"epoch": 1, "loss": 1.92, "target_entropy": 1.84, "train_accuracy": 0.2},
@@ -44,3 +50,15 @@ def test_curves_on_one_axis_are_of_one_kind(unknown) -> None:
     losses, what = plots.shown_losses([new, old])
     assert what == plots.LOSS
     assert [list(values) for values in losses] == [[1.92, 1.85]] * 2
+
+
+@pytest.mark.parametrize("mixing", catalogue.MIXINGS)
+def test_clips_are_drawn_under_every_mixing(toy_set: ToySet, tmp_path: Path, mixing: str) -> None:
+    """Also under those that need a network, which is not there yet."""
+    arm = ArmSettings(labels="soft", mixing=mixing, normalize="softmax", temperature=0.5)
+    settings = StageSettings(
+        model=ModelSettings(pretrained=None, input_size=32), sampling=SamplingSettings(num_segments=4)
+    )
+    picture = tmp_path / "clips.jpg"
+    plots.training_clips(toy_set.clips, toy_set.index, toy_set.root, picture, arm=arm, settings=settings)
+    assert cv2.imread(str(picture)).std() > 10

@@ -65,7 +65,17 @@ def test_folds_that_differ_are_no_spread_over_seeds():
     arm = dict.fromkeys(("experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part"), "x")
     other = {"war_all_listed": 0.6, "uar_all_listed": 0.5, "nll": 1.0, "ece": 0.1, "coverage": 1.0, "training_war": 1.0}
     runs = pd.DataFrame(
-        {**arm, "protocol": "last", "frames": "in order", "fold": fold, "seed": seed, "war": war, "uar": war, **other}
+        {
+            **arm,
+            "protocol": "last",
+            "frames": "in order",
+            "missing_runs": 0,
+            "fold": fold,
+            "seed": seed,
+            "war": war,
+            "uar": war,
+            **other,
+        }
         for fold, war in ((1, 0.5), (2, 0.9))
         for seed in (0, 1)
     )
