@@ -52,7 +52,7 @@ def check_votes(experiment: Experiment, clips: pd.DataFrame) -> None:
     has_shares = SHARES.name in clips and bool(clips[SHARES.name].notna().any())
     fewest = min((sum(counts) for counts in votes), default=0)
     for name, arm in experiment.arms.items():
-        if votes.empty and ((arm.labels == "soft" and not has_shares) or arm.clips != "all"):
+        if votes.empty and ((arm.labels != "hard" and not has_shares) or arm.clips != "all"):
             raise ValueError(
                 f"{experiment.name}: {experiment.dataset} has no votes, which {name} needs; choose arms with "
                 "labels: hard for it"
@@ -92,7 +92,7 @@ def _without_clear_clips(training: Training, clips: pd.DataFrame, aligned: Colle
     if aligned is not None:
         trained = trained[trained["clip_id"].isin(aligned)]
         if train.selection == "validation":  # these are drawn from the aligned ones
-            usable = trained if training.arm.labels == "soft" else trained[trained["label"].notna()]
+            usable = trained[trained["label"].notna()] if training.arm.labels == "hard" else trained
             trained = usable[~validation_rows(usable, train.validation_share, train.seed)]
     return without_clear_clips(trained, groups.clear_above)
 

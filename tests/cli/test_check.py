@@ -96,8 +96,10 @@ def test_two_clips_are_too_few_and_a_class_that_is_only_tested_is_said(dfer, tmp
     assert "one_tested" not in text
 
 
-def test_soft_labels_need_votes(dfer, tmp_path):
-    status, text = dfer(*own_clips(tmp_path, ["bored", "engaged"] * 8), *ENGAGED, "--set", "pipelines.own.arms=[soft]")
+@pytest.mark.parametrize("labels", ["soft", "vote"])
+def test_soft_labels_need_votes(dfer, tmp_path, labels):
+    arm = ("--set", "pipelines.own.arms=[soft]", "--set", f"arms.soft.labels={labels}")
+    status, text = dfer(*own_clips(tmp_path, ["bored", "engaged"] * 8), *ENGAGED, *arm)
     assert status == 1
     assert "ERROR no_votes_for_arm (1)" in text
     assert "own has no votes, which soft needs" in text
