@@ -16,18 +16,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
-from dfer.faces.appearance import describe
 from dfer.faces.clip_affine import clip_matrices
-from dfer.faces.cuts import Cut, CutFinder
+from dfer.faces.cuts import Cut
 from dfer.faces.detections import DetectionTable
-from dfer.faces.detector import Detections, FaceDetector
+from dfer.faces.detector import FaceDetector
 from dfer.faces.geometry import crop_matrix, fit_into_square, misfit, outside_share, template, transform_points, warp
 from dfer.faces.index import FILE_NAME, from_rows, write_index
-from dfer.faces.orientation import turn_to_upright
-from dfer.faces.scanning import scan_frames
+from dfer.faces.searching import Chooser, pictures_again, search_video
 from dfer.faces.tracking import Track, smooth_keypoints, track_person
 from dfer.sampling import kept_indices
-from dfer.shards import PART_FRAMES, Clip, ClipDropped, write_shard
+from dfer.shards import Clip, ClipDropped, write_shard
 from dfer.system import logs
 from dfer.system.paths import spelled
 from dfer.system.processes import NOTHING
@@ -35,10 +33,7 @@ from dfer.video import Video, VideoError
 
 logger = logging.getLogger(__name__)
 
-# Decoded frames are kept from detection to warping up to this size; the rest of a clip is decoded a second time. So is
-# all of a clip that is stored in parts, so that it takes no more memory than a shorter one.
-_KEPT_BYTES = 256 * 2**20
-_KEPT_OF_LONG_CLIPS = 3  # for `turn_to_upright`
+_KEPT_BYTES = 256 * 2**20  # of decoded frames, from detection to warping; the rest of a clip is decoded a second time
 _PIECE_FRAMES = 64  # crops that are handed to the shard at a time
 
 _LARGEST_MISFIT, _LARGEST_TURN = 0.2, 100  # of key points, see `misfit`
@@ -90,21 +85,14 @@ def align_clip(
     face, or has the person in too few frames; if it fails later, some pieces have been yielded.
     """
 
-    def choose(num_frames: int) -> NDArray[np.int64]:
-        return kept_indices(num_frames, num_segments, shards.frames_per_segment)
+    def choose(readable: NDArray[np.int64]) -> NDArray[np.int64]:
+        return readable[kept_indices(len(readable), num_segments, shards.frames_per_segment)]
 
     try:
         video = Video(source)
         if alignment.transform == "none":
             return (yield from _as_it_is(clip_id, video, choose, alignment.size))
-        indices, detections, pictures, cuts = _detect(video, detector, choose)
-        both = np.flatnonzero(np.isin(indices, list(pictures))).tolist()
-        samples = [pictures[index] for index in indices[both].tolist()]
-        video.turn = turn_to_upright(samples, [detections[position] for position in both], detector)
-        del samples
-        if video.turn:
-            pictures.clear()
-            indices, detections, pictures, cuts = _detect(video, detector, choose)
+        indices, detections, pictures, cuts = search_video(video, detector, choose, kept_bytes=_KEPT_BYTES)
         track = track_person(detections, indices, max_gap=tracking.max_gap, cuts=cuts)
         counts = _count(detections, track, video, cuts)
         if track is None:
@@ -243,47 +231,6 @@ def _failed(clip_id: str, reason: str, detail: str, counts: FrameCounts) -> dict
     return {"clip_id": clip_id, "status": "failed", "reason": reason, "detail": detail, **place, **asdict(counts)}
 
 
-def _detect(
-    video: Video, detector: FaceDetector, choose: Callable[[int], NDArray[np.int64]]
-) -> tuple[NDArray[np.int64], DetectionTable, dict[int, NDArray[np.uint8]], list[Cut]]:
-    """The frames chosen for the real length of the video, the faces in each, some of their pictures, and the cuts."""
-    indices = video.readable[choose(len(video.readable))]
-    scanned = array("q")
-    pictures: dict[int, NDArray[np.uint8]] = {}
-    num_bytes = 0
-    cuts = CutFinder()
-
-    def detections() -> Iterator[Detections]:
-        nonlocal indices, num_bytes
-        while len(missing := np.setdiff1d(indices, np.array(scanned))):
-            for (index, frame), faces in scan_frames(video.frames(missing), detector):
-                scanned.append(index)
-                cuts.add(index, frame, faces)
-                if faces.measured is None or faces.measured.any():  # a face that the flow moved looks as it did
-                    faces = replace(faces, looks=describe(frame, faces.keypoints))
-                num_bytes += frame.nbytes
-                if len(scanned) <= PART_FRAMES and num_bytes <= _KEPT_BYTES:
-                    pictures[index] = frame
-                elif len(scanned) == PART_FRAMES + 1:
-                    _thin_out(pictures, _KEPT_OF_LONG_CLIPS)
-                yield faces
-            readable = video.readable  # the announced number may have been wrong
-            indices = readable[choose(len(readable))]
-
-    table = DetectionTable.of(detections())
-    order = np.argsort(scanned)
-    return indices, table.at(order[np.searchsorted(scanned, indices, sorter=order)]), pictures, cuts.cuts
-
-
-def _thin_out(pictures: dict[int, NDArray[np.uint8]], number: int) -> None:
-    """Keep a number of pictures, the first, the last and some evenly between."""
-    indices = list(pictures)
-    kept = {indices[place] for place in np.linspace(0, len(indices) - 1, number).round().astype(int)} if indices else ()
-    for index in indices:
-        if index not in kept:
-            del pictures[index]
-
-
 def _crops(
     clip_id: str,
     video: Video,
@@ -303,7 +250,7 @@ def _crops(
         matrices = clip_matrices(track.keypoints, times, target)
     crops: list[NDArray[np.uint8]] = []
     outside = 0.0
-    for position, picture in enumerate(_pictures_again(video, frame_indices, pictures)):
+    for position, picture in enumerate(pictures_again(video, frame_indices, pictures)):
         crops.append(warp(picture, matrices[position], alignment.size)[..., ::-1])
         outside += outside_share(picture.shape[:2], matrices[position], alignment.size)
         if len(crops) == _PIECE_FRAMES or position == len(track) - 1:
@@ -322,21 +269,18 @@ def _crops(
     return outside / len(track)
 
 
-def _as_it_is(
-    clip_id: str, video: Video, choose: Callable[[int], NDArray[np.int64]], size: int
-) -> Generator[Clip, None, FrameCounts]:
+def _as_it_is(clip_id: str, video: Video, choose: Chooser, size: int) -> Generator[Clip, None, FrameCounts]:
     """The chosen frames of a clip that is a face already, scaled into squares of `size` pixels with black margins.
 
     Nobody looks for a face: key points and scores are nan. Frames are decoded twice, since the first time tells which
     of them there are. Yields the clip in pieces and returns what was counted.
     """
     seen = array("q")
-    wanted = video.readable[choose(len(video.readable))]
+    wanted = choose(video.readable)
     while len(missing := np.setdiff1d(wanted, np.array(seen))):
         seen.extend(number for number, _ in video.frames(missing))
-        readable = video.readable  # the announced number may have been wrong
-        wanted = readable[choose(len(readable))]
-    numbered = zip(wanted.tolist(), _pictures_again(video, wanted, {}), strict=True)
+        wanted = choose(video.readable)  # the announced number may have been wrong
+    numbered = zip(wanted.tolist(), pictures_again(video, wanted, {}), strict=True)
     while piece := list(islice(numbered, _PIECE_FRAMES)):
         numbers, pictures = zip(*piece, strict=True)
         matrices = np.stack([fit_into_square(picture.shape[:2], size) for picture in pictures])
@@ -352,22 +296,6 @@ def _as_it_is(
             close_up=np.zeros(len(piece), bool),
         )
     return FrameCounts(frames_seen=len(wanted), frames_kept=len(wanted), remarks="; ".join(video.remarks))
-
-
-def _pictures_again(
-    video: Video, indices: NDArray[np.int64], kept: dict[int, NDArray[np.uint8]]
-) -> Iterator[NDArray[np.uint8]]:
-    """The frames at `indices`: taken out of those that were kept, or decoded a second time."""
-    missing = indices[~np.isin(indices, list(kept))]
-    decoded = video.frames(missing) if len(missing) else iter(())
-    for index in indices.tolist():
-        if index in kept:
-            yield kept.pop(index)
-            continue
-        number, picture = next(decoded, (-1, np.empty(0, np.uint8)))
-        if number != index:
-            raise VideoError("undecodable", f"{video.source}: frame {index} decodes once, but not a second time")
-        yield picture
 
 
 def _count(detections: DetectionTable, track: Track | None, video: Video, cuts: Sequence[Cut]) -> FrameCounts:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,6 +53,7 @@ class Track:
     Attributes:
         positions: int64[K], positions in the list of scanned frames, increasing.
         keypoints: float32[K, 5, 2], pixels of the frame.
+        boxes: float32[K, 4], left, top, right, bottom, pixels of the frame.
         scores: float32[K], 0 for interpolated frames.
         interpolated: bool[K], whether the face was not detected but lies between two detections.
         close_up: bool[K], whether the detector's close-up fall-back detected it.
@@ -62,6 +63,7 @@ class Track:
 
     positions: NDArray[np.int64]
     keypoints: NDArray[np.float32]
+    boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     interpolated: NDArray[np.bool_]
     close_up: NDArray[np.bool_]
@@ -143,13 +145,19 @@ class _Paths:
 def track_person(
     detections: Iterable[Detections], frame_indices: NDArray[np.int64], *, max_gap: int, cuts: Sequence[Cut] = ()
 ) -> Track | None:
-    """Track the most prominent person of a clip.
+    """Track the most prominent person of a clip: the first of `track_people`. Returns None if no frame has a face."""
+    return next(track_people(detections, frame_indices, max_gap=max_gap, cuts=cuts), None)
+
+
+def track_people(
+    detections: Iterable[Detections], frame_indices: NDArray[np.int64], *, max_gap: int, cuts: Sequence[Cut] = ()
+) -> Iterator[Track]:
+    """Track all people of a clip, the most prominent first.
 
     Faces are linked from frame to frame by the assignment with the least total distance from their expected positions
     and looks, among faces that are near enough and of similar size. A person may be out of sight for any time. Who is
     elsewhere then, or back after a cut, is the same person only if nobody else looks as much like them.
-    The person with the greatest sum of score x face size over the frames is tracked: a long presence outweighs a short
-    large one. Returns None if no frame has a face.
+    A person's prominence is the sum of score x face size over the frames: a long presence outweighs a short large one.
 
     Args:
         detections: of each scanned frame; of a long clip a `DetectionTable`.
@@ -163,14 +171,17 @@ def track_person(
         raise ValueError(f"expected detections of each frame, found {len(table)} for {len(frame_indices)} frames")
     paths = _link(table, frame_indices, max_gap, cuts)
     if not len(paths):
-        return None
+        return
     owners = np.asarray(paths.owners)
     people = _people(paths, owners, table)
     prominence = np.bincount(people, paths.prominence)
-    person = int(prominence.argmax())
-    own = (owners >= 0) & (people[owners] == person)
-    track = _bridge(own, owners[own], table, frame_indices, max_gap)
-    return replace(track, rival=float(np.delete(prominence, person).max(initial=0.0) / prominence[person]))
+    of_faces = np.where(owners >= 0, people[owners], -1)
+    in_order = np.argsort(of_faces, kind="stable")
+    starts = np.searchsorted(of_faces, np.arange(len(prominence) + 1), sorter=in_order)
+    for person in np.argsort(-prominence, kind="stable")[: np.count_nonzero(prominence)].tolist():
+        own = in_order[starts[person] : starts[person + 1]]
+        track = _bridge(own, owners[own], table, frame_indices, max_gap)
+        yield replace(track, rival=float(np.delete(prominence, person).max(initial=0.0) / prominence[person]))
 
 
 def smooth_keypoints(keypoints: NDArray[np.float32], frame_indices: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -306,13 +317,13 @@ def _assign(
 
 
 def _bridge(
-    own: NDArray[np.bool_],
+    own: NDArray[np.int64],
     paths: NDArray[np.int64],
     table: DetectionTable,
     frame_indices: NDArray[np.int64],
     max_gap: int,
 ) -> Track:
-    """The track of one person, whose faces are `own` bool[F]; `paths` are the paths of these."""
+    """The track of one person, whose faces are at `own` in the table, in order; `paths` are the paths of these."""
     detected = np.repeat(np.arange(len(table)), table.frames["faces"])[own]
     faces = table.faces[own]
     points = correct_keypoints(faces["keypoints"], faces["followed"], faces["measured"], frame_indices[detected])
@@ -325,11 +336,13 @@ def _bridge(
     between, before, after = between[kept], before[kept], after[kept]
     start, stop = frame_indices[detected[before]], frame_indices[detected[after]]
     share = ((frame_indices[between] - start) / np.maximum(stop - start, 1)).astype(np.float32)[:, None, None]
+    boxes = faces["box"]
     interpolated = before != after
     scores, close_up = faces["score"], table.frames["close_up"][detected]
     return Track(
         positions=between.astype(np.int64),
         keypoints=(points[before] * (1 - share) + points[after] * share).astype(np.float32),
+        boxes=(boxes[before] * (1 - share[..., 0]) + boxes[after] * share[..., 0]).astype(np.float32),
         scores=np.where(interpolated, np.float32(0), scores[before]).astype(np.float32),
         interpolated=interpolated,
         close_up=close_up[before] & ~interpolated,

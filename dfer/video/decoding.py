@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import weakref
+from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -41,14 +42,17 @@ _CODEC_OPTIONS = {"max_pixels": str(2**26)}
 class VideoFile:
     """A video file; `announced` is the number of frames that it claims to have, or its number of packets.
 
-    After `frames` has run to its end, `decoded` is the number of frames that decode undamaged, and `remarks` says what
-    is odd about the file.
+    After `frames` has run to its end, `decoded` is the number of frames that decode undamaged, `times` float64[decoded]
+    the seconds at which each is shown, `end` those at which the last one has been, and `remarks` says what is odd about
+    the file.
     """
 
     def __init__(self, path: Path) -> None:
         check_file(path)
         self.path = path
         self.decoded = 0
+        self.times: NDArray[np.float64] | None = None
+        self.end = 0.0
         self.remarks: tuple[str, ...] = ()
         self._index = 0  # of the stream in the file
         self._opened: tuple[ExitStack, InputContainer] | None = None
@@ -78,11 +82,26 @@ class VideoFile:
                     yield count, conversion.to_bgr(frame)
                 count += 1
         self.decoded = count
+        self.times, self.end = np.array(decoding.times, np.float64), decoding.end
         self.remarks = (*decoding.remarks(self.announced, count), *conversion.remarks())
         if count == 0:
             raise VideoError("undecodable", f"{self.path}: {self.announced} frames announced, not one decodes")
         if self.remarks:
             logger.info("odd: %s: %s", spelled(self.path), "; ".join(self.remarks))
+
+    def announced_times(self) -> NDArray[np.float64]:
+        """The seconds at which the file's packets say that they are shown, increasing; decodes nothing."""
+        times: list[float] = []
+        with ExitStack() as stack, suppress(av.error.FFmpegError, OSError):
+            container = self._open(stack)
+            stream = container.streams[self._index]
+            assert isinstance(stream, VideoStream)
+            step = _step(stream)
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    at = packet.pts if packet.pts is not None else packet.dts
+                    times.append(_next(times, step) if at is None else float(at * packet.time_base))
+        return np.sort(np.array(times, np.float64))
 
     def _open(self, stack: ExitStack) -> InputContainer:
         """The file, opened through Python: FFmpeg never sees its name, which may be no UTF-8 or look like a pattern."""
@@ -124,7 +143,8 @@ class _Decoding:
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self._packets = container.demux(stream)
         self._lost = self._left_out = 0
-        self._end, self._start = 0.0, (container.start_time or 0) / av.time_base  # seconds
+        self.times, self.step = array("d"), _step(stream)  # seconds: when each frame is shown, and for how long usually
+        self.end = self._start = (container.start_time or 0) / av.time_base
         self._duration = (container.duration or 0) / av.time_base
         # FFmpeg writes one frame too many into an AVI's header
         self._miscounted = 1 if container.format.name == "avi" else 0
@@ -152,8 +172,10 @@ class _Decoding:
                 if frame.is_corrupt:
                     self._lost += 1
                 else:
-                    stays = float((frame.duration or 0) * (frame.time_base or 0))  # seconds
-                    self._end = max(self._end, (frame.time or 0.0) - self._start + stays)
+                    stays = float((frame.duration or 0) * (frame.time_base or 0)) or self.step
+                    at = _next(self.times, self.step) if frame.time is None else frame.time
+                    self.times.append(max(at, self.times[-1]) if self.times else at)  # damaged files go back in time
+                    self.end = max(self.end, self.times[-1] + stays)
                     yield frame
 
     def remarks(self, announced: int, decoded: int) -> Iterator[str]:
@@ -161,5 +183,17 @@ class _Decoding:
         expected = announced - self._left_out
         if self._lost or self._broken_off or decoded < expected - self._miscounted:
             yield f"{decoded} of {max(expected, decoded)} frames decode undamaged"
-        if decoded and self._end < self._duration - max(_SHORTFALL, _SHORTFALL_SHARE * self._duration):
-            yield f"the pictures end after {self._end:.1f} of {self._duration:.1f} s"
+        shown = self.end - self._start
+        if decoded and shown < self._duration - max(_SHORTFALL, _SHORTFALL_SHARE * self._duration):
+            yield f"the pictures end after {shown:.1f} of {self._duration:.1f} s"
+
+
+def _step(stream: VideoStream) -> float:
+    """The usual seconds from one frame of a stream to the next."""
+    rate = stream.average_rate or stream.guessed_rate
+    return float(1 / rate) if rate else 0.04
+
+
+def _next(times: Sequence[float], step: float) -> float:
+    """When a frame is shown that does not say so."""
+    return times[-1] + step if times else 0.0

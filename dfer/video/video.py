@@ -12,6 +12,9 @@ from dfer.video import pictures
 from dfer.video.decoding import VideoFile
 from dfer.video.errors import VideoError
 
+PICTURES_A_SECOND = 25
+"""Pictures of a folder have no times: so many of them are taken to be shown in a second."""
+
 
 class Video:
     """A video file (decoded with PyAV), a folder of pictures (jpg, png, bmp, tiff, webp; in natural order), or one
@@ -32,11 +35,33 @@ class Video:
         self.source = source
         self.turn = 0
         self.remarks: tuple[str, ...] = ()
+        self._announced_times: NDArray[np.float64] | None = None
         self._damaged: dict[int, VideoError] = {}
         self._sizes: set[tuple[int, ...]] = set()
         self._pictures = pictures.of(source)
         self._file = VideoFile(source) if self._pictures is None else None
         self.num_frames = self._file.announced if self._file else len(self._pictures or ())
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """The seconds at which each frame is shown, float64[N], never decreasing, as the file says (its presentation
+        times); of pictures those of `PICTURES_A_SECOND`.
+
+        N is `num_frames` after `frames` has run to its end. Before, these are the times of the file's packets, which
+        are nearly always the same.
+        """
+        if self._file is None:
+            return np.arange(self.num_frames) / PICTURES_A_SECOND
+        if self._file.times is not None:
+            return self._file.times
+        if self._announced_times is None:
+            self._announced_times = self._file.announced_times()
+        return self._announced_times
+
+    @property
+    def end(self) -> float:
+        """The seconds until which the last frame is shown; known after `frames` has run to its end."""
+        return self._file.end if self._file is not None else self.num_frames / PICTURES_A_SECOND
 
     @property
     def readable(self) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
 from dfer.faces import clips as align
+from dfer.faces import searching
 from dfer.faces.clips import ClipError, FrameCounts, align_clip, align_clips
 from dfer.faces.detector import Detections, FaceDetector
 from dfer.faces.geometry import template, transform_points
@@ -54,7 +55,7 @@ def align_all(clips: list[tuple[str, Path]], folder: Path, **settings: Any) -> A
 @pytest.fixture
 def no_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     """For faces that a test makes up, which are not in the pictures."""
-    monkeypatch.setattr(align.CutFinder, "add", lambda *_: None)
+    monkeypatch.setattr(searching.CutFinder, "add", lambda *_: None)
 
 
 class Scripted:
@@ -180,7 +181,7 @@ def test_a_long_clip_is_decoded_twice_and_comes_out_the_same(
 
 @pytest.fixture
 def parts_of_five(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("dfer.faces.clips", "dfer.shards.writer"):
+    for module in ("dfer.faces.searching", "dfer.shards.writer"):
         monkeypatch.setattr(f"{module}.PART_FRAMES", 5)
     monkeypatch.setattr(align, "_PIECE_FRAMES", 2)
 
@@ -249,7 +250,7 @@ def test_memory_does_not_grow_with_the_clip(
                 yield index, np.full((90, 160, 3), index % 200, np.uint8)
 
     monkeypatch.setattr(align, "Video", Film)
-    for module in ("dfer.faces.clips", "dfer.shards.writer"):
+    for module in ("dfer.faces.searching", "dfer.shards.writer"):
         monkeypatch.setattr(f"{module}.PART_FRAMES", 100)
     monkeypatch.setattr(align, "FaceDetector", lambda *_, **__: always)
     always = Scripted([make_detections((80, 45, 40), (20, 45, 20))])

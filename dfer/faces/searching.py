@@ -1,0 +1,113 @@
+"""Searches the frames of a video for faces, upright, and gives the frames again when they are to be cut out."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfer.faces.appearance import describe
+from dfer.faces.cuts import Cut, CutFinder
+from dfer.faces.detections import DetectionTable
+from dfer.faces.detector import Detections, FaceDetector
+from dfer.faces.orientation import turn_to_upright
+from dfer.faces.scanning import scan_frames
+from dfer.shards import PART_FRAMES
+from dfer.video import Video, VideoError
+
+_KEPT_OF_LONG_CLIPS = 3  # pictures, for `turn_to_upright`
+
+Chooser = Callable[[NDArray[np.int64]], NDArray[np.int64]]
+"""The frames to search, int64[T] increasing, of those that can be read, int64[N], as far as is known by then."""
+
+Pictures = dict[int, NDArray[np.uint8]]
+
+
+class SearchedFrames(NamedTuple):
+    """The frames of a video that were searched, and the faces in each.
+
+    Attributes:
+        indices: int64[T], their numbers in the source, increasing.
+        detections: of each of them.
+        pictures: some of them, uint8[H, W, 3] BGR by number.
+        cuts: in the order of the frames.
+    """
+
+    indices: NDArray[np.int64]
+    detections: DetectionTable
+    pictures: Pictures
+    cuts: list[Cut]
+
+
+def search_video(video: Video, detector: FaceDetector, choose: Chooser, *, kept_bytes: int) -> SearchedFrames:
+    """Search the frames that are chosen for the real length of a video.
+
+    Frames on whose side or head faces lie are turned upright first, by `video.turn`, which is set here. Decoded frames
+    are kept up to `kept_bytes`; of a video that is stored in parts three, so that it takes no more memory than a
+    shorter one. Raises VideoError.
+    """
+    found = _search(video, detector, choose, kept_bytes)
+    both = np.flatnonzero(np.isin(found.indices, list(found.pictures))).tolist()
+    samples = [found.pictures[index] for index in found.indices[both].tolist()]
+    video.turn = turn_to_upright(samples, [found.detections[position] for position in both], detector)
+    if not video.turn:
+        return found
+    samples.clear()
+    found.pictures.clear()
+    return _search(video, detector, choose, kept_bytes)
+
+
+def pictures_again(video: Video, indices: NDArray[np.int64], kept: Pictures) -> Iterator[NDArray[np.uint8]]:
+    """The frames at `indices`: taken out of those that were kept, or decoded a second time. Raises VideoError."""
+    missing = indices[~np.isin(indices, list(kept))]
+    decoded = video.frames(missing) if len(missing) else iter(())
+    for index in indices.tolist():
+        if index in kept:
+            yield kept.pop(index)
+            continue
+        number, picture = next(decoded, (-1, np.empty(0, np.uint8)))
+        if number != index:
+            raise VideoError("undecodable", f"{video.source}: frame {index} decodes once, but not a second time")
+        yield picture
+
+
+def _search(video: Video, detector: FaceDetector, choose: Chooser, kept_bytes: int) -> SearchedFrames:
+    indices = choose(video.readable)
+    scanned = array("q")
+    pictures: Pictures = {}
+    num_bytes = 0
+    cuts = CutFinder()
+
+    def detections() -> Iterator[Detections]:
+        nonlocal indices, num_bytes
+        while len(missing := np.setdiff1d(indices, np.array(scanned))):
+            for (index, frame), faces in scan_frames(video.frames(missing), detector):
+                scanned.append(index)
+                cuts.add(index, frame, faces)
+                if faces.measured is None or faces.measured.any():  # a face that the flow moved looks as it did
+                    faces = replace(faces, looks=describe(frame, faces.keypoints))
+                num_bytes += frame.nbytes
+                if len(scanned) <= PART_FRAMES and num_bytes <= kept_bytes:
+                    pictures[index] = frame
+                elif len(scanned) == PART_FRAMES + 1:
+                    _thin_out(pictures, _KEPT_OF_LONG_CLIPS)
+                yield faces
+            indices = choose(video.readable)  # the announced number may have been wrong
+
+    table = DetectionTable.of(detections())
+    order = np.argsort(scanned)
+    table = table.at(order[np.searchsorted(scanned, indices, sorter=order)])
+    return SearchedFrames(indices, table, pictures, cuts.cuts)
+
+
+def _thin_out(pictures: Pictures, number: int) -> None:
+    """Keep a number of pictures, the first, the last and some evenly between."""
+    indices = list(pictures)
+    kept = {indices[place] for place in np.linspace(0, len(indices) - 1, number).round().astype(int)} if indices else ()
+    for index in indices:
+        if index not in kept:
+            del pictures[index]
