@@ -51,6 +51,16 @@ class Faces:
             detection=self.detection, tracking=self.tracking, alignment=self.alignment, shards=self.shards
         )
 
+    def for_card(self) -> dict[str, dict[str, object]]:
+        """As JSON data for a model's card: what decides which pixels a network sees."""
+        kept = {"format", "segments", "frames_per_segment", "jpeg_quality"}
+        return {
+            "detection": self.detection.model_dump(mode="json"),
+            "tracking": self.tracking.model_dump(mode="json"),
+            "alignment": self.alignment.model_dump(mode="json"),
+            "shards": self.shards.model_dump(mode="json", include=kept),
+        }
+
     def title(self, usual: StageSettings) -> str:
         """For people: the data set, and each setting that is not the usual one: 'dfew (alignment.transform=affine)'."""
         differences = [

@@ -16,14 +16,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
-from dfer.faces.clip_affine import clip_matrices
+from dfer.faces.cropping import crop_matrices, looks_wrong
 from dfer.faces.cuts import Cut
 from dfer.faces.detections import DetectionTable
 from dfer.faces.detector import FaceDetector
-from dfer.faces.geometry import crop_matrix, fit_into_square, misfit, outside_share, template, transform_points, warp
+from dfer.faces.geometry import fit_into_square, outside_share, template, transform_points, warp
 from dfer.faces.index import FILE_NAME, from_rows, write_index
 from dfer.faces.searching import Chooser, pictures_again, search_video
-from dfer.faces.tracking import Track, smooth_keypoints, track_person
+from dfer.faces.tracking import Track, track_person
 from dfer.sampling import kept_indices
 from dfer.shards import Clip, ClipDropped, write_shard
 from dfer.system import logs
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 _KEPT_BYTES = 256 * 2**20  # of decoded frames, from detection to warping; the rest of a clip is decoded a second time
 _PIECE_FRAMES = 64  # crops that are handed to the shard at a time
 
-_LARGEST_MISFIT, _LARGEST_TURN = 0.2, 100  # of key points, see `misfit`
 _RIVAL = 0.8  # of the chosen person's prominence, from which on a person should see who was chosen
 
 
@@ -107,8 +106,7 @@ def align_clip(
                 f"asks for {tracking.min_face_share:.2f}"
             )
             raise ClipError("too_few_faces", detail, counts)
-        misfits, turns = np.array([misfit(points) for points in track.keypoints]).T
-        shapeless, on_their_head = int((misfits > _LARGEST_MISFIT).sum()), int((turns > _LARGEST_TURN).sum())
+        shapeless, on_their_head = (int(wrong.sum()) for wrong in looks_wrong(track.keypoints))
         if shapeless > len(track) / 2:
             detail = (
                 f"the key points of {shapeless} of {len(track)} frames have no face's shape: a drawing, an animal, or "
@@ -241,13 +239,7 @@ def _crops(
 ) -> Generator[Clip, None, float]:
     """The clip in pieces, emptying `pictures`; returns the share of its crops that is beyond the frames."""
     frame_indices = indices[track.positions]
-    target = template(alignment.size, alignment.margin)
-    times = track.times(frame_indices)
-    keypoints = smooth_keypoints(track.keypoints, times)
-    if alignment.transform == "affine" or alignment.transform == "similarity":
-        matrices = np.stack([crop_matrix(points, target, alignment.transform) for points in keypoints])
-    else:
-        matrices = clip_matrices(track.keypoints, times, target)
+    matrices, keypoints = crop_matrices(track, frame_indices, alignment)
     crops: list[NDArray[np.uint8]] = []
     outside = 0.0
     for position, picture in enumerate(pictures_again(video, frame_indices, pictures)):

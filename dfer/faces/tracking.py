@@ -73,6 +73,11 @@ class Track:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def take(self, rows: NDArray[np.int64]) -> Track:
+        """The track in some of its frames, at `rows` int64[N]."""
+        arrays = {name: getattr(self, name)[rows] for name in self.__dataclass_fields__ if name != "rival"}
+        return Track(**arrays, rival=self.rival)
+
     def times(self, frame_indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """The increasing numbers of its frames [K], far apart where it was followed anew: for smoothing over time."""
         anew = np.cumsum(np.diff(self.paths, prepend=self.paths[:1]) != 0)

@@ -90,8 +90,11 @@ class VideoFile:
             logger.info("odd: %s: %s", spelled(self.path), "; ".join(self.remarks))
 
     def announced_times(self) -> NDArray[np.float64]:
-        """The seconds at which the file's packets say that they are shown, increasing; decodes nothing."""
-        times: list[float] = []
+        """The seconds at which the file's packets say that they are shown, increasing; decodes nothing.
+
+        Of a file whose packets cannot be read, as many times as it announces frames.
+        """
+        times, step = array("d"), 0.04
         with ExitStack() as stack, suppress(av.error.FFmpegError, OSError):
             container = self._open(stack)
             stream = container.streams[self._index]
@@ -101,7 +104,7 @@ class VideoFile:
                 if packet.size and not packet.is_discard:
                     at = packet.pts if packet.pts is not None else packet.dts
                     times.append(_next(times, step) if at is None else float(at * packet.time_base))
-        return np.sort(np.array(times, np.float64))
+        return np.sort(times) if times else np.arange(self.announced) * step
 
     def _open(self, stack: ExitStack) -> InputContainer:
         """The file, opened through Python: FFmpeg never sees its name, which may be no UTF-8 or look like a pattern."""

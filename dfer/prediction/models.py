@@ -1,0 +1,183 @@
+"""A trained model with all that it takes to use it on a video: how its faces were made, and how sure it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dfer import read_out
+from dfer.certainty import Certainty, measure
+from dfer.config.experiments import Faces
+from dfer.config.problems import InputError
+from dfer.config.reading import DEFAULT_CONFIG
+from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
+from dfer.evaluation import read_predictions
+from dfer.models.saved import load_card
+from dfer.prediction.references import find, trainings
+from dfer.storage.file_names import PREDICTIONS
+from dfer.storage.manifest import read_manifest
+
+SYNTHETIC = "This model was trained on synthetic data: what it says about real people proves nothing."
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A trained model on disk.
+
+    Attributes:
+        name: what it was asked for by.
+        folder: holds `model.json` and `model.safetensors`.
+        faces: how faces are found, followed, aligned and kept, as in its training.
+        certainty: thresholds for words; None if nothing was measured.
+        notes: what a person should know about the choice of this model.
+    """
+
+    name: str
+    folder: Path
+    card: dict[str, Any]
+    faces: Faces
+    certainty: Certainty | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.card["classes"])
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether it was trained on generated data."""
+        return bool(self.card.get("synthetic_data", False))
+
+    @property
+    def title(self) -> str:
+        """For people: 'demo/soft (resnet18_tsm, trained on demo-dfew, fold 1)'."""
+        parts = [str(self.card["model"])]
+        parts += [f"trained on {self.card['dataset']}"] if self.card.get("dataset") else []
+        parts += [f"fold {self.card['fold']}"] if self.card.get("fold") is not None else []
+        return f"{self.name} ({', '.join(parts)})"
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON data, for every output."""
+        names = ("model", "dataset", "fold", "weights_sha256", "epoch", "chosen_by", "num_segments", "input_size")
+        return {
+            "name": self.name,
+            "folder": str(self.folder),
+            **{name: self.card.get(name) for name in names},
+            "classes": list(self.classes),
+            "synthetic_data": self.synthetic,
+            "faces": self.faces.for_card(),
+            "certainty": None if self.certainty is None else self.certainty.as_dict(),
+            "notes": list(self.notes),
+        }
+
+
+def open_model(reference: str, *, config: Path = DEFAULT_CONFIG, overrides: Sequence[str] = ()) -> TrainedModel:
+    """The model that a name stands for (`dfer.prediction.references.FORMS`), without its weights.
+
+    Raises InputError if the name stands for nothing or it is not known how its faces were made, SavedModelError if its
+    card is damaged.
+    """
+    found = find(reference, config=config, overrides=overrides)
+    card = load_card(found.folder)
+    return TrainedModel(
+        reference, found.folder, card, _faces(card, found.folder), _certainty(card, found.folder), found.notes
+    )
+
+
+def _faces(card: dict[str, Any], folder: Path) -> Faces:
+    """How the faces of a model's training were made: as its card says, or, of cards of earlier versions, as the outputs
+    say that it was made from."""
+    written = card.get("faces") or _faces_of_inputs(card, folder)
+    if written is None:
+        raise InputError(
+            f"{folder}: model.json does not say how the faces of its training were found and aligned, and the work "
+            "directory that it was made in, which would, is not here. Train it again with this version, or name it "
+            "where it was made"
+        )
+    try:
+        return Faces(
+            str(card.get("dataset")),
+            DetectionSettings.model_validate(written["detection"]),
+            TrackingSettings.model_validate(written["tracking"]),
+            AlignmentSettings.model_validate(written["alignment"]),
+            ShardSettings.model_validate(written["shards"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder}: model.json describes no faces that this version can make: {error}") from error
+
+
+def _faces_of_inputs(card: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """From the key of a shard of the training's faces, by the manifests from the training's on; None if one is gone."""
+    with suppress(OSError, ValueError, KeyError, TypeError, StopIteration):
+        index = _input(folder, "index")
+        key = read_manifest(_input(index, "align"))["key"]
+        return {**key, "detection": {**key["detection"], "model": card["detection"]["model"]}}
+    return None
+
+
+def _input(folder: Path, stage: str) -> Path:
+    """The folder of the first output of a stage that an output was made from, beside it if they were moved together."""
+    made_from = read_manifest(folder)["made_from"]
+    upstream = next(upstream for upstream in made_from if upstream["stage"] == stage)
+    beside = folder.resolve().parents[1] / stage / upstream["hash"]
+    return beside if beside.is_dir() else Path(upstream["folder"])
+
+
+def _certainty(card: dict[str, Any], folder: Path) -> Certainty | None:
+    """From the card, which has what was measured on an inner validation part, else from out-of-fold predictions."""
+    if card.get("certainty"):
+        return Certainty.of(card["certainty"])
+    found = list(_out_of_fold(card, folder))
+    if not found:
+        return None
+    probabilities = np.concatenate([read_out.probabilities(_logits(table), its) for its, table in found])
+    tables = pd.concat([table for _, table in found], ignore_index=True)
+    folds = f"of {len(found)} folds" if len(found) > 1 else f"of fold {card['fold']}"
+    part = "the test part" if card.get("fold") is None else f"the test part {folds}"
+    return measure(
+        probabilities,
+        tables["label"].fillna(-1).to_numpy("int64"),
+        _votes(tables, probabilities.shape[1]),
+        measured_on=f"{part} of {card['dataset']}, out-of-fold",
+    )
+
+
+def _out_of_fold(card: dict[str, Any], folder: Path) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Of a training, and of those of the same arm on the other folds, the card and the predictions of the test part."""
+    stages = folder.resolve().parents[1]
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        own = _without_fold(read_manifest(folder)["key"])
+        siblings = {
+            trained.folder.name: trained.card
+            for trained in trainings(stages)
+            if _without_fold(read_manifest(trained.folder)["key"]) == own and trained.card["dataset"] == card["dataset"]
+        }
+        tables = {}
+        for path in sorted(stages.glob(f"evaluate/*/{PREDICTIONS}")):
+            manifest = read_manifest(path.parent)
+            key, model = manifest["key"], manifest["made_from"][0]["hash"]
+            plain = (key["frames"], key["weights"]) == ("in order", "chosen") and key["dataset"] == card["dataset"]
+            if plain and model in siblings:
+                tables[model] = read_predictions(path)
+        return [(siblings[model], table) for model, table in tables.items()]
+    return []
+
+
+def _without_fold(key: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in key.items() if name != "fold"}
+
+
+def _logits(table: pd.DataFrame) -> NDArray[np.float64]:
+    return np.stack(table["logits"].to_list()).astype(np.float64)
+
+
+def _votes(table: pd.DataFrame, classes: int) -> NDArray[np.int64]:
+    rows = [[0] * classes if votes is None else votes for votes in table["votes"]]
+    return np.array(rows, np.int64).reshape(-1, classes)
