@@ -15,6 +15,9 @@ from dfer.system.paths import spelled
 CALL = "align.json"
 """The file by which a folder is known that `dfer align` has written."""
 
+WRITTEN_BY = {CALL: "dfer align", "predict.json": "dfer predict"}
+"""The files by which folders are known that commands have written, in which no clips are looked for."""
+
 _PICTURE = "pictures beside videos, or in a hidden folder"
 
 
@@ -35,7 +38,8 @@ class Listing:
 def find_videos(paths: Sequence[Path]) -> Listing:
     """The clips at some paths (files, and all below folders), independent of the paths' order.
 
-    Folders of pictures beside which videos lie are no clips, and the output of `dfer align` is not searched.
+    Folders of pictures beside which videos lie are no clips, and what `dfer align` and `dfer predict` have written is
+    not searched.
     Raises InputError if a path does not exist, a folder has no clip, or two clips would have the same id.
     """
     clips: set[Path] = set()
@@ -77,9 +81,9 @@ def _entries(top: Path) -> Iterator[tuple[Path, str]]:
     unreadable: list[OSError] = []
     for name, folders, files in os.walk(top, onerror=unreadable.append):
         folder = Path(name)
-        if CALL in files:
+        if commands := [command for file, command in WRITTEN_BY.items() if file in files]:
             folders.clear()
-            yield folder, "written by dfer align"
+            yield folder, f"written by {commands[0]}"
             continue
         of_files = {folder / file: _why_no_video(folder / file) for file in files}
         has_video = "" in of_files.values()

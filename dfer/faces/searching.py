@@ -43,14 +43,21 @@ class SearchedFrames(NamedTuple):
     cuts: list[Cut]
 
 
-def search_video(video: Video, detector: FaceDetector, choose: Chooser, *, kept_bytes: int) -> SearchedFrames:
+def search_video(
+    video: Video,
+    detector: FaceDetector,
+    choose: Chooser,
+    *,
+    kept_bytes: int,
+    on_frame: Callable[[int], None] = lambda _: None,
+) -> SearchedFrames:
     """Search the frames that are chosen for the real length of a video.
 
     Frames on whose side or head faces lie are turned upright first, by `video.turn`, which is set here. Decoded frames
     are kept up to `kept_bytes`; of a video that is stored in parts three, so that it takes no more memory than a
-    shorter one. Raises VideoError.
+    shorter one. `on_frame` is called with the number of each frame that was searched. Raises VideoError.
     """
-    found = _search(video, detector, choose, kept_bytes)
+    found = _search(video, detector, choose, kept_bytes, on_frame)
     both = np.flatnonzero(np.isin(found.indices, list(found.pictures))).tolist()
     samples = [found.pictures[index] for index in found.indices[both].tolist()]
     video.turn = turn_to_upright(samples, [found.detections[position] for position in both], detector)
@@ -58,7 +65,7 @@ def search_video(video: Video, detector: FaceDetector, choose: Chooser, *, kept_
         return found
     samples.clear()
     found.pictures.clear()
-    return _search(video, detector, choose, kept_bytes)
+    return _search(video, detector, choose, kept_bytes, on_frame)
 
 
 def pictures_again(video: Video, indices: NDArray[np.int64], kept: Pictures) -> Iterator[NDArray[np.uint8]]:
@@ -75,7 +82,9 @@ def pictures_again(video: Video, indices: NDArray[np.int64], kept: Pictures) -> 
         yield picture
 
 
-def _search(video: Video, detector: FaceDetector, choose: Chooser, kept_bytes: int) -> SearchedFrames:
+def _search(
+    video: Video, detector: FaceDetector, choose: Chooser, kept_bytes: int, on_frame: Callable[[int], None]
+) -> SearchedFrames:
     indices = choose(video.readable)
     scanned = array("q")
     pictures: Pictures = {}
@@ -95,6 +104,7 @@ def _search(video: Video, detector: FaceDetector, choose: Chooser, kept_bytes: i
                     pictures[index] = frame
                 elif len(scanned) == PART_FRAMES + 1:
                     _thin_out(pictures, _KEPT_OF_LONG_CLIPS)
+                on_frame(index)
                 yield faces
             indices = choose(video.readable)  # the announced number may have been wrong
 

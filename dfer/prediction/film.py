@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from dfer.prediction.recogniser import Recogniser
 from dfer.prediction.windows import Sliding
 from dfer.prediction.words import ABSTAINED, in_words
 from dfer.video import Video
+
+_SEARCHING = 0.6  # of the time
 
 THUMBNAILS = 12
 """Pictures of each person, at most."""
@@ -76,15 +79,28 @@ class Request:
 
 
 def predict_film(
-    name: str, source: Path, recogniser: Recogniser, detector: FaceDetector | None, request: Request
+    name: str,
+    source: Path,
+    recogniser: Recogniser,
+    detector: FaceDetector | None,
+    request: Request,
+    *,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> FilmResult:
     """Say what the people of a video express, window by window.
 
-    `detector` is None where the model's faces are whole pictures. Raises VideoError if the video cannot be decoded,
-    NobodyError if nobody is in it for long enough.
+    Args:
+        detector: None where the model's faces are whole pictures.
+        on_progress: called with the share of the work that is done, 0 to 1.
+
+    Raises VideoError if the video cannot be decoded, NobodyError if nobody is in it for long enough.
     """
     model, video = recogniser.model, Video(source)
-    followed = follow(video, detector, model.faces, request.sliding, people=request.people)
+
+    def on_frame(number: int) -> None:
+        on_progress(_SEARCHING * min(1.0, (number + 1) / len(video.times)))
+
+    followed = follow(video, detector, model.faces, request.sliding, people=request.people, on_frame=on_frame)
     shown = list(
         views(
             followed,
@@ -104,6 +120,7 @@ def predict_film(
             view = shown[number]
             row = _row(name, present.index(view.person) + 1, view, followed, probabilities, model, request)
             rows[number] = row
+            on_progress(_SEARCHING + (1 - _SEARCHING) * len(rows) / len(shown))
             if number in illustrated:
                 people[row["person"] - 1].thumbnails.append(((row["start"] + row["end"]) / 2, faces[len(faces) // 2]))
     table = pd.DataFrame([rows[number] for number in range(len(shown))])
@@ -162,5 +179,3 @@ def _row(
         "answered": answered,
         "in_words": in_words(probabilities, model.classes, model.certainty) if answered else ABSTAINED,
     }
-
-

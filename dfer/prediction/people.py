@@ -83,7 +83,7 @@ def follow(
     sliding: Sliding,
     *,
     people: People,
-    on_frames: Callable[[NDArray[np.int64]], None] | None = None,
+    on_frame: Callable[[int], None] = lambda _: None,
 ) -> Followed:
     """Find the people of a video and follow them over all of it, by the settings that a model was trained with.
 
@@ -92,6 +92,7 @@ def follow(
     Args:
         detector: None where the frames are faces already (`alignment.transform: none`).
         people: all, or the most prominent person alone.
+        on_frame: called with the number of each frame that was looked at.
 
     Raises VideoError if the video cannot be decoded, NobodyError if it has no face.
     """
@@ -107,11 +108,11 @@ def follow(
         return numbers[all_kept(windows, faces.shards)]
 
     if as_it_is:
-        indices, shape = _shown(video, choose)
+        indices, shape = _shown(video, choose, on_frame)
         tracks, pictures, seen = [_whole_pictures(len(indices), shape)], {}, len(indices)
     else:
         assert detector is not None
-        found = search_video(video, detector, choose, kept_bytes=_KEPT_BYTES)
+        found = search_video(video, detector, choose, kept_bytes=_KEPT_BYTES, on_frame=on_frame)
         indices, pictures = found.indices, found.pictures
         seen = int((found.detections.frames["faces"] > 0).sum())
         if not seen:
@@ -172,12 +173,13 @@ def nobody_stays(followed: Followed, faces: Faces) -> NobodyError:
 
 
 def _shown(
-    video: Video, choose: Callable[[NDArray[np.int64]], NDArray[np.int64]]
+    video: Video, choose: Callable[[NDArray[np.int64]], NDArray[np.int64]], on_frame: Callable[[int], None]
 ) -> tuple[NDArray[np.int64], tuple[int, int]]:
     """The frames that are chosen for the real length of the video, and height and width of the first one."""
     wanted, seen, shape = choose(video.readable), np.empty(0, np.int64), (0, 0)
     while len(missing := np.setdiff1d(wanted, seen)):
-        for _, picture in video.frames(missing):
+        for number, picture in video.frames(missing):
+            on_frame(number)
             shape = shape if shape[0] else picture.shape[:2]
         seen = np.union1d(seen, missing)
         wanted = choose(video.readable)

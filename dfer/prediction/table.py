@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,20 @@ def classes_of(table: pd.DataFrame) -> tuple[str, ...]:
     return tuple(name.removeprefix(PROBABILITY) for name in table.columns if name.startswith(PROBABILITY))
 
 
+class Row(NamedTuple):
+    """What a row says, for drawing."""
+
+    prediction: str
+    answered: bool
+    probabilities: list[float]
+
+
+def rows(table: pd.DataFrame) -> list[Row]:
+    """The rows of a table."""
+    columns = table["prediction"], table["answered"], probabilities_of(table).tolist()
+    return [Row(*row) for row in zip(*columns, strict=True)]
+
+
 def entropy(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of distributions float[..., K], in nats, 0 to ln K."""
     return np.asarray(entr(probabilities).sum(axis=-1))
@@ -70,6 +85,11 @@ def write(table: pd.DataFrame, path: Path, classes: Sequence[str], notes: str = 
             table.to_csv(unfinished, index=False, float_format="%.6g", lineterminator="\n")
         else:
             pq.write_table(arrow.replace_schema_metadata({"dfer": notes}), unfinished)
+
+
+def empty(classes: Sequence[str]) -> pd.DataFrame:
+    """A table without rows."""
+    return schema(classes).empty_table().to_pandas()
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -25,9 +25,11 @@ def in_words(probabilities: NDArray[np.float64], classes: Sequence[str], certain
         order = np.argsort(-probabilities, kind="stable")[:_LISTED]
         return ", ".join(_with_number(probabilities, classes, int(k)) for k in order)
     chosen = named(probabilities, certainty.named_mass)
-    if len(chosen) > _MOST_NAMED:
+    if len(chosen) > _MOST_NAMED and probabilities[chosen[0]] >= 0.5:
+        what = f"probably {_with_number(probabilities, classes, chosen[0])}, or one of several others"
+    elif len(chosen) > _MOST_NAMED:
         some = ", ".join(_with_number(probabilities, classes, k) for k in chosen[:_MOST_NAMED])
-        what = f"no expression stands out, {some} and {len(chosen) - _MOST_NAMED} more"
+        what = f"no expression stands out: {some} and {len(chosen) - _MOST_NAMED} more"
     else:
         sure = "" if len(chosen) == 1 else "probably "
         *others, last = (_with_number(probabilities, classes, k) for k in chosen)
