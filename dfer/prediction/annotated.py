@@ -28,10 +28,7 @@ from dfer.storage.files import replacing
 from dfer.video import Video, VideoError
 
 _CLOCK = Fraction(1, 90_000)  # seconds; what frames' times are written in
-_SIDES = (
-    480,
-    1920,
-)  # pixels: smaller frames are enlarged, by their height, and larger ones shrunk, by their longest side
+_SIDES = 480, 1920  # pixels: lower frames are enlarged, and those with a longer side shrunk
 _LINES = 20  # of text in the height of a picture
 _PANEL = 13  # width beside the picture, in heights of a line
 _LONGEST_GAP = 0.5  # seconds between two frames in which a person was followed, over which a box is moved on
@@ -172,10 +169,8 @@ class _Panel:
             row, box = person.row(at), person.box(at)
             if box is None:
                 continue
-            answered = row is not None and bool(row.answered)
-            colour = (
-                self._colours[self._classes.index(row.prediction)] if answered and row is not None else as_bgr(QUIET)
-            )
+            seen = self._classes.index(row.prediction) if row is not None and row.answered else None
+            colour = as_bgr(QUIET) if seen is None else self._colours[seen]
             _box(picture, box * ratio, person.number, colour, line)
             needed = (1.6 + 0.95 * len(self._classes)) * line
             if row is not None and top + needed <= room:

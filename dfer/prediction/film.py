@@ -73,7 +73,7 @@ class Request:
         abstain_below: the largest probability below which no answer is given; 0 answers always.
     """
 
-    sliding: Sliding = Sliding()
+    sliding: Sliding = field(default_factory=Sliding)
     people: People = "all"
     abstain_below: float = 0.0
 

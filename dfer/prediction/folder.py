@@ -87,12 +87,12 @@ def claim(out: Path, settings: Mapping[str, Any], videos: Mapping[str, Path]) ->
     earlier = _read(note) if note.exists() else {}
     if not earlier and out.exists() and any(out.iterdir()):
         raise InputError(f"{out} is not empty: choose another --out")
-    if earlier and (difference := _difference(earlier, settings, files)):
-        if any((out / VIDEOS).glob("*")):
-            raise InputError(
-                f"{out} holds the predictions of an earlier call with {difference}, see {note}: choose another --out, "
-                "or delete it first"
-            )
+    difference = _difference(earlier, settings, files) if earlier else ""
+    if difference and any((out / VIDEOS).glob("*")):
+        raise InputError(
+            f"{out} holds the predictions of an earlier call with {difference}, see {note}: choose another --out, or "
+            "delete it first"
+        )
     text = json.dumps({"version": PREDICTION_VERSION, "settings": settings, "videos": files}, indent=1)
     try:
         (out / VIDEOS).mkdir(parents=True, exist_ok=True)

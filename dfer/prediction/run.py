@@ -191,9 +191,7 @@ def _detection(model: TrainedModel) -> DetectionSettings | None:
         import onnxruntime
 
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            logger.warning(
-                "faces are found on the CPU: onnxruntime has no GPU here, on which the training's were found"
-            )
+            logger.warning("faces are found on the CPU: onnxruntime has no GPU here, as it had in the training")
             return detection.model_copy(update={"provider": "cpu"})
     return detection
 
