@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -54,6 +54,29 @@ class CutFinder:
     def __init__(self) -> None:
         self.cuts: list[Cut] = []
         self._recent: deque[_Seen] = deque()  # since the latest cut
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """All that it takes to go on from here, as arrays."""
+        recent = list(self._recent)
+        return {
+            "cuts": np.array(self.cuts, np.int64).reshape(-1, 2),
+            "numbers": np.array([seen.number for seen in recent], np.int64),
+            "scenes": np.array([seen.scene for seen in recent], np.float32).reshape(-1, _SCENE**2),
+            "counts": np.array([len(seen.faces) for seen in recent], np.int64),
+            "faces": np.concatenate([seen.faces for seen in recent] or [np.empty((0, _FACE**2), np.float32)]),
+            "centres": np.concatenate([seen.centres for seen in recent] or [np.empty((0, 2))]),
+            "sizes": np.concatenate([seen.sizes for seen in recent] or [np.empty(0)]),
+        }
+
+    @classmethod
+    def restored(cls, state: Mapping[str, NDArray[Any]]) -> CutFinder:
+        """From what `state` gave."""
+        finder = cls()
+        finder.cuts = [Cut(*cut) for cut in state["cuts"].tolist()]
+        parts = [np.split(state[name], state["counts"].cumsum()[:-1]) for name in ("faces", "centres", "sizes")]
+        numbers = state["numbers"].tolist()
+        finder._recent.extend(map(_Seen, numbers, state["scenes"], *parts) if numbers else ())
+        return finder
 
     def add(self, number: int, frame: NDArray[np.uint8], faces: Detections) -> None:
         """Compare a frame (uint8[H, W, 3], its number in the source) with earlier ones, by its most prominent faces."""

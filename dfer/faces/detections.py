@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,15 @@ class DetectionTable:
             rows["look"] = 0 if found.looks is None else found.looks
             faces += rows.tobytes()
         return cls(np.frombuffer(frames, _FRAME), np.frombuffer(faces, _FACE))
+
+    @classmethod
+    def joined(cls, tables: Sequence[DetectionTable]) -> DetectionTable:
+        """The table of the frames of several tables, in their order."""
+        if len(tables) == 1:
+            return tables[0]
+        frames = np.concatenate([table.frames for table in tables] or [np.empty(0, _FRAME)])
+        frames["first"] = frames["faces"].cumsum() - frames["faces"]
+        return cls(frames, np.concatenate([table.faces for table in tables] or [np.empty(0, _FACE)]))
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dfer.faces.chapters import Chapters
 from dfer.faces.detector import FaceDetector
 from dfer.prediction import table as tables
 from dfer.prediction.crops import cut_out
 from dfer.prediction.models import TrainedModel
 from dfer.prediction.people import Followed, People, View, follow, nobody_stays, views
 from dfer.prediction.recogniser import Recogniser
+from dfer.prediction.saved import SavedViews, Seen
 from dfer.prediction.windows import Sliding
 from dfer.prediction.words import ABSTAINED, in_words
 from dfer.video import Video
@@ -85,12 +87,14 @@ def predict_film(
     detector: FaceDetector | None,
     request: Request,
     *,
+    state: Path | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> FilmResult:
     """Say what the people of a video express, window by window.
 
     Args:
         detector: None where the model's faces are whole pictures.
+        state: a folder in which the work is saved, and gone on with; None saves nothing.
         on_progress: called with the share of the work that is done, 0 to 1.
 
     Raises VideoError if the video cannot be decoded, NobodyError if nobody is in it for long enough.
@@ -100,7 +104,15 @@ def predict_film(
     def on_frame(number: int) -> None:
         on_progress(_SEARCHING * min(1.0, (number + 1) / len(video.times)))
 
-    followed = follow(video, detector, model.faces, request.sliding, people=request.people, on_frame=on_frame)
+    followed = follow(
+        video,
+        detector,
+        model.faces,
+        request.sliding,
+        people=request.people,
+        chapters=Chapters(state),
+        on_frame=on_frame,
+    )
     shown = list(
         views(
             followed,
@@ -115,14 +127,28 @@ def predict_film(
     people = [_person(number, followed, track) for number, track in enumerate(present, start=1)]
     illustrated = _illustrated(shown)
     rows: dict[int, dict[str, Any]] = {}
-    for batch in recogniser.of_all(cut_out(video, shown, model.faces, followed.pictures)):
-        for number, faces, probabilities in batch:
-            view = shown[number]
-            row = _row(name, present.index(view.person) + 1, view, followed, probabilities, model, request)
-            rows[number] = row
-            on_progress(_SEARCHING + (1 - _SEARCHING) * len(rows) / len(shown))
-            if number in illustrated:
-                people[row["person"] - 1].thumbnails.append(((row["start"] + row["end"]) / 2, faces[len(faces) // 2]))
+
+    def take(seen: Seen) -> None:
+        view = shown[seen.view]
+        row = _row(name, present.index(view.person) + 1, view, followed, seen.probabilities, model, request)
+        rows[seen.view] = row
+        if seen.face is not None:
+            people[row["person"] - 1].thumbnails.append(((row["start"] + row["end"]) / 2, seen.face))
+
+    saved = SavedViews(state)
+    for seen in saved.load():
+        take(seen)
+    left = [number for number in range(len(shown)) if number not in rows]
+    cut = cut_out(video, [shown[number] for number in left], model.faces, followed.pictures) if left else iter(())
+    for batch in recogniser.of_all(cut):
+        seen_now = [
+            Seen(left[place], probabilities, faces[len(faces) // 2] if left[place] in illustrated else None)
+            for place, faces, probabilities in batch
+        ]
+        saved.add(seen_now)
+        for seen in seen_now:
+            take(seen)
+        on_progress(_SEARCHING + (1 - _SEARCHING) * len(rows) / len(shown))
     table = pd.DataFrame([rows[number] for number in range(len(shown))])
     table = table.sort_values(["person", "start"], kind="stable", ignore_index=True)
     return FilmResult(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ TABLE, TABLE_AS_TEXT = "predictions.parquet", "predictions.csv"
 TIMELINE, ANNOTATED = "timeline.png", "annotated.mp4"
 VIDEOS = "videos"
 ROW = "row.json"
+STATE = "state"
+"""In the partial folder of a video: what it takes to go on."""
 
 _LONGEST_NAME = 100  # bytes of a folder's name, before the digits that make it unique
 _LONGEST_DIGITS = 8
@@ -109,11 +110,6 @@ def finished(out: Path, video: str, *, annotate: bool) -> dict[str, Any] | None:
     if not row or not complete or (annotate and row["status"] == "ok" and not (folder / ANNOTATED).is_file()):
         return None
     return row
-
-
-def remove_half_written(out: Path, video: str) -> None:
-    """Remove what an interrupted call has left of a video that cannot be gone on with."""
-    shutil.rmtree(partial_folder(out, video), ignore_errors=True)
 
 
 def partial_folder(out: Path, video: str) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfer.config.experiments import Faces
+from dfer.faces.chapters import Chapters
 from dfer.faces.cropping import crop_matrices, looks_wrong
 from dfer.faces.detector import FaceDetector
 from dfer.faces.searching import Pictures, search_video
@@ -83,6 +84,7 @@ def follow(
     sliding: Sliding,
     *,
     people: People,
+    chapters: Chapters,
     on_frame: Callable[[int], None] = lambda _: None,
 ) -> Followed:
     """Find the people of a video and follow them over all of it, by the settings that a model was trained with.
@@ -92,6 +94,7 @@ def follow(
     Args:
         detector: None where the frames are faces already (`alignment.transform: none`).
         people: all, or the most prominent person alone.
+        chapters: where the search of a long video goes on.
         on_frame: called with the number of each frame that was looked at.
 
     Raises VideoError if the video cannot be decoded, NobodyError if it has no face.
@@ -112,7 +115,7 @@ def follow(
         tracks, pictures, seen = [_whole_pictures(len(indices), shape)], {}, len(indices)
     else:
         assert detector is not None
-        found = search_video(video, detector, choose, kept_bytes=_KEPT_BYTES, on_frame=on_frame)
+        found = search_video(video, detector, choose, kept_bytes=_KEPT_BYTES, chapters=chapters, on_frame=on_frame)
         indices, pictures = found.indices, found.pictures
         seen = int((found.detections.frames["faces"] > 0).sum())
         if not seen:

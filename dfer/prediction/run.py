@@ -27,7 +27,6 @@ from dfer.prediction.folder import (
     failed,
     fingerprint,
     finished,
-    remove_half_written,
     write_index,
 )
 from dfer.prediction.models import SYNTHETIC, TrainedModel
@@ -79,7 +78,7 @@ def predict_videos(
     Raises InputError if `out` has other content, ModelFileError or DetectorError if the detector cannot run,
     SavedModelError if the model's weights are damaged.
     """
-    detection = _detection(model)
+    detection = detection_here(model)
     if detection is not None:
         from dfer.faces.detector import FaceDetector
 
@@ -105,7 +104,6 @@ def predict_videos(
                 share = now
                 on_progress(progress)
 
-        remove_half_written(out, name)
         with GpuSlot(lambda: slots) as slot:
             row = _one(
                 slot,
@@ -182,7 +180,7 @@ def _one(slot: GpuSlot, on_share: Callable[[float], None], **call: Any) -> dict[
 _NO_ROOM = {28, 122, 30}  # ENOSPC, EDQUOT, EROFS: of the folder that is written to, not of the video
 
 
-def _detection(model: TrainedModel) -> DetectionSettings | None:
+def detection_here(model: TrainedModel) -> DetectionSettings | None:
     """How faces are found: as in training, on the CPU where a GPU was used that is not here; None if nobody looks."""
     if model.faces.alignment.transform == "none":
         return None

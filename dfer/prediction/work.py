@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,7 +19,18 @@ from dfer.faces.detector import FaceDetector
 from dfer.prediction import annotated, timeline
 from dfer.prediction import table as tables
 from dfer.prediction.film import FilmResult, Request, predict_film
-from dfer.prediction.folder import ANNOTATED, ROW, SUMMARY, TABLE, TIMELINE, VIDEOS, failed, name_of, partial_folder
+from dfer.prediction.folder import (
+    ANNOTATED,
+    ROW,
+    STATE,
+    SUMMARY,
+    TABLE,
+    TIMELINE,
+    VIDEOS,
+    failed,
+    name_of,
+    partial_folder,
+)
 from dfer.prediction.models import SYNTHETIC, TrainedModel
 from dfer.prediction.people import NobodyError
 from dfer.prediction.recogniser import Recogniser
@@ -66,11 +78,18 @@ def predict_in_process(
     with logs.about(clip_id=video, source=spelled(source)):
         recogniser, detector = _model(model, detection, device, threads)
         folder = partial_folder(out, video)
-        folder.mkdir(parents=True, exist_ok=True)
+        state = folder / STATE
+        state.mkdir(parents=True, exist_ok=True)
         part = _PREDICTING if annotate else 1.0
         try:
             result = predict_film(
-                video, source, recogniser, detector, request, on_progress=lambda share: on_progress(part * share)
+                video,
+                source,
+                recogniser,
+                detector,
+                request,
+                state=state,
+                on_progress=lambda share: on_progress(part * share),
             )
         except (VideoError, NobodyError) as error:
             detail = storable(error.detail)
@@ -81,6 +100,7 @@ def predict_in_process(
             if annotate:
                 warning = SYNTHETIC_IN_SHORT if model.synthetic else ""
                 _annotate(result, folder, row, warning, on_progress)
+        shutil.rmtree(state)
         (folder / ROW).write_text(json.dumps(row, indent=1), encoding="utf-8")
         put_in_place(folder, out / VIDEOS / name_of(video))
     return row

@@ -24,6 +24,7 @@ class Video:
         num_frames: the number that the source announces until `frames` has run to its end, then the number of frames
             that really decode, which is often smaller.
         turn: quarter turns clockwise, 0 to 3, by which `frames` turns every frame; 0 until somebody sets it.
+        measured: whether `frames` has run to its end.
         remarks: after `frames`: what a person should know about these pictures, such as damage or what was done
             to them, in a few words each.
 
@@ -34,6 +35,7 @@ class Video:
     def __init__(self, source: Path) -> None:
         self.source = source
         self.turn = 0
+        self.measured = False
         self.remarks: tuple[str, ...] = ()
         self._announced_times: NDArray[np.float64] | None = None
         self._damaged: dict[int, VideoError] = {}
@@ -81,6 +83,7 @@ class Video:
         """
         for index, picture in self._untouched({int(index) for index in indices}):
             yield index, np.ascontiguousarray(np.rot90(picture, -self.turn)) if self.turn else picture
+        self.measured = True
 
     def _untouched(self, chosen: set[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         if self._file is not None:
