@@ -13,7 +13,7 @@ Three questions are answered by thresholds on a model's probabilities, none of w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ CONFIDENCE = 0.95
 """Of the upper bound of a risk."""
 
 _FEWEST = 10  # clips of either kind, below which nothing can be said about disagreement
-_BY_CHANCE = 0.01  # largest p-value with which the model's disagreement is taken to tell anything about people's
+_BY_CHANCE = 0.05  # largest p-value with which the model's disagreement is taken to tell anything about people's
 _POINTS = 50  # of the risk curve
 
 Array = NDArray[np.float64]
@@ -76,23 +76,31 @@ class Certainty:
         return min(enough, default=None)
 
 
-def measure(
-    probabilities: Array, labels: NDArray[np.int64], votes: NDArray[np.int64], *, measured_on: str
-) -> Certainty | None:
+def answers_of(votes: Iterable[Sequence[int] | None], shares: Iterable[Sequence[float] | None], classes: int) -> Array:
+    """People's answers to each clip, float64[N, classes]: counts of votes, else published shares, else zeros."""
+    rows = [
+        counts if counts is not None else share if share is not None else [0.0] * classes
+        for counts, share in zip(votes, shares, strict=True)
+    ]
+    return np.array(rows, np.float64).reshape(-1, classes)
+
+
+def measure(probabilities: Array, labels: NDArray[np.int64], votes: Array, *, measured_on: str) -> Certainty | None:
     """Measure on clips that a model has not been trained on; None if none of them has an answer.
 
     Args:
         probabilities: float[N, K], as read out.
         labels: int[N], single labels; -1 for none.
-        votes: int[N, K]; rows of zeros for clips without votes.
+        votes: float[N, K], see `answers_of`. Shares (rows that sum to 1) do not say how far people agree.
     """
-    answers = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
-    only_label = (votes.sum(axis=1) == 0) & (labels >= 0)
+    total = votes.sum(axis=1)
+    answers = votes / np.where(total > 0, total, 1)[:, None]
+    only_label = (total == 0) & (labels >= 0)
     answers[only_label] = np.eye(probabilities.shape[1])[labels[only_label]]
     answered = answers.sum(axis=1) > 0
     if not answered.any():
         return None
-    voted = votes.sum(axis=1) > 1
+    voted = total > 1.5
     above, hits, false_alarms = _disagreement_threshold(probabilities[voted], votes[voted])
     confidence, risk = _risk_curve(probabilities[labels >= 0], labels[labels >= 0])
     return Certainty(
@@ -132,9 +140,7 @@ def _named_mass(probabilities: Array, answers: Array) -> float:
     return float(min(1.0, mass.ravel()[by_mass[place]]))
 
 
-def _disagreement_threshold(
-    probabilities: Array, votes: NDArray[np.int64]
-) -> tuple[float | None, float | None, float | None]:
+def _disagreement_threshold(probabilities: Array, votes: Array) -> tuple[float | None, float | None, float | None]:
     """The threshold, and the shares above it of the clips on which people disagree and of the others."""
     total = votes.sum(axis=1)
     agree = (votes * (votes - 1)).sum(axis=1) / np.maximum(total * (total - 1), 1)

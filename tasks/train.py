@@ -175,6 +175,7 @@ def train_arm(
                     "synthetic_data": pipeline.datasets[training.dataset].generated,
                     "alignment": training.settings.alignment.model_dump(mode="json"),
                     "detection": training.settings.detection.model_dump(mode="json"),
+                    "faces": training.faces.for_card(),
                     **fine_tuning.for_card(training.settings.model.pretrained),
                 },
                 threads=run.slots.threads_per_training,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from dfer import read_out
-from dfer.certainty import Certainty, measure
+from dfer.certainty import Certainty, answers_of, measure
 from dfer.config.experiments import Faces
 from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG
@@ -144,13 +145,15 @@ def _certainty(card: dict[str, Any], folder: Path) -> Certainty | None:
     return measure(
         probabilities,
         tables["label"].fillna(-1).to_numpy("int64"),
-        _votes(tables, probabilities.shape[1]),
+        answers_of(tables["votes"], repeat(None, len(tables)), probabilities.shape[1]),
         measured_on=f"{part} of {card['dataset']}, out-of-fold",
     )
 
 
 def _out_of_fold(card: dict[str, Any], folder: Path) -> list[tuple[dict[str, Any], pd.DataFrame]]:
     """Of a training, and of those of the same arm on the other folds, the card and the predictions of the test part."""
+    if (folder / PREDICTIONS).is_file():  # fetched with the model
+        return [(card, read_predictions(folder / PREDICTIONS))]
     stages = folder.resolve().parents[1]
     with suppress(OSError, ValueError, KeyError, TypeError):
         own = _without_fold(read_manifest(folder)["key"])
@@ -176,8 +179,3 @@ def _without_fold(key: dict[str, Any]) -> dict[str, Any]:
 
 def _logits(table: pd.DataFrame) -> NDArray[np.float64]:
     return np.stack(table["logits"].to_list()).astype(np.float64)
-
-
-def _votes(table: pd.DataFrame, classes: int) -> NDArray[np.int64]:
-    rows = [[0] * classes if votes is None else votes for votes in table["votes"]]
-    return np.array(rows, np.int64).reshape(-1, classes)

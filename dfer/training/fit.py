@@ -92,11 +92,13 @@ def fit(
                 write_checkpoint(folder, {**run.state(), "fingerprint": identity})
                 _write_history(folder, run)
         summary, read_out = run.summary(), run.read_out()
+        own = _card(plan, summary) | ({"tf32": tf32} if device.type == "cuda" else {})
+        if read_out is not None:
+            own["read_out"] = read_out
+        if (certainty := run.certainty(own)) is not None:
+            own["certainty"] = certainty
         if world.rank == 0:
             _write_history(folder, run)
-            own = _card(plan, summary) | ({"tf32": tf32} if device.type == "cuda" else {})
-            if read_out is not None:
-                own["read_out"] = read_out
             save_model(folder, run.final_weights(), {**own, **card}, run.best_on_test_fold)
     return TrainResult(folder, summary["epoch"], run.history, summary)
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from dfer import metrics, read_out
+from dfer.certainty import answers_of, measure
 from dfer.config.catalogue import loss
 from dfer.models import count_gflops
 from dfer.models.freezing import freeze_trunk
@@ -36,7 +37,14 @@ from dfer.training.objective import SCN_FROM_EPOCH
 from dfer.training.plan import Plan, Resources
 from dfer.training.split import Splits
 from dfer.training.step import Step, make_network
-from dfer.training.targets import balancing_chances, draw_votes, label_distributions, single_labels, vote_counts
+from dfer.training.targets import (
+    balancing_chances,
+    draw_votes,
+    label_distributions,
+    shares_of,
+    single_labels,
+    vote_counts,
+)
 from dfer.training.whole_batch_norm import with_whole_batch_norm
 from dfer.training.world import ALONE, World
 
@@ -290,6 +298,23 @@ class Run:
         return read_out.choose(
             logits, targets.numpy(), normalize=arm.normalize, temperature=arm.temperature, calibrate=calibrate
         )
+
+    def certainty(self, card: Mapping[str, Any]) -> dict[str, Any] | None:
+        """How sure the final weights may be, measured on the inner validation part: see `dfer.certainty`.
+
+        None without such a part. `card` says how logits are read out. The network has the final weights afterwards.
+        """
+        if self._splits.validation is None:
+            return None
+        self.model.load_state_dict(self.final_weights())
+        clips = self._splits.validation.clips
+        measured = measure(
+            read_out.probabilities(self._logits(self._evaluated["validation"]), card),
+            single_labels(clips).numpy(),
+            answers_of(clips["votes"], shares_of(clips), len(self._plan.classes)),
+            measured_on="an inner validation part of the training clips",
+        )
+        return None if measured is None else measured.as_dict()
 
     def _evaluate(self, name: str) -> EpochRow:
         """The columns of one part of the clips."""
