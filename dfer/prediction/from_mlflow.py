@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dfer.config.experiments import Faces
 from dfer.config.problems import InputError
+from dfer.config.settings import StageSettings
 from dfer.storage.file_names import CARD, PREDICTIONS, WEIGHTS
+from dfer.storage.files import write_atomically
 from dfer.system.downloads import cache_folder
 
 _RUN = re.compile(r"runs:/(?P<id>[0-9A-Za-z]+)(/.*)?")
@@ -58,6 +63,22 @@ def _run_id(reference: str, client: Any) -> str:
     return str(client.get_logged_model(logged).source_run_id)
 
 
+def _complete_card(card: Path, params: Mapping[str, str]) -> None:
+    """Add how faces were made to a card of an earlier version, from the parameters of its run, which have all settings
+    by section and key."""
+    written = json.loads(card.read_text(encoding="utf-8"))
+    if "faces" in written:
+        return
+    sections: dict[str, dict[str, str]] = {}
+    for name, value in params.items():
+        section, _, key = name.partition(".")
+        sections.setdefault(section, {})[key] = value
+    with suppress(KeyError, ValueError):
+        parts = {name: sections[name] for name in ("detection", "tracking", "alignment", "shards")}
+        faces = Faces.of(str(written.get("dataset")), StageSettings.model_validate(parts))
+        write_atomically(card, json.dumps({**written, "faces": faces.for_card()}, indent=2).encode())
+
+
 def _files(client: Any, run: Any, reference: str) -> Path:
     """A run's model folder, with its predictions of its own test part beside it."""
     from mlflow.exceptions import MlflowException
@@ -73,6 +94,7 @@ def _files(client: Any, run: Any, reference: str) -> Path:
                     f"{reference}: run {run.info.run_id} has no {name} among its artifacts, which a training of this "
                     "project logs: was the model logged by something else, or have the files been removed?"
                 ) from error
+    _complete_card(folder / CARD, run.data.params)
     dataset = run.data.tags.get("dfer.dataset")
     if dataset and not (folder / PREDICTIONS).is_file():
         with suppress(MlflowException, OSError):
