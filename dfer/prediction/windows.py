@@ -42,8 +42,8 @@ class Sliding:
         begin, end = float(times[0]), float(times[-1]) + step
         whole = int(np.floor((end - begin - self.window + step / 2) / self.every + _SAME))
         starts = [begin + number * self.every for number in range(max(0, whole) + 1)]
-        if starts[-1] + self.window < end - step / 2:
-            starts.append(end - self.window)
+        if starts[-1] + self.window - _SAME <= times[-1]:
+            starts.append(min(end - self.window, float(times[-1])))
         edges = np.array([[start, start + self.window] for start in starts]) - _SAME
         if end - begin <= self.window + step / 2:
             edges[0, 1] = np.inf
