@@ -134,7 +134,10 @@ def _input(folder: Path, stage: str) -> Path:
 def _certainty(card: dict[str, Any], folder: Path) -> Certainty | None:
     """From the card, which has what was measured on an inner validation part, else from out-of-fold predictions."""
     if card.get("certainty"):
-        return Certainty.of(card["certainty"])
+        try:
+            return Certainty.of(card["certainty"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder}: the entry certainty of model.json is damaged: {error}") from error
     found = list(_out_of_fold(card, folder))
     if not found:
         return None

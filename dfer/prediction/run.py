@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from dfer.storage.files import write_atomically
 from dfer.system.gpu_slots import GpuSlot, for_aligners
 from dfer.system.gpus import visible_gpus
 from dfer.system.paths import storable
-from dfer.system.processes import ProcessDiedError
+from dfer.system.processes import ProcessDiedError, Worker
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ def _one(slot: GpuSlot, on_share: Callable[[float], None], **call: Any) -> dict[
 
     name = call["video"]
     try:
-        with slot.workers.one() as process:
+        with _process_of(slot) as process:
             return process.call(predict_in_process, on_message=on_share, **call)
     except SavedModelError:
         raise
@@ -175,6 +176,10 @@ def _one(slot: GpuSlot, on_share: Callable[[float], None], **call: Any) -> dict[
             raise
         logger.exception("video %s failed unexpectedly", name, extra={"reason": "error"})
         return failed(name, "error", storable(f"{type(error).__name__}: {error}"))
+
+
+def _process_of(slot: GpuSlot) -> AbstractContextManager[Worker]:
+    return slot.workers.one()
 
 
 _NO_ROOM = {28, 122, 30}  # ENOSPC, EDQUOT, EROFS: of the folder that is written to, not of the video

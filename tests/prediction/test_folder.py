@@ -1,0 +1,111 @@
+"""The folder that predictions are written into."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dfer.config.problems import InputError
+from dfer.faces.listing import find_videos
+from dfer.prediction.folder import (
+    INDEX_SCHEMA,
+    claim,
+    failed,
+    fingerprint,
+    finished,
+    name_of,
+    write_index,
+)
+
+
+@given(st.text(min_size=1, max_size=300), st.text(min_size=1, max_size=300))
+def test_every_video_has_a_folder_of_its_own_name(one: str, other: str) -> None:
+    name = name_of(one)
+    assert 0 < len(name.encode()) <= 120
+    assert not set('/\\:*?"<>|\0') & set(name) and name not in (".", "..") and not name.startswith(".")
+    assert (name == name_of(other)) == (one == other)
+
+
+def test_a_plain_name_is_kept() -> None:
+    assert name_of("interview 1.mp4") == "interview 1.mp4"
+    assert name_of("a/b.mp4").startswith("a_b.mp4-")
+    assert name_of("a/b.mp4") != name_of("a_b.mp4")
+
+
+def test_the_same_call_and_one_with_more_videos_may_go_on(tmp_path: Path) -> None:
+    videos = {name: tmp_path / name for name in ("a.mp4", "b.mp4")}
+    for path in videos.values():
+        path.write_bytes(b"x")
+    out = tmp_path / "out"
+    claim(out, {"window": 2.0}, {"a.mp4": videos["a.mp4"]})
+    claim(out, {"window": 2.0}, videos)
+    (out / "videos" / "a.mp4").mkdir()
+    claim(out, {"window": 2.0}, videos)
+    with pytest.raises(InputError, match="another window, see"):
+        claim(out, {"window": 3.0}, videos)
+    with pytest.raises(InputError, match=r"1 of them have changed or are not named now, the first is b\.mp4"):
+        claim(out, {"window": 2.0}, {"a.mp4": videos["a.mp4"]})
+    videos["b.mp4"].write_bytes(b"xy")
+    with pytest.raises(InputError, match="other videos"):
+        claim(out, {"window": 2.0}, videos)
+
+
+def test_nothing_is_done_yet_so_anything_may_change(tmp_path: Path) -> None:
+    claim(tmp_path / "out", {"window": 2.0}, {"a.mp4": tmp_path / "a.mp4"})
+    claim(tmp_path / "out", {"window": 3.0}, {"b.mp4": tmp_path / "b.mp4"})
+
+
+def test_other_content_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(InputError, match="is not empty: choose another --out"):
+        claim(tmp_path, {}, {})
+    with pytest.raises(InputError, match="is a file"):
+        claim(tmp_path / "mine.txt", {}, {})
+    with pytest.raises(InputError, match="cannot be written to"):
+        claim(tmp_path / "mine.txt" / "below", {}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_is_finished(tmp_path: Path) -> None:
+    folder = tmp_path / "videos" / "a.mp4"
+    assert finished(tmp_path, "a.mp4", annotate=False) is None
+    folder.mkdir(parents=True)
+    row = failed("a.mp4", "no_face", "nobody")
+    (folder / "row.json").write_text(json.dumps(row))
+    assert finished(tmp_path, "a.mp4", annotate=True) == row
+    (folder / "row.json").write_text(json.dumps({**row, "status": "ok"}))
+    assert finished(tmp_path, "a.mp4", annotate=False) is None  # its table is gone
+    (folder / "predictions.parquet").touch()
+    assert finished(tmp_path, "a.mp4", annotate=False) is not None
+    assert finished(tmp_path, "a.mp4", annotate=True) is None  # asked for now, and not there
+    (folder / "row.json").write_text("{")
+    assert finished(tmp_path, "a.mp4", annotate=False) is None
+
+
+def test_the_index_has_a_row_for_every_video(tmp_path: Path) -> None:
+    table = write_index([failed("a", "no_face", "x"), failed("b", "crashed", "y")], tmp_path / "index.parquet")
+    assert list(table.columns) == INDEX_SCHEMA.names
+    assert table["reason"].tolist() == ["no_face", "crashed"]
+
+
+def test_a_picture_that_is_exchanged_changes_a_folders_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"1")
+    before = fingerprint(tmp_path)
+    (tmp_path / "notes.txt").write_bytes(b"1")
+    assert fingerprint(tmp_path) == before
+    (tmp_path / "2.png").write_bytes(b"1")
+    assert fingerprint(tmp_path) != before
+    assert fingerprint(tmp_path / "gone")[1] == -1
+
+
+def test_annotated_copies_are_not_taken_for_videos(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    claim(tmp_path / "out", {}, {"a.mp4": tmp_path / "a.mp4"})
+    (tmp_path / "out" / "videos" / "copy.mp4").write_bytes(b"x")
+    listing = find_videos([tmp_path])
+    assert list(listing.videos) == ["a.mp4"]
+    assert listing.passed_over == {"written by dfer predict": ["out"]}
