@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
         "doctor",
         "clean",
         "align",
+        "predict",
         "demo-data",
         "ferplus-pictures",
         "config check",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from config_texts import SHIPPED, TWO, pipelines
 
-from dfer.config.experiments import Training, evaluations_of, trainings_of
+from dfer.config.experiments import Faces, Training, evaluations_of, trainings_of
 from dfer.config.pipeline import Pipeline
 from dfer.config.reading import read_config
 from dfer.config.settings import ArmSettings, StageSettings
@@ -13,6 +13,14 @@ from dfer.config.settings import ArmSettings, StageSettings
 def trainings(pipeline: Pipeline, *names: str) -> list[Training]:
     chosen = [e for e in pipeline.experiments if not names or e.name in names]
     return trainings_of(evaluations_of(row for e in chosen for row in e.rows(has_folds=True)))
+
+
+def test_a_card_says_how_faces_are_made():
+    settings = StageSettings.model_validate({"shards": {"frames_per_segment": 2, "clips_per_shard": 7}})
+    written = Faces.of("toy", settings).for_card()
+    assert list(written) == ["detection", "tracking", "alignment", "shards"]
+    assert written["shards"] == {"format": "parquet", "segments": 8, "frames_per_segment": 2, "jpeg_quality": 95}
+    assert StageSettings.model_validate(written).alignment == settings.alignment
 
 
 def test_an_arm_of_two_tables_is_trained_once(tmp_path):

@@ -61,6 +61,21 @@ def test_a_cut_is_found_once(people: list[Picture], detector: FaceDetector, befo
     assert cuts_of(insert, detector) == [Cut(before, before - 1), Cut(before + after, before + after - 1)]
 
 
+@pytest.mark.parametrize("stopped", [1, 12, 20, 21, 35])
+def test_a_search_that_goes_on_finds_the_same_cuts(people: list[Picture], detector: FaceDetector, stopped: int) -> None:
+    first, second, _ = people
+    frames = [*shaken(first, 20), *shaken(second, 20)]
+    faces = [detector.detect(frame) for frame in frames]
+    finder = CutFinder()
+    for number in range(stopped):
+        finder.add(number, frames[number], faces[number])
+    finder = CutFinder.restored(finder.state())
+    for number in range(stopped, len(frames)):
+        finder.add(number, frames[number], faces[number])
+    assert finder.cuts == cuts_of(frames, detector) == [Cut(20, 19)]
+    assert CutFinder.restored(CutFinder().state()).cuts == []
+
+
 def test_somebody_who_leaves_is_no_cut(people: list[Picture], detector: FaceDetector) -> None:
     first, second, _ = people
     smaller = np.full((200, 160, 3), 90, np.uint8)

@@ -46,6 +46,16 @@ def test_frames_can_be_put_in_another_order(make_detections: Faces) -> None:
     assert again.frames["first"].tolist() == [0, 2, 2]
 
 
+def test_tables_are_joined_in_order(make_detections: Faces) -> None:
+    frames = [make_detections(*[(100, 80, 10 + n)] * n) for n in range(5)]
+    joined = DetectionTable.joined([DetectionTable.of(frames[:2]), DetectionTable.of(frames[2:])])
+    whole = DetectionTable.of(frames)
+    np.testing.assert_array_equal(joined.frames, whole.frames)
+    np.testing.assert_array_equal(joined.faces["box"], whole.faces["box"])
+    assert [len(faces) for faces in joined] == [0, 1, 2, 3, 4]
+    assert len(DetectionTable.joined([])) == 0
+
+
 def test_an_hour_of_two_faces_takes_300_bytes_a_frame(make_detections: Faces) -> None:
     frames = 20_000
     found = make_detections((100, 80, 50), (200, 80, 50))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dfer.faces.appearance import BYTES
 from dfer.faces.detector import Detections
-from dfer.faces.tracking import Track, smooth_keypoints, track_person
+from dfer.faces.tracking import Track, smooth_keypoints, track_people, track_person
 
 Faces = Callable[..., Detections]
 
@@ -211,6 +211,36 @@ def test_whatever_is_detected_a_track_is_consistent(
     for position, points, made_up in zip(track.positions, track.keypoints, track.interpolated, strict=True):
         if not made_up:
             assert any((points == other).all() for other in detections[position].keypoints)
+
+
+def test_everybody_is_followed_the_most_prominent_first(make_detections: Faces) -> None:
+    detections = []
+    for k in range(30):
+        large, small = (60 + 2 * k, 80, 50), (300, 80 + k, 30)
+        shown = [large] if k < 5 else [large, small] if k < 25 else [small]
+        detections.append(make_detections(*shown))
+    frames = np.arange(30)
+    large, small = track_people(detections, frames, max_gap=12)
+    assert large.positions.tolist() == list(range(25))
+    assert small.positions.tolist() == list(range(5, 30))
+    np.testing.assert_allclose(centres(small)[:, 1], 80 + np.arange(5, 30), atol=0.01)
+    assert small.rival > 1 > large.rival
+    main = track_person(detections, frames, max_gap=12)
+    assert main is not None
+    for name in ("positions", "keypoints", "boxes", "scores", "paths"):
+        np.testing.assert_array_equal(getattr(main, name), getattr(large, name))
+
+
+def test_boxes_are_followed_as_key_points_are(make_detections: Faces) -> None:
+    detections = [make_detections((100 + 4 * k, 80, 50)) for k in range(10)]
+    detections[4] = detections[5] = make_detections()
+    (track,) = track_people(detections, np.arange(10), max_gap=12)
+    middle = (track.boxes[:, :2] + track.boxes[:, 2:]) / 2
+    np.testing.assert_allclose(middle[:, 0], 100 + 4 * np.arange(10), atol=1e-4)
+    assert track.interpolated.tolist() == [k in (4, 5) for k in range(10)]
+    part = track.take(np.array([2, 4, 9]))
+    assert part.positions.tolist() == [2, 4, 9] and part.interpolated.tolist() == [False, True, False]
+    np.testing.assert_array_equal(part.boxes, track.boxes[[2, 4, 9]])
 
 
 def test_smoothing_keeps_steady_motion_and_removes_jitter() -> None:

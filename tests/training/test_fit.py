@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from toy_set import ToySet
 
+from dfer.certainty import Certainty
 from dfer.config.catalogue import IMAGENET_MEAN, IMAGENET_STD
 from dfer.config.settings import (
     ArmSettings,
@@ -304,6 +305,9 @@ def test_the_validation_part_chooses_the_epoch_and_the_test_fold_is_only_recorde
     assert result.epoch == best["epoch"]
     _, card = load_model(tmp_path)
     assert "validation" in card["chosen_by"]
+    certainty = Certainty.of(card["certainty"])
+    assert certainty.clips == certainty.voted == result.summary["clips"]["validation"]
+    assert "inner validation part" in certainty.measured_on
     on_test = max(seen, key=lambda row: row["monitor_uar"])
     assert result.summary["best_on_test_fold"] == {
         "epoch": on_test["epoch"],
