@@ -53,6 +53,25 @@ def add_stream(
     file.mux(stream.encode())
 
 
+def repeat(source: Path, path: Path, times: int) -> Path:
+    """Write a video of so many repetitions of another one, without decoding it; its sound is left out."""
+    with av.open(str(path), "w") as file:
+        stream, shift = None, 0
+        for _ in range(times):
+            with av.open(str(source)) as original:
+                video = original.streams.video[0]
+                stream = stream or file.add_stream_from_template(video)
+                end = 0
+                for packet in original.demux(video):
+                    if packet.dts is None:
+                        continue
+                    end = max(end, packet.pts + (packet.duration or 0))
+                    packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                    file.mux(packet)
+                shift += end
+    return path
+
+
 def plain(colour: tuple[int, int, int], width: int = 64, height: int = 48) -> Picture:
     """A picture of one BGR colour."""
     return np.full((height, width, 3), colour, np.uint8)
