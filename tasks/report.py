@@ -18,13 +18,14 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from dfer.config import licences
 from dfer.config.experiments import Evaluation, Experiment, Faces, Row, Training, trainings_of
 from dfer.config.pipeline import Pipeline
 from dfer.config.published import load as load_published
 from dfer.config.reduced import reduced
 from dfer.faces.index import FILE_NAME, read_index
 from dfer.storage import remote
-from dfer.storage.file_names import HISTORY, METRICS, PREDICTIONS, REPORT_PAGE, REPORT_TEXT, TRACKED_RUN
+from dfer.storage.file_names import CARD, HISTORY, METRICS, PREDICTIONS, REPORT_PAGE, REPORT_TEXT, TRACKED_RUN
 from dfer.storage.layout import put_in_place
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, Output, StageResult
@@ -42,7 +43,10 @@ if TYPE_CHECKING:
 # below `dfer`, whose messages appear in Prefect's page
 logger = logging.getLogger(f"dfer.{__name__}")
 
-VERSION = 6
+VERSION = 7
+
+MODEL_CARDS = "model-cards"
+"""In the report's folder: a card for people of each model."""
 
 RESULTS = "results.csv"
 
@@ -121,6 +125,7 @@ def write_report(
         summed = results.summed_over_folds(content)
         if len(summed):
             summed.to_csv(folder / "summed_over_folds.csv", index=False)
+        _write_model_cards(pipeline, trained, scored, runs, folder)
         parent.log_files([folder], "report")
         for row in table.to_dict(orient="records"):
             prefix = f"{row['experiment']}/{row['model']}/{row['arm']}/{row['frames'].replace(' ', '-')}"
@@ -135,6 +140,57 @@ def write_report(
         page = pipeline.work_dir / "reports" / public_name(pipeline) / REPORT_PAGE
         logger.warning("%s has what there is, and names the %d tasks whose results are missing", page, len(missing))
     return task_result(result)
+
+
+def _write_model_cards(
+    pipeline: Pipeline,
+    trained: Mapping[Training, StageResult],
+    scored: Mapping[Evaluation, StageResult],
+    runs: Runs,
+    folder: Path,
+) -> None:
+    """A card for people of each model, in the report's folder and in the model's run."""
+    from dfer.evaluation import read_predictions
+    from dfer.prediction.models import certainty_of
+    from dfer.report.model_card import FILE_NAME, CardFacts, ScoredOn, model_card
+    from dfer.report.names import file_name
+
+    cards = folder / MODEL_CARDS
+    cards.mkdir()
+    for training, result in trained.items():
+        path, settings = result.output.path, training.settings
+        card = json.loads((path / CARD).read_text(encoding="utf-8"))
+        evaluations = {
+            evaluation: scored[evaluation].output
+            for evaluation in sorted(scored, key=lambda one: one.across)
+            if evaluation.training == training and evaluation.short == evaluation.dataset
+        }
+        trained_on = pipeline.datasets[training.dataset]
+        facts = CardFacts(
+            title=f"{pipeline.name}, {training.title}",
+            card=card,
+            summary=json.loads((path / HISTORY).read_text())["summary"],
+            faces=training.faces,
+            scored=[
+                ScoredOn(
+                    evaluation.dataset,
+                    (metrics := json.loads(output.file(METRICS).read_text()))["part"],
+                    read_predictions(output.file(PREDICTIONS)),
+                    metrics,
+                )
+                for evaluation, output in evaluations.items()
+            ],
+            certainty=certainty_of(card, path),
+            licences=[
+                licences.of_dataset(trained_on.layout, training.dataset, generated=trained_on.generated),
+                licences.of_detector(settings.detection.model),
+                *filter(None, [licences.of_weights(settings.model.pretrained)]),
+                licences.CODE,
+            ],
+        )
+        text = model_card(facts)
+        (cards / f"{file_name(training.title)}-{result.output.hash[:8]}.md").write_text(text, encoding="utf-8")
+        runs[training].log_text(text, FILE_NAME)
 
 
 def _key(pipeline: Pipeline, rows: Mapping[str, list[Row]]) -> dict[str, object]:

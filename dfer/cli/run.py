@@ -143,7 +143,7 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     import pandas as pd
 
     from dfer.report.results import SYNTHETIC, as_text
-    from tasks.report import RESULTS, failures, public_name
+    from tasks.report import MODEL_CARDS, RESULTS, failures, public_name
     from tasks.tracking.runs import outbox_of
 
     stages = new_table("Stages", "stage", "run", "cached", "seconds", "why")
@@ -177,6 +177,8 @@ def _print_outcome(pipeline: Pipeline, outcome: Outcome) -> None:
     out.print("\nWhere to look next", style="bold")
     out.print(f"  the whole report     {public / REPORT_PAGE}", soft_wrap=True)
     out.print(f"  tables for a paper   {public}/tables", soft_wrap=True)
+    if outcome.stages["train"]:
+        out.print(f"  cards of the models  {public / MODEL_CARDS}", soft_wrap=True)
     if outcome.indexes:
         out.print(f"  clips in pictures    {public / CONTACT_SHEETS}", soft_wrap=True)
     run = outbox_of(pipeline).noted(report)

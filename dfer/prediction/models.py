@@ -88,7 +88,7 @@ def open_model(reference: str, *, config: Path = DEFAULT_CONFIG, overrides: Sequ
     found = find(reference, config=config, overrides=overrides)
     card = load_card(found.folder)
     return TrainedModel(
-        reference, found.folder, card, _faces(card, found.folder), _certainty(card, found.folder), found.notes
+        reference, found.folder, card, _faces(card, found.folder), certainty_of(card, found.folder), found.notes
     )
 
 
@@ -131,8 +131,10 @@ def _input(folder: Path, stage: str) -> Path:
     return beside if beside.is_dir() else Path(upstream["folder"])
 
 
-def _certainty(card: dict[str, Any], folder: Path) -> Certainty | None:
-    """From the card, which has what was measured on an inner validation part, else from out-of-fold predictions."""
+def certainty_of(card: dict[str, Any], folder: Path) -> Certainty | None:
+    """How sure a model may be: from its card, which has what was measured on an inner validation part, else from
+    out-of-fold predictions of its arm beside its folder; None if there are none. Raises InputError for a damaged card.
+    """
     if card.get("certainty"):
         try:
             return Certainty.of(card["certainty"])
