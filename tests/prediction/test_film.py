@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -175,6 +177,16 @@ def test_a_file_that_cannot_be_decoded(recogniser: Recogniser, detector: FaceDet
     path.write_bytes(b"")
     with pytest.raises(VideoError, match="empty_file"):
         predict_film("no", path, recogniser, detector, WHOLE)
+
+
+def test_a_picture_that_no_memory_holds(recogniser: Recogniser, detector: FaceDetector, tmp_path: Path) -> None:
+    """A header of a few bytes that announces 3,600 million pixels."""
+    size = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    header = b"IHDR" + size
+    path = tmp_path / "huge.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)))
+    with pytest.raises(VideoError, match=r"undecodable: .*huge\.png cannot be decoded as a picture"):
+        predict_film("huge", path, recogniser, detector, WHOLE)
 
 
 class _Killed(Exception):
