@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dfer.prediction.models import TrainedModel
-    from dfer.prediction.run import Progress
+    from dfer.prediction.run import Progress as Done
 
 _ROWS = 50  # videos that are listed one by one
 _SILENCE = 15.0  # seconds between lines where there is no bar
@@ -114,7 +114,7 @@ def _bar(videos: int) -> Iterator[Any]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("predicting", total=None)
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(progress: Done) -> None:
             nonlocal told
             passed = time.monotonic() - began
             rate = progress.done / max(passed, 1e-9)

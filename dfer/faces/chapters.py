@@ -84,7 +84,7 @@ class Chapters:
             **{f"cuts_{name}": value for name, value in chapter.cuts.items()},
         }
         with replacing(self._path(f"faces-{turn}-{self._saved:05d}.npz")) as unfinished, unfinished.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
         self._saved += 1
 
     def _path(self, name: str) -> Path:

@@ -261,7 +261,7 @@ def _mask(text: str, size: int) -> NDArray[np.float32]:
     ascent, descent = font.getmetrics()
     image = Image.new("L", (max(1, int(right) + 1), ascent + descent))
     ImageDraw.Draw(image).text((0, 0), text, fill=255, font=font)
-    return np.asarray(image, np.float32) / 255
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 @lru_cache(maxsize=16)

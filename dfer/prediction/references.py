@@ -170,7 +170,7 @@ def _arm(training: Training) -> dict[str, Any]:
 
 def _sections(written: dict[str, Any], mixing: str | None = None) -> dict[str, Any] | None:
     """What of a training's settings makes another model of the same arm; None if a later version wrote them."""
-    names = ("model", "sampling", "train", "labels")
+    names: tuple[str, ...] = ("model", "sampling", "train", "labels")
     mixes = (written["arm"]["mixing"] if mixing is None else mixing) != "none"
     names = (*names, "mixing") if mixes else names
     with suppress(ValueError):

@@ -65,7 +65,7 @@ class SavedViews:
             "faces": np.stack(faces) if faces else np.empty((0, 1, 1, 3), np.uint8),
         }
         with replacing(self._path()) as unfinished, unfinished.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
         self._number += 1
         self._waiting = []
 

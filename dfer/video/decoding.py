@@ -104,7 +104,7 @@ class VideoFile:
                 if packet.size and not packet.is_discard:
                     at = packet.pts if packet.pts is not None else packet.dts
                     times.append(_next(times, step) if at is None else float(at * packet.time_base))
-        return np.sort(np.array(times, np.float64)) if times else np.arange(self.announced) * step
+        return np.sort(np.array(times or [number * step for number in range(self.announced)], np.float64))
 
     def _open(self, stack: ExitStack) -> InputContainer:
         """The file, opened through Python: FFmpeg never sees its name, which may be no UTF-8 or look like a pattern."""
