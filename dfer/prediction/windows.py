@@ -40,15 +40,16 @@ class Sliding:
             return []
         step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
         begin, end = float(times[0]), float(times[-1]) + step
-        whole = int(np.floor((end - begin - self.window + step / 2) / self.every + _SAME))
-        starts = [begin + number * self.every for number in range(max(0, whole) + 1)]
-        if starts[-1] + self.window - _SAME <= times[-1]:
-            starts.append(min(end - self.window, float(times[-1])))
-        edges = np.array([[start, start + self.window] for start in starts]) - _SAME
         if end - begin <= self.window + step / 2:
-            edges[0, 1] = np.inf
-        places = np.searchsorted(times, edges)
-        return list(dict.fromkeys(Window(*place) for place in places.tolist() if place[0] < place[1]))
+            return [Window(0, len(times))]
+        number = int(np.floor((end - begin - self.window + step / 2) / self.every + _SAME)) + 1
+        starts = [begin + place * self.every for place in range(number)]
+        starts.append(min(end - self.window, float(times[-1])))  # the last frames, if no other window has them
+        edges = np.array([[start, start + self.window] for start in starts]) - _SAME
+        windows = [Window(*place) for place in np.searchsorted(times, edges).tolist() if place[0] < place[1]]
+        if len(windows) > 1 and windows[-2].stop == len(times):
+            windows.pop()
+        return list(dict.fromkeys(windows))
 
 
 def kept_positions(window: Window, shards: ShardSettings) -> NDArray[np.int64]:
