@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -125,7 +124,9 @@ def follow(
                 f"best score {best:.2f} in {len(indices)} frames, detection.threshold asks for {threshold:.2f}",
             )
         every = track_people(found.detections, indices, max_gap=faces.tracking.max_gap, cuts=found.cuts)
-        tracks = list(islice(every, 1 if people == "main" else None))
+        tracks, fewest = [next(every)], _fewest(windows, faces)
+        if people == "all":
+            tracks += [track for track in every if len(track) >= fewest]
     searched = np.searchsorted(numbers, indices)
     return Followed(numbers, video.times[numbers], video.end, windows, searched, tracks, pictures, seen)
 
@@ -139,12 +140,13 @@ def views(followed: Followed, faces: Faces, *, num_segments: int, consecutive: i
     of_track = [followed.searched[track.positions] for track in followed.tracks]
     as_it_is = faces.alignment.transform == "none"
     shapeless = [looks_wrong(track.keypoints)[0] if not as_it_is else None for track in followed.tracks]
+    first_seen, last_seen = (np.array([positions[edge] for positions in of_track]) for edge in (0, -1))
     for window in followed.windows:
         kept = kept_positions(window, faces.shards)
-        for person, (track, positions) in enumerate(zip(followed.tracks, of_track, strict=True)):
-            rows = np.flatnonzero(np.isin(positions[slice(*np.searchsorted(positions, window))], kept))
-            rows += np.searchsorted(positions, window.first)
-            wrong = shapeless[person]
+        for person in np.flatnonzero((first_seen < window.stop) & (last_seen >= window.first)).tolist():
+            track, positions, wrong = followed.tracks[person], of_track[person], shapeless[person]
+            inside = slice(*np.searchsorted(positions, window))
+            rows = inside.start + np.flatnonzero(np.isin(positions[inside], kept))
             if not len(rows) or len(rows) < faces.tracking.min_face_share * len(kept):
                 continue
             if wrong is not None and wrong[rows].sum() > len(rows) / 2:
@@ -160,6 +162,11 @@ def views(followed: Followed, faces: Faces, *, num_segments: int, consecutive: i
                 np.median(part.boxes, axis=0).astype(np.float32),
                 len(rows) / len(kept),
             )
+
+
+def _fewest(windows: list[Window], faces: Faces) -> float:
+    """The frames in which somebody has to be for a row in any window. Most of a film's tracks are shorter."""
+    return faces.tracking.min_face_share * min(len(kept_positions(window, faces.shards)) for window in windows)
 
 
 def nobody_stays(followed: Followed, faces: Faces) -> NobodyError:
