@@ -72,7 +72,7 @@ def test_people_are_kept_apart_and_windows_are_in_order() -> None:
 
 def test_key_points_without_a_faces_shape_are_left_out() -> None:
     odd = track(list(range(40)))
-    no_face = odd.keypoints[0, [3, 1, 0, 2, 4]]
+    no_face = odd.keypoints[0, [4, 1, 2, 3, 0]]
     odd.keypoints[:20] = no_face
     here = followed(odd)
     # half of the frames of the second window have a face
