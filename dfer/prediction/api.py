@@ -17,7 +17,7 @@ from dfer.prediction.film import FilmResult, Request, predict_film
 from dfer.prediction.models import SYNTHETIC, TrainedModel, open_model
 from dfer.prediction.people import NobodyError, People
 from dfer.prediction.recogniser import Recogniser
-from dfer.prediction.run import abstain_below, detection_here
+from dfer.prediction.run import abstain_below
 from dfer.prediction.windows import Sliding
 from dfer.prediction.words import about
 from dfer.prediction.work import SYNTHETIC_IN_SHORT
@@ -74,7 +74,7 @@ class Model:
         """
         from dfer.faces.detector import FaceDetector
 
-        detection, threads = detection_here(trained), threads or os.cpu_count() or 1
+        detection, threads = trained.detection, threads or os.cpu_count() or 1
         self.trained, self.classes = trained, trained.classes
         self._recogniser = Recogniser(trained, device=device, threads=threads)
         self._detector = None if detection is None else FaceDetector(detection, threads=threads)

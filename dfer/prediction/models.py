@@ -25,6 +25,10 @@ from dfer.prediction.references import find, trainings
 from dfer.storage.file_names import PREDICTIONS
 from dfer.storage.manifest import read_manifest
 
+NO_GPU = (
+    "Faces are found on the CPU, since onnxruntime has no GPU here as it had in the training: key points may differ by a "
+    "fraction of a pixel."
+)
 SYNTHETIC = "This model was trained on synthetic data: what it says about real people proves nothing."
 
 
@@ -57,6 +61,14 @@ class TrainedModel:
         return bool(self.card.get("synthetic_data", False))
 
     @property
+    def detection(self) -> DetectionSettings | None:
+        """How faces are found here: as in training, but on the CPU where there is no GPU; None if nobody looks."""
+        if self.faces.alignment.transform == "none":
+            return None
+        detection = self.faces.detection
+        return detection if _can(detection) else detection.model_copy(update={"provider": "cpu"})
+
+    @property
     def title(self) -> str:
         """For people: 'demo/soft (resnet18_tsm, trained on demo-dfew, fold 1)'."""
         parts = [str(self.card["model"])]
@@ -87,9 +99,18 @@ def open_model(reference: str, *, config: Path = DEFAULT_CONFIG, overrides: Sequ
     """
     found = find(reference, config=config, overrides=overrides)
     card = load_card(found.folder)
-    return TrainedModel(
-        reference, found.folder, card, _faces(card, found.folder), certainty_of(card, found.folder), found.notes
-    )
+    faces, certainty = _faces(card, found.folder), certainty_of(card, found.folder)
+    notes = found.notes if _can(faces.detection) else (*found.notes, NO_GPU)
+    return TrainedModel(reference, found.folder, card, faces, certainty, notes)
+
+
+def _can(detection: DetectionSettings) -> bool:
+    """Whether this machine can find faces where the settings say."""
+    if detection.provider != "cuda":
+        return True
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def _faces(card: dict[str, Any], folder: Path) -> Faces:

@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 
 from dfer.config.problems import InputError
-from dfer.config.settings import DetectionSettings
 from dfer.prediction import table as tables
 from dfer.prediction.film import Request
 from dfer.prediction.folder import (
@@ -79,7 +78,7 @@ def predict_videos(
     Raises InputError if `out` has other content, ModelFileError or DetectorError if the detector cannot run,
     SavedModelError if the model's weights are damaged.
     """
-    detection = detection_here(model)
+    detection = model.detection
     if detection is not None:
         from dfer.faces.detector import FaceDetector
 
@@ -183,20 +182,6 @@ def _process_of(slot: GpuSlot) -> AbstractContextManager[Worker]:
 
 
 _NO_ROOM = {28, 122, 30}  # ENOSPC, EDQUOT, EROFS: of the folder that is written to, not of the video
-
-
-def detection_here(model: TrainedModel) -> DetectionSettings | None:
-    """How faces are found: as in training, on the CPU where a GPU was used that is not here; None if nobody looks."""
-    if model.faces.alignment.transform == "none":
-        return None
-    detection = model.faces.detection
-    if detection.provider == "cuda":
-        import onnxruntime
-
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            logger.warning("faces are found on the CPU: onnxruntime has no GPU here, as it had in the training")
-            return detection.model_copy(update={"provider": "cpu"})
-    return detection
 
 
 def _settings(model: TrainedModel, request: Request) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dfer.config.experiments import Faces
 from dfer.config.problems import InputError
 from dfer.evaluation import write_predictions
 from dfer.models.saved import SavedModelError
-from dfer.prediction.models import open_model
+from dfer.prediction.models import NO_GPU, open_model
 
 
 def test_faces_are_as_the_card_says(model_folder: Path) -> None:
@@ -154,3 +154,17 @@ def test_a_damaged_card_is_a_sentence(
         rewrite_card(folder, **damage)
     with pytest.raises(error, match=message):
         open_model(str(folder))
+
+
+def test_a_gpu_that_is_not_here_is_done_without_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = card()["faces"]
+    folder = write_model(tmp_path, faces={**faces, "detection": {**faces["detection"], "provider": "cuda"}})
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    trained = open_model(str(folder))
+    assert trained.notes == (NO_GPU,)
+    assert trained.detection == SETTINGS.detection
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    trained = open_model(str(folder))
+    assert trained.notes == () and trained.detection == trained.faces.detection

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from small_model import CLASSES, SETTINGS, portrait, write_model
+from small_model import CLASSES, portrait, write_model
 from videos import plain, set_display_matrix, write_video
 
 from dfer.certainty import Certainty
@@ -192,15 +192,6 @@ def test_risk_is_only_known_where_it_was_measured(trained: TrainedModel) -> None
     assert abstain_below(measured, 0.5) == 0.4
     with pytest.raises(InputError, match=r"the smallest that is known for certain \(on 50 clips\) is 0\.10"):
         abstain_below(measured, 0.05)
-
-
-def test_a_gpu_that_is_not_here_is_done_without(trained: TrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
-    on_gpu = SETTINGS.detection.model_copy(update={"provider": "cuda"})
-    model = replace(trained, faces=replace(trained.faces, detection=on_gpu))
-    detection = run.detection_here(model)
-    assert detection is not None and detection.provider == "cpu"
-    assert run.detection_here(trained) == SETTINGS.detection
 
 
 @pytest.mark.slow
