@@ -26,8 +26,8 @@ from dfer.storage.file_names import PREDICTIONS
 from dfer.storage.manifest import read_manifest
 
 NO_GPU = (
-    "Faces are found on the CPU, since onnxruntime has no GPU here as it had in the training: key points may differ by a "
-    "fraction of a pixel."
+    "Faces are found on the CPU, since onnxruntime has no GPU here as it had in the training: key points may differ by "
+    "a fraction of a pixel."
 )
 SYNTHETIC = "This model was trained on synthetic data: what it says about real people proves nothing."
 
