@@ -97,6 +97,10 @@ def predict(
     for why, names in listing.passed_over.items():
         out.print(printable(f"passed over, {why}: {len(names)}"), style="dim", soft_wrap=True)
     out.print(about(trained.certainty), highlight=False, soft_wrap=True)
+    if abstain is not None:
+        least = request.abstain_below
+        text = f"No answer where the largest probability is below {least:.2f}: of the others, at most {abstain:.0%} are"
+        out.print(f"{text} wrong, as far as is known with 95 % confidence", highlight=False, soft_wrap=True)
     _print_where(index, folder, annotate=annotate)
     if not (index["status"] == "ok").any():
         raise typer.Exit(1)

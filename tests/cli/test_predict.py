@@ -11,6 +11,7 @@ import pytest
 from small_model import portrait, rewrite_card, write_model
 from videos import write_video
 
+from dfer.certainty import Certainty
 from dfer.prediction import run, work
 
 
@@ -63,6 +64,19 @@ def test_what_was_predicted_is_shown(dfer, here: None, model: Path, videos: Path
     again, text = dfer("predict", str(videos), "--model", str(model), "--out", str(out), "--window", "2")
     assert again == 2
     assert "an earlier call with another sliding" in text.replace("\n", " ")
+
+
+def test_where_it_abstains_is_said(dfer, here: None, videos: Path, tmp_path: Path) -> None:
+    measured = Certainty("a part", 50, 0, 0.8, None, None, None, (0.99999, 0.4), (0.1, 0.4))
+    folder = write_model(tmp_path / "model", certainty=measured.as_dict())
+    status, text = dfer(
+        *("predict", str(videos), "--model", str(folder), "--out", str(tmp_path / "out"), "--abstain", "0.2")
+    )
+    assert status == 0
+    assert "below 1.00: of the others, at most 20% are wrong" in " ".join(text.split())
+    table = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert not table["answered"].any()
+    assert set(table["in_words"]) == {"no answer: too uncertain"}
 
 
 def test_no_result_at_all_is_a_failure(dfer, here: None, model: Path, tmp_path: Path) -> None:
