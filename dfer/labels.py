@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
 
 from dfer.class_names import CLASSES, EMOTIONS, class_name, classes_of, emotion_index
 
@@ -86,7 +85,13 @@ def read_out(logits: ArrayLike, *, normalize: str, temperature: float = 1.0) -> 
         raise ValueError(f"expected finite logits [N, K] with K classes, two or more; got {list(z.shape)}")
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature {temperature}: expected a finite number above 0")
-    return _on_simplex(temperature * z) if normalize == "softmax" else np.asarray(softmax(z, axis=1))
+    return _on_simplex(temperature * z) if normalize == "softmax" else _softmax(z)
+
+
+def _softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """SciPy's; the configuration needs this module, and does without SciPy."""
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _on_simplex(rows: NDArray[np.float64]) -> NDArray[np.float64]:

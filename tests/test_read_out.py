@@ -107,6 +107,11 @@ def test_temperature_scaling_finds_the_scale():
     assert chosen["scale"] == pytest.approx(3, rel=0.01)
 
 
+@given(rows=ROWS)
+def test_without_a_normalisation_it_is_the_softmax(rows):
+    np.testing.assert_allclose(labels.read_out(rows, normalize="none"), softmax(rows, axis=1), rtol=1e-12)
+
+
 @pytest.mark.parametrize("logits", [[1.0, 2.0], [[1.0]], [[1.0, np.nan]], [[1.0, -np.inf]]])
 def test_bad_logits(logits):
     with pytest.raises(ValueError, match="finite logits"):
