@@ -13,6 +13,7 @@ always right tells from it how the mean would vary with other data (Bengio and G
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +30,9 @@ Metric = Literal["war", "uar"]
 
 COMPONENTS = ("seed", "fold", "clips", "clips by seed")
 NAN = float("nan")
+
+# a fold's clips: their labels, int64[N], and whether each seed is right about them, float64[N, seeds]
+_Fold = tuple[npt.NDArray[np.int64], Array]
 
 
 def decompose(table: pd.DataFrame, metric: Metric = "war") -> pd.DataFrame:
@@ -49,7 +53,35 @@ def decompose(table: pd.DataFrame, metric: Metric = "war") -> pd.DataFrame:
     one, a clip is in several folds (a cross-dataset evaluation has no folds of its own), or the seeds of a fold do not
     have the same clips.
     """
-    folds = _by_fold(table)
+    return _decompose(_by_fold(table), metric)
+
+
+def in_words(components: pd.DataFrame, name: str) -> str:
+    """The result of `decompose` as one sentence, in points: standard deviations of a run's score, shares of the mean's.
+
+    `name`: the score's, for people.
+    """
+    said = []
+    for component, row in components.iterrows():
+        if np.isnan(row["variance"]):
+            said.append(f"{component} unknown ({row['note']})")
+            continue
+        words = f"{component} {100 * np.sqrt(max(row['variance'], 0)):.1f}"
+        if not np.isnan(row["low"]):
+            low, high = (100 * np.sqrt(row[end]) for end in ("low", "high"))
+            words += f" [{low:.1f}, {high:.1f}]"
+        if row["note"]:
+            words += f" ({row['note']})"
+        said.append(words)
+    part = components["of_mean"].clip(lower=0).dropna()
+    sentence = f"Standard deviation of one run's {name} in points, with 95 % intervals: {', '.join(said)}"
+    if part.sum() > 0:
+        shares = ", ".join(f"{component} {100 * value / part.sum():.0f} %" for component, value in part.items())
+        sentence += f"; of the known variance of the mean over runs ({100 * np.sqrt(part.sum()):.1f} points): {shares}"
+    return sentence + "."
+
+
+def _decompose(folds: Sequence[_Fold], metric: Metric) -> pd.DataFrame:
     seeds = {right.shape[1] for _, right in folds}
     if len(seeds) > 1:
         raise ValueError(f"expected as many seeds in every fold, found from {min(seeds)} to {max(seeds)}")
@@ -82,31 +114,6 @@ def decompose(table: pd.DataFrame, metric: Metric = "war") -> pd.DataFrame:
         [{"variance": NAN, "low": NAN, "high": NAN, "df": 0, "of_mean": NAN, **rows[name]} for name in COMPONENTS],
         index=pd.Index(COMPONENTS, name="component"),
     )
-
-
-def in_words(components: pd.DataFrame, name: str) -> str:
-    """The result of `decompose` as one sentence, in points: standard deviations of a run's score, shares of the mean's.
-
-    `name`: the score's, for people.
-    """
-    said = []
-    for component, row in components.iterrows():
-        if np.isnan(row["variance"]):
-            said.append(f"{component} unknown ({row['note']})")
-            continue
-        words = f"{component} {100 * np.sqrt(max(row['variance'], 0)):.1f}"
-        if not np.isnan(row["low"]):
-            low, high = (100 * np.sqrt(row[end]) for end in ("low", "high"))
-            words += f" [{low:.1f}, {high:.1f}]"
-        if row["note"]:
-            words += f" ({row['note']})"
-        said.append(words)
-    part = components["of_mean"].clip(lower=0).dropna()
-    sentence = f"Standard deviation of one run's {name} in points, with 95 % intervals: {', '.join(said)}"
-    if part.sum() > 0:
-        shares = ", ".join(f"{component} {100 * value / part.sum():.0f} %" for component, value in part.items())
-        sentence += f"; of the known variance of the mean over runs ({100 * np.sqrt(part.sum()):.1f} points): {shares}"
-    return sentence + "."
 
 
 @dataclass(frozen=True)
@@ -152,8 +159,7 @@ def _two_way(right: Array) -> tuple[float, float]:
     return (between - residual) / seeds, residual
 
 
-def _by_fold(table: pd.DataFrame) -> list[tuple[npt.NDArray[np.int64], Array]]:
-    """Of each fold: its clips' labels int64[N], and whether each seed is right about them, float64[N, seeds]."""
+def _by_fold(table: pd.DataFrame) -> list[_Fold]:
     rows = arm_table.labelled(table)
     runs = pd.DataFrame(
         {

@@ -20,8 +20,8 @@ def forest(
     """A row a data set, its difference and interval in points, then the mean over sets as a diamond.
 
     The squares' areas are the sets' weights. The thin line through the diamond is where a further set's true difference
-    would lie, with an arrow where it goes on. `name`: the metric's, for people; `arms`: right of 0 the second is ahead; `clips`: data set -> its
-    number.
+    would lie, with an arrow where it goes on. `name`: the metric's, for people; `arms`: right of 0 the second is ahead;
+    `clips`: data set -> its number.
     """
     sets = list(verdict.differences)
     figure = Figure(figsize=(6.8, 0.42 * len(sets) + 1.9), layout="constrained")
@@ -58,7 +58,7 @@ def forest(
         [_in_points(interval) for interval in (*verdict.differences.values(), verdict.overall)],
     )
     for side in (axes, beside):
-        side.tick_params(axis="y", length=0, labelsize=8)
+        side.tick_params(axis="y", length=0, labelsize=8, pad=9)
     axes.set_xlabel(f"points of {name}: left of 0 {arms[0]} is ahead, right of it {arms[1]}", fontsize=9)
     axes.set_title(title, fontsize=10, loc="left")
     bare(axes)
