@@ -223,7 +223,8 @@ def _effects(differences: Mapping[str, Interval]) -> tuple[Array, Array]:
 
 
 def _fit(effects: Array, variances: Array) -> CombineResults:
-    return combine_effects(effects, variances, method_re="pm", use_t=True, alpha=1 - LEVEL)
+    with np.errstate(divide="ignore"):  # its I2 of sets that all have the same difference
+        return combine_effects(effects, variances, method_re="pm", use_t=True, alpha=1 - LEVEL)
 
 
 def _overall(found: CombineResults) -> Interval:

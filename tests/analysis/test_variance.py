@@ -91,9 +91,8 @@ def test_planted_variances_come_back_on_average() -> None:
     generator = np.random.default_rng(1)
     sd = {"fold": 0.06, "seed": 0.04, "clips": 0.2}
     clips, worlds = 150, 300
-    found = pd.DataFrame(
-        [variance._decompose(planted(generator, 4, 3, clips, sd), "war")["variance"] for _ in range(worlds)]
-    )
+    worlds_parts = [variance._decompose(planted(generator, 4, 3, clips, sd), "war") for _ in range(worlds)]
+    found = pd.DataFrame([parts["variance"] for parts in worlds_parts])
     of_one_draw = 0.6 * 0.4 - sd["clips"] ** 2 - sd["fold"] ** 2 - sd["seed"] ** 2
     expected = {
         "seed": sd["seed"] ** 2,
@@ -105,6 +104,11 @@ def test_planted_variances_come_back_on_average() -> None:
         error = found[component].std(ddof=1) / np.sqrt(worlds)
         assert abs(found[component].mean() - expected[component]) < 3.3 * error, component
         assert error < 0.1 * expected[component], component
+    for component in ("seed", "fold"):
+        holds = sum(
+            parts.loc[component, "low"] <= expected[component] <= parts.loc[component, "high"] for parts in worlds_parts
+        )
+        assert binomtest(holds, worlds, 0.95).pvalue > 0.001, f"{component}: {holds} of {worlds}"
 
 
 def test_nothing_planted_is_nothing_on_average_and_intervals_hold_0() -> None:
