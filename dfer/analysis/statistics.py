@@ -124,7 +124,9 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, *, draws: int = 2000, s
     Equal numbers have their mean rank, also those that a resample makes equal by drawing a clip twice. Numbers are
     compared to 12 digits after the point. nan where one of the two does not vary.
     """
-    groups = [np.unique(np.round(values, 12), return_inverse=True)[1] for values in (x, y)]
+    groups = [
+        np.unique(np.round(np.asarray(values, dtype=np.float64), 12), return_inverse=True)[1] for values in (x, y)
+    ]
     once = np.ones((1, len(groups[0])))
     values = [_spearman(times, *groups) for times in resamples(len(groups[0]), draws, seed)]
     return percentile_interval(float(_spearman(once, *groups)[0]), np.concatenate(values))

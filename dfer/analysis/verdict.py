@@ -76,7 +76,7 @@ def combine(differences: Mapping[str, Interval]) -> Verdict:
         p_value=float(2 * t.sf(abs(found.mean_effect_re) / found.sd_eff_w_re, sets - 1)),
         fixed=_around(found.mean_effect_fe, norm.isf(_TAIL) * found.sd_eff_w_fe),
         tau2=float(found.tau2),
-        i2=float(max(0.0, 1 - (sets - 1) / found.q)) if found.q > 0 else 0.0,
+        i2=float(1 - (sets - 1) / found.q) if found.q > sets - 1 else 0.0,
         homogeneity_p=float(found.test_homogeneity().pvalue),
         prediction=wide,
     )
@@ -223,7 +223,7 @@ def _effects(differences: Mapping[str, Interval]) -> tuple[Array, Array]:
 
 
 def _fit(effects: Array, variances: Array) -> CombineResults:
-    with np.errstate(divide="ignore"):  # its I2 of sets that all have the same difference
+    with np.errstate(divide="ignore", over="ignore"):  # its I2 of sets that all have the same difference
         return combine_effects(effects, variances, method_re="pm", use_t=True, alpha=1 - LEVEL)
 
 
