@@ -14,7 +14,9 @@ conformal prediction.
 Calibrated on other clips than tested on: those of the arm's other folds. Their scores come from the models of these
 folds, which differ from the tested one in what they were trained on, so that the promise is approximate; `coverage`
 says whether it was kept. Where there is one fold, or all models saw the same clips, each model's clips are divided by
-chance into five parts instead, and the promise is exact.
+chance into five parts instead, and the promise is exact. Either way all clips calibrate for each other, so that the
+coverage of all, or with class-conditional sets of each class, is near the promise almost by construction. What tells
+models apart is how large their sets have to be, and the coverage of each class where one threshold serves all.
 """
 
 from __future__ import annotations
@@ -50,8 +52,9 @@ def predict_sets(
 
     Scores: `lac`, 1 - p of the class (Sadinle et al., JASA 2019), has the smallest sets, and empty ones where nothing
     fits; `aps` (Romano et al., NeurIPS 2020), the sum of the probabilities from the largest down to the class, of which
-    a random part is taken, has sets that grow with how unsure the model is. A class with fewer than 1 / miscoverage - 1
-    calibration clips is in every set: nothing else could be promised.
+    a random part is taken, has sets that grow with how unsure the model is. With class-conditional sets, a class with
+    fewer than 1 / miscoverage - 1 calibration clips is in every set, since nothing else could be promised; one that is
+    true of no clip at all is in none, since nothing could be checked.
 
     Columns: `clip_id`, `fold` and `seed` as in the table; `part`, which clips it was tested with; `set`, bool[K], and
     `size`, how many classes it has; `truth`, float64[K], the share of each class in what is true: one 1 for a label,
@@ -75,6 +78,8 @@ def predict_sets(
             sets[test] = scores[test] <= _thresholds(
                 scores[calibration], drawn[calibration], miscoverage, class_conditional
             )
+    if class_conditional:
+        sets &= true.any(axis=0)
     return pd.DataFrame(
         {
             "clip_id": rows["clip_id"],
@@ -95,8 +100,9 @@ def coverage(sets: pd.DataFrame, classes: tuple[str, ...], *, draws: int = 2000,
     """How often the sets hold the truth: rows "all" and each class; of a class, those clips (votes) whose truth it is.
 
     Columns: `covered` in [0, 1] with the 95 % percentile interval `low` to `high` of a bootstrap over clips, for the
-    thresholds that were found; `clips`, how many distinct clips have the class (a vote for it). nan for a class without
-    any. Where all of a class's clips are held, the interval has no width: the truth is not that sure.
+    thresholds that were found (other votes drawn for the calibration would have given slightly others); `clips`, how
+    many distinct clips have the class (a vote for it). nan for a class without any. Where all of a class's clips are
+    held, the interval has no width: the truth is not that sure.
     """
     true, held = np.stack(sets["truth"].to_list()), np.stack(sets["set"].to_list())
     clip, names = pd.factorize(sets["clip_id"].to_numpy(object), sort=True)
