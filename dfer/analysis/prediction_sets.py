@@ -201,7 +201,8 @@ def _parts(rows: pd.DataFrame, generator: np.random.Generator) -> tuple[npt.NDAr
     fold = rows["fold"].fillna(0).to_numpy("int64")
     seed = rows["seed"].to_numpy("int64")
     folds_of_clip = rows.groupby("clip_id")["fold"].nunique(dropna=False)
-    if len(np.unique(fold)) > 1 and (folds_of_clip == 1).all():
+    folds_of_seed = rows.groupby("seed")["fold"].nunique(dropna=False)
+    if (folds_of_seed > 1).all() and (folds_of_clip == 1).all():
         return fold, seed
     clip, names = pd.factorize(rows["clip_id"].to_numpy(object), sort=True)
     part_of_clip = generator.permutation(np.arange(len(names)) % PARTS)
