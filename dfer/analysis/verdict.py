@@ -5,7 +5,8 @@ each set tell its own only so far. tau^2 is Paule and Mandel's; the interval of 
 and Hartung, advised for few sets of unequal size, where the usual ones are too short (Röver, Knapp and Friede, BMC
 Medical Research Methodology 2015). With this tau^2 it is that of Student's t. Both are statsmodels'. It errs to the
 safe side: where sets do not differ, a few of them call chance real far more rarely than in 5 % of cases. The prediction
-interval, in which a further set's true difference lies, is that of Higgins, Thompson and Spiegelhalter (JRSS A 2009).
+interval, in which a further set's true difference lies, is that of Higgins, Thompson and Spiegelhalter (JRSS A 2009);
+where six sets of unequal size do differ, it held 90 % of them in simulations instead of 95 %.
 
 The sets' intervals are over clips, with the trained models as they are. What other trainings would change is in tau^2
 as far as it differs from set to set.
@@ -179,7 +180,7 @@ def _between(verdict: Verdict) -> str:
     if np.isnan(verdict.prediction.low):
         return f"{start}; two sets say little about that."
     low, high = (100 * end for end in (verdict.prediction.low, verdict.prediction.high))
-    return f"{start}; on a further set like these the true difference would lie between {low:+.1f} and {high:+.1f}."
+    return f"{start}; on a further set like these the true difference would probably lie between {low:+.1f} and {high:+.1f}."
 
 
 def _what_makes_it_real(verdict: Verdict, total: int) -> str:
