@@ -180,7 +180,8 @@ def _between(verdict: Verdict) -> str:
     if np.isnan(verdict.prediction.low):
         return f"{start}; two sets say little about that."
     low, high = (100 * end for end in (verdict.prediction.low, verdict.prediction.high))
-    return f"{start}; on a further set like these the true difference would probably lie between {low:+.1f} and {high:+.1f}."
+    where = f"the true difference would probably lie between {low:+.1f} and {high:+.1f}"
+    return f"{start}; on a further set like these {where}."
 
 
 def _what_makes_it_real(verdict: Verdict, total: int) -> str:

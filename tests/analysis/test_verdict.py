@@ -171,8 +171,8 @@ def test_a_real_difference_in_words() -> None:
     assert in_words(combine(ALIKE), "WAR", ARMS, clips) == (
         "midas minus soft, the mean over 4 data sets (10,000 clips): +1.4 WAR [0.4, 2.5], real at 95 %. "
         "The sets do not differ by more than chance explains (tau 0.0 points, I2 0 %); on a further set like these the "
-        "true difference would probably lie between +0.0 and +2.8. If all sets had the same true difference, it would be "
-        "+1.4 [0.8, 2.1]. What would change that: a further set like these with a difference of -0.3 or less; and "
+        "true difference would probably lie between +0.0 and +2.8. If all sets had the same true difference, it would "
+        "be +1.4 [0.8, 2.1]. What would change that: a further set like these with a difference of -0.3 or less; and "
         "whichever single set is left out, it could be chance. The intervals are over clips and sets; other "
         "trainings of the same arms may differ too."
     )
