@@ -85,6 +85,30 @@ def ece(probabilities: npt.ArrayLike, y_true: npt.ArrayLike, *, bins: int = 15) 
     return float(np.abs(gap).sum() / len(confidence))
 
 
+def classwise_ece(probabilities: npt.ArrayLike, targets: npt.ArrayLike, *, bins: int = 15) -> Array:
+    """Classwise expected calibration error (Kull et al., NeurIPS 2019), float64[K] in [0, 1]; its mean is their number.
+
+    Of each class: its probabilities fall into `bins` equally wide bins, open on the left and closed on the right (0 is
+    in the first); the error is the mean over bins, weighted by clips, of |mean target - mean probability|. Targets may
+    be soft: shares of votes.
+    """
+    predicted, wanted = _probability_pair(probabilities, targets)
+    classes = predicted.shape[1]
+    bin_of_clip = np.clip(np.ceil(predicted * bins).astype(np.int64) - 1, 0, bins - 1) + np.arange(classes) * bins
+    gap = np.bincount(bin_of_clip.ravel(), weights=(wanted - predicted).ravel(), minlength=classes * bins)
+    return np.abs(gap.reshape(classes, bins)).sum(axis=1) / len(predicted)
+
+
+def total_variation(probabilities: npt.ArrayLike, targets: npt.ArrayLike) -> Array:
+    """Total variation distance of each clip's prediction from its voters, float64[N] in [0, 1].
+
+    It is the share of the votes that would have to be others. Against voters it is the DistCE of Baan et al. (EMNLP
+    2022).
+    """
+    predicted, wanted = _probability_pair(probabilities, targets)
+    return np.abs(predicted - wanted).sum(axis=1) / 2
+
+
 def js_divergence(probabilities: npt.ArrayLike, targets: npt.ArrayLike) -> Array:
     """Jensen-Shannon divergence between each clip's prediction and its voters, float64[N] in [0, ln 2] nats."""
     predicted, wanted = _probability_pair(probabilities, targets)

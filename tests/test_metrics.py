@@ -53,6 +53,31 @@ def test_renaming_classes_and_reordering_clips_changes_nothing(
     assert metrics.war(true[order], predicted[order]) == metrics.war(true, predicted)
 
 
+@pytest.mark.parametrize("bins", [1, 4, 15])
+def test_classwise_ece_is_that_of_each_class_against_the_others(bins: int) -> None:
+    probabilities, votes = distributions(300, 0), distributions(300, 1)
+    expected = []
+    for k in range(K):
+        bin_of_clip = np.clip(np.ceil(probabilities[:, k] * bins) - 1, 0, None)
+        gaps = [
+            abs((votes - probabilities)[bin_of_clip == b, k].mean()) * (bin_of_clip == b).mean()
+            for b in np.unique(bin_of_clip)
+        ]
+        expected.append(sum(gaps))
+    assert metrics.classwise_ece(probabilities, votes, bins=bins) == pytest.approx(expected)
+
+
+def test_classwise_ece_by_hand_and_of_two_classes_that_of_one() -> None:
+    probabilities = [[0.8, 0.2], [0.8, 0.2], [0.4, 0.6]]
+    # of class 0: two clips at 0.8, of which one is; one at 0.4, which is not
+    assert metrics.classwise_ece(probabilities, [0, 1, 1], bins=10) == pytest.approx([(2 * 0.3 + 0.4) / 3] * 2)
+    assert metrics.classwise_ece(probabilities, probabilities) == pytest.approx([0, 0])
+
+
+def test_total_variation_is_the_share_of_votes_that_would_have_to_be_others() -> None:
+    assert metrics.total_variation([[0.5, 0.5, 0], [1, 0, 0]], [[0.2, 0.5, 0.3], [0, 1, 0]]) == pytest.approx([0.3, 1])
+
+
 def test_uar_weighs_classes_equally_and_war_does_not() -> None:
     true, predicted = [0] * 9 + [1], [0] * 10
     assert metrics.war(true, predicted) == pytest.approx(0.9)

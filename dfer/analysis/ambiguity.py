@@ -6,6 +6,8 @@ votes; all runs are taken together, every prediction counting once.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -92,12 +94,57 @@ def risk_coverage(table: pd.DataFrame) -> pd.DataFrame:
     label.
     """
     rows = arm_table.labelled(table)
-    confidence = arm_table.probabilities(rows).max(axis=1)
-    wrong = ~arm_table.right(rows)
-    _, group, size = np.unique(-confidence, return_inverse=True, return_counts=True)
-    share_wrong = np.bincount(group, weights=wrong) / size
-    kept = np.arange(1, len(rows) + 1)
-    return pd.DataFrame({"coverage": kept / len(rows), "risk": np.cumsum(np.repeat(share_wrong, size)) / kept})
+    confidence, wrong = arm_table.probabilities(rows).max(axis=1), ~arm_table.right(rows)
+    coverage = np.arange(1, len(rows) + 1) / len(rows)
+    return pd.DataFrame({"coverage": coverage, "risk": _risk(confidence, wrong, np.ones(len(rows)), coverage)})
+
+
+def risk_against_voters(table: pd.DataFrame, points: int = 100) -> pd.DataFrame:
+    """Risk and coverage of the model beside the voters' own: how often does a random annotator say something else?
+
+    `points` rows: `coverage` = 1/points, ... 1, `model` and `voters`, risks in [0, 1]; by the clips with several votes.
+
+    `model`: predictions in the order of their largest probability; the risk is the share of the clip's votes for
+    another class. `voters`: for each annotator, what the majority of the clip's others says, in the order of how large
+    that majority is; the risk is that the annotator says something else. Where the others are tied, each tied class
+    counts in part. Each clip counts once, however many annotators it has. An annotator is never part of the majority
+    that is held against it, so that the voters' curve is what so many people less one reach; at coverage 1 it is 1 -
+    `human_accuracy` of `against_voters`. Raises ValueError if no clip has several votes, or `points` is below 1.
+    """
+    if points < 1:
+        raise ValueError(f"points: expected at least one, found {points}")
+    rows = arm_table.voted(table)
+    votes = arm_table.vote_counts(rows)
+    several = votes.sum(axis=1) > 1
+    if not several.any():
+        raise ValueError(
+            f"all {rows['clip_id'].nunique()} clips have a single vote: they say nothing about disagreement"
+        )
+    rows, votes = rows[several], votes[several]
+    share = soft_labels(votes)
+    coverage = np.arange(1, points + 1) / points
+    disagree = 1 - share[np.arange(len(share)), rows["prediction"].to_numpy("int64")]
+    model = _risk(arm_table.probabilities(rows).max(axis=1), disagree, np.ones(len(rows)), coverage)
+    one_per_clip = ~rows["clip_id"].duplicated().to_numpy()
+    panels, weight = votes[one_per_clip], share[one_per_clip]
+    others = panels[:, None, :] - np.eye(panels.shape[1], dtype=np.int64)
+    agreed = (others.max(axis=2) / (panels.sum(axis=1, keepdims=True) - 1)).round(12)
+    wrong = 1 - np.einsum("nkk->nk", _majority_without_one(panels))
+    left_out = panels > 0
+    voters = _risk(agreed[left_out], wrong[left_out], weight[left_out], coverage)
+    return pd.DataFrame({"coverage": coverage, "model": model, "voters": voters})
+
+
+def _risk(confidence: Array, wrong: npt.NDArray[Any], weight: Array, coverage: Array) -> Array:
+    """Mean of `wrong` over the most confident share of the weight, for each `coverage` in (0, 1], float64.
+
+    Of equally confident ones every order counts the same: a part of them is as often wrong as all of them.
+    """
+    _, group = np.unique(-confidence, return_inverse=True)
+    size, errors = np.bincount(group, weights=weight), np.bincount(group, weights=weight * wrong)
+    kept, lost = np.cumsum(size, dtype=np.float64), np.cumsum(errors)
+    at = coverage * kept[-1]
+    return np.asarray(np.interp(at, np.append(0.0, kept), np.append(0.0, lost)) / at)
 
 
 def aurc(table: pd.DataFrame) -> float:

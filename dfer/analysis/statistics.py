@@ -6,7 +6,7 @@ have given with these models. The spread over seeds (`spread`) shows what anothe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +47,7 @@ class Draws:
 
     def interval(self, metric: str) -> Interval:
         """The percentile interval of a metric, at `LEVEL`."""
-        return _interval(self.estimate[metric], self.values[metric])
+        return percentile_interval(self.estimate[metric], self.values[metric])
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,43 @@ def bootstrap(table: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> Dra
         {metric: float(scores[0]) for metric, scores in estimate.items()},
         {metric: np.ascontiguousarray(scores[:, 0]) for metric, scores in values.items()},
     )
+
+
+def resamples(clips: int, draws: int, seed: int | Sequence[int]) -> Iterator[Array]:
+    """The bootstrap over clips: how often each is drawn, float64[n, clips] at a time until `draws` rows are through.
+
+    Each row adds up to `clips`, so what adds up over clips is a matrix product. How the rows are cut into parts does
+    not change them.
+    """
+    generator = np.random.default_rng(seed)
+    step = max(1, _CHUNK // clips)
+    for start in range(0, draws, step):
+        count = min(step, draws - start)
+        chosen = generator.integers(0, clips, size=(count, clips)) + np.arange(count)[:, None] * clips
+        yield np.bincount(chosen.ravel(), minlength=count * clips).reshape(count, clips).astype(np.float64)
+
+
+def percentile_interval(estimate: float, values: Array) -> Interval:
+    """An estimate with the percentile interval of its values on resamples, at `LEVEL`; nan among them are left out."""
+    known = values[~np.isnan(values)]
+    if len(known) == 0:
+        return Interval(estimate, float("nan"), float("nan"))
+    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(estimate, float(low), float(high))
+
+
+def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike, *, draws: int = 2000, seed: int = 0) -> Interval:
+    """Spearman's rank correlation of two numbers of every clip, float[N] each, with its bootstrap over clips.
+
+    Equal numbers have their mean rank, also those that a resample makes equal by drawing a clip twice. Numbers are
+    compared to 12 digits after the point. nan where one of the two does not vary.
+    """
+    groups = [
+        np.unique(np.round(np.asarray(values, dtype=np.float64), 12), return_inverse=True)[1] for values in (x, y)
+    ]
+    once = np.ones((1, len(groups[0])))
+    values = [_spearman(times, *groups) for times in resamples(len(groups[0]), draws, seed)]
+    return percentile_interval(float(_spearman(once, *groups)[0]), np.concatenate(values))
 
 
 def recall_intervals(table: pd.DataFrame) -> dict[str, Interval]:
@@ -274,19 +311,15 @@ def _resample(
     sums = np.zeros((draws + 1, len(metrics), arms))  # the first row is of the clips as they are
     present = np.zeros((draws + 1, len(metrics), 1))
     for place, sample in enumerate(samples):
-        generator = np.random.default_rng([seed, place])
         classes = np.eye(len(names))[sample.labels]
         right_in_class = (classes[:, :, None] * sample.right[:, None, :]).reshape(len(classes), -1)
         design = np.hstack([classes, right_in_class])
         _add(sums[:1], present[:1], design.sum(axis=0, keepdims=True))
-        clips = len(classes)
-        step = max(1, _CHUNK // clips)
-        for start in range(0, draws, step):
-            count = min(step, draws - start)
-            chosen = generator.integers(0, clips, size=(count, clips)) + np.arange(count)[:, None] * clips
-            times = np.bincount(chosen.ravel(), minlength=count * clips).reshape(count, clips)
-            part = slice(1 + start, 1 + start + count)
-            _add(sums[part], present[part], times.astype(np.float64) @ design)
+        start = 1
+        for times in resamples(len(classes), draws, [seed, place]):
+            part = slice(start, start + len(times))
+            _add(sums[part], present[part], times @ design)
+            start = part.stop
     mean = np.divide(sums, present, out=np.full(sums.shape, np.nan), where=present > 0)
     by_metric = {metric: mean[:, row] for row, metric in enumerate(metrics)}
     return {name: rows[0] for name, rows in by_metric.items()}, {name: rows[1:] for name, rows in by_metric.items()}
@@ -314,17 +347,27 @@ def _differences(
     differences, p_values = {}, {}
     for metric in metrics_of(classes):
         change = values[metric][:, 1] - values[metric][:, 0]
-        differences[metric] = _interval(float(estimate[metric][1] - estimate[metric][0]), change)
+        differences[metric] = percentile_interval(float(estimate[metric][1] - estimate[metric][0]), change)
         p_values[metric] = _p_value(change)
     return differences, p_values
 
 
-def _interval(estimate: float, values: Array) -> Interval:
-    known = values[~np.isnan(values)]
-    if len(known) == 0:
-        return Interval(estimate, float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(estimate, float(low), float(high))
+def _spearman(times: Array, x: npt.NDArray[np.intp], y: npt.NDArray[np.intp]) -> Array:
+    """Rank correlation float64[n] of the clips drawn so many `times`, float64[n, N]; `x`, `y`: the values' order."""
+    drawn = times.sum(axis=1, keepdims=True)
+    ranks = (_mean_ranks(times, x), _mean_ranks(times, y))
+    # the mean of ranks 1..N is (N + 1) / 2 whatever is tied
+    one, other = (rank - (drawn + 1) / 2 for rank in ranks)
+    spread = np.sqrt((times * one**2).sum(axis=1) * (times * other**2).sum(axis=1))
+    return np.divide((times * one * other).sum(axis=1), spread, out=np.full(len(times), np.nan), where=spread > 0)
+
+
+def _mean_ranks(times: Array, group: npt.NDArray[np.intp]) -> Array:
+    """Each clip's rank in each resample; clips of a group, numbered by their value, share the mean of their ranks."""
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    size = np.add.reduceat(times[:, order], starts, axis=1)
+    return (size.cumsum(axis=1) - (size - 1) / 2)[:, group]
 
 
 def _p_value(change: Array) -> float:

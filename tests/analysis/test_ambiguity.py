@@ -17,6 +17,7 @@ from dfer.analysis.ambiguity import (
     aurc,
     by_ambiguity,
     entropy_correlation,
+    risk_against_voters,
     risk_coverage,
     vote_entropy,
 )
@@ -65,7 +66,7 @@ def test_clips_that_all_agree_on_are_one_bin() -> None:
     assert report["high"].iloc[0] == 0
 
 
-@pytest.mark.parametrize("function", [by_ambiguity, entropy_correlation, against_voters])
+@pytest.mark.parametrize("function", [by_ambiguity, entropy_correlation, against_voters, risk_against_voters])
 def test_without_votes_nothing_is_known_about_ambiguity(function) -> None:
     with pytest.raises(ValueError, match="has votes"):
         function(arm_from([0], [0]))
@@ -111,6 +112,46 @@ def test_a_model_that_knows_when_it_is_wrong_has_the_smaller_area() -> None:
     ignorant = aurc(confident([0.5] * 10, right))
     assert aurc(confident(falling, right)) < ignorant < aurc(confident(falling[::-1], right))
     assert ignorant == pytest.approx(0.4)
+
+
+def test_risk_against_voters_worked_by_hand() -> None:
+    votes = [[3, 0, 0, 0, 0, 0, 0], [2, 1, 0, 0, 0, 0, 0]]
+    arm = confident([0.9, 0.5], [True, False])
+    arm["votes"] = [np.array(each) for each in votes]
+    found = risk_against_voters(arm, points=4)
+    # the model: none of the first clip's votes, then all but one of the second's, which it is less sure of
+    assert found["model"].tolist() == pytest.approx([0, 0, (2 / 3) / 2 / 1.5, (2 / 3) / 2])
+    # the voters: all of the first agree with the others (2:0), and so does one of the second's, wrongly; then two ties
+    # of 1:1, each right by half
+    assert found["voters"].tolist() == pytest.approx([1 / 4, 1 / 4, (1 / 3 + 1 / 12) / 1.5, (1 / 3 + 1 / 3) / 2])
+
+
+def test_at_full_coverage_the_voters_are_as_often_wrong_as_they_are_not_of_one_mind() -> None:
+    arm = toy_arm(150)
+    found = risk_against_voters(arm, points=10)
+    assert found["voters"].iloc[-1] == pytest.approx(1 - against_voters(arm, splits=2)["human_accuracy"])
+    votes = np.stack(arm["votes"].to_list()) / 10
+    assert found["model"].iloc[-1] == pytest.approx(1 - votes[np.arange(len(arm)), arm["prediction"]].mean())
+    again = risk_against_voters(pd.concat([arm, arm.assign(seed=1)]).sample(frac=1, random_state=0), points=10)
+    pd.testing.assert_frame_equal(found, again)
+
+
+def test_a_model_that_knows_what_all_say_is_at_least_as_good_as_a_panel_that_guesses_it() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.dirichlet(np.full(7, 0.3), size=3000)
+    votes = generator.multinomial(5, truth)
+    predictions = truth.argmax(axis=1).tolist()
+    arm = arm_from([None] * 3000, predictions, votes=votes.tolist(), probabilities=truth)
+    found = risk_against_voters(arm)
+    assert (found["model"] < found["voters"] + 0.01).all()
+    assert found["model"].is_monotonic_increasing
+
+
+def test_a_curve_against_voters_needs_several_of_them() -> None:
+    with pytest.raises(ValueError, match="single vote"):
+        risk_against_voters(arm_from([0], [0], votes=[[1, 0, 0, 0, 0, 0, 0]]))
+    with pytest.raises(ValueError, match="at least one"):
+        risk_against_voters(toy_arm(10), points=0)
 
 
 def halves_by_enumeration(votes: list[int]) -> float:

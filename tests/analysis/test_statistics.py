@@ -9,7 +9,7 @@ import pytest
 from arm_factory import arm_from, toy_arm
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, spearmanr
 from scipy.stats import bootstrap as scipy_bootstrap
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -24,6 +24,7 @@ from dfer.analysis.statistics import (
     holm,
     in_words,
     metrics_of,
+    rank_correlation,
     recall_intervals,
     spread,
 )
@@ -343,6 +344,28 @@ def test_holm_never_makes_a_p_value_smaller_and_keeps_their_order(p_values: list
 )
 def test_differences_in_words(interval: Interval, corrected_p: float | None, sentence: str) -> None:
     assert in_words(interval, "WAR", corrected_p=corrected_p) == sentence
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=20))
+@settings(deadline=None)
+def test_rank_correlation_agrees_with_scipy_whatever_is_tied(pairs: list[tuple[int, int]]) -> None:
+    x, y = np.array(pairs).T
+    found = rank_correlation(x / 3, y, draws=3)
+    if len(set(x)) == 1 or len(set(y)) == 1:
+        assert np.isnan(found.estimate)
+    else:
+        assert found.estimate == pytest.approx(spearmanr(x, y).statistic)
+
+
+def test_each_resample_of_a_rank_correlation_is_that_of_the_clips_drawn() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 6, 40), generator.normal(size=40)
+    times = next(statistics.resamples(40, 25, 7))
+    drawn = [np.repeat(np.arange(40), row.astype(int)) for row in times]
+    expected = [spearmanr(x[clips], y[clips]).statistic for clips in drawn]
+    low, high = np.quantile(expected, [0.025, 0.975])
+    found = rank_correlation(x, y, draws=25, seed=7)
+    assert (found.low, found.high) == pytest.approx((low, high))
 
 
 def test_spread_over_folds_and_seeds() -> None:
