@@ -78,7 +78,7 @@ def _has_fatal_problems(pipeline: Pipeline) -> bool:
         return True
     broken = _problems_with_outputs(pipeline)
     for name, problem in broken.items():
-        _print(f"ERROR {name}: {problem}")
+        _print(f"ERROR {problem if problem.startswith(name) else f'{name}: {problem}'}")
     return bool(broken)
 
 

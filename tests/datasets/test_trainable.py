@@ -53,7 +53,7 @@ def test_a_class_without_clear_clips_is_named_with_the_way_out(pipeline) -> None
             check_group(training, clips(0))
         assert str(error.value) == (
             "demo-dfew, fold 1: no training clip of disgust has a share of its votes above groups.clear_above, 0.7, so "
-            f"that the arm {group} cannot be trained on a group of {group} clips in which all classes are: lower "
+            f"that the arm {group} cannot be trained on a group of {group} clips of all classes: lower "
             "groups.clear_above, add clips, or leave the arm out"
         )
 
