@@ -78,8 +78,8 @@ def check_group(training: Training, clips: pd.DataFrame, aligned: Collection[str
         raise ValueError(
             f"{where}: no training clip{among} of {', '.join(lacking)} has a share of its votes above "
             f"groups.clear_above, {groups.clear_above:g}, so that the arm {training.arm_name} cannot be trained on a "
-            f"group of {training.arm.clips} clips of all classes: lower groups.clear_above, add clips, or leave the arm "
-            "out"
+            f"group of {training.arm.clips} clips of all classes: lower groups.clear_above, add clips, or leave the "
+            "arm out"
         )
 
 
