@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -102,8 +103,8 @@ def test_the_three_ways_to_run_again_only_what_failed(services, tmp_path):
 
     run = services.deploy_run("midas/demo", overrides=overrides)
     name = services.wait_for(run, ("FAILED",))["name"]
-    found = settled(services, run, "first run, broken weights", 11)
-    assert found["Completed"] == UP_TO_INDEX
+    found = settled(services, run, "first run, broken weights", 12)
+    assert found["Completed"] == {**UP_TO_INDEX, "report": 1}  # of what there is
     assert found["Failed"] == {"train": 1}
     said = explanation(services, run)
     assert "- stage: train midas fold 1\n" in said
@@ -117,14 +118,15 @@ def test_the_three_ways_to_run_again_only_what_failed(services, tmp_path):
     in_shell(services, next(line for line in said.splitlines() if "flow-run retry" in line))
     services.wait_for(run, ("SCHEDULED", "PENDING", "RUNNING"), seconds=60)
     services.wait_for(run, ("FAILED",))
-    found = settled(services, run, "1. prefect flow-run retry (weights mended; then evaluations fail)", 13)
+    found = settled(services, run, "1. prefect flow-run retry (weights mended; then evaluations fail)", 14)
     assert found["Cached"] == UP_TO_INDEX
-    assert found["Completed"] == {"train": 1}
+    assert found["Completed"] == {"train": 1, "report": 1}
     assert found["Failed"] == {"evaluate": 2}
     assert "- stage: evaluate midas" in explanation(services, run)
 
     # 2. a fresh run of the same deployment; the last stage fails now
     in_the_way[0].unlink()
+    shutil.rmtree(in_the_way[1])  # the reports of what there was
     in_the_way[1].write_text("a file where a folder should be")
     run = services.deploy_run("midas/demo", overrides=overrides)
     services.wait_for(run, ("FAILED",))
