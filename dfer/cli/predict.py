@@ -114,7 +114,7 @@ def _bar(videos: int) -> Iterator[Any]:
     from dfer.system.units import duration, size
 
     began = told = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("predicting", total=None)
 

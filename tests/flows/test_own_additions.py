@@ -113,8 +113,13 @@ def test_the_python_of_the_readme(finished_demo, tmp_path, monkeypatch, capsys):
     (tmp_path / "faces").symlink_to(finished_demo.work / "stages" / "align")
     monkeypatch.chdir(tmp_path)
     text = (EXAMPLES.parents[1] / "README.md").read_text()
-    reading, quick_start = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    reading, predicting, quick_start = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     exec(reading, {})
     assert "demo-dfew" in capsys.readouterr().out
+    (tmp_path / "result").mkdir()  # the command before it in the README makes it
+    shutil.copy(CONFIG, tmp_path)
+    exec(predicting.replace("demo/soft", "demo/midas"), {})  # one of the two arms of the small demo
+    assert "person" in capsys.readouterr().out
+    assert (tmp_path / "result" / "timeline.png").stat().st_size > 10_000
     exec(quick_start, {})
     assert re.fullmatch(r"loss \d+\.\d+\nWAR (0|1)\.\d+\n", capsys.readouterr().out)
