@@ -25,7 +25,8 @@ def load(
     """A trained model, ready to be used on videos: `dfer.load("demo/soft").predict("clip.mp4")`.
 
     Args:
-        model: PIPELINE/ARM or PIPELINE/NETWORK/ARM, the folder of a trained model, runs:/ID or models:/NAME@ALIAS.
+        model: PIPELINE/ARM or PIPELINE/NETWORK/ARM, the folder of a trained model, runs:/ID, models:/NAME@ALIAS, or a
+            file of `dfer export` (.onnx).
         config, overrides: the configuration file that says where the work directory and MLflow are, and `KEY=VALUE`
             pairs that win over it. A model that is named by its folder needs none.
         device: 'auto' (a GPU if there is one), 'cpu' or 'cuda'.

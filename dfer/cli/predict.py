@@ -41,7 +41,8 @@ def predict(
         typer.Option(
             "--model",
             "-m",
-            help="PIPELINE/ARM or PIPELINE/NETWORK/ARM, the folder of a trained model, runs:/ID or models:/NAME@ALIAS.",
+            help="PIPELINE/ARM or PIPELINE/NETWORK/ARM, the folder of a trained model, runs:/ID, models:/NAME@ALIAS, "
+            "or a file of dfer export (.onnx).",
         ),
     ],
     folder: Annotated[Path, typer.Option("--out", "-o", help="The folder to write.", **PATH)],

@@ -61,7 +61,7 @@ class FormerDFER(ResNet18Trunk):
         check_clips(clips, self.num_segments)
         check_side(clips, SIDE)
         features = self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments))
-        token = self.class_token.expand(len(features), -1, -1)
+        token = self.class_token.expand(features.shape[0], -1, -1)  # `len` would fix the batch of a graph
         states = self.temporal(torch.cat((token, features), dim=1) + self.temporal_positions)
         with without_autocast(clips.device):
             logits: Tensor = self.fc(self.dropout(states[:, 0].to(self.fc.weight.dtype)))

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from dfer.config.experiments import Weights
 from dfer.models import build
+from dfer.storage.cards import SavedModelError, load_card
 from dfer.storage.file_names import CARD, WEIGHTS
 from dfer.storage.files import write_atomically
 
+__all__ = ["BEST_ON_TEST_FOLD", "SavedModelError", "load_card", "load_model", "load_state", "save_model"]
+
 BEST_ON_TEST_FOLD = "best_on_test_fold.safetensors"
-
-
-class SavedModelError(Exception):
-    """A model folder is incomplete or does not fit together."""
 
 
 def save_model(
@@ -89,18 +88,3 @@ def load_state(folder: Path, weights: Weights = "chosen") -> tuple[dict[str, Ten
     if hashlib.sha256(stored).hexdigest() != card[checksum]:
         raise SavedModelError(f"{path} is not the file that {CARD} was written with; copy both anew, or train again")
     return state, card
-
-
-def load_card(folder: Path) -> dict[str, Any]:
-    """The card alone. Raises SavedModelError when it is missing or unreadable."""
-    path = folder / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SavedModelError(
-            f"{path} cannot be read: {error}; is {folder} the folder of a finished training?"
-        ) from error
-    needed = {"model", "classes", "num_segments", "width", "dropout", "input_size", "normalization", "weights_sha256"}
-    if not isinstance(card, dict) or needed - card.keys():
-        raise SavedModelError(f"{path} lacks {', '.join(sorted(needed - set(card)))}: no card of a trained model")
-    return card

@@ -20,9 +20,11 @@ from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
 from dfer.evaluation import read_predictions
-from dfer.models.saved import load_card
+from dfer.prediction.onnx_file import card_of
 from dfer.prediction.references import find, trainings
+from dfer.storage.cards import load_card
 from dfer.storage.file_names import PREDICTIONS
+from dfer.storage.files import sha256
 from dfer.storage.manifest import read_manifest
 
 NO_GPU = (
@@ -38,10 +40,11 @@ class TrainedModel:
 
     Attributes:
         name: what it was asked for by.
-        folder: holds `model.json` and `model.safetensors`.
+        folder: holds `model.json` and `model.safetensors`, or the file in ONNX.
         faces: how faces are found, followed, aligned and kept, as in its training.
         certainty: thresholds for words; None if nothing was measured.
         notes: what a person should know about the choice of this model.
+        onnx: the file that the model was exported to, card and weights in one; None for a model in a folder.
     """
 
     name: str
@@ -50,6 +53,23 @@ class TrainedModel:
     faces: Faces
     certainty: Certainty | None
     notes: tuple[str, ...] = ()
+    onnx: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it is: its folder, or its file in ONNX."""
+        return self.onnx or self.folder
+
+    @property
+    def identity(self) -> str:
+        """What tells it from any other model: a SHA-256. A model in ONNX rounds otherwise than in torch."""
+        return str(self.card["weights_sha256"]) if self.onnx is None else sha256(self.onnx)
+
+    def complete_card(self) -> dict[str, Any]:
+        """The card with all that is known beside it, for handing the model on: how its faces are made, how sure it may
+        be."""
+        certainty = None if self.certainty is None else self.certainty.as_dict()
+        return {**self.card, "faces": self.faces.for_card(), "certainty": certainty}
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -81,7 +101,7 @@ class TrainedModel:
         names = ("model", "dataset", "fold", "weights_sha256", "epoch", "chosen_by", "num_segments", "input_size")
         return {
             "name": self.name,
-            "folder": str(self.folder),
+            "folder": str(self.path),
             **{name: self.card.get(name) for name in names},
             "classes": list(self.classes),
             "synthetic_data": self.synthetic,
@@ -98,10 +118,13 @@ def open_model(reference: str, *, config: Path = DEFAULT_CONFIG, overrides: Sequ
     card is damaged.
     """
     found = find(reference, config=config, overrides=overrides)
-    card = load_card(found.folder)
-    faces, certainty = _faces(card, found.folder), certainty_of(card, found.folder)
+    card = load_card(found.folder) if found.onnx is None else card_of(found.onnx)
+    faces = _faces(card, found.onnx or found.folder)
+    # what lies beside a file in ONNX is another model's
+    known = found.onnx is None or card.get("certainty")
+    certainty = certainty_of(card, found.folder) if known else None
     notes = found.notes if _can(faces.detection) else (*found.notes, NO_GPU)
-    return TrainedModel(reference, found.folder, card, faces, certainty, notes)
+    return TrainedModel(reference, found.folder, card, faces, certainty, notes, found.onnx)
 
 
 def _can(detection: DetectionSettings) -> bool:

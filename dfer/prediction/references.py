@@ -21,7 +21,7 @@ from dfer.system.paths import expanded
 
 FORMS = (
     "PIPELINE/ARM or PIPELINE/NETWORK/ARM (@fold2 or @seed1 behind it for one of several), the folder of a trained "
-    "model, runs:/ID, or models:/NAME@ALIAS"
+    "model, runs:/ID, models:/NAME@ALIAS, or a file that dfer export wrote (.onnx)"
 )
 
 _ARM = re.compile(r"(?P<names>[^@]+)(?:@fold(?P<fold>\d+))?(?:@seed(?P<seed>\d+))?")
@@ -34,10 +34,12 @@ _SPEED = (
 
 @dataclass(frozen=True)
 class Found:
-    """The folder of a model (`model.json`, `model.safetensors`), and what a person should know about the choice."""
+    """The folder of a model (`model.json`, `model.safetensors`), or of its file in ONNX (`onnx`), and what a person
+    should know about the choice."""
 
     folder: Path
     notes: tuple[str, ...] = ()
+    onnx: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ def find(reference: str, *, config: Path = DEFAULT_CONFIG, overrides: Sequence[s
         _, pipelines = read_config(config, overrides)
         return Found(fetch(reference, pipelines[0].tracking_uri))
     path = Path(expanded(reference))
+    if path.suffix.lower() == ".onnx" and not path.is_dir():
+        if not path.is_file():
+            raise InputError(f"{reference} does not exist. Expected {FORMS}")
+        return Found(path.parent, onnx=path)
     if path.name in (CARD, WEIGHTS):
         path = path.parent
     if (path / CARD).is_file():

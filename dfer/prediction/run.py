@@ -31,6 +31,7 @@ from dfer.prediction.folder import (
 )
 from dfer.prediction.models import SYNTHETIC, TrainedModel
 from dfer.prediction.words import about
+from dfer.storage.cards import SavedModelError
 from dfer.storage.files import write_atomically
 from dfer.system.gpu_slots import GpuSlot, for_aligners
 from dfer.system.gpus import visible_gpus
@@ -158,7 +159,6 @@ def abstain_below(model: TrainedModel, risk: float | None) -> float:
 
 def _one(slot: GpuSlot, on_share: Callable[[float], None], **call: Any) -> dict[str, Any]:
     """The index row of a video; what goes wrong with one does not stop the others."""
-    from dfer.models.saved import SavedModelError
     from dfer.prediction.work import predict_in_process
 
     name = call["video"]
@@ -190,7 +190,7 @@ def _settings(model: TrainedModel, request: Request) -> dict[str, Any]:
     as_json: dict[str, Any] = json.loads(
         json.dumps(
             {
-                "model": model.card["weights_sha256"],
+                "model": model.identity,
                 "faces": model.faces.for_card(),
                 "certainty": certainty,
                 **asdict(request),

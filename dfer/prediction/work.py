@@ -109,7 +109,7 @@ def predict_in_process(
 def _model(
     model: TrainedModel, detection: DetectionSettings | None, device: str, threads: int
 ) -> tuple[Recogniser, FaceDetector | None]:
-    key = str(model.folder), device
+    key = str(model.path), device
     if key not in _kept:
         cv2.setNumThreads(threads)
         detector = FaceDetector(detection, threads=threads) if detection is not None else None

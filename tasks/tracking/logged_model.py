@@ -18,9 +18,8 @@ from mlflow.models import infer_signature
 from mlflow.tracking import MlflowClient
 from torch import Tensor, nn
 
-from dfer import read_out
 from dfer.models.saved import load_model
-from dfer.training.transforms import to_float
+from dfer.prediction.graph import Graph
 
 
 class Recogniser(nn.Module):
@@ -31,26 +30,11 @@ class Recogniser(nn.Module):
 
     def __init__(self, network: nn.Module, card: Mapping[str, Any]) -> None:
         super().__init__()
-        self.network, self.read_out = network, read_out.of_card(card)
-        self.mean, self.std = card["normalization"]["mean"], card["normalization"]["std"]
+        self.graph = Graph(network, card)
 
     def forward(self, frames: Tensor) -> Tensor:
-        clips = to_float(frames.permute(0, 1, 4, 2, 3), self.mean, self.std)
-        return _read(self.network(clips), **self.read_out)
-
-
-def _read(logits: Tensor, form: str, temperature: float, scale: float) -> Tensor:
-    """`dfer.read_out.read` in operations of torch alone, for a graph."""
-    logits = logits / scale
-    if form == "softmax":
-        return logits.softmax(dim=-1)
-    rows = temperature * (logits - logits.amax(dim=-1, keepdim=True))
-    ordered = rows.sort(dim=-1, descending=True).values
-    numbers = torch.arange(1, rows.shape[-1] + 1, dtype=rows.dtype, device=rows.device)
-    surplus = (ordered.cumsum(dim=-1) - 1) / numbers
-    last = (ordered > surplus).sum(dim=-1, keepdim=True) - 1
-    projected = (rows - surplus.gather(-1, last)).clamp(min=0.0)
-    return (1 - read_out.FLOOR * rows.shape[-1]) * projected + read_out.FLOOR
+        probabilities: Tensor = self.graph(frames)[1]
+        return probabilities
 
 
 def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: str, *, in_doubt: bool = False) -> None:

@@ -1,0 +1,44 @@
+"""A trained network in torch, with its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dfer.models.saved import load_model
+from dfer.storage.cards import SavedModelError
+from dfer.training.inference import predict_logits
+from dfer.training.optimization import choose_device, torch_state
+from dfer.training.transforms import full_view
+
+
+class TorchNetwork:
+    """The network of a model's folder on a device. Raises SavedModelError if its weights cannot be used."""
+
+    def __init__(self, folder: Path, card: dict[str, Any], *, device: str, threads: int) -> None:
+        """`threads` of the CPU; 0 leaves torch's number."""
+        network, its_card = load_model(folder)
+        if its_card["weights_sha256"] != card["weights_sha256"]:
+            raise SavedModelError(f"{folder} was written anew meanwhile: start again")
+        self._card, self._device, self._threads = card, choose_device(device), threads
+        self._network = network.to(self._device)
+
+    def logits(self, faces: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """float64[B, K], of aligned faces uint8[B, T, H, W, 3] RGB: whole, resized and normalised as the evaluations of
+        the training do."""
+        card, size = self._card, self._card["input_size"]
+        clips = torch.from_numpy(faces).permute(0, 1, 4, 2, 3)
+        frames = full_view(clips.flatten(0, 1), size).unflatten(0, clips.shape[:2]).contiguous()
+        deterministic = card.get("settings", {}).get("train", {}).get("deterministic", False)
+        with torch_state(self._threads, self._device, tf32=card.get("tf32", False), deterministic=deterministic):
+            return predict_logits(
+                self._network,
+                [(frames, torch.arange(len(frames)))],
+                mean=card["normalization"]["mean"],
+                std=card["normalization"]["std"],
+                device=self._device,
+            )

@@ -1,0 +1,235 @@
+"""One file in ONNX says what the model in torch says, in a process that has no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from small_model import CLASSES, card
+from torch import Tensor, nn
+
+import dfer
+from dfer import read_out
+from dfer.certainty import Certainty
+from dfer.config import catalogue
+from dfer.config.problems import InputError
+from dfer.faces.detector import FaceDetector
+from dfer.models import build
+from dfer.models.saved import SavedModelError, save_model
+from dfer.prediction import export
+from dfer.prediction.export import ExportError, export_onnx, photographed
+from dfer.prediction.film import Request, predict_film
+from dfer.prediction.models import TrainedModel, open_model
+from dfer.prediction.recogniser import Recogniser
+from dfer.prediction.windows import Sliding
+
+ARM = {"normalize": "softmax", "temperature": 1.0}  # the read-out that is more than a softmax
+CERTAINTY = Certainty("a part", 50, 0, 0.8, None, None, None, (0.9, 0.4), (0.1, 0.4))
+
+
+class Plain(nn.Module):
+    """float[B, T, 3, H, W] -> logits: small, with a convolution over time without a bias."""
+
+    def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 6, 3, stride=2, bias=False)
+        self.fc = nn.Linear(6, num_classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.conv(clips.transpose(1, 2)).relu().mean(dim=(2, 3, 4)))
+        return logits
+
+
+class Looking(Plain):
+    """Decides by what it sees, which no graph can."""
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return super().forward(clips if clips.mean().item() > 0 else -clips)
+
+
+class Drawing(Plain):
+    """Says something else each time."""
+
+    def forward(self, clips: Tensor) -> Tensor:
+        return super().forward(clips) + torch.rand(1)
+
+
+def write(folder: Path, network: type[nn.Module] = Plain) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    made = network(len(CLASSES), 4, 1.0, 0.0)
+    named = f"{__name__}:{network.__name__}"
+    its_card = card(model=named, certainty=CERTAINTY.as_dict(), synthetic_data=True, settings={"arm": ARM})
+    save_model(folder, made.state_dict(), its_card)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    return open_model(str(write(tmp_path_factory.mktemp("model"))))
+
+
+@pytest.fixture(scope="module")
+def file(model: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    exported = export_onnx(model, tmp_path_factory.mktemp("onnx") / "below" / "model.onnx")
+    assert exported.difference < 1e-5 and exported.clips == 8
+    return exported.path
+
+
+WITHOUT_TORCH = """
+import json, sys
+
+class Refuses:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "dfer", "onnx"}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Refuses())
+import numpy, onnxruntime
+
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+card = json.loads(session.get_modelmeta().custom_metadata_map["dfer.card"])
+logits, probabilities = session.run(["logits", "probabilities"], {"frames": numpy.load(sys.argv[2])})
+numpy.savez(sys.argv[3], logits=logits, probabilities=probabilities, classes=card["classes"])
+"""
+
+
+def test_it_runs_with_onnxruntime_and_numpy_alone(model: TrainedModel, file: Path, tmp_path: Path) -> None:
+    alone = shutil.copy(file, tmp_path / "alone.onnx")  # all of it is in the one file
+    frames = photographed(5, 4, 32)
+    np.save(tmp_path / "frames.npy", frames)
+    arguments = [str(alone), str(tmp_path / "frames.npy"), str(tmp_path / "said.npz")]
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *arguments], check=True, cwd=tmp_path)
+    said = np.load(tmp_path / "said.npz")
+    assert said["classes"].tolist() == CLASSES
+    expected = Recogniser(model, device="cpu").probabilities(frames)
+    assert np.ptp(expected, axis=0).max() > 0.001  # the clips differ
+    np.testing.assert_allclose(said["probabilities"], expected, atol=1e-4)
+    np.testing.assert_allclose(read_out.probabilities(said["logits"], model.card), expected, atol=1e-4)
+
+
+def test_its_card_says_all_that_the_folder_s_says(model: TrainedModel, file: Path) -> None:
+    again = open_model(str(file))
+    assert (again.faces, again.certainty, again.classes) == (model.faces, CERTAINTY, model.classes)
+    assert again.synthetic and again.onnx == file
+    assert again.identity != model.identity
+    assert again.describe()["folder"] == str(file)
+
+
+def test_a_video_is_the_same_to_both(
+    model: TrainedModel, file: Path, detector: FaceDetector, video: Path, tmp_path: Path
+) -> None:
+    request = Request(Sliding(1.0, 0.5))
+    tables = [
+        predict_film("a.mp4", video, Recogniser(one, device="cpu", threads=1), detector, request).table
+        for one in (model, open_model(str(file)))
+    ]
+    names = [name for name in tables[0] if name.startswith("p_")]
+    np.testing.assert_allclose(*(table[names].to_numpy() for table in tables), atol=1e-4)
+    assert tables[0].drop(columns=[*names, "entropy"]).equals(tables[1].drop(columns=[*names, "entropy"]))
+    loaded = dfer.load(file)
+    assert "synthetic data" in repr(loaded)
+    np.testing.assert_allclose(loaded.predict(video, window=1.0).table[names], tables[1][names], atol=1e-6)
+
+
+PREDICT = """
+import sys
+
+class Refuses:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ImportError("torch is not needed")
+
+sys.meta_path.insert(0, Refuses())
+import dfer
+
+print(len(dfer.load(sys.argv[1]).predict(sys.argv[2], window=1.0).table))
+"""
+
+
+def test_a_video_needs_no_torch(file: Path, video: Path) -> None:
+    command = [sys.executable, "-c", PREDICT, str(file), str(video)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(dfer.__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "4"
+
+
+@pytest.mark.parametrize(
+    ("network", "message"), [(Looking, "cannot export the network"), (Drawing, "does not say what")]
+)
+def test_what_cannot_be_exported_leaves_no_file(network: type[nn.Module], message: str, tmp_path: Path) -> None:
+    model = open_model(str(write(tmp_path / "model", network)))
+    with pytest.raises(ExportError, match=message) as caught:
+        export_onnx(model, tmp_path / "out" / "model.onnx")
+    assert "\n" not in str(caught.value) and "Hand on its folder" in str(caught.value)
+    assert not list((tmp_path / "out").glob("*")) and not list((tmp_path / "out").glob(".*"))
+
+
+def test_what_onnxruntime_cannot_run_leaves_no_file(
+    model: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        export,
+        "_program",
+        lambda *_: torch.onnx.export(
+            nn.Identity().eval(), (torch.zeros(1),), dynamo=True, verbose=False, optimize=False
+        ),
+    )
+    with pytest.raises(ExportError, match="onnxruntime cannot run"):
+        export_onnx(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_it_cannot_be_written(model: TrainedModel, file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is there already"):
+        export_onnx(model, file)
+    with pytest.raises(InputError, match=r"expected a name that ends in \.onnx"):
+        export_onnx(model, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="is a model in ONNX already"):
+        export_onnx(open_model(str(file)), tmp_path / "again.onnx")
+
+
+def test_files_that_are_no_models(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        open_model(str(tmp_path / "none.onnx"))
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(SavedModelError, match="cannot be read as an ONNX model"):
+        open_model(str(broken))
+    other = onnx.load(file)
+    del other.metadata_props[:]
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(SavedModelError, match=r"has no card \(dfer\.card\)"):
+        open_model(str(tmp_path / "other.onnx"))
+    wrong = onnx.load(file)
+    written = json.loads(wrong.metadata_props[0].value)
+    wrong.metadata_props[0].value = json.dumps({**written, "input_size": 64})
+    onnx.save(wrong, tmp_path / "wrong.onnx")
+    with pytest.raises(SavedModelError, match="its card says"):
+        Recogniser(open_model(str(tmp_path / "wrong.onnx")))
+    with pytest.raises(InputError, match="no CUDAExecutionProvider"):
+        Recogniser(open_model(str(file)), device="cuda")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", catalogue.NETWORKS)
+def test_every_network_of_the_catalogue(name: str, model: TrainedModel, tmp_path: Path) -> None:
+    network = catalogue.NETWORKS[name]
+    frames, size = network.num_segments, network.input_size if network.one_size else 64
+    torch.manual_seed(0)
+    made = build(name, num_classes=len(CLASSES), num_segments=frames, width=0.125)
+    facts = {"num_segments": frames, "input_size": size, "width": 0.125}
+    normalization = {"mean": list(network.mean), "std": list(network.std)}
+    save_model(tmp_path, made.state_dict(), card(model=name, normalization=normalization, **facts))
+    exported = export_onnx(open_model(str(tmp_path)), tmp_path / "model.onnx")
+    assert exported.difference < 1e-4
+    assert replace(open_model(str(exported.path)), name="").classes == model.classes
