@@ -12,7 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dfer.cli import check, clean, compare, data, doctor, export, mlflow, predict, run, services, watch, weights  # noqa: F401 - each adds its commands
+from dfer.cli import (  # noqa: F401 - each adds its commands
+    check,
+    clean,
+    compare,
+    data,
+    doctor,
+    export,
+    mlflow,
+    predict,
+    register,
+    run,
+    services,
+    watch,
+    weights,
+)
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config.problems import ConfigError, InputError

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from dfer.config.settings import DatasetSettings
+
 OF_LAYOUTS = {
     "dfew": "DFEW: academic research alone, under the agreement that its authors have signed.",
     "afew": "AFEW: academic research alone, under the agreement that its authors have signed.",
@@ -15,6 +20,8 @@ OF_LAYOUTS = {
 
 GENERATED = "Demo data: drawn from a photograph of 1927 in the public domain."
 OWN = "{}: a data set of its user's own, with whatever its people have consented to."
+
+UNKNOWN = "{}: a data set that this configuration does not describe, under its own terms."
 
 CODE = "This project's code: Apache License 2.0."
 DETECTOR = "Face detector {}: InsightFace's weights are for non-commercial research alone."
@@ -43,3 +50,23 @@ def of_weights(pretrained: str | None) -> str:
     if pretrained is None:
         return ""
     return _PRETRAINED.get(pretrained, f"Pretrained weights: {pretrained}, under its own terms and those of its data.")
+
+
+def of_model(card: Mapping[str, Any], datasets: Mapping[str, DatasetSettings]) -> list[str]:
+    """The terms of everything that a model was made from, a sentence each, from its card (`model.json`) and the data
+    sets of the configuration."""
+    earlier = [one.get("dataset") for one in card.get("fine_tuned_from", ())]
+    names = dict.fromkeys(str(name) for name in (card.get("dataset"), *earlier) if name)
+    of_data = [
+        of_dataset(datasets[name].layout, name, generated=datasets[name].generated)
+        if name in datasets
+        else UNKNOWN.format(name)
+        for name in names
+    ]
+    model = card.get("settings", {}).get("model", {})
+    return [
+        *of_data,
+        of_detector(card["faces"]["detection"]["model"]),
+        *filter(None, [of_weights(model.get("pretrained"))]),
+        CODE,
+    ]

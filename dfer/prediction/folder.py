@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,25 @@ def claim(out: Path, settings: Mapping[str, Any], videos: Mapping[str, Path]) ->
         write_atomically(note, text.encode())
     except OSError as error:
         raise InputError(f"{out} cannot be written to: {error.strerror}") from error
+
+
+def forget_changed(out: Path, settings: Mapping[str, Any], videos: Mapping[str, Path]) -> None:
+    """Remove what an earlier call left of videos that have changed since or are not named now, and of all of them if it
+    was asked for something else; so `claim` takes the folder, and what is the same is not done again."""
+    note = out / CALL
+    earlier = _read(note) if note.is_file() else {}
+    if not earlier:
+        return
+    if _difference({**earlier, "videos": {}}, settings, {}):
+        shutil.rmtree(out / VIDEOS, ignore_errors=True)
+        return
+    same = {
+        name: seen for name, seen in earlier["videos"].items() if name in videos and fingerprint(videos[name]) == seen
+    }
+    for name in earlier["videos"].keys() - same.keys():
+        for folder in (out / VIDEOS / name_of(name), partial_folder(out, name)):
+            shutil.rmtree(folder, ignore_errors=True)
+    write_atomically(note, json.dumps({**earlier, "videos": same}, indent=1).encode())
 
 
 def finished(out: Path, video: str, *, annotate: bool) -> dict[str, Any] | None:

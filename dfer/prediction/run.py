@@ -84,7 +84,7 @@ def predict_videos(
         from dfer.faces.detector import FaceDetector
 
         FaceDetector(detection)  # fetched and tested once, before anything is written
-    claim(out, _settings(model, request), videos)
+    claim(out, settings_of(model, request), videos)
     rows = {name: row for name in videos if (row := finished(out, name, annotate=annotate)) is not None}
     waiting = [name for name in videos if name not in rows]
     sizes = {name: max(1, fingerprint(videos[name])[1]) for name in waiting}
@@ -184,7 +184,7 @@ def _process_of(slot: GpuSlot) -> AbstractContextManager[Worker]:
 _NO_ROOM = {28, 122, 30}  # ENOSPC, EDQUOT, EROFS: of the folder that is written to, not of the video
 
 
-def _settings(model: TrainedModel, request: Request) -> dict[str, Any]:
+def settings_of(model: TrainedModel, request: Request) -> dict[str, Any]:
     """What determines the results, as JSON data."""
     certainty = None if model.certainty is None else model.certainty.as_dict()
     as_json: dict[str, Any] = json.loads(

@@ -291,7 +291,7 @@ def _set_up(stack: Stack, database: Database, say: Say) -> None:
     # beside the data, so that it is removed with them
     done = (stack.folder.sqlite if database == "sqlite" else stack.folder.postgres) / "prefect-knows"
     sources = hashlib.sha256(f"{stack.home} {stack.trainings}".encode())
-    for source in ("prefect.yaml", "flows/set_up.py", "flows/midas.py"):
+    for source in ("prefect.yaml", "flows/set_up.py", "flows/midas.py", "flows/predict.py"):
         sources.update((stack.home / source).read_bytes())
     if done.exists() and done.read_text() == sources.hexdigest():
         return

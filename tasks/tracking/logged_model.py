@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from dfer.models.saved import load_model
 from dfer.prediction.graph import Graph
 
+FRAMES = "model"
+"""The name of a run's logged model that takes frames."""
+
 
 class Recogniser(nn.Module):
     """From frames as they are stored to probabilities: what `predict` of the logged model does.
@@ -60,7 +63,7 @@ def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: st
         warnings.filterwarnings("ignore", "The tensor attributes .* were assigned during export")
         mlflow.pytorch.log_model(
             recogniser,
-            name="model",
+            name=FRAMES,
             model_id=begun.model_id if begun is not None else None,
             input_example=example,
             signature=infer_signature(example, output),
@@ -75,7 +78,7 @@ def log_model(folder: Path, client: MlflowClient, run_id: str, experiment_id: st
 
 def _begun(client: MlflowClient, run_id: str, experiment_id: str) -> tuple[LoggedModel | None, bool]:
     """The model that was begun for a run, if there is one, and whether the run has it as an output."""
-    models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'")
+    models = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}' AND name = '{FRAMES}'")
     if not models:
         return None, False
     outputs = client.get_run(run_id).outputs

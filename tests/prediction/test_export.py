@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from plain_network import Drawing, Looking, Plain, write_plain
 from small_model import CLASSES, card
-from torch import Tensor, nn
+from torch import nn
 
 import dfer
 from dfer import read_out
@@ -35,41 +36,8 @@ ARM = {"normalize": "softmax", "temperature": 1.0}  # the read-out that is more 
 CERTAINTY = Certainty("a part", 50, 0, 0.8, None, None, None, (0.9, 0.4), (0.1, 0.4))
 
 
-class Plain(nn.Module):
-    """float[B, T, 3, H, W] -> logits: small, with a convolution over time without a bias."""
-
-    def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(3, 6, 3, stride=2, bias=False)
-        self.fc = nn.Linear(6, num_classes)
-
-    def forward(self, clips: Tensor) -> Tensor:
-        logits: Tensor = self.fc(self.conv(clips.transpose(1, 2)).relu().mean(dim=(2, 3, 4)))
-        return logits
-
-
-class Looking(Plain):
-    """Decides by what it sees, which no graph can."""
-
-    def forward(self, clips: Tensor) -> Tensor:
-        return super().forward(clips if clips.mean().item() > 0 else -clips)
-
-
-class Drawing(Plain):
-    """Says something else each time."""
-
-    def forward(self, clips: Tensor) -> Tensor:
-        return super().forward(clips) + torch.rand(1)
-
-
 def write(folder: Path, network: type[nn.Module] = Plain) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    made = network(len(CLASSES), 4, 1.0, 0.0)
-    named = f"{__name__}:{network.__name__}"
-    its_card = card(model=named, certainty=CERTAINTY.as_dict(), synthetic_data=True, settings={"arm": ARM})
-    save_model(folder, made.state_dict(), its_card)
-    return folder
+    return write_plain(folder, network, certainty=CERTAINTY.as_dict(), synthetic_data=True, settings={"arm": ARM})
 
 
 @pytest.fixture(scope="module")

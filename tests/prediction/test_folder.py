@@ -17,6 +17,7 @@ from dfer.prediction.folder import (
     failed,
     fingerprint,
     finished,
+    forget_changed,
     name_of,
     write_index,
 )
@@ -52,6 +53,37 @@ def test_the_same_call_and_one_with_more_videos_may_go_on(tmp_path: Path) -> Non
     videos["b.mp4"].write_bytes(b"xy")
     with pytest.raises(InputError, match="other videos"):
         claim(out, {"window": 2.0}, videos)
+
+
+def test_what_has_changed_is_forgotten(tmp_path: Path) -> None:
+    videos = {name: tmp_path / name for name in ("a.mp4", "b.mp4", "c.mp4")}
+    out = tmp_path / "out"
+
+    def finish() -> list[str]:
+        for path in videos.values():
+            path.write_bytes(b"x")
+        claim(out, {"window": 2.0}, videos)
+        for name in videos:
+            (out / "videos" / name).mkdir(exist_ok=True)
+        return sorted(videos)
+
+    def left() -> list[str]:
+        return sorted(path.name for path in (out / "videos").glob("*"))
+
+    forget_changed(out, {"window": 2.0}, videos)  # nothing is there yet
+    assert not out.exists()
+    every = finish()
+    forget_changed(out, {"window": 2.0}, videos)
+    assert left() == every
+    videos["b.mp4"].write_bytes(b"xy")
+    fewer = {name: videos[name] for name in ("a.mp4", "b.mp4")}
+    forget_changed(out, {"window": 2.0}, fewer)
+    assert left() == ["a.mp4"]
+    claim(out, {"window": 2.0}, fewer)  # which is taken now
+    finish()
+    forget_changed(out, {"window": 3.0}, videos)
+    assert left() == []
+    claim(out, {"window": 3.0}, videos)
 
 
 def test_nothing_is_done_yet_so_anything_may_change(tmp_path: Path) -> None:

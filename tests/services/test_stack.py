@@ -111,7 +111,7 @@ def test_prefect_is_told_of_the_deployments_once_and_when_they_change(services, 
     monkeypatch.setattr(subprocess, "run", run)
     services.folder.sqlite.mkdir(parents=True)
     (services.home / "flows").mkdir()
-    for name in ("set_up.py", "midas.py"):
+    for name in ("set_up.py", "midas.py", "predict.py"):
         (services.home / "flows" / name).touch()
     with pytest.raises(ServiceError, match="no such server"):
         stack._set_up(services, "sqlite", print)
