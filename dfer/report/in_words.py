@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dfer.analysis.statistics import LEVEL, Interval
 from dfer.report.names import short_names
-from dfer.report.numbers import ExperimentNumbers, Pair
+from dfer.report.numbers import ArmNumbers, ExperimentNumbers, Pair
 from dfer.report.table import p_value, points
 
 SHOWN = ("scores", "per-class")
@@ -26,14 +26,23 @@ def sentence(experiment: ExperimentNumbers) -> str:
     The table's first arm is the reference. The numbers are differences of WAR with the 95 % intervals of the paired
     bootstrap. An arm is ahead or behind if its interval excludes 0 and its p-value after Holm's correction over all
     comparisons of the table is at most 0.05. Empty for a table of another kind, for a single arm, and where the first
-    arm is missing.
+    arm is missing. Where lengths of training are compared, a sentence for each.
     """
     arms, rows = experiment.arms, experiment.result.rows
     if experiment.result.show not in SHOWN or not arms or not rows[0].runs:
         return ""
-    reference, *names = short_names(arms)
+    lengths = dict.fromkeys(arm.result.epochs for arm in arms)
+    of_lengths = [
+        _of_one_length(experiment, [arm for arm in arms if arm.result.epochs == epochs]) for epochs in lengths
+    ]
+    return " ".join(filter(None, of_lengths))
+
+
+def _of_one_length(experiment: ExperimentNumbers, arms: Sequence[ArmNumbers]) -> str:
+    names_of = {id(arm): name for arm, name in zip(experiment.arms, short_names(experiment.arms), strict=True)}
+    reference = names_of[id(arms[0])]
     pairs = {id(pair.second): pair for pair in experiment.pairs if pair.first is arms[0]}
-    compared = [(name, pairs[id(arm)]) for name, arm in zip(names, arms[1:], strict=True) if id(arm) in pairs]
+    compared = [(names_of[id(arm)], pairs[id(arm)]) for arm in arms[1:] if id(arm) in pairs]
     real = sorted((one for one in compared if _is_real(one[1])), key=lambda one: -abs(_war(one[1]).estimate))
     level = [f"{name} ({_difference(pair)})" for name, pair in compared if not _is_real(pair)]
     clauses = [

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
 from dfer.plots import ARM_COLOURS, LOSS_ABOVE_ENTROPY, row_shares, shown_losses
-from dfer.report import figures, tables
+from dfer.report import disagreement, figures, tables
 from dfer.report.content import ReportContent
 from dfer.report.names import file_name, flag, full_name, short_names, versus, where
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, Pair, ReportNumbers
@@ -141,10 +141,12 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
     heat_maps: list[HeatMap] = []
     repeats = _has_its_scores_elsewhere(numbers, report)
     pairs = () if repeats else numbers.pairs
-    if arms and not repeats:
-        charts += _score_charts(name, arms)
+    if arms and not repeats and result.show != "disagreement":
+        charts += [*_length_charts(name, arms), *_score_charts(name, arms)]
         if result.show == "networks" and any(figures.gflops(arm) for arm in arms):
             charts.append(_work(name, arms))
+    if arms and result.show == "disagreement":
+        charts = [Chart(f"{name}-{file}", *rest) for file, *rest in disagreement.charts(numbers)]
     few = result.show in ("scores", "per-class") and len(arms) <= MATRICES
     if arms and (few or result.show == "confusion"):
         named = zip(arms, short_names(arms), strict=True)
@@ -222,6 +224,17 @@ def _score_charts(name: str, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
             for short, arm in zip(names, some, strict=True)
         )
         yield Chart(f"{name}-per-class-{number}", caption, alt, figures.per_class(some, names))
+
+
+def _length_charts(name: str, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
+    """Scores by the length of the training, where an experiment compares lengths."""
+    of_lengths = [arm for arm in arms if arm.result.epochs is not None]
+    if not of_lengths:
+        return
+    for metric in HEADLINES:
+        caption = f"{metric.upper()} by the length of the training, with 95 % intervals"
+        alt = "; ".join(f"{full_name(arm)}: {percent(arm.intervals[metric].estimate)}" for arm in of_lengths)
+        yield Chart(f"{name}-length-{metric}", caption, alt, figures.by_length(of_lengths, metric))
 
 
 def _confusion(name: str, arm: ArmNumbers, short: str) -> HeatMap:
@@ -359,6 +372,7 @@ OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
     "networks": tables.scores,
     "per-class": tables.scores,
     "probabilities": tables.probabilities,
+    "disagreement": disagreement.as_table,
     "confusion": tables.scores,
     "temporal": tables.temporal,
 }

@@ -20,6 +20,7 @@ from dfer.report.names import (
     flag,
     flag_note,
     full_name,
+    length,
     missing_note,
     other_frames,
     protocol_notes,
@@ -56,7 +57,12 @@ def scores(experiment: ExperimentNumbers) -> Table:
 
     columns = [
         Column("method", _network, lambda row: Cell(row.method + flag(row), small=(row.citation,)), text=True),
-        Column("labels", lambda arm: Cell(arm.result.arm + other_frames(arm)), lambda row: Cell(row.label), text=True),
+        Column(
+            "labels",
+            lambda arm: Cell(arm.result.arm + length(arm) + other_frames(arm)),
+            lambda row: Cell(row.label),
+            text=True,
+        ),
         *map(score, _classes(experiment) if experiment.result.show == "per-class" else ()),
         score("uar"),
         score("war"),

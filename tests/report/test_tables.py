@@ -12,7 +12,7 @@ from dfer import metrics, read_out
 from dfer.config.catalogue import NETWORKS
 from dfer.config.published import load
 from dfer.labels import EMOTIONS
-from dfer.report import page, table, tables, write
+from dfer.report import in_words, page, results, table, tables, write
 from dfer.report.content import ExperimentResult
 from dfer.report.numbers import compute
 from dfer.report.results import SYNTHETIC
@@ -296,6 +296,66 @@ def test_probabilities_read_out_otherwise_have_those_of_the_softmax_below_them(t
         assert ece[2] > 2 * ece[1]
         assert nll[2] > nll[1]
     assert "read out by its inverse" in " ".join(report.text.split())
+
+
+def test_lengths_of_training_are_rows_curves_and_a_sentence_each(tmp_path):
+    toy = toy_data(tmp_path, "toy", clips_per_class=12)
+    arms = tuple(
+        replace(arm(aligned(toy), f"resnet18_tsm/{name}", skill=skill), epochs=epochs)
+        for epochs, skills in ((20, (3.0, 0.2)), (450, (1.0, 6.0)))
+        for name, skill in zip(("hard", "midas"), skills, strict=True)
+    )
+    made = content(tmp_path, ExperimentResult("length", "Length", "", "scores", "toy", arms), datasets=(facts(toy),))
+    report = page_of(made)
+    assert [row[1] for row in report.tables["length"][1:]] == [
+        "hard, 20 epochs",
+        "midas, 20 epochs",
+        "hard, 450 epochs",
+        "midas, 450 epochs",
+    ]
+    (numbers,) = compute(made).experiments
+    assert {(pair.first.result.epochs, pair.second.result.epochs) for pair in numbers.pairs} == {(20, 20), (450, 450)}
+    short, long = in_words.sentence(numbers).split(". ")
+    assert short.startswith("midas after 20 epochs is behind hard after 20 epochs by ")
+    assert long.startswith("midas after 450 epochs is ahead of hard after 450 epochs by ")
+    assert "WAR by the length of the training" in report.text
+    saved = results.summary(results.per_run(made))
+    assert saved["epochs"].tolist() == [20, 20, 450, 450]
+    assert [row[1] for row in results.as_text(saved)][0] == "hard, 20 epochs"
+
+
+def test_disagreement_knows_the_voters_own_distribution_from_a_flat_one(tmp_path):
+    """Ten votes a clip, drawn from distributions that differ; one arm says these, the other the classes' shares."""
+    toy = toy_data(tmp_path, "toy", clips_per_class=12)
+    soft, flat = (arm(aligned(toy), f"resnet18_tsm/{name}", skill=2.5) for name in ("soft", "hard"))
+    generator = np.random.default_rng(0)
+    number = len(soft.predictions)
+    true = generator.dirichlet(np.full(7, 0.4), size=number)
+    votes = [list(generator.multinomial(10, row)) for row in true]
+    same = np.tile(true.mean(axis=0), (number, 1))
+
+    def saying(result, probabilities):
+        table = result.runs[0].predictions.assign(votes=votes, probabilities=list(probabilities))
+        return replace(result, runs=(replace(result.runs[0], predictions=table),))
+
+    arms = (saying(soft, true), saying(flat, same))
+    experiment = ExperimentResult("who-knows", "Who knows", "", "disagreement", "toy", arms)
+    report = page_of(content(tmp_path, experiment, datasets=(facts(toy),)))
+    heading, knows, flat_row = report.tables["who-knows"]
+    cells = {name: (knows[place], flat_row[place]) for place, name in enumerate(heading)}
+
+    def numbers(column):
+        return [float(cell.split()[0].replace("−", "-")) if cell[0] not in "–" else None for cell in cells[column]]
+
+    correlation, none = numbers("entropy, rank corr.")
+    assert correlation > 0.5
+    assert none is None  # a constant has no ranks
+    assert np.subtract(*numbers("distance to the votes")) < -0.1
+    assert np.subtract(*numbers("classes in a set")) < -0.5
+    assert min(numbers("votes in sets, %")) > 80
+    worth, of_flat = numbers("worth in votes")
+    assert worth > of_flat
+    assert of_flat < 0.5
 
 
 @pytest.mark.parametrize("place", ["OF_SHOW", "SECTIONS"])
