@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
 from dfer.plots import ARM_COLOURS, LOSS_ABOVE_ENTROPY, row_shares, shown_losses
-from dfer.report import disagreement, figures, tables
+from dfer.report import disagreement, figures, tables, verdict
 from dfer.report.content import ReportContent
 from dfer.report.names import file_name, flag, full_name, short_names, versus, where
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, Pair, ReportNumbers
@@ -321,6 +321,17 @@ def _ambiguity_charts(numbers: ReportNumbers) -> Iterator[Chart]:
                 yield Chart(f"ambiguity-{part}", caption, f"{caption}; the numbers are in the table", figure)
 
 
+def _verdict(numbers: ReportNumbers) -> Section:
+    of_arms = verdict.over_sets(numbers)
+    return Section(
+        "section-verdict",
+        "Over data sets",
+        "Over data sets",
+        tuple(verdict.as_table(one, numbers) for one in of_arms),
+        tuple(Chart(*chart) for one in of_arms for chart in verdict.charts(one)),
+    )
+
+
 def _seldom_seen(numbers: ReportNumbers) -> Section:
     seldom: set[str] = set()
     for dataset in numbers.datasets:
@@ -381,5 +392,5 @@ OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
 OF_PAIRS: Sequence[Callable[[ExperimentNumbers], Table]] = (tables.comparisons, tables.recall_differences)
 """The tables below an experiment of two arms or more."""
 
-SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (_calibration, _ambiguity, _seldom_seen, _trainings)
+SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (_verdict, _calibration, _ambiguity, _seldom_seen, _trainings)
 """The sections after the experiments; one without tables and charts is left out."""

@@ -55,7 +55,7 @@ def test_the_length_of_the_training_is_a_dimension(tmp_path):
     assert [(row.epochs, row.arm) for row in rows] == [(20, "hard"), (20, "midas"), (450, "hard"), (450, "midas")]
     made = trainings(paper, "first")
     assert {training.settings.train.epochs for training in made} == {20, 450}
-    assert [training.title for training in made if training.fold == 1][0] == "hard fold 1 20 epochs"
+    assert next(training.title for training in made if training.fold == 1) == "hard fold 1 20 epochs"
     # as long as all others of the pipeline: one training for both tables
     assert len(trainings(paper)) == len(made) + len(
         {t for e in others for t in trainings(paper, e.name) if t.arm_name not in ("hard", "midas")}

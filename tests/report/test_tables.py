@@ -321,7 +321,32 @@ def test_lengths_of_training_are_rows_curves_and_a_sentence_each(tmp_path):
     assert "WAR by the length of the training" in report.text
     saved = results.summary(results.per_run(made))
     assert saved["epochs"].tolist() == [20, 20, 450, 450]
-    assert [row[1] for row in results.as_text(saved)][0] == "hard, 20 epochs"
+    assert next(row[1] for row in results.as_text(saved)) == "hard, 20 epochs"
+
+
+def test_two_data_sets_have_a_verdict_together(tmp_path):
+    """Two sets on which the same arms were trained and tested, and a third one that only one arm saw."""
+    sets = {name: toy_data(tmp_path / name, name, clips_per_class=12) for name in ("one", "two", "three")}
+    tables_of = {
+        name: tuple(
+            arm(aligned(toy), f"resnet18_tsm/{label}", skill=skill) for label, skill in ((first, 0.4), ("midas", 2.0))
+        )
+        for (name, toy), first in zip(sets.items(), ("hard", "hard", "soft"), strict=True)
+    }
+    experiments = [ExperimentResult(name, name, "", "scores", name, arms) for name, arms in tables_of.items()]
+    made = content(tmp_path, *experiments, datasets=tuple(facts(toy) for toy in sets.values()))
+    report = page_of(made)
+    heading, *rows = report.tables["verdict-hard-midas"]
+    assert [row[0] for row in rows] == ["one", "two", "mean over 2 sets"]
+    assert [row[heading.index("clips")] for row in rows] == [
+        *(str(pair.comparison.clips) for e in compute(made).experiments[:2] for pair in e.pairs),
+        str(sum(pair.comparison.clips for e in compute(made).experiments[:2] for pair in e.pairs)),
+    ]
+    one, two, mean = (float(re.match(r"[+−]?[\d.]+", row[1])[0].replace("−", "-")) for row in rows)
+    assert min(one, two) <= mean <= max(one, two)
+    assert min(one, two) > 10
+    assert "midas minus hard, the mean over 2 data sets" in report.text
+    assert "verdict-soft-midas" not in report.tables
 
 
 def test_disagreement_knows_the_voters_own_distribution_from_a_flat_one(tmp_path):
