@@ -326,7 +326,7 @@ def test_lengths_of_training_are_rows_curves_and_a_sentence_each(tmp_path):
 
 def test_two_data_sets_have_a_verdict_together(tmp_path):
     """Two sets on which the same arms were trained and tested, and a third one that only one arm saw."""
-    sets = {name: toy_data(tmp_path / name, name, clips_per_class=12) for name in ("one", "two", "three")}
+    sets = {name: toy_data(tmp_path, name, clips_per_class=12) for name in ("one", "two", "three")}
     tables_of = {
         name: tuple(
             arm(aligned(toy), f"resnet18_tsm/{label}", skill=skill) for label, skill in ((first, 0.4), ("midas", 2.0))
