@@ -186,6 +186,19 @@ def in_words(difference: float, clips: int | None) -> str:
     return f"{start} about {rounded(clips):,} clips {end}"
 
 
+def would_need(a: pd.DataFrame, b: pd.DataFrame, metric: Metric, difference: float, *, comparisons: int = 1) -> str:
+    """`in_words` for a difference between two arms that could be chance, or why that is not known.
+
+    `difference`: as it was measured; as large as that, or a tenth of a point if it is less. For the others see `pilot`
+    and `power`.
+    """
+    size = max(0.001, round(abs(difference), 3))
+    try:
+        return in_words(size, clips_needed(pilot(a, b, metric), size, comparisons=comparisons))
+    except ValueError as error:
+        return f"how many clips would be needed to see a difference is not known: {error}"
+
+
 def rounded(clips: int) -> int:
     """To two digits that count: more would promise too much."""
     return int(float(f"{clips:.2g}"))
