@@ -14,10 +14,11 @@ import pandas as pd
 from dfer.analysis import ambiguity, arm_table, calibration, disagreement, statistics, votes
 from dfer.analysis.disagreement import Disagreement
 from dfer.analysis.statistics import Comparison, Interval
+from dfer.analysis.variance import Metric
 from dfer.labels import classes_of, soft_labels
 from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
 
-HEADLINES = ("war", "uar")
+HEADLINES: tuple[Metric, ...] = ("war", "uar")
 HARDEST = 6
 EXAMPLES = 3
 Compared = dict[tuple[int, int], Comparison]

@@ -15,6 +15,7 @@ from dfer.analysis.statistics import LEVEL, in_words
 from dfer.plots import ARM_COLOURS, LOSS_ABOVE_ENTROPY, row_shares, shown_losses
 from dfer.report import disagreement, figures, tables, verdict
 from dfer.report.content import ReportContent
+from dfer.report.in_words import would_need
 from dfer.report.names import file_name, flag, full_name, short_names, versus, where
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, Pair, ReportNumbers
 from dfer.report.table import MINUS, Table, percent
@@ -48,10 +49,17 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Claim:
-    """A difference in words; `verdict` is "better", "worse", or empty where it could be chance."""
+    """A difference in words; `verdict` is "better", "worse", or empty where it could be chance.
+
+    `needs`: how many clips would show a difference as large, where it could be chance; else empty.
+    """
 
     text: str
     verdict: Literal["better", "worse", ""]
+    needs: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.needs})" if self.needs else self.text
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Sentence:
     claims: tuple[Claim, ...]
 
     def __str__(self) -> str:
-        return f"{self.arms}: {'; '.join(claim.text for claim in self.claims)}"
+        return f"{self.arms}: {'; '.join(map(str, self.claims))}"
 
 
 @dataclass(frozen=True)
@@ -198,7 +206,10 @@ def in_brief(pair: Pair, experiment: ExperimentNumbers) -> Sentence:
         difference, corrected = pair.comparison.differences[name], pair.corrected[name]
         text = in_words(difference, name.upper(), corrected_p=corrected).replace("-", MINUS)
         real = not difference.low <= 0 <= difference.high and corrected <= 1 - LEVEL
-        claims.append(Claim(text, ("better" if difference.estimate > 0 else "worse") if real else ""))
+        if real:
+            claims.append(Claim(text, "better" if difference.estimate > 0 else "worse"))
+        else:
+            claims.append(Claim(text, "", would_need(pair, name, experiment)))
     return Sentence(versus(pair, experiment), tuple(claims))
 
 

@@ -88,7 +88,8 @@ def scores(experiment: ExperimentNumbers) -> Table:
         remarks = [published.note, *(f"{row.method}, {row.label}: {row.note}" for row in published.rows if row.note)]
         notes += [f"Published: {remark}" for remark in remarks if remark]
     result = experiment.result
-    notes += filter(None, [missing_note(result.rows), in_words.NOTE if in_words.sentence(experiment) else ""])
+    words = in_words.sentence(experiment)
+    notes += filter(None, [missing_note(result.rows), in_words.NOTE if words else "", in_words.needed(experiment)])
     return table.build(
         file_name(result.name),
         result.title,
@@ -96,7 +97,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
         arms,
         published=published,
         warnings=warnings,
-        in_words=in_words.sentence(experiment),
+        in_words=words,
         notes=notes,
     )
 

@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
         "ferplus-pictures",
         "config check",
         "compare",
+        "power",
         "analyse votes",
     ],
 )
