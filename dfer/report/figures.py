@@ -99,8 +99,8 @@ def by_length(arms: Sequence[ArmNumbers], metric: str) -> Figure:
         scores = [arm.intervals[metric] for arm in some]
         # beside one another, where arms of the same length would hide each other
         at = [(arm.result.epochs or 0) * 1.03 ** (place - (len(lines) - 1) / 2) for arm in some]
-        ends = [[100 * score.low for score in scores], [100 * score.high for score in scores]]
-        axes.vlines(at, *ends, color=arm_colour(place), linewidth=1, alpha=0.6)
+        lows, highs = [100 * score.low for score in scores], [100 * score.high for score in scores]
+        axes.vlines(at, lows, highs, color=arm_colour(place), linewidth=1, alpha=0.6)
         estimates = [100 * score.estimate for score in scores]
         axes.plot(at, estimates, "o-", color=arm_colour(place), markersize=4, label=name)
     axes.set_xscale("log")

@@ -154,7 +154,9 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
         if result.show == "networks" and any(figures.gflops(arm) for arm in arms):
             charts.append(_work(name, arms))
     if arms and result.show == "disagreement":
-        charts = [Chart(f"{name}-{file}", *rest) for file, *rest in disagreement.charts(numbers)]
+        charts = [
+            Chart(f"{name}-{file}", title, alt, figure) for file, title, alt, figure in disagreement.charts(numbers)
+        ]
     few = result.show in ("scores", "per-class") and len(arms) <= MATRICES
     if arms and (few or result.show == "confusion"):
         named = zip(arms, short_names(arms), strict=True)

@@ -83,9 +83,9 @@ def summed_over_folds(content: ReportContent) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _key(row: ArmResult) -> dict[str, str | int | None]:
+def _key(row: ArmResult) -> dict[str, str | int | float]:
     """The values that tell an arm's row from the others of its experiment, and how many runs it lacks."""
-    return {name: getattr(row, name) for name in _ARM[2:]}
+    return {name: np.nan if (value := getattr(row, name)) is None else value for name in _ARM[2:]}
 
 
 def _by_seed(row: ArmResult) -> dict[int, dict[str, Any]]:
