@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -17,6 +18,10 @@ from dfer.prediction.models import TrainedModel
 
 _TICK = 0.3  # seconds between two looks at how far a job is
 _LONGEST_NAME = 120
+_SHOW = """() => {
+  document.querySelector("#dfer-shown")?.scrollIntoView({ behavior: "smooth", block: "start" });
+  return [];
+}"""
 _LOCAL_FONTS = ["system-ui", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif"]
 
 THEME = gr.themes.Default(
@@ -34,8 +39,9 @@ class Handlers:
 
     def choose(self, session: str, clip: dict[str, Any] | None) -> None:
         """Another video, or none, is in the field: what was there before is deleted."""
-        self._stop(session)
-        self._sessions.use(session, _path(clip))
+        source, job = self._sessions.use(session, _path(clip)), self._running.get(session)
+        if job is not None and job.source != source:  # this may be told after the analysis was asked for
+            self._stop(session)
 
     def analyse(self, session: str, clip: dict[str, Any] | None) -> Iterator[str]:
         """Predict on the video in the field; yields what is to be shown meanwhile, and last the result."""
@@ -56,7 +62,7 @@ class Handlers:
         if outcome.folder is None:
             yield view.message(f"{name}: {outcome.problem}", wrong=True)
         else:
-            address = f"{self._results}/{outcome.folder.relative_to(out.parent).as_posix()}"
+            address = f"{self._results}/{quote(outcome.folder.relative_to(out.parent).as_posix())}"
             yield view.result(outcome, name, self._model, address)
 
     def end(self, session: str) -> None:
@@ -83,40 +89,50 @@ def build(handlers: Handlers, model: TrainedModel, limits: Limits) -> gr.Blocks:
     """The page. What the browser sends is not preprocessed: Gradio would fetch files from addresses, and take the sound
     away with a program that may not be here."""
     with gr.Blocks(title=f"dfer: {model.name}", analytics_enabled=False, fill_width=True) as page:
+        gr.HTML(view.heading(model))
         with gr.Row():
-            with gr.Column(scale=5, min_width=320):
+            with gr.Column(scale=1, min_width=320):
                 clip = gr.Video(
                     label="Video",
                     sources=["upload", "webcam"],
                     include_audio=False,  # a recording needs no microphone
                     webcam_options=gr.WebcamOptions(mirror=False),
-                    height=340,
+                    elem_id="dfer-clip",
                 )
                 clip.async_move_resource_to_block_cache = _only_uploads
                 with gr.Row():
                     analyse = gr.Button("Analyse", variant="primary", min_width=120)
                     stop = gr.Button("Stop", min_width=120, visible=False)
-            with gr.Column(scale=6, min_width=320):
+            with gr.Column(scale=1, min_width=320):
                 gr.HTML(view.introduction(model, limits.in_words))
         shown = gr.HTML("", elem_id="dfer-shown")
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
         def on_analyse(value: dict[str, Any] | None, request: gr.Request) -> Iterator[tuple[Any, ...]]:
             yield gr.skip(), gr.Button(interactive=False), gr.Button(visible=True)
-            try:
-                for html in handlers.analyse(str(request.session_hash), value):
-                    yield html, gr.skip(), gr.skip()
-            finally:
-                yield gr.skip(), gr.Button(interactive=True), gr.Button(visible=False)
+            for html in handlers.analyse(str(request.session_hash), value):
+                yield html, gr.skip(), gr.skip()
 
-        def on_stop(request: gr.Request) -> tuple[Any, ...]:
-            return handlers.stop(str(request.session_hash)), gr.Button(interactive=True), gr.Button(visible=False)
+        def on_stop(request: gr.Request) -> str:
+            return handlers.stop(str(request.session_hash))
 
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        outputs = [shown, analyse, stop]
+        def ready() -> tuple[Any, ...]:
+            return gr.Button(interactive=True), gr.Button(visible=False)
+
         going_on = analyse.click(
-            on_analyse, clip, outputs, preprocess=False, concurrency_limit=None, trigger_mode="once", **quiet
+            on_analyse,
+            clip,
+            [shown, analyse, stop],
+            preprocess=False,
+            concurrency_limit=None,
+            trigger_mode="once",
+            **quiet,
         )
-        stop.click(on_stop, None, outputs, cancels=[going_on], queue=False, **quiet)
+        analyse.click(None, js=_SHOW)
+        going_on.then(ready, None, [analyse, stop], queue=False, js=_SHOW, **quiet)
+        stop.click(on_stop, None, shown, cancels=[going_on], queue=False, **quiet).then(
+            ready, None, [analyse, stop], queue=False, **quiet
+        )
 
         def on_change(value: dict[str, Any] | None, request: gr.Request) -> None:
             handlers.choose(str(request.session_hash), value)

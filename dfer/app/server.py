@@ -25,9 +25,10 @@ _FILES = {ANNOTATED: "video/mp4", TIMELINE: "image/png", TABLE_AS_TEXT: "text/cs
 
 # The browser itself keeps the page from loading anything from elsewhere, or sending anything there.
 _HEADERS = {
-    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "content-security-policy": "default-src 'self'; script-src 'self' blob: 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
-    "font-src 'self' data:; worker-src 'self' blob:; frame-ancestors 'none'; form-action 'self'; base-uri 'self'",
+    "connect-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; "
+    "frame-ancestors 'none'; form-action 'self'; base-uri 'self'",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }

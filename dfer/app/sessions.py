@@ -17,6 +17,9 @@ UPLOADS, RESULTS = "uploads", "results"
 _ABANDONED = 600.0
 """Seconds after which what belongs to no session goes: an upload that broke off, or whose page was closed meanwhile."""
 
+_LONGEST = 12 * 3600.0
+"""Seconds after which a session is over that was not used: its page may have gone without a word."""
+
 # Waits until this process has ended, however it does, and then removes the folder.
 _REMOVE_AFTERWARDS = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
@@ -25,6 +28,7 @@ _REMOVE_AFTERWARDS = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.ar
 class _Session:
     uploads: set[Path] = field(default_factory=set)  # their folders
     results: Path | None = None
+    used: float = 0.0  # by the clock of `time.monotonic`
 
 
 class Sessions:
@@ -57,7 +61,7 @@ class Sessions:
         if file is not None and not (file.is_relative_to(self.uploads) and file.is_file()):
             file = None
         with self._lock:
-            mine = self._sessions.setdefault(session, _Session())
+            mine = self._of(session)
             before, mine.uploads = mine.uploads, {file.parent} if file is not None else set()
             self._remove_unused(before)
         return file
@@ -67,7 +71,7 @@ class Sessions:
         folder = self.root / RESULTS / secrets.token_urlsafe(16)
         folder.mkdir()
         with self._lock:
-            mine = self._sessions.setdefault(session, _Session())
+            mine = self._of(session)
             before, mine.results = mine.results, folder
         if before is not None:
             shutil.rmtree(before, ignore_errors=True)
@@ -82,9 +86,13 @@ class Sessions:
             shutil.rmtree(ended.results, ignore_errors=True)
 
     def sweep(self) -> None:
-        """Remove what belongs to no session and was not written to for a while."""
+        """Remove what belongs to no session and was not written to for a while, and sessions that are long unused."""
         with self._lock:
-            kept = set().union(*(mine.uploads for mine in self._sessions.values()))
+            long_unused = [name for name, one in self._sessions.items() if time.monotonic() - one.used > _LONGEST]
+        for session in long_unused:
+            self.end(session)
+        with self._lock:
+            kept: set[Path] = set().union(*(mine.uploads for mine in self._sessions.values()))
             kept |= {mine.results for mine in self._sessions.values() if mine.results is not None}
             for path in (*self.uploads.iterdir(), *(self.root / RESULTS).iterdir()):
                 if path not in kept and time.time() - path.stat().st_mtime > _ABANDONED:
@@ -95,9 +103,14 @@ class Sessions:
         shutil.rmtree(self.root, ignore_errors=True)
         self._remover.communicate()
 
+    def _of(self, session: str) -> _Session:
+        mine = self._sessions.setdefault(session, _Session())
+        mine.used = time.monotonic()
+        return mine
+
     def _remove_unused(self, folders: set[Path]) -> None:
         """The same file from two sessions lies in one folder, which goes with the last of them."""
-        used = set().union(*(mine.uploads for mine in self._sessions.values()))
+        used: set[Path] = set().union(*(mine.uploads for mine in self._sessions.values()))
         for folder in folders - used:
             _remove(folder)
 

@@ -43,12 +43,15 @@ class Piece:
     areas: list[str]
 
 
+def heading(model: TrainedModel) -> str:
+    """The head of the page: which model it is, and what has to be known about it."""
+    warnings = [*([SYNTHETIC] if model.synthetic else []), *model.notes]
+    return _template("heading.html.j2").render(title=model.title, warnings=warnings)
+
+
 def introduction(model: TrainedModel, limits: str) -> str:
-    """The head of the page: which model it is, what it says and what it does not."""
-    notes = [SYNTHETIC] if model.synthetic else []
-    return _template("introduction.html.j2").render(
-        title=model.title, warnings=[*notes, *model.notes], perceived=PERCEIVED, limits=limits
-    )
+    """What the page says and what it does not, where its words come from, and what it takes."""
+    return _template("introduction.html.j2").render(perceived=PERCEIVED, about=about(model.certainty), limits=limits)
 
 
 def message(text: str, *, share: float | None = None, wrong: bool = False) -> str:
@@ -67,8 +70,6 @@ def result(outcome: Outcome, name: str, model: TrainedModel, address: str) -> st
     return _template("result.html.j2").render(
         name=name,
         warning=SYNTHETIC if model.synthetic else "",
-        perceived=PERCEIVED,
-        about=about(model.certainty),
         remarks=outcome.remarks,
         classes=list(zip(model.classes, of_classes(model.classes), strict=True)),
         people=shown,
