@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,12 +30,10 @@ def as_table(experiment: ExperimentNumbers) -> Table:
     result = experiment.result
 
     def of(cell: Callable[[Disagreement], Cell]) -> Callable[[Row], Cell]:
-        return lambda row: DASH if row[1] is None else cell(row[1])
+        return lambda row: DASH if row[1] is None else replace(cell(row[1]), url=row[0].url)
 
     def name(row: Row) -> Cell:
-        arm, _ = row
-        url = arm.result.url or (arm.result.runs[0].url if len(arm.result.runs) == 1 else "")
-        return Cell(full_name(arm), small=(where(arm.result),), url=url)
+        return Cell(full_name(row[0]), small=(where(row[0].result),), url=row[0].url)
 
     return table.build(
         file_name(result.name),

@@ -60,6 +60,11 @@ class ArmNumbers:
         return classes_of(self.result.predictions)
 
     @property
+    def url(self) -> str:
+        """Where the arm's runs are side by side, or its only run; empty if there is none."""
+        return self.result.url or (self.result.runs[0].url if len(self.result.runs) == 1 else "")
+
+    @property
     def chosen_on_test(self) -> bool:
         return self.result.protocol == "paper"
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
 from dfer.plots import ARM_COLOURS, LOSS_ABOVE_ENTROPY, row_shares, shown_losses
-from dfer.report import disagreement, figures, tables, verdict
+from dfer.report import disagreement, figures, spread, tables, verdict
 from dfer.report.content import ReportContent
 from dfer.report.in_words import would_need
 from dfer.report.names import file_name, flag, full_name, short_names, versus, where
@@ -345,6 +345,17 @@ def _verdict(numbers: ReportNumbers) -> Section:
     )
 
 
+def _spread(numbers: ReportNumbers) -> Section:
+    every = spread.spreads(numbers)
+    return Section(
+        "section-spread",
+        "Seeds, folds and clips",
+        "Seeds, folds and clips",
+        (spread.as_table(every, numbers),) if every else (),
+        tuple(Chart(*chart) for chart in spread.charts(every)),
+    )
+
+
 def _seldom_seen(numbers: ReportNumbers) -> Section:
     seldom: set[str] = set()
     for dataset in numbers.datasets:
@@ -405,5 +416,12 @@ OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
 OF_PAIRS: Sequence[Callable[[ExperimentNumbers], Table]] = (tables.comparisons, tables.recall_differences)
 """The tables below an experiment of two arms or more."""
 
-SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (_verdict, _calibration, _ambiguity, _seldom_seen, _trainings)
+SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (
+    _verdict,
+    _spread,
+    _calibration,
+    _ambiguity,
+    _seldom_seen,
+    _trainings,
+)
 """The sections after the experiments; one without tables and charts is left out."""

@@ -294,7 +294,7 @@ def by_ambiguity(dataset: str, arms: Sequence[ArmNumbers], *, synthetic: bool) -
             if place >= len(bins[id(arm)]):
                 return DASH
             scores = bins[id(arm)][place]
-            return Cell(percent(scores.war), small=(f"UAR {percent(scores.uar)}",), url=_url(arm), value=scores.war)
+            return Cell(percent(scores.war), small=(f"UAR {percent(scores.uar)}",), url=arm.url, value=scores.war)
 
         return cell
 
@@ -432,7 +432,7 @@ def _all_listed(arms: Sequence[ArmNumbers]) -> list[Column[ArmNumbers]]:
     def score(metric: str) -> Column[ArmNumbers]:
         return Column(
             f"{metric.upper()}, all listed",
-            lambda arm: Cell(percent(arm.all_listed[metric]), url=_url(arm), value=arm.all_listed[metric]),
+            lambda arm: Cell(percent(arm.all_listed[metric]), url=arm.url, value=arm.all_listed[metric]),
             mark_best=True,
         )
 
@@ -487,7 +487,7 @@ def _reconstructions(arms: Sequence[ArmNumbers]) -> list[str]:
 
 
 def _arm(arm: ArmNumbers, what: str = "") -> Cell:
-    return Cell(full_name(arm) + what, small=(where(arm.result),), url=_url(arm))
+    return Cell(full_name(arm) + what, small=(where(arm.result),), url=arm.url)
 
 
 def _network(arm: ArmNumbers) -> Cell:
@@ -499,7 +499,7 @@ def _clips_scored(arm: ArmNumbers) -> Cell:
 
 
 def _number(heading: str, value: Callable[[ArmNumbers], float | None]) -> Column[ArmNumbers]:
-    return Column(heading, lambda arm: table.number(value(arm), url=_url(arm)))
+    return Column(heading, lambda arm: table.number(value(arm), url=arm.url))
 
 
 def _difference(metric: str) -> Callable[[Pair], Cell]:
@@ -517,7 +517,7 @@ def _score(arm: ArmNumbers, metric: str) -> Cell:
     return Cell(
         percent(interval.estimate),
         small=tuple(small),
-        url=_url(arm),
+        url=arm.url,
         value=interval.estimate,
         low=interval.low,
         high=interval.high,
@@ -545,11 +545,6 @@ def _runs(arm: ArmNumbers) -> tuple[Link, ...]:
             words.append(f"epoch {best['epoch']}")
         links.append(Link(", ".join(words), run.url))
     return tuple(links)
-
-
-def _url(arm: ArmNumbers) -> str:
-    """Where the arm's runs are side by side, or its only run."""
-    return arm.result.url or (arm.result.runs[0].url if len(arm.result.runs) == 1 else "")
 
 
 def _from_to(counts: Sequence[int]) -> str:

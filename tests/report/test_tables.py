@@ -9,6 +9,7 @@ from html_page import HtmlPage, page_of
 from report_factory import aligned, arm, content, facts, named, toy_data
 
 from dfer import metrics, read_out
+from dfer.analysis import variance
 from dfer.config.catalogue import NETWORKS
 from dfer.config.published import load
 from dfer.labels import EMOTIONS
@@ -347,6 +348,22 @@ def test_two_data_sets_have_a_verdict_together(tmp_path):
     assert min(one, two) > 10
     assert "midas minus hard, the mean over 2 data sets" in report.text
     assert "verdict-soft-midas" not in report.tables
+
+
+def test_the_spread_of_several_seeds_is_taken_apart(tmp_path):
+    toy = toy_data(tmp_path, "toy", clips_per_class=12)
+    several = arm(aligned(toy), "resnet18_tsm/midas", skill=1.0, folds=(1, 2), seeds=(0, 1, 2))
+    single = arm(aligned(toy), "resnet18_tsm/hard", skill=1.0)
+    made = content(tmp_path, ExperimentResult("t", "T", "", "scores", "toy", (several, single)), datasets=(facts(toy),))
+    report = page_of(made)
+    heading, row = report.tables["spread"]
+    assert heading == ["arm", "seed", "fold", "clips", "clips by seed", "of the mean"]
+    components = variance.decompose(several.predictions, "war")
+    for name, cell in zip(heading[1:5], row[1:5], strict=True):
+        assert float(re.match(r"[\d.]+", cell)[0]) == pytest.approx(
+            100 * max(components.loc[name, "variance"], 0) ** 0.5, abs=0.051
+        )
+    assert "Standard deviation of one run's WAR in points" in report.text
 
 
 def test_disagreement_knows_the_voters_own_distribution_from_a_flat_one(tmp_path):
