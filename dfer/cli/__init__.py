@@ -12,7 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dfer.cli import check, clean, compare, data, doctor, mlflow, page, power, predict, run, services, watch, weights  # noqa: F401 - each adds its commands
+from dfer.cli import (
+    analyse,
+    check,
+    clean,
+    compare,
+    data,
+    doctor,
+    mlflow,
+    page,
+    power,
+    predict,
+    run,
+    services,
+    watch,
+    weights,
+)  # noqa: F401 - each adds its commands
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config.problems import ConfigError, InputError

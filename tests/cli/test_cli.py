@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
         "compare",
         "power",
         "analyse votes",
+        "analyse leakage",
     ],
 )
 def test_help_has_examples(dfer, command):
