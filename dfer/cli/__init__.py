@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dfer.cli import (
+from dfer.cli import (  # noqa: F401 - each adds its commands
     analyse,
     check,
     clean,
@@ -27,7 +27,7 @@ from dfer.cli import (
     services,
     watch,
     weights,
-)  # noqa: F401 - each adds its commands
+)
 from dfer.cli.app import app
 from dfer.cli.common import err
 from dfer.config.problems import ConfigError, InputError
