@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 
 from dfer.analysis.disagreement import MISCOVERAGE, Disagreement
 from dfer.analysis.statistics import Interval
+from dfer.config.published import PublishedRow
 from dfer.plots import INK, QUIET
 from dfer.report import figures, table
 from dfer.report.names import file_name, full_name, missing_note, protocol_notes, short_names, where
 from dfer.report.numbers import ArmNumbers, ExperimentNumbers
 from dfer.report.results import SYNTHETIC
 from dfer.report.table import DASH, MINUS, Cell, Column, Table, percent
+from dfer.report.tables import SYNTHETIC_PUBLISHED
 
 Row = tuple[ArmNumbers, Disagreement | None]
 
@@ -39,18 +41,24 @@ def as_table(experiment: ExperimentNumbers) -> Table:
         file_name(result.name),
         result.title,
         [
-            Column("arm", name, text=True),
-            Column("entropy, rank corr.", of(_correlation), mark_best=True),
+            Column("arm", name, lambda row: Cell(row.method, small=(row.citation,)), text=True),
+            Column("entropy, rank corr.", of(_correlation), _published("entropy"), mark_best=True),
             Column("entropy, too much by", of(lambda one: _interval(one.entropy.excess))),
             Column("distance to the votes", of(_distance)),
             Column("classwise ECE", of(_classwise)),
+            Column("ECE", lambda row: table.number(row[0].calibration["ece"], url=row[0].url), _published("ece")),
+            Column("AURC", lambda row: table.number(row[0].aurc, url=row[0].url), _published("aurc")),
             Column("votes in sets, %", of(_coverage)),
             Column("classes in a set", of(_sizes)),
             Column("worth in votes", of(lambda one: _interval(one.worth, digits=1)), mark_best=True),
             Column("clips", of(lambda one: table.count(one.entropy.clips))),
         ],
         rows(experiment),
-        warnings=(SYNTHETIC,) if experiment.synthetic and experiment.arms else (),
+        published=result.published,
+        warnings=[
+            *([SYNTHETIC] if experiment.synthetic and experiment.arms else []),
+            *([SYNTHETIC_PUBLISHED] if experiment.synthetic and result.published else []),
+        ],
         notes=(
             "Of clips with several votes, from the probabilities as read out; 95 % intervals of a bootstrap over "
             "clips. Entropy: rank correlation (Spearman) of the entropy that a model predicts for as many votes as the "
@@ -61,7 +69,9 @@ def as_table(experiment: ExperimentNumbers) -> Table:
             f"Sets: of classes, made to hold what a voter says in {100 * (1 - MISCOVERAGE):.0f} % of cases, class by "
             "class (conformal, calibrated on other clips). Of two arms that keep this, the one with smaller sets knows "
             "more; its sets should grow with the classes that a clip's voters named.",
-            "Worth: how many of a clip's votes tell as much about another voter as the model does.",
+            "Worth: how many of a clip's votes tell as much about another voter as the model does. ECE and AURC are of "
+            "the single label, as elsewhere.",
+            *([f"Published: {result.published.note}"] if result.published and result.published.note else []),
             *protocol_notes(experiment.arms),
             *filter(None, [missing_note(result.rows)]),
         ),
@@ -109,6 +119,10 @@ def votes_needed(arms: list[tuple[str, Disagreement]]) -> Figure:
         axes.plot([at], [level], "D", color=figures.arm_colour(place), markersize=6, label=f"{name} ({at:.1f})")
     figures.finish(figure, axes, "votes that are known", "cross-entropy to another, nats")
     return figure
+
+
+def _published(column: str) -> Callable[[PublishedRow], Cell]:
+    return lambda row: Cell(f"{row.values[column]:.3f}", value=row.values[column]) if column in row.values else DASH
 
 
 def _correlation(one: Disagreement) -> Cell:
