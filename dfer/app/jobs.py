@@ -173,7 +173,8 @@ def predict_upload(
     send: Sender,
 ) -> Outcome:
     """Check an upload and predict on it, with an annotated copy. To be called in a process of its own."""
-    from dfer.prediction.folder import ANNOTATED
+    from dfer.prediction import table as tables
+    from dfer.prediction.folder import ANNOTATED, TABLE, TABLE_AS_TEXT
     from dfer.prediction.work import predict_in_process
 
     try:
@@ -197,6 +198,9 @@ def predict_upload(
     if row["status"] != "ok":
         return Outcome(problem=_for_people(row, source))
     folder = out / row["folder"]
+    # to be downloaded; a run of `dfer predict` has it once for all of its videos
+    table = tables.read(folder / TABLE)
+    tables.write(table, folder / TABLE_AS_TEXT, model.classes)
     copy = Video(folder / ANNOTATED)
     begin, end = float(copy.times[0]), float(copy.times[0]) + row["seconds"]
     return Outcome(folder, "", row["remarks"], begin, end)

@@ -63,7 +63,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "long.mp4", [plain((90, 90, 90))] * 400)
     (folder / "text.mp4").write_text("Dear diary\n")
     noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
-    write_video(folder / "large.avi", [noise] * 30, "mjpeg", pixels="yuvj420p", options={"qscale": "1"})
+    write_video(folder / "large.avi", [noise] * 90, "mjpeg", pixels="yuvj420p", options={"qscale": "1"})
     pictures = [portrait(number, width=640, height=480) for number in range(50)]
     write_video(folder / "camera.mjpeg", pictures, "mjpeg", pixels="yuvj420p", container="mjpeg")
     return folder
