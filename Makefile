@@ -29,7 +29,7 @@ endef
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: setup demo test test-slow test-integration readme postgresql audit rooms bench ui clean
+.PHONY: setup demo test test-slow test-integration readme postgresql chromium audit rooms bench ui clean
 
 setup: $(READY)
 
@@ -55,7 +55,7 @@ test-slow: $(READY_INTEGRATION) postgresql
 readme: $(READY)
 	$(BIN)/python .ci/readme
 
-test-integration: $(READY_INTEGRATION) postgresql
+test-integration: $(READY_INTEGRATION) postgresql chromium
 	$(PYTEST) -m "integration and not slow"
 
 $(READY_INTEGRATION): $(READY)
@@ -68,6 +68,13 @@ postgresql:
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql; \
 	else echo "PostgreSQL is needed: sudo apt-get install postgresql (or your distribution's package)" >&2; exit 1; fi
+
+# The browser for the tests of pages.
+chromium:
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium; \
+	else echo "Chromium is needed: sudo apt-get install chromium (or your distribution's package)" >&2; exit 1; fi
 
 audit: $(READY_INTEGRATION)
 	$(BIN)/python .ci/audit

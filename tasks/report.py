@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # below `dfer`, whose messages appear in Prefect's page
 logger = logging.getLogger(f"dfer.{__name__}")
 
-VERSION = 7
+VERSION = 8
 
 MODEL_CARDS = "model-cards"
 """In the report's folder: a card for people of each model."""
@@ -129,6 +129,7 @@ def write_report(
         parent.log_files([folder], "report")
         for row in table.to_dict(orient="records"):
             prefix = f"{row['experiment']}/{row['model']}/{row['arm']}/{row['frames'].replace(' ', '-')}"
+            prefix += f"/{row['epochs']:.0f}-epochs" if row["epochs"] == row["epochs"] else ""
             parent.log_once({f"{prefix}/{name}": row[name] for name in results.SCORES})
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}
@@ -201,7 +202,8 @@ def _key(pipeline: Pipeline, rows: Mapping[str, list[Row]]) -> dict[str, object]
         for name, table in rows.items()
     }
     asked = {
-        e.name: {**e.entry.model_dump(mode="json", exclude={"settings"}), "protocol": e.protocol}
+        # lengths of training are in the titles of the rows
+        e.name: {**e.entry.model_dump(mode="json", exclude={"settings", "epochs"}), "protocol": e.protocol}
         for e in pipeline.experiments
     }
     return {"pipeline": pipeline.name, "rows": lines, "experiments": asked, "published": published}
@@ -347,6 +349,7 @@ def _arm(
         part=parts[0] if len(parts) == 1 else f"{len(parts)} folds",
         protocol=experiment.protocol,
         frames=row.frames,
+        epochs=row.epochs,
         runs=tuple(folds),
         url=url,
         missing_runs=len(row.evaluations) - len(made),

@@ -31,8 +31,8 @@ Metric = Literal["war", "uar"]
 COMPONENTS = ("seed", "fold", "clips", "clips by seed")
 NAN = float("nan")
 
-# a fold's clips: their labels, int64[N], and whether each seed is right about them, float64[N, seeds]
-_Fold = tuple[npt.NDArray[np.int64], Array]
+Fold = tuple[npt.NDArray[np.int64], Array]
+"""A fold's clips: their labels, int64[N], and whether each seed is right about them, float64[N, seeds]."""
 
 
 def decompose(table: pd.DataFrame, metric: Metric = "war") -> pd.DataFrame:
@@ -53,7 +53,7 @@ def decompose(table: pd.DataFrame, metric: Metric = "war") -> pd.DataFrame:
     one, a clip is in several folds (a cross-dataset evaluation has no folds of its own), or the seeds of a fold do not
     have the same clips.
     """
-    return _decompose(_by_fold(table), metric)
+    return decompose_folds(_by_fold(table), metric)
 
 
 def in_words(components: pd.DataFrame, name: str) -> str:
@@ -81,7 +81,9 @@ def in_words(components: pd.DataFrame, name: str) -> str:
     return sentence + "."
 
 
-def _decompose(folds: Sequence[_Fold], metric: Metric) -> pd.DataFrame:
+def decompose_folds(folds: Sequence[Fold], metric: Metric = "war") -> pd.DataFrame:
+    """`decompose` of folds that are given as labels, int64[N], and values, float64[N, seeds]: shares that are right, or
+    differences of two arms in that. Raises ValueError if the folds differ in their number of seeds."""
     seeds = {right.shape[1] for _, right in folds}
     if len(seeds) > 1:
         raise ValueError(f"expected as many seeds in every fold, found from {min(seeds)} to {max(seeds)}")
@@ -159,7 +161,7 @@ def _two_way(right: Array) -> tuple[float, float]:
     return (between - residual) / seeds, residual
 
 
-def _by_fold(table: pd.DataFrame) -> list[_Fold]:
+def _by_fold(table: pd.DataFrame) -> list[Fold]:
     rows = arm_table.labelled(table)
     runs = pd.DataFrame(
         {

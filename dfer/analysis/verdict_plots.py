@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,20 +10,20 @@ from matplotlib.patches import Polygon
 
 from dfer.analysis.statistics import Interval
 from dfer.analysis.verdict import Verdict
-from dfer.plots import ACCENT, INK, QUIET, bare, save
+from dfer.plots import ACCENT, INK, QUIET, bare
 
 
 def forest(
-    verdict: Verdict, path: Path, *, title: str, name: str, arms: tuple[str, str], clips: Mapping[str, int]
-) -> None:
+    verdict: Verdict, *, name: str, arms: tuple[str, str], clips: Mapping[str, int], width: float = 6.8
+) -> Figure:
     """A row a data set, its difference and interval in points, then the mean over sets as a diamond.
 
     The squares' areas are the sets' weights. The thin line through the diamond is where a further set's true difference
     would lie, with an arrow where it goes on. `name`: the metric's, for people; `arms`: right of 0 the second is ahead;
-    `clips`: data set -> its number.
+    `clips`: data set -> its number; `width`: in inches.
     """
     sets = list(verdict.differences)
-    figure = Figure(figsize=(6.8, 0.42 * len(sets) + 1.9), layout="constrained")
+    figure = Figure(figsize=(width, 0.42 * len(sets) + 1.6), layout="constrained")
     axes = figure.subplots()
     for row, data_set in enumerate(sets):
         difference = verdict.differences[data_set]
@@ -49,7 +48,7 @@ def forest(
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=":", zorder=0)
     axes.set_yticks(
         [*range(len(sets)), bottom],
-        [*(f"{data_set} ({clips[data_set]:,} clips)" for data_set in sets), f"mean over {len(sets)} sets"],
+        [*(f"{data_set}\n{clips[data_set]:,} clips" for data_set in sets), f"mean over\n{len(sets)} sets"],
     )
     axes.set_ylim(bottom + 0.7, -0.7)
     beside = axes.secondary_yaxis("right")
@@ -59,12 +58,11 @@ def forest(
     )
     for side in (axes, beside):
         side.tick_params(axis="y", length=0, labelsize=8, pad=9)
-    axes.set_xlabel(f"points of {name}: left of 0 {arms[0]} is ahead, right of it {arms[1]}", fontsize=9)
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel(f"points of {name}: left of 0 {arms[0]}\nis ahead, right of it {arms[1]}", fontsize=8)
     bare(axes)
     axes.spines["left"].set_visible(False)
     beside.spines["right"].set_visible(False)
-    save(figure, path)
+    return figure
 
 
 def _in_points(interval: Interval) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dfer.cli import (  # noqa: F401 - each adds its commands
+    analyse,
     check,
     clean,
     compare,
@@ -20,6 +21,8 @@ from dfer.cli import (  # noqa: F401 - each adds its commands
     doctor,
     export,
     mlflow,
+    page,
+    power,
     predict,
     register,
     run,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -12,6 +12,8 @@ from dfer.cli.app import analyse_app, app
 from dfer.cli.common import PATH, Config, Overrides, examples, new_table, out
 from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG, read_config
+
+METRICS: tuple[Literal["war", "uar"], ...] = ("war", "uar")
 
 
 @app.command(
@@ -32,6 +34,7 @@ def compare(
         raise InputError(f"two different runs or more are compared, found {', '.join(runs)}")
     _, pipelines = read_config(config, overrides)
     from dfer.analysis import statistics
+    from dfer.analysis.power import would_need
     from dfer.labels import classes_of
     from tasks.inspection.compare import find, pairs
 
@@ -40,18 +43,23 @@ def compare(
     probabilities = new_table("\nProbabilities", "arm or run", "ECE", "Brier", "NLL", "to voters", "AURC")
     for arm in compared:
         draws, metrics = statistics.bootstrap(arm.predictions), arm.scores()
-        scores.add_row(arm.name, str(arm.runs), *(_with_interval(draws.interval(metric)) for metric in ("war", "uar")))
+        scores.add_row(arm.name, str(arm.runs), *(_with_interval(draws.interval(metric)) for metric in METRICS))
         values = [metrics[name] for name in ("ece", "brier", "nll", "js_divergence", "aurc")]
         probabilities.add_row(arm.name, *("no votes" if value is None else f"{value:.3f}" for value in values))
     out.print(scores, probabilities)
-    for first, second, comparison, corrected in pairs(compared):
+    made = pairs(compared)
+    for first, second, comparison, corrected in made:
         mcnemar = comparison.mcnemar
         heading = Text.assemble("\n", (second.name, "bold"), f" against {first.name}, on {comparison.clips} clips")
         out.print(heading, soft_wrap=True)
-        for metric in ("war", "uar"):
+        for metric in METRICS:
             difference = comparison.differences[metric]
             sentence = statistics.in_words(difference, metric.upper(), corrected_p=corrected[metric])
             out.print(f"  {sentence}", soft_wrap=True)
+            if "could be chance" in sentence:
+                tables = first.predictions, second.predictions
+                needs = would_need(*tables, metric, difference.estimate, comparisons=len(METRICS) * len(made))
+                out.print(f"    {needs}", soft_wrap=True)
         by_emotion = (
             _recall_in_words(emotion, comparison.differences[emotion]) for emotion in classes_of(first.predictions)
         )

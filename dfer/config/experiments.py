@@ -81,6 +81,7 @@ class Training:
         arm: without `alpha` and `ambiguous`, which are in `settings.mixing` and `settings.train`.
         settings: with the network, its frames and input size, and the seed of this training.
         arm_name: as in the configuration, where the same arm may have two names.
+        named_by_length: whether there are others beside it that differ in their number of epochs.
     """
 
     dataset: str
@@ -88,6 +89,7 @@ class Training:
     arm: ArmSettings
     settings: StageSettings
     arm_name: str = field(compare=False)
+    named_by_length: bool = field(default=False, compare=False)
 
     @property
     def model(self) -> str:
@@ -106,7 +108,8 @@ class Training:
         """For people: 'midas fold 1', 'resnet18_gru hard ferv39k seed 2'; without the paper's network and seed 0."""
         parts = [] if self.model == "resnet18_tsm" else [self.model]
         parts += [self.arm_name, self.dataset if self.fold is None else f"fold {self.fold}"]
-        return " ".join(parts + ([f"seed {self.seed}"] if self.seed else []))
+        parts += [f"seed {self.seed}"] if self.seed else []
+        return " ".join(parts + ([f"{self.settings.train.epochs} epochs"] if self.named_by_length else []))
 
 
 @dataclass(frozen=True)
@@ -144,12 +147,16 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: the names of a network and an arm, and for every seed one evaluation per fold."""
+    """A line of a table: the names of a network and an arm, and for every seed one evaluation per fold.
+
+    `epochs`: how long they were trained, where the table compares lengths; else None.
+    """
 
     model: str
     arm: str
     frames: Frames
     evaluations: tuple[Evaluation, ...]
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -195,25 +202,31 @@ class Experiment:
                 arm,
                 frames,
                 tuple(
-                    Evaluation(self._training(model, arm, fold, seed), self.evaluate_on, frames, weights)
+                    Evaluation(self._training(model, arm, fold, seed, epochs), self.evaluate_on, frames, weights)
                     for seed in self.seeds
                     for fold in (self.folds if has_folds else (None,))
                 ),
+                epochs,
             )
             for model in self.settings
+            for epochs in self.entry.epochs or (None,)
             for arm in self.arms
             for frames in orders
         ]
 
-    def _training(self, model: str, arm: str, fold: int | None, seed: int) -> Training:
+    def _training(self, model: str, arm: str, fold: int | None, seed: int, epochs: int | None) -> Training:
         base, settings_of_arm = self.settings[model], self.arms[arm]
         train: dict[str, object] = {"seed": seed, "ambiguous": settings_of_arm.ambiguous or base.train.ambiguous}
+        if epochs is not None:
+            train["epochs"] = epochs
         if self.protocol != "paper":
             train["selection"] = self.protocol
         mixing = base.mixing.model_copy(update={"alpha": settings_of_arm.alpha or base.mixing.alpha})
         settings = base.model_copy(update={"train": base.train.model_copy(update=train), "mixing": mixing})
         without_settings = settings_of_arm.model_copy(update={"alpha": None, "ambiguous": None})
-        return Training(self.dataset, fold, without_settings, settings, arm_name=arm)
+        return Training(
+            self.dataset, fold, without_settings, settings, arm_name=arm, named_by_length=epochs is not None
+        )
 
 
 def evaluations_of(rows: Iterable[Row]) -> list[Evaluation]:

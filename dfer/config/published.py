@@ -13,8 +13,9 @@ from typing import Any
 from dfer.config import yaml_text
 from dfer.labels import EMOTIONS
 
-COLUMNS = (*EMOTIONS, "uar", "war")
-"""What a published table may hold: the recall of each emotion, UAR and WAR."""
+COLUMNS = (*EMOTIONS, "uar", "war", "entropy", "ece", "aurc")
+"""What a published table may hold: the recall of each emotion, UAR and WAR in percent; and of tables about disagreement
+the rank correlation of entropies, ECE and AURC, as numbers up to 1."""
 
 _PAPER = Path(__file__).with_name("published.yaml")
 _ROW = re.compile(r"[^\s/]+/[^\s/]+")
@@ -27,7 +28,7 @@ class PublishedRow:
     Attributes:
         method, label: as the table prints them; where it names no method, the network that its section names.
         citation: where the numbers come from: the reference's number in the table's source, and a short reference.
-        values: column (`COLUMNS`) -> percent, of the columns that have a number.
+        values: column (`COLUMNS`) -> its number, of the columns that have one.
         row: the row of our tables, `model/arm`, that it corresponds to; None for a method that is not trained here.
         chosen_on_test: whether its authors took the best epoch on the test fold; False where that is not known.
     """
@@ -56,7 +57,7 @@ class PublishedTable:
 
 
 def load(extra: Sequence[Path] = ()) -> dict[str, PublishedTable]:
-    """The paper's tables, "table-1" to "table-7", and what the files of `extra` add to them.
+    """The paper's tables, "table-1" to "table-7", "disagreement" of another, and what the files of `extra` add to them.
 
     These are in the form of `published.yaml`. To an existing table they can only add `rows`; a new name needs the whole
     table. ValueError names the file and row that cannot be read or is malformed.

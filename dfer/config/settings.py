@@ -49,6 +49,7 @@ Show = Literal[
     "networks",
     "per-class",
     "probabilities",
+    "disagreement",
     "confusion",
     "class-distribution",
     "coexistence",
@@ -588,6 +589,9 @@ class ExperimentSettings(Section):
     evaluate_on: str | None = Field(None, description="another data set; null: the test part of the same one")
     arms: Names | None = Field(None, description="null: the pipeline's")
     models: Annotated[list[NetworkName], Field(min_length=1)] | None = Field(None, description="null: model.name")
+    epochs: Annotated[list[Count], Field(min_length=1)] | None = Field(
+        None, description="lengths of training to compare, each a training of its own; null: train.epochs"
+    )
     protocol: Protocol | None = Field(None, description="the epoch that counts; null: train.selection")
     published: str | None = Field(None, description="the published table to print beside it")
     settings: Overlay = Field({}, description="laid over the pipeline's")

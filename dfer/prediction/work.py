@@ -106,6 +106,19 @@ def predict_in_process(
     return row
 
 
+def load_in_process(
+    *,
+    model: TrainedModel,
+    detection: DetectionSettings | None,
+    device: str,
+    threads: int,
+    send: Callable[[float], None],
+) -> None:
+    """Load a model into the process before its first video. Raises SavedModelError if its weights cannot be used,
+    ModelFileError or DetectorError if no faces can be found."""
+    _model(model, detection, device, threads)
+
+
 def _model(
     model: TrainedModel, detection: DetectionSettings | None, device: str, threads: int
 ) -> tuple[Recogniser, FaceDetector | None]:

@@ -47,6 +47,7 @@ class ArmResult:
     frames: Frames  # the order of the frames at test time: "in order", "shuffled", "reversed", "peak"
     runs: tuple[FoldRun, ...]
     url: str  # a page of MLflow with all its runs side by side; empty if there is none
+    epochs: int | None = None  # of its trainings, where the experiment compares lengths
     missing_runs: int = 0  # how many more it should have, which failed or were not begun
 
     @property

@@ -74,7 +74,7 @@ def intervals(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
     for axes, metric in zip(figure.subplots(2, 1, sharex=True), HEADLINES, strict=True):
         for place, arm in enumerate(arms):
             interval = arm.intervals[metric]
-            colour = _colour(place)
+            colour = arm_colour(place)
             axes.plot([100 * interval.low, 100 * interval.high], [place, place], color=colour, linewidth=2.2)
             axes.plot(100 * interval.estimate, place, "o", color=colour, markersize=5)
         axes.set_yticks(range(len(arms)), names)
@@ -83,6 +83,32 @@ def intervals(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
         axes.set_title(f"{metric.upper()}, % (dotted: one class for all)", fontsize=8.5, loc="left")
         _bare(axes)
         axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def by_length(arms: Sequence[ArmNumbers], metric: str) -> Figure:
+    """WAR or UAR over the number of epochs, with 95 % intervals: a line for each network and arm."""
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    axes = figure.subplots()
+    several = len({arm.result.model for arm in arms}) > 1
+    lines: dict[str, list[ArmNumbers]] = {}
+    for arm in arms:
+        lines.setdefault(arm.result.name if several else arm.result.arm, []).append(arm)
+    for place, (name, some) in enumerate(lines.items()):
+        some = sorted(some, key=lambda arm: arm.result.epochs or 0)
+        scores = [arm.intervals[metric] for arm in some]
+        # beside one another, where arms of the same length would hide each other
+        at = [(arm.result.epochs or 0) * 1.03 ** (place - (len(lines) - 1) / 2) for arm in some]
+        lows, highs = [100 * score.low for score in scores], [100 * score.high for score in scores]
+        axes.vlines(at, lows, highs, color=arm_colour(place), linewidth=1, alpha=0.6)
+        estimates = [100 * score.estimate for score in scores]
+        axes.plot(at, estimates, "o-", color=arm_colour(place), markersize=4, label=name)
+    axes.set_xscale("log")
+    epochs = sorted({arm.result.epochs or 0 for arm in arms})
+    axes.set_xticks(epochs, [str(number) for number in epochs])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", which="minor", length=0)
+    finish(figure, axes, "epochs of the training", f"{metric.upper()}, %")
     return figure
 
 
@@ -107,9 +133,11 @@ def work(arms: Sequence[ArmNumbers]) -> Figure:
         shown = [(gflops(arm) * 1.06 ** (place - (len(kinds) - 1) / 2), arm) for arm in arms if arm.result.arm == kind]
         for at, arm in shown:
             interval = arm.intervals["uar"]
-            axes.plot([at, at], [100 * interval.low, 100 * interval.high], color=_colour(place), linewidth=1, alpha=0.5)
+            axes.plot(
+                [at, at], [100 * interval.low, 100 * interval.high], color=arm_colour(place), linewidth=1, alpha=0.5
+            )
         scores = [100 * arm.intervals["uar"].estimate for _, arm in shown]
-        axes.plot([at for at, _ in shown], scores, "o", color=_colour(place), markersize=4.5, label=kind)
+        axes.plot([at for at, _ in shown], scores, "o", color=arm_colour(place), markersize=4.5, label=kind)
     tops: dict[str, float] = {}
     for arm in arms:
         tops[arm.result.model] = max(tops.get(arm.result.model, 0.0), 100 * arm.intervals["uar"].high)
@@ -132,7 +160,7 @@ def work(arms: Sequence[ArmNumbers]) -> Figure:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(0, 101, 20))
     axes.set_ylim(0, 1.4 * max(tops.values()))
-    _finish(figure, axes, "GFLOPs of one clip", "UAR, %")
+    finish(figure, axes, "GFLOPs of one clip", "UAR, %")
     return figure
 
 
@@ -163,14 +191,14 @@ def per_class(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
             at,
             estimates,
             height * 0.9,
-            color=_colour(place),
+            color=arm_colour(place),
             label=name,
             xerr=errors,
             error_kw={"elinewidth": 0.7, "ecolor": INK, "alpha": 0.65},
         )
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlim=(0, 100), ylim=(len(classes) - 0.5, -0.5))
-    _finish(figure, axes, "recall, %", "")
+    finish(figure, axes, "recall, %", "")
     axes.tick_params(axis="y", length=0)
     return figure
 
@@ -203,9 +231,9 @@ def risk_coverage(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
         risks = arm.risk_coverage
         risks = risks.iloc[np.unique(np.linspace(0, len(risks) - 1, CURVE_POINTS).round().astype(int))]
         label = f"{name} ({arm.aurc:.2f})"
-        axes.plot(100 * risks["coverage"], 100 * risks["risk"], color=_colour(place), label=label)
+        axes.plot(100 * risks["coverage"], 100 * risks["risk"], color=arm_colour(place), label=label)
     axes.set(xlim=(0, 100), ylim=(0, None))
-    _finish(figure, axes, "answered, % of the clips", "wrong, % of those")
+    finish(figure, axes, "answered, % of the clips", "wrong, % of those")
     return figure
 
 
@@ -216,9 +244,9 @@ def by_ambiguity(arms: Sequence[ArmNumbers], names: Sequence[str]) -> Figure:
     for place, (arm, name) in enumerate(zip(arms, names, strict=True)):
         assert arm.voters is not None
         bins = arm.voters.bins
-        axes.plot(bins["entropy"], 100 * bins["war"], "o-", color=_colour(place), markersize=4, label=name)
+        axes.plot(bins["entropy"], 100 * bins["war"], "o-", color=arm_colour(place), markersize=4, label=name)
     axes.set_ylim(0, 100)
-    _finish(figure, axes, "mean entropy of the votes, nats", "WAR, %")
+    finish(figure, axes, "mean entropy of the votes, nats", "WAR, %")
     return figure
 
 
@@ -299,7 +327,7 @@ def _heat_map(shares: npt.NDArray[np.float64], classes: Sequence[str], across: s
     return figure
 
 
-def _finish(figure: Figure, axes: Axes, across: str, down: str) -> None:
+def finish(figure: Figure, axes: Axes, across: str, down: str) -> None:
     """Name the axes, and put the legend on top."""
     axes.set_xlabel(across, fontsize=8)
     axes.set_ylabel(down, fontsize=8)
@@ -311,7 +339,8 @@ def _finish(figure: Figure, axes: Axes, across: str, down: str) -> None:
     _bare(axes)
 
 
-def _colour(place: int) -> str:
+def arm_colour(place: int) -> str:
+    """Of the arm with this place in a chart."""
     return ARM_COLOURS[place % len(ARM_COLOURS)]
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dfer.analysis import power
 from dfer.analysis.statistics import LEVEL, Interval
+from dfer.analysis.variance import Metric
 from dfer.report.names import short_names
-from dfer.report.numbers import ExperimentNumbers, Pair
+from dfer.report.numbers import HEADLINES, ArmNumbers, ExperimentNumbers, Pair
 from dfer.report.table import p_value, points
 
 SHOWN = ("scores", "per-class")
@@ -15,6 +17,11 @@ SHOWN = ("scores", "per-class")
 NOTE = (
     "In words: each arm against the first one. Ahead and behind are differences whose 95 % interval excludes 0 and "
     "that pass Holm's correction over all comparisons of the table."
+)
+
+NEEDED_NOTE = (
+    "Clips that would be needed: of all folds together, for a 95 % interval without 0 that passes the same correction, "
+    "with as many seeds as here; by simulation from these predictions (dfer power)."
 )
 
 _UNIT = "\0"  # where the first number says of what it is
@@ -26,14 +33,23 @@ def sentence(experiment: ExperimentNumbers) -> str:
     The table's first arm is the reference. The numbers are differences of WAR with the 95 % intervals of the paired
     bootstrap. An arm is ahead or behind if its interval excludes 0 and its p-value after Holm's correction over all
     comparisons of the table is at most 0.05. Empty for a table of another kind, for a single arm, and where the first
-    arm is missing.
+    arm is missing. Where lengths of training are compared, a sentence for each.
     """
     arms, rows = experiment.arms, experiment.result.rows
     if experiment.result.show not in SHOWN or not arms or not rows[0].runs:
         return ""
-    reference, *names = short_names(arms)
+    lengths = dict.fromkeys(arm.result.epochs for arm in arms)
+    of_lengths = [
+        _of_one_length(experiment, [arm for arm in arms if arm.result.epochs == epochs]) for epochs in lengths
+    ]
+    return " ".join(filter(None, of_lengths))
+
+
+def _of_one_length(experiment: ExperimentNumbers, arms: Sequence[ArmNumbers]) -> str:
+    names_of = {id(arm): name for arm, name in zip(experiment.arms, short_names(experiment.arms), strict=True)}
+    reference = names_of[id(arms[0])]
     pairs = {id(pair.second): pair for pair in experiment.pairs if pair.first is arms[0]}
-    compared = [(name, pairs[id(arm)]) for name, arm in zip(names, arms[1:], strict=True) if id(arm) in pairs]
+    compared = [(names_of[id(arm)], pairs[id(arm)]) for arm in arms[1:] if id(arm) in pairs]
     real = sorted((one for one in compared if _is_real(one[1])), key=lambda one: -abs(_war(one[1]).estimate))
     level = [f"{name} ({_difference(pair)})" for name, pair in compared if not _is_real(pair)]
     clauses = [
@@ -43,6 +59,35 @@ def sentence(experiment: ExperimentNumbers) -> str:
     ]
     text = "; ".join(filter(None, clauses)).replace(_UNIT, " points of WAR", 1).replace(_UNIT, "")
     return f"{text}." if text else ""
+
+
+def needed(experiment: ExperimentNumbers) -> str:
+    """How many clips would show what `sentence` calls level: of the arm that is furthest from the first one.
+
+    Empty where there is none.
+    """
+    pairs = [pair for pair in experiment.pairs if experiment.arms and pair.first is experiment.arms[0]]
+    level = [pair for pair in pairs if not _is_real(pair)]
+    if not sentence(experiment) or not level:
+        return ""
+    furthest = max(level, key=lambda pair: abs(_war(pair).estimate))
+    names = dict(zip(map(id, experiment.arms), short_names(experiment.arms), strict=True))
+    which = f" ({names[id(furthest.second)]}, the furthest away)" if len(level) > 1 else ""
+    return (
+        f"Cannot be told apart{which}: {would_need(furthest, 'war', experiment)}; here are "
+        f"{furthest.comparison.clips:,}. {NEEDED_NOTE}"
+    )
+
+
+def would_need(pair: Pair, metric: Metric, experiment: ExperimentNumbers) -> str:
+    """`dfer.analysis.power.would_need` for the difference of a pair, of all those that its table compares."""
+    return power.would_need(
+        pair.first.result.predictions,
+        pair.second.result.predictions,
+        metric,
+        pair.comparison.differences[metric].estimate,
+        comparisons=len(HEADLINES) * len(experiment.pairs),
+    )
 
 
 def _apart(where: str, reference: str, arms: Sequence[tuple[str, Pair]]) -> str:

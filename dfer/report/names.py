@@ -17,6 +17,7 @@ VALIDATION_PART_NOTE = "(val): validation part; the labels of the test part are 
 _TELLING = {
     "model": "{}",
     "arm": "{}",
+    "epochs": "after {} epochs",
     "frames": "{}",
     "trained_on": "from {}",
     "evaluated_on": "on {}",
@@ -40,8 +41,13 @@ def other_frames(arm: ArmNumbers) -> str:
 
 
 def full_name(arm: ArmNumbers) -> str:
-    """The arm with its network, its order of frames if that is not the right one, and its flag."""
-    return f"{arm.result.name}{other_frames(arm)}{flag(arm)}"
+    """The arm with its network, its length of training and its order of frames where they matter, and its flag."""
+    return f"{arm.result.name}{length(arm)}{other_frames(arm)}{flag(arm)}"
+
+
+def length(arm: ArmNumbers) -> str:
+    """', 60 epochs' where the experiment compares lengths of training."""
+    return "" if arm.result.epochs is None else f", {arm.result.epochs} epochs"
 
 
 def short_names(arms: Sequence[ArmNumbers]) -> list[str]:

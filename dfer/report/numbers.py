@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dfer.analysis import ambiguity, arm_table, calibration, statistics, votes
+from dfer.analysis import ambiguity, arm_table, calibration, disagreement, statistics, votes
+from dfer.analysis.disagreement import Disagreement
 from dfer.analysis.statistics import Comparison, Interval
+from dfer.analysis.variance import Metric
 from dfer.labels import classes_of, soft_labels
 from dfer.report.content import ArmResult, DatasetFacts, ExperimentResult, FoldRun, ReportContent
 
-HEADLINES = ("war", "uar")
+HEADLINES: tuple[Metric, ...] = ("war", "uar")
 HARDEST = 6
 EXAMPLES = 3
 Compared = dict[tuple[int, int], Comparison]
@@ -58,6 +60,11 @@ class ArmNumbers:
         return classes_of(self.result.predictions)
 
     @property
+    def url(self) -> str:
+        """Where the arm's runs are side by side, or its only run; empty if there is none."""
+        return self.result.url or (self.result.runs[0].url if len(self.result.runs) == 1 else "")
+
+    @property
     def chosen_on_test(self) -> bool:
         return self.result.protocol == "paper"
 
@@ -92,6 +99,8 @@ class ExperimentNumbers:
     arms: tuple[ArmNumbers, ...]
     pairs: tuple[Pair, ...]
     synthetic: bool
+    # of each arm, where the experiment shows it; None for an arm that was tested on clips without several votes
+    disagreement: tuple[Disagreement | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,7 +163,9 @@ class ReportNumbers:
     def trained_arms(self) -> tuple[ArmNumbers, ...]:
         """Every training once: models that were tested on several sets are shown where they have the most runs."""
         by_runs = sorted(self.arms, key=lambda arm: len(arm.result.runs))
-        most = {(arm.result.name, arm.result.trained_on, arm.result.protocol): id(arm) for arm in by_runs}
+        most = {
+            (arm.result.name, arm.result.epochs, arm.result.trained_on, arm.result.protocol): id(arm) for arm in by_runs
+        }
         return tuple(arm for arm in self.arms if id(arm) in most.values())
 
     @property
@@ -179,7 +190,10 @@ def compute(content: ReportContent) -> ReportNumbers:
         shown = tuple(arms[_identity(row)] for row in experiment.rows if row.runs)
         sets = {experiment.dataset}.union(*({row.trained_on, row.evaluated_on} for row in experiment.rows))
         pairs = _pairs(experiment, shown, compared)
-        experiments.append(ExperimentNumbers(experiment, shown, pairs, bool(sets & synthetic)))
+        of_voters: tuple[Disagreement | None, ...] = ()
+        if experiment.show == "disagreement":
+            of_voters = tuple(disagreement.measure(arm.result.predictions) for arm in shown)
+        experiments.append(ExperimentNumbers(experiment, shown, pairs, bool(sets & synthetic), of_voters))
     return ReportNumbers(
         tuple(experiments),
         tuple(arms.values()),
@@ -191,7 +205,8 @@ def compute(content: ReportContent) -> ReportNumbers:
 def _identity(result: ArmResult) -> tuple[object, ...]:
     """The same for the same arm in another experiment; the scores tell apart arms of one name over other clips."""
     runs = tuple((run.fold, run.seed, run.url, run.metrics["nll"], run.metrics["num_listed"]) for run in result.runs)
-    return (result.name, result.trained_on, result.evaluated_on, result.part, result.protocol, result.frames, runs)
+    tested = (result.evaluated_on, result.part, result.protocol, result.frames)
+    return (result.name, result.trained_on, result.epochs, *tested, runs)
 
 
 def _arm_numbers(result: ArmResult) -> ArmNumbers:
@@ -259,7 +274,8 @@ def _listed(runs: Sequence[FoldRun], *, repeated: bool) -> int:
 
 def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: Compared) -> tuple[Pair, ...]:
     """All pairs over the same clips; in a temporal audit only each order of frames against the right one, and of many
-    networks only the arms of each: a correction for a thousand pairs would leave nothing that could be seen.
+    networks or lengths of training only the arms of each: a correction for a thousand pairs would leave nothing that
+    could be seen.
 
     `compared` keeps what other experiments have compared already.
     """
@@ -267,6 +283,8 @@ def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: C
     for one, other in combinations(arms, 2):
         first, second = (other, one) if other.result.in_order and not one.result.in_order else (one, other)
         if experiment.show == "networks" and first.result.model != second.result.model:
+            continue
+        if first.result.epochs != second.result.epochs:
             continue
         if not _share_clips(first, second) or (experiment.show == "temporal" and not _audits(first, second)):
             continue

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
 from dfer.plots import ARM_COLOURS, LOSS_ABOVE_ENTROPY, row_shares, shown_losses
-from dfer.report import figures, tables
+from dfer.report import disagreement, figures, spread, tables, verdict
 from dfer.report.content import ReportContent
+from dfer.report.in_words import would_need
 from dfer.report.names import file_name, flag, full_name, short_names, versus, where
 from dfer.report.numbers import HEADLINES, ArmNumbers, DatasetNumbers, ExperimentNumbers, Pair, ReportNumbers
 from dfer.report.table import MINUS, Table, percent
@@ -48,10 +49,17 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Claim:
-    """A difference in words; `verdict` is "better", "worse", or empty where it could be chance."""
+    """A difference in words; `verdict` is "better", "worse", or empty where it could be chance.
+
+    `needs`: how many clips would show a difference as large, where it could be chance; else empty.
+    """
 
     text: str
     verdict: Literal["better", "worse", ""]
+    needs: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.needs})" if self.needs else self.text
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class Sentence:
     claims: tuple[Claim, ...]
 
     def __str__(self) -> str:
-        return f"{self.arms}: {'; '.join(claim.text for claim in self.claims)}"
+        return f"{self.arms}: {'; '.join(map(str, self.claims))}"
 
 
 @dataclass(frozen=True)
@@ -141,10 +149,14 @@ def _experiment(numbers: ExperimentNumbers, report: ReportNumbers, known: set[tu
     heat_maps: list[HeatMap] = []
     repeats = _has_its_scores_elsewhere(numbers, report)
     pairs = () if repeats else numbers.pairs
-    if arms and not repeats:
-        charts += _score_charts(name, arms)
+    if arms and not repeats and result.show != "disagreement":
+        charts += [*_length_charts(name, arms), *_score_charts(name, arms)]
         if result.show == "networks" and any(figures.gflops(arm) for arm in arms):
             charts.append(_work(name, arms))
+    if arms and result.show == "disagreement":
+        charts = [
+            Chart(f"{name}-{file}", title, alt, figure) for file, title, alt, figure in disagreement.charts(numbers)
+        ]
     few = result.show in ("scores", "per-class") and len(arms) <= MATRICES
     if arms and (few or result.show == "confusion"):
         named = zip(arms, short_names(arms), strict=True)
@@ -196,7 +208,10 @@ def in_brief(pair: Pair, experiment: ExperimentNumbers) -> Sentence:
         difference, corrected = pair.comparison.differences[name], pair.corrected[name]
         text = in_words(difference, name.upper(), corrected_p=corrected).replace("-", MINUS)
         real = not difference.low <= 0 <= difference.high and corrected <= 1 - LEVEL
-        claims.append(Claim(text, ("better" if difference.estimate > 0 else "worse") if real else ""))
+        if real:
+            claims.append(Claim(text, "better" if difference.estimate > 0 else "worse"))
+        else:
+            claims.append(Claim(text, "", would_need(pair, name, experiment)))
     return Sentence(versus(pair, experiment), tuple(claims))
 
 
@@ -222,6 +237,17 @@ def _score_charts(name: str, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
             for short, arm in zip(names, some, strict=True)
         )
         yield Chart(f"{name}-per-class-{number}", caption, alt, figures.per_class(some, names))
+
+
+def _length_charts(name: str, arms: Sequence[ArmNumbers]) -> Iterator[Chart]:
+    """Scores by the length of the training, where an experiment compares lengths."""
+    of_lengths = [arm for arm in arms if arm.result.epochs is not None]
+    if not of_lengths:
+        return
+    for metric in HEADLINES:
+        caption = f"{metric.upper()} by the length of the training, with 95 % intervals"
+        alt = "; ".join(f"{full_name(arm)}: {percent(arm.intervals[metric].estimate)}" for arm in of_lengths)
+        yield Chart(f"{name}-length-{metric}", caption, alt, figures.by_length(of_lengths, metric))
 
 
 def _confusion(name: str, arm: ArmNumbers, short: str) -> HeatMap:
@@ -308,6 +334,28 @@ def _ambiguity_charts(numbers: ReportNumbers) -> Iterator[Chart]:
                 yield Chart(f"ambiguity-{part}", caption, f"{caption}; the numbers are in the table", figure)
 
 
+def _verdict(numbers: ReportNumbers) -> Section:
+    of_arms = verdict.over_sets(numbers)
+    return Section(
+        "section-verdict",
+        "Over data sets",
+        "Over data sets",
+        tuple(verdict.as_table(one, numbers) for one in of_arms),
+        tuple(Chart(*chart) for one in of_arms for chart in verdict.charts(one)),
+    )
+
+
+def _spread(numbers: ReportNumbers) -> Section:
+    every = spread.spreads(numbers)
+    return Section(
+        "section-spread",
+        "Seeds, folds and clips",
+        "Seeds, folds and clips",
+        (spread.as_table(every, numbers),) if every else (),
+        tuple(Chart(*chart) for chart in spread.charts(every)),
+    )
+
+
 def _seldom_seen(numbers: ReportNumbers) -> Section:
     seldom: set[str] = set()
     for dataset in numbers.datasets:
@@ -359,6 +407,7 @@ OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
     "networks": tables.scores,
     "per-class": tables.scores,
     "probabilities": tables.probabilities,
+    "disagreement": disagreement.as_table,
     "confusion": tables.scores,
     "temporal": tables.temporal,
 }
@@ -367,5 +416,12 @@ OF_SHOW: Mapping[str, Callable[[ExperimentNumbers], Table]] = {
 OF_PAIRS: Sequence[Callable[[ExperimentNumbers], Table]] = (tables.comparisons, tables.recall_differences)
 """The tables below an experiment of two arms or more."""
 
-SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (_calibration, _ambiguity, _seldom_seen, _trainings)
+SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (
+    _verdict,
+    _spread,
+    _calibration,
+    _ambiguity,
+    _seldom_seen,
+    _trainings,
+)
 """The sections after the experiments; one without tables and charts is left out."""

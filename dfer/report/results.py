@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SYNTHETIC = "Synthetic data, drawn by the pipeline itself: these numbers show that it works, not how good a method is."
 NOT_COMPLETE = "Not complete: these were not made, and every table lacks them."
 
-_NAMES = ["experiment", "show", "model", "arm", "trained_on", "evaluated_on", "part", "protocol", "frames"]
+_NAMES = ["experiment", "show", "model", "arm", "epochs", "trained_on", "evaluated_on", "part", "protocol", "frames"]
 _ARM = [*_NAMES, "missing_runs"]
 SCORES = [f"{score}{of}" for score in ("WAR", "UAR") for of in ("", "_sd_over_folds", "_sd_over_seeds")]
 """The columns of `summary` with an arm's scores and their spread."""
@@ -57,7 +57,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     from dfer.analysis import statistics  # the table can be read without statsmodels
 
     rows = []
-    for names, of_arm in runs.groupby(_ARM, sort=False):
+    for names, of_arm in runs.groupby(_ARM, sort=False, dropna=False):
         row = dict(zip(_ARM, names, strict=True)) | {"runs": len(of_arm)}
         for score, spread in statistics.spread(of_arm).iterrows():
             name = str(score).upper()
@@ -83,9 +83,9 @@ def summed_over_folds(content: ReportContent) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _key(row: ArmResult) -> dict[str, str | int]:
+def _key(row: ArmResult) -> dict[str, str | int | float]:
     """The values that tell an arm's row from the others of its experiment, and how many runs it lacks."""
-    return {name: getattr(row, name) for name in _ARM[2:]}
+    return {name: np.nan if (value := getattr(row, name)) is None else value for name in _ARM[2:]}
 
 
 def _by_seed(row: ArmResult) -> dict[int, dict[str, Any]]:
@@ -112,12 +112,13 @@ def as_text(table: pd.DataFrame) -> list[list[str]]:
     for row in table[table["show"] != "confusion"].itertuples():
         model = "" if row.model == "resnet18_tsm" else f"{row.model} "
         frames = "" if row.frames == "in order" else f", frames {row.frames}"
+        length = f", {row.epochs:.0f} epochs" if np.isfinite(row.epochs) else ""
         chosen = " (best on the test fold)" if row.protocol == "paper" else ""
         differs = row.coverage < 1 and np.isfinite(row.WAR_all_listed)
         cells.append(
             [
                 row.experiment,
-                f"{model}{row.arm}{frames}{chosen}",
+                f"{model}{row.arm}{length}{frames}{chosen}",
                 f"{row.evaluated_on} ({row.part})",
                 _percent(row.WAR, row.WAR_sd_over_folds, row.WAR_sd_over_seeds),
                 _percent(row.UAR, row.UAR_sd_over_folds, row.UAR_sd_over_seeds),

@@ -20,6 +20,7 @@ from dfer.report.names import (
     flag,
     flag_note,
     full_name,
+    length,
     missing_note,
     other_frames,
     protocol_notes,
@@ -56,7 +57,12 @@ def scores(experiment: ExperimentNumbers) -> Table:
 
     columns = [
         Column("method", _network, lambda row: Cell(row.method + flag(row), small=(row.citation,)), text=True),
-        Column("labels", lambda arm: Cell(arm.result.arm + other_frames(arm)), lambda row: Cell(row.label), text=True),
+        Column(
+            "labels",
+            lambda arm: Cell(arm.result.arm + length(arm) + other_frames(arm)),
+            lambda row: Cell(row.label),
+            text=True,
+        ),
         *map(score, _classes(experiment) if experiment.result.show == "per-class" else ()),
         score("uar"),
         score("war"),
@@ -82,7 +88,8 @@ def scores(experiment: ExperimentNumbers) -> Table:
         remarks = [published.note, *(f"{row.method}, {row.label}: {row.note}" for row in published.rows if row.note)]
         notes += [f"Published: {remark}" for remark in remarks if remark]
     result = experiment.result
-    notes += filter(None, [missing_note(result.rows), in_words.NOTE if in_words.sentence(experiment) else ""])
+    words = in_words.sentence(experiment)
+    notes += filter(None, [missing_note(result.rows), in_words.NOTE if words else "", in_words.needed(experiment)])
     return table.build(
         file_name(result.name),
         result.title,
@@ -90,7 +97,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
         arms,
         published=published,
         warnings=warnings,
-        in_words=in_words.sentence(experiment),
+        in_words=words,
         notes=notes,
     )
 
@@ -287,7 +294,7 @@ def by_ambiguity(dataset: str, arms: Sequence[ArmNumbers], *, synthetic: bool) -
             if place >= len(bins[id(arm)]):
                 return DASH
             scores = bins[id(arm)][place]
-            return Cell(percent(scores.war), small=(f"UAR {percent(scores.uar)}",), url=_url(arm), value=scores.war)
+            return Cell(percent(scores.war), small=(f"UAR {percent(scores.uar)}",), url=arm.url, value=scores.war)
 
         return cell
 
@@ -425,7 +432,7 @@ def _all_listed(arms: Sequence[ArmNumbers]) -> list[Column[ArmNumbers]]:
     def score(metric: str) -> Column[ArmNumbers]:
         return Column(
             f"{metric.upper()}, all listed",
-            lambda arm: Cell(percent(arm.all_listed[metric]), url=_url(arm), value=arm.all_listed[metric]),
+            lambda arm: Cell(percent(arm.all_listed[metric]), url=arm.url, value=arm.all_listed[metric]),
             mark_best=True,
         )
 
@@ -480,7 +487,7 @@ def _reconstructions(arms: Sequence[ArmNumbers]) -> list[str]:
 
 
 def _arm(arm: ArmNumbers, what: str = "") -> Cell:
-    return Cell(full_name(arm) + what, small=(where(arm.result),), url=_url(arm))
+    return Cell(full_name(arm) + what, small=(where(arm.result),), url=arm.url)
 
 
 def _network(arm: ArmNumbers) -> Cell:
@@ -492,7 +499,7 @@ def _clips_scored(arm: ArmNumbers) -> Cell:
 
 
 def _number(heading: str, value: Callable[[ArmNumbers], float | None]) -> Column[ArmNumbers]:
-    return Column(heading, lambda arm: table.number(value(arm), url=_url(arm)))
+    return Column(heading, lambda arm: table.number(value(arm), url=arm.url))
 
 
 def _difference(metric: str) -> Callable[[Pair], Cell]:
@@ -510,7 +517,7 @@ def _score(arm: ArmNumbers, metric: str) -> Cell:
     return Cell(
         percent(interval.estimate),
         small=tuple(small),
-        url=_url(arm),
+        url=arm.url,
         value=interval.estimate,
         low=interval.low,
         high=interval.high,
@@ -538,11 +545,6 @@ def _runs(arm: ArmNumbers) -> tuple[Link, ...]:
             words.append(f"epoch {best['epoch']}")
         links.append(Link(", ".join(words), run.url))
     return tuple(links)
-
-
-def _url(arm: ArmNumbers) -> str:
-    """Where the arm's runs are side by side, or its only run."""
-    return arm.result.url or (arm.result.runs[0].url if len(arm.result.runs) == 1 else "")
 
 
 def _from_to(counts: Sequence[int]) -> str:

@@ -91,7 +91,7 @@ def test_planted_variances_come_back_on_average() -> None:
     generator = np.random.default_rng(1)
     sd = {"fold": 0.06, "seed": 0.04, "clips": 0.2}
     clips, worlds = 150, 300
-    worlds_parts = [variance._decompose(planted(generator, 4, 3, clips, sd), "war") for _ in range(worlds)]
+    worlds_parts = [variance.decompose_folds(planted(generator, 4, 3, clips, sd), "war") for _ in range(worlds)]
     found = pd.DataFrame([parts["variance"] for parts in worlds_parts])
     of_one_draw = 0.6 * 0.4 - sd["clips"] ** 2 - sd["fold"] ** 2 - sd["seed"] ** 2
     expected = {
@@ -114,7 +114,7 @@ def test_planted_variances_come_back_on_average() -> None:
 def test_nothing_planted_is_nothing_on_average_and_intervals_hold_0() -> None:
     generator = np.random.default_rng(2)
     nothing = {"fold": 0.0, "seed": 0.0, "clips": 0.2}
-    found = [variance._decompose(planted(generator, 4, 3, 100, nothing), "war") for _ in range(300)]
+    found = [variance.decompose_folds(planted(generator, 4, 3, 100, nothing), "war") for _ in range(300)]
     for component in ("seed", "fold"):
         values = np.array([each.loc[component, "variance"] for each in found])
         assert abs(values.mean()) < 3.3 * values.std() / np.sqrt(len(values))
@@ -128,7 +128,7 @@ def test_what_the_mean_over_runs_varies_by_is_the_sum_of_the_parts() -> None:
     sd = {"fold": 0.05, "seed": 0.05, "clips": 0.2}
     worlds = [planted(generator, 3, 2, 80, sd) for _ in range(400)]
     means = [np.mean([right for _, right in folds]) for folds in worlds]
-    said = np.mean([variance._decompose(folds, "war")["of_mean"].sum() for folds in worlds])
+    said = np.mean([variance.decompose_folds(folds, "war")["of_mean"].sum() for folds in worlds])
     assert said == pytest.approx(np.var(means, ddof=1), rel=0.2)
 
 

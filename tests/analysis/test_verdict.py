@@ -15,6 +15,7 @@ from scipy.stats import binomtest, norm, t
 from dfer.analysis.statistics import Interval
 from dfer.analysis.verdict import combine, in_words, more_clips, more_sets, turning_point, without_each
 from dfer.analysis.verdict_plots import forest
+from dfer.plots import save
 
 ARMS = ("soft", "midas")
 
@@ -210,7 +211,7 @@ def test_what_cannot_be_combined_is_refused(differences: dict[str, Interval], me
 def test_a_forest_is_drawn(differences: dict[str, Interval], tmp_path: Path) -> None:
     path = tmp_path / "forest.png"
     verdict = combine(differences)
-    forest(verdict, path, title="Does it help?", name="WAR", arms=ARMS, clips=dict.fromkeys(differences, 1000))
+    save(forest(verdict, name="WAR", arms=ARMS, clips=dict.fromkeys(differences, 1000)), path)
     picture = cv2.imread(str(path))
     assert picture.shape[1] == pytest.approx(6.8 * 140, abs=2)
     assert picture.std() > 10

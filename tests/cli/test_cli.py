@@ -28,7 +28,9 @@ ROOT = Path(__file__).parents[2]
         "ferplus-pictures",
         "config check",
         "compare",
+        "power",
         "analyse votes",
+        "analyse leakage",
     ],
 )
 def test_help_has_examples(dfer, command):

@@ -46,6 +46,23 @@ def test_seeds_are_a_dimension(tmp_path):
     assert made[-1].title == "hard fold 5 seed 3"
 
 
+def test_the_length_of_the_training_is_a_dimension(tmp_path):
+    text = TWO.replace("first: {title: First}", "first: {title: First, epochs: [20, 450]}")
+    paper = pipelines(tmp_path, text)["paper"]
+    assert paper.settings.train.epochs == 450
+    first, *others = paper.experiments
+    rows = first.rows(has_folds=True)
+    assert [(row.epochs, row.arm) for row in rows] == [(20, "hard"), (20, "midas"), (450, "hard"), (450, "midas")]
+    made = trainings(paper, "first")
+    assert {training.settings.train.epochs for training in made} == {20, 450}
+    assert next(training.title for training in made if training.fold == 1) == "hard fold 1 20 epochs"
+    # as long as all others of the pipeline: one training for both tables
+    assert len(trainings(paper)) == len(made) + len(
+        {t for e in others for t in trainings(paper, e.name) if t.arm_name not in ("hard", "midas")}
+    )
+    assert {row.epochs for e in others for row in e.rows(has_folds=True)} == {None}
+
+
 def test_a_data_set_with_splits_is_trained_on_once_a_seed(tmp_path):
     (row,) = pipelines(tmp_path)["less"].experiments[0].rows(has_folds=False)
     assert [(e.training.fold, e.training.seed) for e in row.evaluations] == [(None, 0), (None, 3)]

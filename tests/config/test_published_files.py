@@ -28,7 +28,8 @@ def written(tmp_path: Path, content: str) -> Path:
 
 def test_the_papers_tables_say_where_they_are_from() -> None:
     tables = load()
-    assert list(tables) == [f"table-{number}" for number in range(1, 8)]
+    assert list(tables) == [*(f"table-{number}" for number in range(1, 8)), "disagreement"]
+    assert "a manuscript" in tables.pop("disagreement").source
     for number, table in enumerate(tables.values(), start=1):
         assert table.source.endswith(f"arXiv 2503.00202, Table {number}")
         assert all(set(row.values) == set(table.columns) for row in table.rows)

@@ -13,8 +13,9 @@ from dfer import report
 from dfer.analysis import statistics
 from dfer.analysis.statistics import Interval
 from dfer.report.content import ExperimentResult
-from dfer.report.in_words import sentence
-from dfer.report.numbers import ExperimentNumbers, compute
+from dfer.report.in_words import needed, sentence
+from dfer.report.numbers import ExperimentNumbers, Pair, compute
+from dfer.report.page import in_brief
 
 NAMES = ("hard", "soft", "midas", "mixup", "cutmix")
 
@@ -73,6 +74,34 @@ def test_a_difference_that_does_not_pass_the_correction_is_none(numbers) -> None
     )
 
 
+def test_what_could_be_chance_says_how_many_clips_it_would_need(numbers) -> None:
+    furthest = max((p for p in numbers.pairs if p.first is numbers.arms[0]), key=lambda p: abs(difference(p)))
+    text = needed(numbers)
+    assert text.startswith(f"Cannot be told apart ({furthest.second.result.arm}, the furthest away): a difference of ")
+    size = f"{100 * abs(difference(furthest)):.1f} points would need about"
+    assert size in text and "to be seen with 80 % power; here are " in text
+    for pair in numbers.pairs:
+        brief = in_brief(pair, numbers)
+        for claim in brief.claims:
+            assert bool(claim.needs) == ("could be chance" in claim.text)
+            assert claim.needs in str(brief)
+    alone = replace(numbers, pairs=tuple(p for p in numbers.pairs if p is furthest))
+    assert needed(alone).startswith("Cannot be told apart: ")
+    assert clips_in(needed(alone)) < clips_in(text)  # a single pair needs no correction for the others
+    real = replace(furthest.comparison, differences={"war": Interval(0.1, 0.05, 0.15), "uar": Interval(0, 0, 0)})
+    sure = replace(furthest, comparison=real, corrected={"war": 0.001, "uar": 1.0})
+    assert needed(replace(numbers, pairs=(sure,))) == ""
+    assert needed(replace(numbers, pairs=())) == ""
+
+
+def difference(pair: Pair) -> float:
+    return pair.comparison.differences["war"].estimate
+
+
+def clips_in(text: str) -> int:
+    return int(text.split("about ")[1].split(" clips")[0].replace(",", ""))
+
+
 def test_one_arm_a_missing_first_one_and_other_tables_have_no_sentence(numbers) -> None:
     assert said(numbers) == ""
     gone = replace(numbers.result.rows[0], runs=(), missing_runs=1)
@@ -90,6 +119,9 @@ def test_the_sentence_is_below_its_table_wherever_that_is_written(numbers, toy, 
     assert "cannot be told apart from hard." in text or "hard by" in text
     assert text in HtmlPage((tmp_path / "report.html").read_text()).text
     assert text in (tmp_path / "report.md").read_text()
+    for name in ("report.html", "report.md", "tables/t.md", "tables/t.tex"):
+        written = (tmp_path / name).read_text()
+        assert "clips to be seen with 80" in " ".join(HtmlPage(written).text.split() if "html" in name else [written])
     assert text in (tmp_path / "tables" / "t.md").read_text()
     assert "points of WAR" in (tmp_path / "tables" / "t.tex").read_text()
     assert "points of WAR" not in (tmp_path / "tables" / "t.csv").read_text()

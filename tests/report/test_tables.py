@@ -9,10 +9,11 @@ from html_page import HtmlPage, page_of
 from report_factory import aligned, arm, content, facts, named, toy_data
 
 from dfer import metrics, read_out
+from dfer.analysis import variance
 from dfer.config.catalogue import NETWORKS
 from dfer.config.published import load
 from dfer.labels import EMOTIONS
-from dfer.report import page, table, tables, write
+from dfer.report import in_words, page, results, table, tables, write
 from dfer.report.content import ExperimentResult
 from dfer.report.numbers import compute
 from dfer.report.results import SYNTHETIC
@@ -296,6 +297,108 @@ def test_probabilities_read_out_otherwise_have_those_of_the_softmax_below_them(t
         assert ece[2] > 2 * ece[1]
         assert nll[2] > nll[1]
     assert "read out by its inverse" in " ".join(report.text.split())
+
+
+def test_lengths_of_training_are_rows_curves_and_a_sentence_each(tmp_path):
+    toy = toy_data(tmp_path, "toy", clips_per_class=12)
+    arms = tuple(
+        replace(arm(aligned(toy), f"resnet18_tsm/{name}", skill=skill), epochs=epochs)
+        for epochs, skills in ((20, (3.0, 0.2)), (450, (1.0, 6.0)))
+        for name, skill in zip(("hard", "midas"), skills, strict=True)
+    )
+    made = content(tmp_path, ExperimentResult("length", "Length", "", "scores", "toy", arms), datasets=(facts(toy),))
+    report = page_of(made)
+    assert [row[1] for row in report.tables["length"][1:]] == [
+        "hard, 20 epochs",
+        "midas, 20 epochs",
+        "hard, 450 epochs",
+        "midas, 450 epochs",
+    ]
+    (numbers,) = compute(made).experiments
+    assert {(pair.first.result.epochs, pair.second.result.epochs) for pair in numbers.pairs} == {(20, 20), (450, 450)}
+    short, long = in_words.sentence(numbers).split(". ")
+    assert short.startswith("midas after 20 epochs is behind hard after 20 epochs by ")
+    assert long.startswith("midas after 450 epochs is ahead of hard after 450 epochs by ")
+    assert "WAR by the length of the training" in report.text
+    saved = results.summary(results.per_run(made))
+    assert saved["epochs"].tolist() == [20, 20, 450, 450]
+    assert next(row[1] for row in results.as_text(saved)) == "hard, 20 epochs"
+
+
+def test_two_data_sets_have_a_verdict_together(tmp_path):
+    """Two sets on which the same arms were trained and tested, and a third one that only one arm saw."""
+    sets = {name: toy_data(tmp_path, name, clips_per_class=12) for name in ("one", "two", "three")}
+    tables_of = {
+        name: tuple(
+            arm(aligned(toy), f"resnet18_tsm/{label}", skill=skill) for label, skill in ((first, 0.4), ("midas", 2.0))
+        )
+        for (name, toy), first in zip(sets.items(), ("hard", "hard", "soft"), strict=True)
+    }
+    experiments = [ExperimentResult(name, name, "", "scores", name, arms) for name, arms in tables_of.items()]
+    made = content(tmp_path, *experiments, datasets=tuple(facts(toy) for toy in sets.values()))
+    report = page_of(made)
+    heading, *rows = report.tables["verdict-hard-midas"]
+    assert [row[0] for row in rows] == ["one", "two", "mean over 2 sets"]
+    assert [row[heading.index("clips")] for row in rows] == [
+        *(str(pair.comparison.clips) for e in compute(made).experiments[:2] for pair in e.pairs),
+        str(sum(pair.comparison.clips for e in compute(made).experiments[:2] for pair in e.pairs)),
+    ]
+    one, two, mean = (float(re.match(r"[+−]?[\d.]+", row[1])[0].replace("−", "-")) for row in rows)
+    assert min(one, two) <= mean <= max(one, two)
+    assert min(one, two) > 10
+    assert "midas minus hard, the mean over 2 data sets" in report.text
+    assert "verdict-soft-midas" not in report.tables
+
+
+def test_the_spread_of_several_seeds_is_taken_apart(tmp_path):
+    toy = toy_data(tmp_path, "toy", clips_per_class=12)
+    several = arm(aligned(toy), "resnet18_tsm/midas", skill=1.0, folds=(1, 2), seeds=(0, 1, 2))
+    single = arm(aligned(toy), "resnet18_tsm/hard", skill=1.0)
+    made = content(tmp_path, ExperimentResult("t", "T", "", "scores", "toy", (several, single)), datasets=(facts(toy),))
+    report = page_of(made)
+    heading, row = report.tables["spread"]
+    assert heading == ["arm", "seed", "fold", "clips", "clips by seed", "of the mean"]
+    components = variance.decompose(several.predictions, "war")
+    for name, cell in zip(heading[1:5], row[1:5], strict=True):
+        assert float(re.match(r"[\d.]+", cell)[0]) == pytest.approx(
+            100 * max(components.loc[name, "variance"], 0) ** 0.5, abs=0.051
+        )
+    assert "Standard deviation of one run's WAR in points" in report.text
+
+
+def test_disagreement_knows_the_voters_own_distribution_from_a_flat_one(tmp_path):
+    """Ten votes a clip, drawn from distributions that differ; one arm says these, the other the classes' shares."""
+    toy = toy_data(tmp_path, "toy", clips_per_class=12)
+    soft, flat = (arm(aligned(toy), f"resnet18_tsm/{name}", skill=2.5) for name in ("soft", "hard"))
+    generator = np.random.default_rng(0)
+    number = len(soft.predictions)
+    true = generator.dirichlet(np.full(7, 0.4), size=number)
+    votes = [list(generator.multinomial(10, row)) for row in true]
+    same = np.tile(true.mean(axis=0), (number, 1))
+
+    def saying(result, probabilities):
+        table = result.runs[0].predictions.assign(votes=votes, probabilities=list(probabilities))
+        return replace(result, runs=(replace(result.runs[0], predictions=table),))
+
+    arms = (saying(soft, true), saying(flat, same))
+    experiment = ExperimentResult("who-knows", "Who knows", "", "disagreement", "toy", arms)
+    report = page_of(content(tmp_path, experiment, datasets=(facts(toy),)))
+    heading, knows, flat_row = report.tables["who-knows"]
+    cells = {name: (knows[place], flat_row[place]) for place, name in enumerate(heading)}
+
+    def numbers(column):
+        found = [re.match(r"[−\d]?[\d.]+", cell) for cell in cells[column]]
+        return [float(number[0].replace("−", "-")) if number else None for number in found]
+
+    correlation, none = numbers("entropy, rank corr.")
+    assert correlation > 0.3
+    assert none is None  # a constant has no ranks
+    assert np.subtract(*numbers("distance to the votes")) < -0.1
+    assert np.subtract(*numbers("classes in a set")) < -0.5
+    assert min(numbers("votes in sets, %")) > 80
+    worth, of_flat = numbers("worth in votes")
+    assert worth > of_flat
+    assert of_flat < 0.5
 
 
 @pytest.mark.parametrize("place", ["OF_SHOW", "SECTIONS"])

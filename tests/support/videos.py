@@ -24,10 +24,11 @@ def write_video(
     options: Mapping[str, str] = NONE,
     aspect: Fraction | None = None,
     container: str | None = None,
+    container_options: Mapping[str, str] = NONE,
 ) -> Path:
     """Write BGR pictures uint8[H, W, 3], or frames, as a video, 25 frames a second."""
     frames = [p if isinstance(p, av.VideoFrame) else av.VideoFrame.from_ndarray(p, format="bgr24") for p in pictures]
-    with av.open(str(path), "w", format=container) as file:
+    with av.open(str(path), "w", format=container, options=dict(container_options)) as file:
         add_stream(file, frames, codec, pixels, options, aspect)
     return path
 

@@ -28,7 +28,7 @@ KEYS = {
     "train": "9b120aeaaa338efa",
     # of an arm whose targets are normalised by softmax, since its probabilities are read out by the inverse
     "evaluate": "189a70d1888a6d60",
-    "report": "d14875633079cd44",
+    "report": "b240124b8b25867e",
 }
 
 
