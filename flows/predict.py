@@ -62,7 +62,8 @@ def predict(
     trained = open_model(model, config=Path(config), overrides=overrides)
     request = Request(Sliding(window, every), people, abstain_below(trained, abstain))
     with ended_at_once():
-        return predict_folders(
+        # called directly, a task that returns a state gives the state
+        task_run = predict_folders.submit(
             [Path(expanded(video)) for video in videos],
             Path(expanded(out)),
             trained,
@@ -70,3 +71,4 @@ def predict(
             annotate=annotate,
             device=device,
         )
+        return task_run.result()

@@ -18,6 +18,9 @@ class Graph(nn.Module):
     for the next call there would be the tracer's, if it came first.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, network: nn.Module, card: Mapping[str, Any]) -> None:
         super().__init__()
         self.network, self.read_out = network, read_out.of_card(card)

@@ -33,10 +33,10 @@ class Recogniser(nn.Module):
 
     def __init__(self, network: nn.Module, card: Mapping[str, Any]) -> None:
         super().__init__()
-        self.graph = Graph(network, card)
+        self.recogniser = Graph(network, card)
 
     def forward(self, frames: Tensor) -> Tensor:
-        probabilities: Tensor = self.graph(frames)[1]
+        probabilities: Tensor = self.recogniser(frames)[1]
         return probabilities
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -203,7 +204,7 @@ def _log_video_model(client: MlflowClient, trained: TrainedModel, run_id: str, e
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "model"
         folder.mkdir()
-        (folder / WEIGHTS).symlink_to(trained.folder.resolve() / WEIGHTS)
+        shutil.copyfile(trained.folder / WEIGHTS, folder / WEIGHTS)  # MLflow refuses links to other places
         write_atomically(folder / CARD, json.dumps(trained.complete_card(), indent=2, allow_nan=False).encode())
         artifacts: dict[str, Any] = {"model": str(folder)}
         mlflow.pyfunc.log_model(

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.pyfunc import PythonModel
 
 
-class VideoModel(mlflow.pyfunc.PythonModel):
+class VideoModel(PythonModel):
     """Videos in base64 -> the rows of the predictions table. It needs this project to be installed where it runs."""
 
     def load_context(self, context: Any) -> None:
@@ -29,4 +30,4 @@ class VideoModel(mlflow.pyfunc.PythonModel):
             raise MlflowException(str(error), INVALID_PARAMETER_VALUE) from error
 
 
-mlflow.models.set_model(VideoModel())
+set_model(VideoModel())

@@ -59,9 +59,7 @@ def test_what_has_changed_is_forgotten(tmp_path: Path) -> None:
     videos = {name: tmp_path / name for name in ("a.mp4", "b.mp4", "c.mp4")}
     out = tmp_path / "out"
 
-    def finish() -> list[str]:
-        for path in videos.values():
-            path.write_bytes(b"x")
+    def finish(videos: dict[str, Path]) -> list[str]:
         claim(out, {"window": 2.0}, videos)
         for name in videos:
             (out / "videos" / name).mkdir(exist_ok=True)
@@ -70,17 +68,18 @@ def test_what_has_changed_is_forgotten(tmp_path: Path) -> None:
     def left() -> list[str]:
         return sorted(path.name for path in (out / "videos").glob("*"))
 
+    for path in videos.values():
+        path.write_bytes(b"x")
     forget_changed(out, {"window": 2.0}, videos)  # nothing is there yet
     assert not out.exists()
-    every = finish()
+    every = finish(videos)
     forget_changed(out, {"window": 2.0}, videos)
     assert left() == every
     videos["b.mp4"].write_bytes(b"xy")
     fewer = {name: videos[name] for name in ("a.mp4", "b.mp4")}
     forget_changed(out, {"window": 2.0}, fewer)
     assert left() == ["a.mp4"]
-    claim(out, {"window": 2.0}, fewer)  # which is taken now
-    finish()
+    assert finish(fewer) == left() == ["a.mp4", "b.mp4"]  # which is taken now
     forget_changed(out, {"window": 3.0}, videos)
     assert left() == []
     claim(out, {"window": 3.0}, videos)
