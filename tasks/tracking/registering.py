@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -207,17 +208,20 @@ def _log_video_model(client: MlflowClient, trained: TrainedModel, run_id: str, e
         shutil.copyfile(trained.folder / WEIGHTS, folder / WEIGHTS)  # MLflow refuses links to other places
         write_atomically(folder / CARD, json.dumps(trained.complete_card(), indent=2, allow_nan=False).encode())
         artifacts: dict[str, Any] = {"model": str(folder)}
-        mlflow.pyfunc.log_model(
-            name=VIDEO,
-            model_id=begun.model_id,
-            python_model=str(Path(__file__).with_name("video_model.py")),
-            artifacts=artifacts,
-            signature=signature,
-            pip_requirements=[f"dfer=={__version__}"],
-            metadata={
-                "classes": list(trained.classes),
-                "input": "video files in base64, a row each; the rows of the predictions table come back",
-            },
-        )
+        with warnings.catch_warnings():
+            # an example would be a whole video; the signature says what is wanted
+            warnings.filterwarnings("ignore", ".*input example was not provided")
+            mlflow.pyfunc.log_model(
+                name=VIDEO,
+                model_id=begun.model_id,
+                python_model=str(Path(__file__).with_name("video_model.py")),
+                artifacts=artifacts,
+                signature=signature,
+                pip_requirements=[f"dfer=={__version__}"],
+                metadata={
+                    "classes": list(trained.classes),
+                    "input": "video files in base64, a row each; the rows of the predictions table come back",
+                },
+            )
     client.log_outputs(run_id, [LoggedModelOutput(begun.model_id, step=0)])
     return client.get_logged_model(begun.model_id)
