@@ -50,7 +50,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
             scores = [metrics.war(label, prediction), metrics.uar(label, prediction, len(EMOTIONS))]
             row = [*key, transform, str(table["seed"].nunique()), *(f"{100 * score:.1f}" for score in scores), *cells]
             lines.append(f"| {' | '.join(row)} |")
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("\n".join(lines) + "\n\n" + "\n".join(_over_all(tables)) + "\n")
+
+
+def _over_all(tables: dict[tuple[str, str], dict[str, pd.DataFrame]]) -> list[str]:
+    """A line a transform: the mean difference of WAR over all sets and arms, over clips and seed by seed.
+
+    The sets' clips are others, so that their variances add up; of one set, both arms see the same clips.
+    """
+    lines = []
+    for transform in _TRANSFORMS[1:]:
+        compared = []
+        for dataset in sorted({key[0] for key in tables}):
+            both = [
+                pd.concat(
+                    # an arm's seeds count as seeds of their own
+                    [by[name].assign(seed=by[name]["seed"] + 100 * n) for n, by in enumerate(_of(tables, dataset))]
+                )
+                for name in (transform, _TRANSFORMS[0])
+            ]
+            compared.append(statistics.compare(*both).differences["war"])
+        mean = sum(one.estimate for one in compared) / len(compared)
+        reach = sum(((one.high - one.low) / 2) ** 2 for one in compared) ** 0.5 / len(compared)
+        seeds = sorted(tables[next(iter(tables))][transform]["seed"].unique())
+        by_seed = [
+            sum(_war(by[_TRANSFORMS[0]], seed) - _war(by[transform], seed) for by in tables.values()) / len(tables)
+            for seed in seeds
+        ]
+        whole = _with_interval(statistics.Interval(mean, mean - reach, mean + reach))
+        lines.append(
+            f"clip-affine minus {transform}, mean over sets and arms: WAR {whole} over clips; seed by seed "
+            f"{', '.join(f'{100 * one:+.1f}' for one in by_seed)}"
+        )
+    return lines
+
+
+def _of(tables: dict[tuple[str, str], dict[str, pd.DataFrame]], dataset: str) -> list[dict[str, pd.DataFrame]]:
+    return [tables[key] for key in sorted(tables) if key[0] == dataset]
+
+
+def _war(table: pd.DataFrame, seed: int) -> float:
+    rows = table[table["seed"] == seed]
+    return metrics.war(rows["label"].to_numpy("int64"), rows["prediction"].to_numpy("int64"))
 
 
 def _with_interval(difference: statistics.Interval) -> str:
