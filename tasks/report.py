@@ -129,7 +129,7 @@ def write_report(
         parent.log_files([folder], "report")
         for row in table.to_dict(orient="records"):
             prefix = f"{row['experiment']}/{row['model']}/{row['arm']}/{row['frames'].replace(' ', '-')}"
-            prefix += f"/{row['epochs']:.0f}-epochs" if row["epochs"] == row["epochs"] else ""
+            prefix += f"/{row['epochs']:.0f}-epochs" if pd.notna(row["epochs"]) else ""
             parent.log_once({f"{prefix}/{name}": row[name] for name in results.SCORES})
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from dfer.system.paths import expanded
+from dfer.system.paths import expanded, printable
+
+if TYPE_CHECKING:
+    from dfer.prediction.models import TrainedModel
 
 # Names of files, data sets and runs are shown as they are: [bold] or :heart: in them is no markup. Styles are given as
 # arguments or as `rich.text.Text`.
@@ -53,3 +56,14 @@ def new_table(title: str, *columns: str) -> Table:
 def relative(path: Path) -> Path:
     """The path as a person in this folder would type it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def print_model(model: TrainedModel) -> None:
+    """Say which model it is, what is to be known of how it was found, and whether its data were synthetic."""
+    from dfer.prediction.models import SYNTHETIC
+
+    out.print(printable(model.title), style="bold", highlight=False, soft_wrap=True)
+    for note in model.notes:
+        out.print(printable(note), style="yellow", highlight=False, soft_wrap=True)
+    if model.synthetic:
+        out.print(SYNTHETIC, style="yellow", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import PATH, Config, Overrides, examples, out, relative
+from dfer.cli.common import PATH, Config, Overrides, examples, out, print_model, relative
 from dfer.config.reading import DEFAULT_CONFIG
 from dfer.system.paths import printable, spelled
 
@@ -29,15 +29,11 @@ def export(
     if file.suffix != ".onnx":
         raise typer.BadParameter(f"{file}: expected a name that ends in .onnx")
     from dfer.prediction.export import export_onnx
-    from dfer.prediction.models import SYNTHETIC, open_model
+    from dfer.prediction.models import open_model
     from dfer.system.units import size
 
     trained = open_model(model, config=config, overrides=overrides)
-    out.print(printable(trained.title), style="bold", highlight=False, soft_wrap=True)
-    for note in trained.notes:
-        out.print(printable(note), style="yellow", highlight=False, soft_wrap=True)
-    if trained.synthetic:
-        out.print(SYNTHETIC, style="yellow", soft_wrap=True)
+    print_model(trained)
     exported = export_onnx(trained, file)
     where = printable(spelled(relative(exported.path)))
     out.print(f"{where}: {size(exported.path.stat().st_size)}", highlight=False, soft_wrap=True)

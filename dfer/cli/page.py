@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, examples, out
+from dfer.cli.common import Config, Overrides, examples, out, print_model
 from dfer.config.reading import DEFAULT_CONFIG
-from dfer.system.paths import printable
 
 
 @app.command(
@@ -43,7 +42,7 @@ def serve_page(
     from dfer.prediction.models import open_model
 
     trained = open_model(model, config=config, overrides=overrides)
-    out.print(printable(trained.title), style="bold", highlight=False, soft_wrap=True)
+    print_model(trained)
 
     def on_ready(address: str) -> None:
         out.print(f"{address}  (Ctrl-C ends it)", highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import PATH, Config, Overrides, err, examples, new_table, out, user_path
+from dfer.cli.common import PATH, Config, Overrides, err, examples, new_table, out, print_model, user_path
 from dfer.config.reading import DEFAULT_CONFIG
 from dfer.system.paths import printable, spelled
 
@@ -71,18 +71,14 @@ def predict(
 
     listing = find_videos(videos)
     from dfer.prediction.film import Request
-    from dfer.prediction.models import SYNTHETIC, open_model
+    from dfer.prediction.models import open_model
     from dfer.prediction.run import abstain_below, predict_videos
     from dfer.prediction.windows import Sliding
     from dfer.prediction.words import about
 
     trained = open_model(model, config=config, overrides=overrides)
     request = Request(Sliding(window, every), people, abstain_below(trained, abstain))
-    out.print(printable(trained.title), style="bold", highlight=False, soft_wrap=True)
-    for note in trained.notes:
-        out.print(printable(note), style="yellow", highlight=False, soft_wrap=True)
-    if trained.synthetic:
-        out.print(SYNTHETIC, style="yellow", soft_wrap=True)
+    print_model(trained)
     with _bar(len(listing.videos)) as on_progress:
         index = predict_videos(
             listing.videos,

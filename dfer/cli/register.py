@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dfer.cli.app import app
-from dfer.cli.common import Config, Overrides, examples, out
+from dfer.cli.common import Config, Overrides, examples, out, print_model
 from dfer.config.reading import DEFAULT_CONFIG
 from dfer.system.paths import printable
 
@@ -29,16 +29,11 @@ def register(
     from tasks.tracking.client import configure
 
     configure()
-    from dfer.prediction.models import SYNTHETIC
     from tasks.tracking.registering import SUFFIX
     from tasks.tracking.registering import register as register_model
 
     done = register_model(model, name, alias, config=config, overrides=overrides)
-    out.print(printable(done.model.title), style="bold", highlight=False, soft_wrap=True)
-    for note in done.model.notes:
-        out.print(printable(note), style="yellow", highlight=False, soft_wrap=True)
-    if done.model.synthetic:
-        out.print(SYNTHETIC, style="yellow", soft_wrap=True)
+    print_model(done.model)
     for its_name, version in done.versions.items():
         takes = "videos in base64" if its_name.endswith(SUFFIX) else "frames of aligned faces"
         text = f"{its_name} version {version} is models:/{its_name}@{alias}: takes {takes}"

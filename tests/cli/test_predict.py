@@ -8,29 +8,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from in_process import predict_here
 from small_model import portrait, rewrite_card, write_model
 from videos import write_video
 
 from dfer.certainty import Certainty
-from dfer.prediction import run, work
-
-
-class _Here:
-    """In place of a worker process."""
-
-    def __enter__(self) -> _Here:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def call(self, function: Any, *, on_message: Any, **arguments: Any) -> Any:
-        return function(send=on_message, **arguments)
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "_kept", {})
-    monkeypatch.setattr(run, "_process_of", lambda slot: _Here())
+    predict_here(monkeypatch)
 
 
 @pytest.fixture(scope="module")

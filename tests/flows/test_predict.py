@@ -7,24 +7,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from in_process import predict_here
 from prefect.client.orchestration import get_client
 from small_model import portrait, write_model
 from videos import write_video
 
 from dfer.config.problems import InputError
-from dfer.prediction import run, work
-
-
-class _Here:
-    """In place of a worker process."""
-
-    def __enter__(self) -> _Here:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def call(self, function: Any, *, on_message: Any, **arguments: Any) -> Any:
-        return function(send=on_message, **arguments)
+from dfer.prediction import work
 
 
 @pytest.fixture
@@ -37,9 +26,8 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return predict_film(name, *arguments, **more)
 
-    monkeypatch.setattr(work, "_kept", {})
     monkeypatch.setattr(work, "predict_film", counting)
-    monkeypatch.setattr(run, "_process_of", lambda slot: _Here())
+    predict_here(monkeypatch)
     return names
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from in_process import predict_here
 from small_model import CLASSES, portrait, write_model
 from videos import plain, set_display_matrix, write_video
 
@@ -19,7 +20,7 @@ from dfer.certainty import Certainty
 from dfer.config.problems import InputError
 from dfer.faces.listing import find_videos
 from dfer.models.saved import SavedModelError
-from dfer.prediction import run, work
+from dfer.prediction import work
 from dfer.prediction.film import Request
 from dfer.prediction.models import SYNTHETIC, TrainedModel, open_model
 from dfer.prediction.run import abstain_below, predict_videos
@@ -30,23 +31,10 @@ from dfer.system.processes import ProcessDiedError
 REQUEST = Request(Sliding(1.0, 0.5))
 
 
-class _Here:
-    """In place of a worker process."""
-
-    def __enter__(self) -> _Here:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def call(self, function: Any, *, on_message: Any, **arguments: Any) -> Any:
-        return function(send=on_message, **arguments)
-
-
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Videos are predicted in this very process, which has the libraries loaded."""
-    monkeypatch.setattr(work, "_kept", {})
-    monkeypatch.setattr(run, "_process_of", lambda slot: _Here())
+    predict_here(monkeypatch)
 
 
 @pytest.fixture
