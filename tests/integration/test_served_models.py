@@ -43,13 +43,16 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
 
 
 @contextmanager
-def served(tracked: Tracked, name: str, log: Path) -> Iterator[str]:
-    """The address of a server of a registered model, which may still be starting."""
+def served(tracked: Tracked, name: str, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address of a server of a registered model, which may still be starting, and its process."""
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{name}@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # mlflow calls uvicorn by its name, as in an activated environment
+    scripts = str(Path(sys.executable).parent)
     environment = {
         **os.environ,
+        "PATH": os.pathsep.join([scripts, os.environ["PATH"]]),
         "MLFLOW_TRACKING_URI": tracked.uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")]),
@@ -59,7 +62,7 @@ def served(tracked: Tracked, name: str, log: Path) -> Iterator[str]:
             command, cwd=log.parent, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -71,16 +74,17 @@ def servers(tracked: Tracked, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Both models' servers, started side by side."""
     folder = tmp_path_factory.mktemp("servers")
     with ExitStack() as stack:
-        addresses = {
+        started = {
             name: stack.enter_context(served(tracked, name, folder / f"{name}.log"))
             for name in ("faces", "faces-video")
         }
         until = time.monotonic() + 600
-        for name, address in addresses.items():
+        for name, (address, process) in started.items():
             while not answers(address):
-                assert time.monotonic() < until, (folder / f"{name}.log").read_text()
+                running = process.poll() is None
+                assert running and time.monotonic() < until, (folder / f"{name}.log").read_text()
                 time.sleep(0.2)
-        yield addresses
+        yield {name: address for name, (address, _) in started.items()}
 
 
 def answers(address: str) -> bool:
