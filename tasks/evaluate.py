@@ -21,6 +21,7 @@ from tasks.ingest import clips_of, known_classes_of
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage, complete
 from tasks.running.stage import RunResources, ensure, store_of, task_result
+from tasks.split import clip_table_of
 from tasks.tracking.outbox import TrackedRun
 from tasks.train import count_clips
 
@@ -53,9 +54,10 @@ def nodes(graph: Graph) -> dict[Evaluation, Node]:
             clips = count_clips(graph, dataset, training.fold, "across" if _whole_part(evaluation) else "test")
             yield ExpectedOutput("evaluate", title, key, dataset, clips, training=training, faces=evaluation.faces)
 
+        table = graph["ingest"][evaluation.dataset] if evaluation.across else clip_table_of(graph, training)
         inputs = {
             "model": graph["train"][training],
-            "ingested": graph["ingest"][evaluation.dataset],
+            "ingested": table,
             "index": graph["index"][evaluation.faces],
         }
         return Node("evaluate", title, evaluate_model, {"evaluation": evaluation}, inputs, expect, needs_run=True)

@@ -27,6 +27,7 @@ VERSION = 2
 
 CLIPS = "clips.parquet"
 REPORT = "report.txt"
+FINDINGS = "report.json"
 
 _ROWS_AT_A_TIME = 4096
 
@@ -114,7 +115,7 @@ def ingest(pipeline: Pipeline, dataset: str, demo_data: StageResult | None = Non
 
     def work(folder: Path) -> dict[str, int]:
         table.write(clips, folder / CLIPS)
-        (folder / "report.json").write_text(json.dumps(report.to_dict(), sort_keys=True))
+        (folder / FINDINGS).write_text(json.dumps(report.to_dict(), sort_keys=True))
         (folder / REPORT).write_text(report.as_text(), encoding="utf-8", errors="backslashreplace")
         (folder / "root.json").write_text(json.dumps({"root": str(root), "synthetic": settings.generated}))
         return {
@@ -135,7 +136,7 @@ def clips_of(ingested: StageResult) -> pd.DataFrame:
 
 def known_classes_of(ingested: StageResult) -> list[str] | None:
     """The pipeline's classes that the data set has; None where it has all."""
-    report = json.loads((ingested.output.path / "report.json").read_text(encoding="utf-8"))
+    report = json.loads((ingested.output.path / FINDINGS).read_text(encoding="utf-8"))
     return report.get("known")
 
 

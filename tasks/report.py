@@ -38,12 +38,12 @@ from tasks.tracking.outbox import TrackedRun
 from tasks.tracking.runs import PipelineTracking, outbox_of, versions
 
 if TYPE_CHECKING:
-    from dfer.report.content import ArmResult, ReportContent
+    from dfer.report.content import ArmResult, Leakage, ReportContent
 
 # below `dfer`, whose messages appear in Prefect's page
 logger = logging.getLogger(f"dfer.{__name__}")
 
-VERSION = 8
+VERSION = 9
 
 MODEL_CARDS = "model-cards"
 """In the report's folder: a card for people of each model."""
@@ -56,14 +56,12 @@ Runs = Mapping[Training, TrackedRun]
 def cache_key(
     pipeline: Pipeline,
     rows: Mapping[str, list[Row]],
-    scored: Iterable[Output],
-    indexes: Iterable[Output],
-    ingested: Iterable[Output],
+    *made_from: Iterable[Output],
     missing: Mapping[str, str] | None = None,
 ) -> CacheKey:
     """What determines a report."""
     key = _key(pipeline, rows) | ({"missing": dict(missing)} if missing else {})
-    return CacheKey("report", VERSION, key, (*scored, *indexes, *ingested))
+    return CacheKey("report", VERSION, key, tuple(output for group in made_from for output in group))
 
 
 def nodes(graph: Graph) -> dict[str, Node]:
@@ -72,12 +70,13 @@ def nodes(graph: Graph) -> dict[str, Node]:
     inputs = {
         "ingested": dict(graph["ingest"]),
         "indexes": dict(graph["index"]),
+        "splits": dict(graph["split"]),
         "trained": dict(graph["train"]),
         "scored": dict(graph["evaluate"]),
     }
 
     def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
-        used = [inputs[name].values() for name in ("scored", "indexes", "ingested")]
+        used = [inputs[name].values() for name in ("scored", "indexes", "ingested", "splits")]
         # models are read through what they scored
         known = complete({name: value for name, value in inputs.items() if name != "trained"})
         yield ExpectedOutput(
@@ -96,6 +95,7 @@ def write_report(
     rows: dict[str, list[Row]],
     ingested: dict[str, StageResult],
     indexes: dict[Faces, StageResult],
+    splits: dict[Faces, StageResult],
     trained: dict[Training, StageResult],
     scored: dict[Evaluation, StageResult],
     run: RunResources,
@@ -117,7 +117,7 @@ def write_report(
         runs = _runs(trained, scored, tracking)
         # their pages are in the report; if MLflow does not answer, the report has no links
         tracking.deliverer.wait_for([parent, *runs.values()])
-        content = _content(pipeline, ingested, indexes, rows, trained, scored, runs, parent, missing or {})
+        content = _content(pipeline, ingested, indexes, splits, rows, trained, scored, runs, parent, missing or {})
         report.write(content, folder)
         table = results.summary(results.per_run(content))
         table.to_csv(folder / RESULTS, index=False)
@@ -129,13 +129,14 @@ def write_report(
         parent.log_files([folder], "report")
         for row in table.to_dict(orient="records"):
             prefix = f"{row['experiment']}/{row['model']}/{row['arm']}/{row['frames'].replace(' ', '-')}"
+            prefix += f"/{row['split']}-folds" if row["split"] != "official" else ""
             prefix += f"/{row['epochs']:.0f}-epochs" if pd.notna(row["epochs"]) else ""
             parent.log_once({f"{prefix}/{name}": row[name] for name in results.SCORES})
         parent.write(folder)
         return {"evaluations": len(scored), "experiments": len(rows)}
 
-    evaluations, of_faces, tables = ([one.output for one in group.values()] for group in (scored, indexes, ingested))
-    result = ensure(pipeline, cache_key(pipeline, rows, evaluations, of_faces, tables, missing=missing), work)
+    made_from = ([one.output for one in group.values()] for group in (scored, indexes, ingested, splits))
+    result = ensure(pipeline, cache_key(pipeline, rows, *made_from, missing=missing), work)
     _publish(pipeline, result)
     if missing:
         page = pipeline.work_dir / "reports" / public_name(pipeline) / REPORT_PAGE
@@ -202,8 +203,8 @@ def _key(pipeline: Pipeline, rows: Mapping[str, list[Row]]) -> dict[str, object]
         for name, table in rows.items()
     }
     asked = {
-        # lengths of training are in the titles of the rows
-        e.name: {**e.entry.model_dump(mode="json", exclude={"settings", "epochs"}), "protocol": e.protocol}
+        # lengths of training and splits are in the titles of the rows
+        e.name: {**e.entry.model_dump(mode="json", exclude={"settings", "epochs", "split"}), "protocol": e.protocol}
         for e in pipeline.experiments
     }
     return {"pipeline": pipeline.name, "rows": lines, "experiments": asked, "published": published}
@@ -231,6 +232,7 @@ def _content(
     pipeline: Pipeline,
     ingested: Mapping[str, StageResult],
     indexes: Mapping[Faces, StageResult],
+    splits: Mapping[Faces, StageResult],
     rows: Mapping[str, list[Row]],
     trained: Mapping[Training, StageResult],
     scored: Mapping[Evaluation, StageResult],
@@ -274,6 +276,7 @@ def _content(
                 aligned=indexes[faces].output.path / "aligned.jpg" if faces else None,
                 synthetic=pipeline.datasets[name].generated,
                 root=_videos_of(pipeline, name),
+                leakage=_leakage(pipeline, splits[faces].output) if faces is not None and faces in splits else None,
             )
             for name, result in ingested.items()
             for faces in _faces_of(name, indexes)
@@ -287,6 +290,15 @@ def _content(
         links={_page_title(pipeline): parent.page} if parent.page else {},
         missing=missing,
     )
+
+
+def _leakage(pipeline: Pipeline, split: Output) -> Leakage:
+    from dfer.analysis.disjoint_split import FACTS, PAIRS
+    from dfer.report.content import Leakage
+
+    facts = json.loads(split.file(FACTS).read_text(encoding="utf-8"))
+    pairs = pd.read_parquet(split.file(PAIRS))
+    return Leakage(pairs, folds=split.counts["folds"], stages=store_of(pipeline).root, **facts)
 
 
 def _faces_of(dataset: str, indexes: Iterable[Faces]) -> Sequence[Faces | None]:
@@ -350,6 +362,7 @@ def _arm(
         protocol=experiment.protocol,
         frames=row.frames,
         epochs=row.epochs,
+        split=row.split,
         runs=tuple(folds),
         url=url,
         missing_runs=len(row.evaluations) - len(made),

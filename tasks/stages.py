@@ -13,12 +13,13 @@ from dfer.config.pipeline import Pipeline
 from dfer.config.problems import ConfigError, Problem
 from dfer.config.suggestions import did_you_mean
 from dfer.storage.store import ForceRerun
-from tasks import align, demo_data, evaluate, ingest, report, train
+from tasks import align, demo_data, evaluate, ingest, report, split, train
 from tasks.running.graph import Graph
 
 PHASES = (
     (demo_data.STAGE, ingest.STAGE),  # draw the demo data, read the data sets
-    (align.STAGE, align.INDEX),  # find, track and align the faces
+    # find, track and align the faces; make folds without leakage, where a table asks for them
+    (align.STAGE, align.INDEX, split.STAGE),
     (train.STAGE, evaluate.STAGE),  # train the arms, evaluate them on their own folds and on other data sets
     (report.STAGE,),  # make the tables and figures
 )

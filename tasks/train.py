@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +20,7 @@ from dfer.config.settings import LabelSettings, ModelSettings, TrainSettings
 from dfer.datasets import protocol
 from dfer.datasets.trainable import check_group
 from dfer.faces.index import FILE_NAME
-from dfer.storage.file_names import CHECKPOINT, WEIGHTS
+from dfer.storage.file_names import CHECKPOINT, FINAL_CHECKPOINT, WEIGHTS
 from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
 from dfer.system.processes import run_isolated
@@ -30,6 +32,7 @@ from tasks.running.out_of_memory import with_less_memory
 from tasks.running.retries import WHERE_IT_CAN_PASS
 from tasks.running.slots import trainings_at_a_time
 from tasks.running.stage import RunResources, ensure, store_of, task_result
+from tasks.split import clip_table_of
 from tasks.tracking.outbox import TrackedRun
 from tasks.tracking.runs import PipelineTracking
 from tasks.tracking.system_metrics import system_metrics
@@ -85,22 +88,55 @@ def _own_weights(pretrained: str | None) -> Path | None:
 
 
 def nodes(graph: Graph) -> dict[Training, Node]:
-    """One node a training."""
+    """One node a training, each after a shorter one that it goes on with."""
+    made: dict[Training, Node] = {}
+    shorter = {training: shorter_of(training, graph.trainings) for training in graph.trainings}
 
     def node(training: Training) -> Node:
         title = f"train {training.title}"
 
         def expect(inputs: Inputs) -> Iterator[ExpectedOutput]:
-            key = cache_key(training, **inputs) if complete(inputs) and _weights_are_known(training, graph) else None
+            read = {name: inputs[name] for name in ("ingested", "index")}
+            key = cache_key(training, **read) if complete(read) and _weights_are_known(training, graph) else None
             dataset, fold = training.dataset, training.fold
             clips, tested = count_clips(graph, dataset, fold, "train"), count_clips(graph, dataset, fold, "test")
             yield ExpectedOutput("train", title, key, dataset, clips, tested, training, training.faces)
 
-        inputs = {"ingested": graph["ingest"][training.dataset], "index": graph["index"][training.faces]}
-        return Node("train", title, train_arm, {"training": training}, inputs, expect, needs_run=True)
+        inputs = {"ingested": clip_table_of(graph, training), "index": graph["index"][training.faces]}
+        if (begins_with := shorter[training]) is not None:
+            inputs["shorter"] = made[begins_with]
+        arguments = {"training": training, "is_gone_on_with": training in shorter.values()}
+        return Node("train", title, train_arm, arguments, inputs, expect, needs_run=True)
 
     _check_groups(graph)
-    return {training: node(training) for training in graph.trainings}
+    for training in sorted(graph.trainings, key=lambda one: one.settings.train.epochs):
+        made[training] = node(training)
+    return made
+
+
+def shorter_of(training: Training, others: Iterable[Training]) -> Training | None:
+    """The longest of the shorter trainings that this one is a continuation of: those that a table compares with it, of
+    the same settings, where the learning rate does not depend on the number of epochs.
+
+    Not one that looks at the test fold after its last epoch when the longer one does not: its best epoch there might be
+    another one.
+    """
+    train = training.settings.train
+    if train.schedule != "step" or not training.named_by_length:
+        return None
+
+    def lengthened(other: Training) -> Training:
+        longer = other.settings.train.model_copy(update={"epochs": train.epochs})
+        return replace(other, settings=other.settings.model_copy(update={"train": longer}))
+
+    fitting = [
+        other
+        for other in others
+        if (epochs := other.settings.train.epochs) < train.epochs
+        and not (train.monitor_every and epochs % train.monitor_every)
+        and lengthened(other) == training
+    ]
+    return max(fitting, key=lambda other: other.settings.train.epochs, default=None)
 
 
 def _check_groups(graph: Graph) -> None:
@@ -143,9 +179,20 @@ STAGE = Stage("train", nodes, lambda pipeline: any(experiment.trains for experim
 
 @task(name="train", cache_policy=NO_CACHE, on_failure=[note_stage], **WHERE_IT_CAN_PASS)
 def train_arm(
-    pipeline: Pipeline, training: Training, ingested: StageResult, index: StageResult, run: RunResources
+    pipeline: Pipeline,
+    training: Training,
+    ingested: StageResult,
+    index: StageResult,
+    run: RunResources,
+    shorter: StageResult | None = None,
+    is_gone_on_with: bool = False,
 ) -> StageResult:
-    """Train an arm on the training part of its fold. Killed half-way, it goes on from its last checkpoint."""
+    """Train an arm on the training part of its fold. Killed half-way, it goes on from its last checkpoint.
+
+    Args:
+        shorter: a training that this one goes on with, to the same result as from the start.
+        is_gone_on_with: the last checkpoint is kept for longer trainings.
+    """
     slot = run.slots.training(training.settings.train.processes)
 
     @contextmanager
@@ -172,6 +219,7 @@ def train_arm(
                     "pipeline": pipeline.name,
                     "dataset": training.dataset,
                     "fold": training.fold,
+                    **({"split": training.split} if training.split != "official" else {}),
                     "synthetic_data": pipeline.datasets[training.dataset].generated,
                     "alignment": training.settings.alignment.model_dump(mode="json"),
                     "detection": training.settings.detection.model_dump(mode="json"),
@@ -181,6 +229,7 @@ def train_arm(
                 threads=run.slots.threads_per_training,
                 at_a_time=trainings_at_a_time(pipeline),
                 on_its_gpu=slot.sharing,
+                begins_with=shorter.output.path / FINAL_CHECKPOINT if shorter is not None else None,
             )
 
             def train(settings: TrainSettings, frames_on_gpu: bool) -> dict[str, int]:
@@ -194,7 +243,10 @@ def train_arm(
                     frames_on_gpu=frames_on_gpu,
                 )
 
-            return with_less_memory(train, training.settings.train, folder, title=training.title)
+            counts = with_less_memory(train, training.settings.train, folder, title=training.title)
+        if is_gone_on_with:
+            shutil.copy(folder / CHECKPOINT, folder / FINAL_CHECKPOINT)
+        return counts
 
     key = cache_key(training, ingested.output, index.output)
     return task_result(ensure(pipeline, key, work, resumes_from=CHECKPOINT, slot=slots_here_and_on_the_server))

@@ -26,6 +26,9 @@ Frames = Literal["in order", "shuffled", "reversed", "peak"]
 Weights = Literal["chosen", "best on the test fold"]
 """Of the epoch that the training chose, or of the best one on the test fold."""
 
+Split = Literal["official", "disjoint"]
+"""The data set's own folds, or those of the stage `split`, in which no clip gives away one of another fold."""
+
 VOTE_FIGURES = ("class-distribution", "coexistence")
 """Figures of a data set that need no model."""
 
@@ -81,6 +84,7 @@ class Training:
         arm: without `alpha` and `ambiguous`, which are in `settings.mixing` and `settings.train`.
         settings: with the network, its frames and input size, and the seed of this training.
         arm_name: as in the configuration, where the same arm may have two names.
+        split: whose folds these are.
         named_by_length: whether there are others beside it that differ in their number of epochs.
     """
 
@@ -89,6 +93,7 @@ class Training:
     arm: ArmSettings
     settings: StageSettings
     arm_name: str = field(compare=False)
+    split: Split = "official"
     named_by_length: bool = field(default=False, compare=False)
 
     @property
@@ -105,9 +110,11 @@ class Training:
 
     @property
     def title(self) -> str:
-        """For people: 'midas fold 1', 'resnet18_gru hard ferv39k seed 2'; without the paper's network and seed 0."""
+        """For people: 'midas fold 1', 'soft disjoint fold 1', 'resnet18_gru hard ferv39k seed 2'; without the paper's
+        network and seed 0."""
         parts = [] if self.model == "resnet18_tsm" else [self.model]
-        parts += [self.arm_name, self.dataset if self.fold is None else f"fold {self.fold}"]
+        parts += [self.arm_name] + (["disjoint"] if self.split == "disjoint" else [])
+        parts += [self.dataset if self.fold is None else f"fold {self.fold}"]
         parts += [f"seed {self.seed}"] if self.seed else []
         return " ".join(parts + ([f"{self.settings.train.epochs} epochs"] if self.named_by_length else []))
 
@@ -149,7 +156,7 @@ class Evaluation:
 class Row:
     """A line of a table: the names of a network and an arm, and for every seed one evaluation per fold.
 
-    `epochs`: how long they were trained, where the table compares lengths; else None.
+    `epochs`: how long they were trained, where the table compares lengths; else None. `split`: whose folds these are.
     """
 
     model: str
@@ -157,6 +164,7 @@ class Row:
     frames: Frames
     evaluations: tuple[Evaluation, ...]
     epochs: int | None = None
+    split: Split = "official"
 
 
 @dataclass(frozen=True)
@@ -196,25 +204,30 @@ class Experiment:
             return []
         orders: tuple[Frames, ...] = get_args(Frames) if self.entry.show == "temporal" else ("in order",)
         weights: Weights = "best on the test fold" if self.protocol == "paper" else "chosen"
+        splits: tuple[Split, ...] = get_args(Split) if self.entry.split == "both" else (self.entry.split,)
         return [
             Row(
                 model,
                 arm,
                 frames,
                 tuple(
-                    Evaluation(self._training(model, arm, fold, seed, epochs), self.evaluate_on, frames, weights)
+                    Evaluation(self._training(model, arm, fold, seed, epochs, split), self.evaluate_on, frames, weights)
                     for seed in self.seeds
                     for fold in (self.folds if has_folds else (None,))
                 ),
                 epochs,
+                split,
             )
             for model in self.settings
             for epochs in self.entry.epochs or (None,)
+            for split in splits
             for arm in self.arms
             for frames in orders
         ]
 
-    def _training(self, model: str, arm: str, fold: int | None, seed: int, epochs: int | None) -> Training:
+    def _training(
+        self, model: str, arm: str, fold: int | None, seed: int, epochs: int | None, split: Split
+    ) -> Training:
         base, settings_of_arm = self.settings[model], self.arms[arm]
         train: dict[str, object] = {"seed": seed, "ambiguous": settings_of_arm.ambiguous or base.train.ambiguous}
         if epochs is not None:
@@ -225,7 +238,7 @@ class Experiment:
         settings = base.model_copy(update={"train": base.train.model_copy(update=train), "mixing": mixing})
         without_settings = settings_of_arm.model_copy(update={"alpha": None, "ambiguous": None})
         return Training(
-            self.dataset, fold, without_settings, settings, arm_name=arm, named_by_length=epochs is not None
+            self.dataset, fold, without_settings, settings, arm, split=split, named_by_length=epochs is not None
         )
 
 

@@ -592,6 +592,11 @@ class ExperimentSettings(Section):
     epochs: Annotated[list[Count], Field(min_length=1)] | None = Field(
         None, description="lengths of training to compare, each a training of its own; null: train.epochs"
     )
+    split: Literal["official", "disjoint", "both"] = Field(
+        "official",
+        description="the data set's own folds; folds made anew, in which no clip has a copy or another take of its "
+        "scene in another one; or rows of both",
+    )
     protocol: Protocol | None = Field(None, description="the epoch that counts; null: train.selection")
     published: str | None = Field(None, description="the published table to print beside it")
     settings: Overlay = Field({}, description="laid over the pipeline's")

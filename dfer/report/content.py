@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from dfer.config.experiments import Frames
+from dfer.config.experiments import Frames, Split
 from dfer.config.published import PublishedTable
 from dfer.config.settings import Protocol, Show
 from dfer.datasets.table import with_classes
@@ -48,6 +48,7 @@ class ArmResult:
     runs: tuple[FoldRun, ...]
     url: str  # a page of MLflow with all its runs side by side; empty if there is none
     epochs: int | None = None  # of its trainings, where the experiment compares lengths
+    split: Split = "official"  # whose folds it was trained and tested on
     missing_runs: int = 0  # how many more it should have, which failed or were not begun
 
     @property
@@ -80,6 +81,17 @@ class ExperimentResult:
 
 
 @dataclass(frozen=True)
+class Leakage:
+    """The clips of a data set that give one another away, as the stage `split` has found them."""
+
+    pairs: pd.DataFrame  # see `dfer.analysis.leakage.pairs`
+    by: str  # by what clips were compared, for people
+    likeness: float  # of two faces, from which on they are of the same scene
+    folds: int  # how many were made of which no pair is in two
+    stages: Location  # the folder that the index's shard folders are relative to
+
+
+@dataclass(frozen=True)
 class DatasetFacts:
     """A data set as it was used."""
 
@@ -90,6 +102,7 @@ class DatasetFacts:
     aligned: Path | None  # a picture of aligned faces; None if there is none
     synthetic: bool  # made by the pipeline itself
     root: Path | None = None  # the folder that its videos are in; None if it is not here
+    leakage: Leakage | None = None  # None where nothing asked for folds without it
 
 
 @dataclass(frozen=True)

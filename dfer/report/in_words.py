@@ -33,19 +33,18 @@ def sentence(experiment: ExperimentNumbers) -> str:
     The table's first arm is the reference. The numbers are differences of WAR with the 95 % intervals of the paired
     bootstrap. An arm is ahead or behind if its interval excludes 0 and its p-value after Holm's correction over all
     comparisons of the table is at most 0.05. Empty for a table of another kind, for a single arm, and where the first
-    arm is missing. Where lengths of training are compared, a sentence for each.
+    arm is missing. Where lengths of training or splits are compared, a sentence for each.
     """
     arms, rows = experiment.arms, experiment.result.rows
     if experiment.result.show not in SHOWN or not arms or not rows[0].runs:
         return ""
-    lengths = dict.fromkeys(arm.result.epochs for arm in arms)
-    of_lengths = [
-        _of_one_length(experiment, [arm for arm in arms if arm.result.epochs == epochs]) for epochs in lengths
-    ]
-    return " ".join(filter(None, of_lengths))
+    groups: dict[tuple[object, ...], list[ArmNumbers]] = {}
+    for arm in arms:
+        groups.setdefault((arm.result.split, arm.result.epochs), []).append(arm)
+    return " ".join(filter(None, (_of_one_group(experiment, group) for group in groups.values())))
 
 
-def _of_one_length(experiment: ExperimentNumbers, arms: Sequence[ArmNumbers]) -> str:
+def _of_one_group(experiment: ExperimentNumbers, arms: Sequence[ArmNumbers]) -> str:
     names_of = {id(arm): name for arm, name in zip(experiment.arms, short_names(experiment.arms), strict=True)}
     reference = names_of[id(arms[0])]
     pairs = {id(pair.second): pair for pair in experiment.pairs if pair.first is arms[0]}

@@ -17,6 +17,7 @@ VALIDATION_PART_NOTE = "(val): validation part; the labels of the test part are 
 _TELLING = {
     "model": "{}",
     "arm": "{}",
+    "split": "({} folds)",
     "epochs": "after {} epochs",
     "frames": "{}",
     "trained_on": "from {}",
@@ -41,13 +42,15 @@ def other_frames(arm: ArmNumbers) -> str:
 
 
 def full_name(arm: ArmNumbers) -> str:
-    """The arm with its network, its length of training and its order of frames where they matter, and its flag."""
-    return f"{arm.result.name}{length(arm)}{other_frames(arm)}{flag(arm)}"
+    """The arm with its network, its training and its order of frames where they matter, and its flag."""
+    return f"{arm.result.name}{variant(arm)}{other_frames(arm)}{flag(arm)}"
 
 
-def length(arm: ArmNumbers) -> str:
-    """', 60 epochs' where the experiment compares lengths of training."""
-    return "" if arm.result.epochs is None else f", {arm.result.epochs} epochs"
+def variant(arm: ArmNumbers) -> str:
+    """', 60 epochs' where the experiment compares lengths of training, ', disjoint folds' where they are not the data
+    set's own."""
+    folds = "" if arm.result.split == "official" else f", {arm.result.split} folds"
+    return folds + ("" if arm.result.epochs is None else f", {arm.result.epochs} epochs")
 
 
 def short_names(arms: Sequence[ArmNumbers]) -> list[str]:

@@ -163,9 +163,7 @@ class ReportNumbers:
     def trained_arms(self) -> tuple[ArmNumbers, ...]:
         """Every training once: models that were tested on several sets are shown where they have the most runs."""
         by_runs = sorted(self.arms, key=lambda arm: len(arm.result.runs))
-        most = {
-            (arm.result.name, arm.result.epochs, arm.result.trained_on, arm.result.protocol): id(arm) for arm in by_runs
-        }
+        most = {_training_of(arm.result): id(arm) for arm in by_runs}
         return tuple(arm for arm in self.arms if id(arm) in most.values())
 
     @property
@@ -206,7 +204,12 @@ def _identity(result: ArmResult) -> tuple[object, ...]:
     """The same for the same arm in another experiment; the scores tell apart arms of one name over other clips."""
     runs = tuple((run.fold, run.seed, run.url, run.metrics["nll"], run.metrics["num_listed"]) for run in result.runs)
     tested = (result.evaluated_on, result.part, result.protocol, result.frames)
-    return (result.name, result.trained_on, result.epochs, *tested, runs)
+    return (*_training_of(result), *tested, runs)
+
+
+def _training_of(result: ArmResult) -> tuple[object, ...]:
+    """The same for rows with the same trainings, whatever they are tested on."""
+    return (result.name, result.trained_on, result.split, result.epochs, result.protocol)
 
 
 def _arm_numbers(result: ArmResult) -> ArmNumbers:
@@ -274,8 +277,8 @@ def _listed(runs: Sequence[FoldRun], *, repeated: bool) -> int:
 
 def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: Compared) -> tuple[Pair, ...]:
     """All pairs over the same clips; in a temporal audit only each order of frames against the right one, and of many
-    networks or lengths of training only the arms of each: a correction for a thousand pairs would leave nothing that
-    could be seen.
+    networks, splits or lengths of training only the arms of each: a correction for a thousand pairs would leave nothing
+    that could be seen.
 
     `compared` keeps what other experiments have compared already.
     """
@@ -284,7 +287,7 @@ def _pairs(experiment: ExperimentResult, arms: Sequence[ArmNumbers], compared: C
         first, second = (other, one) if other.result.in_order and not one.result.in_order else (one, other)
         if experiment.show == "networks" and first.result.model != second.result.model:
             continue
-        if first.result.epochs != second.result.epochs:
+        if (first.result.split, first.result.epochs) != (second.result.split, second.result.epochs):
             continue
         if not _share_clips(first, second) or (experiment.show == "temporal" and not _audits(first, second)):
             continue

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from dfer.analysis.statistics import LEVEL, in_words
 from dfer.plots import ARM_COLOURS, LOSS_ABOVE_ENTROPY, row_shares, shown_losses
-from dfer.report import disagreement, figures, spread, tables, verdict
+from dfer.report import disagreement, figures, leakage, spread, tables, verdict
 from dfer.report.content import ReportContent
 from dfer.report.in_words import would_need
 from dfer.report.names import file_name, flag, full_name, short_names, versus, where
@@ -356,6 +356,17 @@ def _spread(numbers: ReportNumbers) -> Section:
     )
 
 
+def _leakage(numbers: ReportNumbers) -> Section:
+    return Section(
+        "section-leakage",
+        "Clips that give one another away",
+        "Leakage across folds",
+        leakage.as_tables(numbers),
+        tuple(Chart(*chart) for chart in leakage.charts(numbers)),
+        leakage.TEXT,
+    )
+
+
 def _seldom_seen(numbers: ReportNumbers) -> Section:
     seldom: set[str] = set()
     for dataset in numbers.datasets:
@@ -419,6 +430,7 @@ OF_PAIRS: Sequence[Callable[[ExperimentNumbers], Table]] = (tables.comparisons, 
 SECTIONS: Sequence[Callable[[ReportNumbers], Section]] = (
     _verdict,
     _spread,
+    _leakage,
     _calibration,
     _ambiguity,
     _seldom_seen,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 SYNTHETIC = "Synthetic data, drawn by the pipeline itself: these numbers show that it works, not how good a method is."
 NOT_COMPLETE = "Not complete: these were not made, and every table lacks them."
 
-_NAMES = ["experiment", "show", "model", "arm", "epochs", "trained_on", "evaluated_on", "part", "protocol", "frames"]
-_ARM = [*_NAMES, "missing_runs"]
+_ARM = ["experiment", "show", "model", "arm", "split", "epochs", "trained_on", "evaluated_on", "part", "protocol"]
+_ARM += ["frames", "missing_runs"]
 SCORES = [f"{score}{of}" for score in ("WAR", "UAR") for of in ("", "_sd_over_folds", "_sd_over_seeds")]
 """The columns of `summary` with an arm's scores and their spread."""
 _ALL_LISTED = {"war_all_listed": np.nan, "uar_all_listed": np.nan}  # where it is not known
@@ -113,12 +113,13 @@ def as_text(table: pd.DataFrame) -> list[list[str]]:
         model = "" if row.model == "resnet18_tsm" else f"{row.model} "
         frames = "" if row.frames == "in order" else f", frames {row.frames}"
         length = f", {row.epochs:.0f} epochs" if np.isfinite(row.epochs) else ""
+        folds = "" if row.split == "official" else f", {row.split} folds"
         chosen = " (best on the test fold)" if row.protocol == "paper" else ""
         differs = row.coverage < 1 and np.isfinite(row.WAR_all_listed)
         cells.append(
             [
                 row.experiment,
-                f"{model}{row.arm}{length}{frames}{chosen}",
+                f"{model}{row.arm}{folds}{length}{frames}{chosen}",
                 f"{row.evaluated_on} ({row.part})",
                 _percent(row.WAR, row.WAR_sd_over_folds, row.WAR_sd_over_seeds),
                 _percent(row.UAR, row.UAR_sd_over_folds, row.UAR_sd_over_seeds),

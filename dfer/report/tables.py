@@ -20,10 +20,10 @@ from dfer.report.names import (
     flag,
     flag_note,
     full_name,
-    length,
     missing_note,
     other_frames,
     protocol_notes,
+    variant,
     versus,
     where,
 )
@@ -59,7 +59,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
         Column("method", _network, lambda row: Cell(row.method + flag(row), small=(row.citation,)), text=True),
         Column(
             "labels",
-            lambda arm: Cell(arm.result.arm + length(arm) + other_frames(arm)),
+            lambda arm: Cell(arm.result.arm + variant(arm) + other_frames(arm)),
             lambda row: Cell(row.label),
             text=True,
         ),

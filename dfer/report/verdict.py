@@ -12,7 +12,7 @@ from dfer.analysis.statistics import Interval
 from dfer.analysis.verdict_plots import forest
 from dfer.report import table
 from dfer.report.figures import WIDTH
-from dfer.report.names import file_name, length
+from dfer.report.names import file_name, variant
 from dfer.report.numbers import HEADLINES, Pair, ReportNumbers
 from dfer.report.results import SYNTHETIC
 from dfer.report.table import Cell, Column, Table, difference
@@ -45,12 +45,13 @@ def over_sets(numbers: ReportNumbers) -> list[OverSets]:
     for experiment in numbers.experiments:
         if experiment.result.show not in _TABLES or not experiment.arms:
             continue
-        for pair in sorted(experiment.pairs, key=lambda pair: experiment.arms.index(pair.second)):
+        place = {id(arm): number for number, arm in enumerate(experiment.arms)}
+        for pair in sorted(experiment.pairs, key=lambda pair: place[id(pair.second)]):
             first, second = pair.first.result, pair.second.result
             own_part = first.trained_on == first.evaluated_on and second.trained_on == second.evaluated_on
             if pair.first is not experiment.arms[0] or not own_part or pair.first.is_audit or pair.second.is_audit:
                 continue
-            names = (f"{first.name}{length(pair.first)}", f"{second.name}{length(pair.second)}")
+            names = (f"{first.name}{variant(pair.first)}", f"{second.name}{variant(pair.second)}")
             of_arms = found.setdefault(names, OverSets(names))
             of_arms.pairs.setdefault(first.evaluated_on, pair)
     several = [one for one in found.values() if len(one.pairs) > 1]

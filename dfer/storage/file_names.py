@@ -1,6 +1,7 @@
 """The files in stage outputs that other modules read than the one that writes them."""
 
 CHECKPOINT = "checkpoint.pt"
+FINAL_CHECKPOINT = "final-checkpoint.pt"
 HISTORY = "history.json"
 WEIGHTS, CARD = "model.safetensors", "model.json"
 PREDICTIONS = "predictions.parquet"

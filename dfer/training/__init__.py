@@ -1,6 +1,6 @@
 """Training of one arm on one fold."""
 
-from dfer.training.checkpoint import CheckpointError, remove_damaged
+from dfer.training.checkpoint import CheckpointError, begin_with, remove_damaged
 from dfer.training.fit import TrainResult
 from dfer.training.plan import Plan, Resources, TrainingData
 from dfer.training.run import TrainingError
@@ -13,6 +13,7 @@ __all__ = [
     "TrainResult",
     "TrainingData",
     "TrainingError",
+    "begin_with",
     "remove_damaged",
     "train",
 ]

@@ -52,8 +52,10 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     Raises CheckpointError for a damaged file.
     """
     path = folder / CHECKPOINT
-    if not path.exists():
-        return None
+    return _read(path) if path.exists() else None
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         # torch reads without comparing the archive's checksums.
         with zipfile.ZipFile(path) as archive:
@@ -75,6 +77,26 @@ def remove_damaged(folder: Path) -> None:
     except CheckpointError as error:
         _log.warning("%s. It is removed: the training begins with its first epoch again", error)
         (folder / CHECKPOINT).unlink()
+
+
+def begin_with(shorter: Path, folder: Path, epochs: int) -> list[dict[str, Any]]:
+    """Let the training in `folder`, of `epochs` epochs, go on where a shorter one of the same settings has ended.
+
+    `shorter` is the last checkpoint of that training. Only the schedule `step` can be gone on with: the learning rates
+    of the others depend on the number of epochs. Returns the history so far. Raises ValueError for another schedule or
+    a training that is not shorter, CheckpointError for a damaged file. That all other settings and the clips are the
+    same is checked when the training begins (`check_fingerprint`).
+    """
+    state = _read(shorter)
+    identity, before = state["fingerprint"], len(state["history"])
+    if identity["train.schedule"] != "step" or before >= epochs:
+        raise ValueError(
+            f"{shorter} is of {before} epochs with the schedule {identity['train.schedule']}: expected a training with "
+            f"the schedule step and fewer than {epochs} epochs"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(folder, {**state, "fingerprint": {**identity, "train.epochs": str(epochs)}})
+    return list(state["history"])
 
 
 def fingerprint(plan: Plan, splits: Splits, device: str, *, tf32: bool) -> dict[str, str]:

@@ -78,6 +78,7 @@ class PipelineTracking:
             "dfer.model": training.model,
             "dfer.fold": str(training.fold),
             "dfer.seed": str(training.seed),
+            **({"dfer.split": training.split} if training.split != "official" else {}),
             **self._tags(),
             "dfer.dataset": training.dataset,
         }

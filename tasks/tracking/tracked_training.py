@@ -12,7 +12,7 @@ import pandas as pd
 from dfer.config.experiments import Training
 from dfer.config.settings import TrainSettings
 from dfer.datasets import protocol, table
-from dfer.storage.file_names import CARD, HISTORY, WEIGHTS
+from dfer.storage.file_names import CARD, CHECKPOINT, HISTORY, WEIGHTS
 from dfer.system import garbage
 from tasks.tracking.outbox import TrackedRun
 from tasks.tracking.runs import log_epoch, log_summary
@@ -30,6 +30,8 @@ class Job:
         stages: the folder or URL that the index's shards are relative to.
         folder: for the training's output.
         card: entries of the model's card.
+        begins_with: the last checkpoint of a shorter training that this one goes on with; None for the first epoch, and
+            where the file is not there since nobody went on with that training when it was made.
         at_a_time, on_its_gpu: how many trainings run side by side on this machine, and on its GPU.
     """
 
@@ -43,6 +45,7 @@ class Job:
     threads: int
     at_a_time: int
     on_its_gpu: int
+    begins_with: Path | None = None
 
 
 def training_clips(training: Training, clips: Path) -> pd.DataFrame:
@@ -58,7 +61,7 @@ def train_in_process(
     with garbage.loading():
         from dfer import plots
         from dfer.faces.index import read_index
-        from dfer.training import Plan, Resources, TrainingData, remove_damaged, train
+        from dfer.training import Plan, Resources, TrainingData, begin_with, remove_damaged, train
 
     training, folder, run = job.training, job.folder, job.run
     sections = training.settings
@@ -77,6 +80,11 @@ def train_in_process(
             log_epoch(run, row)
 
     remove_damaged(folder)
+    before = 0
+    if job.begins_with is not None and job.begins_with.is_file() and not (folder / CHECKPOINT).exists():
+        for row in begin_with(job.begins_with, folder, settings.epochs):
+            on_epoch(row)
+            before = row["epoch"]
     result = train(
         replace(Plan.of(training.arm, sections), train=settings),
         TrainingData(clips, test if settings.monitor_every else None, rows, job.stages),
@@ -91,4 +99,4 @@ def train_in_process(
     plots.learning_curves(result.history, figure, title=training.title, num_classes=len(classes))
     run.log_files([figure, folder / HISTORY, folder / CARD, folder / WEIGHTS])
     run.log_model(folder)
-    return {"clips": result.summary["clips"]["training"], "epochs": len(result.history)}
+    return {"clips": result.summary["clips"]["training"], "epochs": len(result.history) - before}

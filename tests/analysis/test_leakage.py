@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import planted
 import pytest
 
-from dfer.analysis import leakage, signatures
+from dfer.analysis import disjoint_split, leakage, signatures
 from dfer.analysis.signatures import Signatures
+from dfer.datasets import table
 from dfer.datasets.table import ClipRow, from_rows
+from dfer.faces.index import write_index
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +26,8 @@ def found(demo) -> pd.DataFrame:
     return leakage.pairs(signatures.of_clips(demo.index, demo.root), demo.clips)
 
 
-def pairs_of(table: pd.DataFrame) -> set[tuple[str, str]]:
-    return set(zip(table["first"], table["second"], strict=True))
+def pairs_of(pairs: pd.DataFrame) -> set[tuple[str, str]]:
+    return set(zip(pairs["first"], pairs["second"], strict=True))
 
 
 def test_what_was_planted_is_found_and_nothing_else(demo, found) -> None:
@@ -52,6 +56,28 @@ def test_disjoint_folds_have_no_pair_across_and_spread_the_classes(demo, found) 
     assert pairs_of(again) == pairs_of(found)
     assert not again["across"].any()
     assert set(clips["fold"]) == {1, 2, 3, 4, 5}
+
+
+def test_a_split_is_a_clip_table_with_other_folds_and_says_what_it_was_made_of(demo, found, tmp_path) -> None:
+    files = {"clips": tmp_path / "clips.parquet", "index": tmp_path / "index.parquet"}
+    table.write(demo.clips, files["clips"])
+    write_index(files["index"], demo.index)
+    looked_at: list[None] = []
+    counts = disjoint_split.write_in_process(
+        **files, root=demo.root, folder=tmp_path, table_name="split.parquet", send=looked_at.append
+    )
+    kept = int((demo.index["status"] == "ok").sum())
+    assert len(looked_at) == kept
+    assert counts == {"clips": len(demo.clips), "folds": 5, "pairs_across_official_folds": int(found["across"].sum())}
+    split = table.read(tmp_path / "split.parquet")
+    assert split.drop(columns="fold").equals(demo.clips.drop(columns="fold"))
+    assert not split["fold"].equals(demo.clips["fold"])
+    pairs = pd.read_parquet(tmp_path / disjoint_split.PAIRS)
+    assert pairs_of(pairs) == pairs_of(found) and not pairs["across_disjoint"].any()
+    fold = split.set_index("clip_id")["fold"]
+    assert (fold[pairs["first"]].to_numpy() == fold[pairs["second"]].to_numpy()).all()
+    facts = json.loads((tmp_path / disjoint_split.FACTS).read_text())
+    assert facts["by"].startswith("the edges of the face") and 0 < facts["likeness"] < 1
 
 
 def test_subjects_without_faces_stay_together_and_clips_in_no_fold_go_with_their_group() -> None:
@@ -85,8 +111,8 @@ def test_known_subjects_come_first_and_splits_have_a_border_too() -> None:
         ClipRow(f"set/{number}", "set", f"{number}.mp4", subject=subject, split=split)
         for number, (subject, split) in enumerate(zip(subjects, splits, strict=True))
     ]
-    table = leakage.pairs(made_up([[1, 0], [0, 1], [1, 0], [0.8, 0.6]]), from_rows(rows))
-    said = [tuple(row) for row in table[["first", "second", "kind", "across"]].itertuples(index=False)]
+    pairs = leakage.pairs(made_up([[1, 0], [0, 1], [1, 0], [0.8, 0.6]]), from_rows(rows))
+    said = [tuple(row) for row in pairs[["first", "second", "kind", "across"]].itertuples(index=False)]
     assert said == [
         ("set/0", "set/2", "same subject", True),
         ("set/2", "set/3", "same subject", False),  # one of them is in no split

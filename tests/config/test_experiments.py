@@ -40,6 +40,25 @@ def test_two_names_for_the_same_arm_are_one_training(tmp_path):
     assert [training.settings.mixing.alpha for training in made if training.fold == 1][1:] == [0.4, 2]
 
 
+def test_both_splits_are_rows_with_trainings_of_their_own(tmp_path):
+    text = TWO.replace("first: {title: First}", "first: {title: First, split: both}")
+    first, *others = pipelines(tmp_path, text)["paper"].experiments
+    rows = first.rows(has_folds=True)
+    order = [("official", "hard"), ("official", "midas"), ("disjoint", "hard"), ("disjoint", "midas")]
+    assert [(row.split, row.arm) for row in rows] == order
+    made = trainings_of(evaluations_of(rows))
+    assert [training.title for training in made if training.fold == 1] == [
+        "hard fold 1",
+        "midas fold 1",
+        "hard disjoint fold 1",
+        "midas disjoint fold 1",
+    ]
+    # those of the data set's own folds are the other tables', too
+    of_others = trainings_of(evaluations_of(row for e in others for row in e.rows(has_folds=True)))
+    assert {training.split for training in of_others} == {"official"}
+    assert set(made) & set(of_others) and set(made) - set(of_others)
+
+
 def test_seeds_are_a_dimension(tmp_path):
     made = trainings(pipelines(tmp_path)["less"], "first")
     assert [(training.fold, training.seed) for training in made] == [(f, s) for s in (0, 3) for f in range(1, 6)]

@@ -69,6 +69,7 @@ def test_folds_that_differ_are_no_spread_over_seeds():
             **arm,
             "protocol": "last",
             "frames": "in order",
+            "split": "official",
             "epochs": np.nan,
             "missing_runs": 0,
             "fold": fold,

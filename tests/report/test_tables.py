@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from html_page import HtmlPage, page_of
 from report_factory import aligned, arm, content, facts, named, toy_data
@@ -14,7 +15,7 @@ from dfer.config.catalogue import NETWORKS
 from dfer.config.published import load
 from dfer.labels import EMOTIONS
 from dfer.report import in_words, page, results, table, tables, write
-from dfer.report.content import ExperimentResult
+from dfer.report.content import ExperimentResult, Leakage
 from dfer.report.numbers import compute
 from dfer.report.results import SYNTHETIC
 from dfer.report.table import Cell, Column
@@ -323,6 +324,57 @@ def test_lengths_of_training_are_rows_curves_and_a_sentence_each(tmp_path):
     saved = results.summary(results.per_run(made))
     assert saved["epochs"].tolist() == [20, 20, 450, 450]
     assert next(row[1] for row in results.as_text(saved)) == "hard, 20 epochs"
+
+
+def test_folds_without_leakage_have_their_pairs_and_their_cost(tmp_path):
+    toy = toy_data(tmp_path, "toy", clips_per_class=12)
+    clips = aligned(toy)
+    arms = tuple(
+        replace(arm(clips, f"resnet18_tsm/{name}", skill=skill, folds=(1, 2), part="2 folds"), split=split)
+        for split, skills in (("official", (3.0, 3.0)), ("disjoint", (0.5, 3.0)))
+        for name, skill in zip(("leaky", "fair"), skills, strict=True)
+    )
+    one, two, three, four = clips["clip_id"][:4]
+    pairs = pd.DataFrame(
+        [
+            (one, two, "near-duplicate", 12, 0.9, False, True, False),
+            (two, three, "same scene", 90, 0.8, True, True, False),
+            (three, four, "same scene", 95, 0.7, False, False, False),
+        ],
+        columns=["first", "second", "kind", "bits", "likeness", "mirrored", "across", "across_disjoint"],
+    )
+    leakage = Leakage(pairs, "made-up features", 0.65, 5, toy.root)
+    with_pairs = replace(facts(toy), leakage=leakage)
+    made = content(tmp_path, ExperimentResult("split", "Split", "", "scores", "toy", arms), datasets=(with_pairs,))
+    report, numbers = page_of(made), compute(made)
+    assert [row[1] for row in report.tables["split"][1:]] == [
+        "leaky",
+        "fair",
+        "leaky, disjoint folds",
+        "fair, disjoint folds",
+    ]
+    # arms are compared within a split
+    splits = {(pair.first.result.split, pair.second.result.split) for pair in numbers.experiments[0].pairs}
+    assert splits == {("official", "official"), ("disjoint", "disjoint")}
+    assert "fair (disjoint folds) is ahead of leaky (disjoint folds) by " in in_words.sentence(numbers.experiments[0])
+    (found,) = [row for row in report.tables["leakage"] if row[0] == "toy"]
+    within = " more within a fold, or in none"
+    assert found[1:] == [f"00{within}", f"10{within}", f"11{within}", "05 folds"]  # the number, and small below it
+    assert "made-up features" in report.text
+    leaky, fair = report.tables["leakage-cost"][1:]
+    wars = [np.mean([run.metrics["war"] for run in of_arm.runs]) for of_arm in arms]
+    assert leaky[0].startswith("resnet18_tsm/leaky") and fair[0].startswith("resnet18_tsm/fair")
+    expected = 100 * (wars[2] - wars[0])
+    estimate, low, high = map(float, re.findall(r"[-+]?[\d.]+", leaky[6].replace(table.MINUS, "-")))
+    assert estimate == pytest.approx(expected, abs=0.06) and low < estimate < high < 0
+    estimate, low, high = map(float, re.findall(r"[-+]?[\d.]+", fair[6].replace(table.MINUS, "-")))
+    assert low < 0 < high
+    (section,) = [one for one in page.assemble(made, numbers).sections if one.anchor == "section-leakage"]
+    (chart,) = section.charts
+    assert clips["clip_id"].iloc[0] in chart.alt and clips["clip_id"].iloc[3] not in chart.alt
+    saved = results.summary(results.per_run(made))
+    assert saved["split"].tolist() == ["official", "official", "disjoint", "disjoint"]
+    assert results.as_text(saved)[2][1] == "leaky, disjoint folds"
 
 
 def test_two_data_sets_have_a_verdict_together(tmp_path):

@@ -12,7 +12,8 @@ import torch
 from toy_set import ToySet
 
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
-from dfer.training import CheckpointError, Plan, Resources, TrainingData, TrainResult, remove_damaged
+from dfer.storage.file_names import CHECKPOINT
+from dfer.training import CheckpointError, Plan, Resources, TrainingData, TrainResult, begin_with, remove_damaged
 from dfer.training.checkpoint import fingerprint
 from dfer.training.fit import fit
 from dfer.training.split import split_clips
@@ -55,6 +56,41 @@ def test_a_checkpoint_of_other_settings_or_clips_is_refused(toy_set: ToySet, tmp
         run(replace(toy, clips=relabelled), tmp_path)
     # How fast it runs may change.
     run(toy, tmp_path, settings={"loader_workers": 1, "checkpoint_every": 2, "cache": "none"})
+
+
+STEP = {"schedule": "step", "step_epochs": 2, "step_factor": 0.5, "warmup_epochs": 1, "selection": "validation"}
+
+
+def test_a_longer_training_goes_on_from_a_shorter_one_and_ends_as_one_that_did_not(
+    toy_set: ToySet, tmp_path: Path
+) -> None:
+    toy = few(toy_set, 24)
+    whole = run(toy, tmp_path / "whole", SOFT, settings={**STEP, "epochs": 4})
+    run(toy, tmp_path / "shorter", SOFT, settings={**STEP, "epochs": 3})
+    history = begin_with(tmp_path / "shorter" / CHECKPOINT, tmp_path / "longer", 4)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    longer = run(toy, tmp_path / "longer", SOFT, settings={**STEP, "epochs": 4})
+    assert [row["loss"] for row in longer.history] == [row["loss"] for row in whole.history]
+    assert longer.history[-1]["learning_rate"] == whole.history[-1]["learning_rate"] < whole.history[1]["learning_rate"]
+    assert longer.epoch == whole.epoch
+    states = [torch.load(tmp_path / name / CHECKPOINT, weights_only=True) for name in ("whole", "longer")]
+    assert states[0]["fingerprint"] == states[1]["fingerprint"]
+    for name, tensor in states[0]["model"].items():
+        assert torch.equal(tensor, states[1]["model"][name]), name
+
+
+def test_what_cannot_be_gone_on_with_is_refused(toy_set: ToySet, tmp_path: Path) -> None:
+    toy = few(toy_set, 10)
+    run(toy, tmp_path / "cosine")
+    with pytest.raises(ValueError, match="of 2 epochs with the schedule cosine: expected"):
+        begin_with(tmp_path / "cosine" / CHECKPOINT, tmp_path / "longer", 4)
+    run(toy, tmp_path / "step", settings=STEP)
+    with pytest.raises(ValueError, match="fewer than 2 epochs"):
+        begin_with(tmp_path / "step" / CHECKPOINT, tmp_path / "longer", 2)
+    assert not (tmp_path / "longer").exists()
+    begin_with(tmp_path / "step" / CHECKPOINT, tmp_path / "longer", 3)
+    with pytest.raises(CheckpointError, match="step_epochs was 2, is 3"):
+        run(toy, tmp_path / "longer", settings={**STEP, "epochs": 3, "step_epochs": 3})
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "text"])
