@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ TEXT = (
 
 _SHOWN = 8  # pairs of a data set
 _FRAMES = 4  # of each clip
+_GAP = 24  # pixels between the two
+_LONGEST = 16  # letters of a clip's name
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,30 @@ def charts(numbers: ReportNumbers) -> Iterator[tuple[str, str, str, Figure]]:
 
 
 def strips(pairs: pd.DataFrame, index: pd.DataFrame, leakage: Leakage) -> Figure:
-    """A line a pair: frames of both clips side by side, below what they have in common."""
-    figure = Figure(figsize=(figures.WIDTH, 0.95 * len(pairs)), layout="constrained")
+    """A line a pair: frames of both clips side by side, below their names and what they have in common."""
+    figure = Figure(figsize=(figures.WIDTH, 0.2 + 0.78 * len(pairs)), layout="constrained")
     place = index.set_index("clip_id")[["shard", "row"]]
-    for axes, pair in zip(figure.subplots(len(pairs), 2, squeeze=False), pairs.itertuples(), strict=True):
+
+    def strip(clip: str) -> np.ndarray:
+        shard, row = str(place["shard"][clip]), int(place["row"][clip])
+        jpeg = figures.frames_of_clip(leakage.stages, shard, row, _FRAMES)
+        return np.asarray(matplotlib.image.imread(io.BytesIO(jpeg), format="jpeg"))
+
+    for axes, pair in zip(figure.subplots(len(pairs), squeeze=False)[:, 0], pairs.itertuples(), strict=True):
         how = f"{pair.bits} of 256 bits" if pair.kind == "near-duplicate" else f"likeness {pair.likeness:.2f}"
-        names = (f"{pair.kind}, {how}{', mirrored' if pair.mirrored else ''}: {pair.first}", str(pair.second))
-        for one, name, clip in zip(axes, names, (pair.first, pair.second), strict=True):
-            jpeg = figures.frames_of_clip(leakage.stages, place["shard"][clip], int(place["row"][clip]), _FRAMES)
-            one.imshow(_decoded(jpeg))
-            one.set_title(name, fontsize=6, loc="left", pad=2)
-            one.axis("off")
+        what = f"{pair.kind}{', mirrored' if pair.mirrored else ''}, {how}"
+        first, second = strip(str(pair.first)), strip(str(pair.second))
+        gap = np.full((first.shape[0], _GAP, 3), 255, np.uint8)
+        axes.imshow(np.hstack([first, gap, second]))
+        axes.set_title(f"{what}: {_end(str(pair.first))} and {_end(str(pair.second))}", fontsize=7, loc="left", pad=2)
+        axes.axis("off")
     return figure
+
+
+def _end(clip: str) -> str:
+    """The end of a clip's name, which tells it from others; the whole name is in the picture's description."""
+    name = clip.rsplit("/", 1)[-1]
+    return name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
 
 
 def _differ_in_split(one: ArmNumbers, other: ArmNumbers) -> bool:
@@ -138,7 +153,7 @@ def _of_pairs(found: Sequence[DatasetFacts], warnings: Sequence[str]) -> Table:
         ],
         found,
         warnings=warnings,
-        notes=(*by, "Likeness is no proof: look at the pairs. `dfer analyse leakage` writes pictures of all of them."),
+        notes=(*by, "Likeness is no proof: look at the pairs. dfer analyse leakage writes pictures of all of them."),
     )
 
 
@@ -183,10 +198,3 @@ def _surest(pairs: pd.DataFrame) -> pd.DataFrame:
     of_kind = [across[across["kind"] == kind] for kind in KINDS]
     each = max(1, _SHOWN // max(1, sum(bool(len(some)) for some in of_kind)))
     return pd.concat([some.head(each) for some in of_kind])
-
-
-def _decoded(jpeg: bytes) -> np.ndarray:
-    """uint8[H, W, 3]."""
-    import io
-
-    return np.asarray(matplotlib.image.imread(io.BytesIO(jpeg), format="jpeg"))

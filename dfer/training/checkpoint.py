@@ -14,7 +14,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -26,6 +26,9 @@ from dfer.storage.files import replacing
 from dfer.training.plan import Plan
 from dfer.training.split import Splits
 from dfer.training.targets import single_labels
+
+if TYPE_CHECKING:
+    from dfer.training.run import EpochRow
 
 # These decide how fast a training is and how much of it a crash can cost, not what it computes. Except micro_batches:
 # BatchNorm sees them, but they may become more when memory runs out; the summary says how many they were.
@@ -79,7 +82,7 @@ def remove_damaged(folder: Path) -> None:
         (folder / CHECKPOINT).unlink()
 
 
-def begin_with(shorter: Path, folder: Path, epochs: int) -> list[dict[str, Any]]:
+def begin_with(shorter: Path, folder: Path, epochs: int) -> list[EpochRow]:
     """Let the training in `folder`, of `epochs` epochs, go on where a shorter one of the same settings has ended.
 
     `shorter` is the last checkpoint of that training. Only the schedule `step` can be gone on with: the learning rates
