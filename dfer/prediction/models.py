@@ -21,7 +21,7 @@ from dfer.config.reading import DEFAULT_CONFIG
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
 from dfer.evaluation import read_predictions
 from dfer.prediction.onnx_file import card_of
-from dfer.prediction.references import find, trainings
+from dfer.prediction.references import find, split_of, trainings
 from dfer.storage.cards import load_card
 from dfer.storage.file_names import PREDICTIONS
 from dfer.storage.files import sha256
@@ -209,7 +209,9 @@ def _out_of_fold(card: dict[str, Any], folder: Path) -> list[tuple[dict[str, Any
         siblings = {
             trained.folder.name: trained.card
             for trained in trainings(stages)
-            if _without_fold(read_manifest(trained.folder)["key"]) == own and trained.card["dataset"] == card["dataset"]
+            if _without_fold(read_manifest(trained.folder)["key"]) == own
+            and trained.card["dataset"] == card["dataset"]
+            and trained.split == split_of(card)
         }
         tables = {}
         for path in sorted(stages.glob(f"evaluate/*/{PREDICTIONS}")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,10 @@ class _Trained:
         return fold
 
     @property
+    def split(self) -> str:
+        return split_of(self.card)
+
+    @property
     def seed(self) -> int:
         return int(self.card["settings"]["train"]["seed"])
 
@@ -68,7 +72,8 @@ def find(reference: str, *, config: Path = DEFAULT_CONFIG, overrides: Sequence[s
     """The model that a name stands for, in one of the `FORMS`.
 
     Of an arm it is the latest finished training with the settings that the pipeline has now, else the latest one of the
-    arm; of several folds or seeds the first. Raises InputError if the name stands for nothing.
+    arm; of several folds or seeds the first, and one of the data set's own folds rather than of disjoint ones. Raises
+    InputError if the name stands for nothing.
     """
     if reference.startswith(("runs:/", "models:/")):
         from dfer.prediction.from_mlflow import fetch
@@ -92,6 +97,11 @@ def find(reference: str, *, config: Path = DEFAULT_CONFIG, overrides: Sequence[s
         raise InputError(f"{reference}: {config} is not here, which would say what it is. Expected {FORMS}")
     _, pipelines = read_config(config, overrides)
     return _of_arm(reference, pipelines, config)
+
+
+def split_of(card: Mapping[str, Any]) -> str:
+    """Whose folds a model was trained on (`dfer.config.experiments.Split`): cards do not speak of the official ones."""
+    return str(card.get("split", "official"))
 
 
 def trainings(stages: Path) -> Iterator[_Trained]:
@@ -130,6 +140,8 @@ def _of_arm(reference: str, pipelines: Sequence[Pipeline], config: Path) -> Foun
     ]
     if not candidates:
         raise InputError(f"{reference}: no such training is finished in {stages}; run it with: dfer run {name}")
+    if any(trained.split == "official" for trained, _ in candidates):
+        candidates = [(trained, fit) for trained, fit in candidates if trained.split == "official"]
     best = max(fit for _, fit in candidates)
     latest: dict[tuple[int, int], _Trained] = {}
     for trained in sorted((trained for trained, fit in candidates if fit == best), key=lambda one: one.finished):
@@ -163,6 +175,7 @@ def _fit(trained: _Trained, wanted: Sequence[Training]) -> int:
     fits = [0]
     for training in wanted:
         same_data = card.get("dataset") == training.dataset and trained.fold in (training.fold, None)
+        same_data = same_data and trained.split == training.split
         if not (same_data and card["model"] == training.model and card["settings"]["arm"] == _arm(training)):
             continue
         same_settings = settings == _sections(training.settings.model_dump(mode="json"), training.arm.mixing)

@@ -112,6 +112,8 @@ def _runs_of_arm(name: str, pipelines: dict[str, Pipeline], dataset: str | None)
     trained_on = {run.data.tags["dfer.dataset"] for run in runs}
     home = dataset if dataset in trained_on else pipelines[pipeline].dataset
     runs = [run for run in runs if run.data.tags["dfer.dataset"] == home or home not in trained_on]
+    official = [run for run in runs if "dfer.split" not in run.data.tags]
+    runs = official or runs  # of a table with both, those of the data set's own folds
     latest = runs[0].data.tags["mlflow.parentRunId"]
     chosen = [run for run in runs if run.data.tags["mlflow.parentRunId"] == latest]
     kinds = {(run.data.tags["dfer.dataset"], run.data.tags["dfer.fold"], run.data.tags["dfer.seed"]) for run in chosen}

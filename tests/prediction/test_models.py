@@ -91,12 +91,17 @@ def test_thresholds_from_out_of_fold_predictions_of_all_folds(older: Path) -> No
     manifest(stages / "train" / "t2", {"fold": 2, "arm": "x"}, ("ingest", "n1"), ("index", "i1"))
     shutil.copytree(older, stages / "train" / "other")
     manifest(stages / "train" / "other", {"fold": 2, "arm": "y"}, ("ingest", "n1"), ("index", "i1"))
+    # the same arm on folds that were dealt anew has seen clips that these folds test
+    shutil.copytree(older, stages / "train" / "disjoint")
+    rewrite_card(stages / "train" / "disjoint", fold=2, split="disjoint")
+    manifest(stages / "train" / "disjoint", {"fold": 2, "arm": "x"}, ("split", "s1"), ("index", "i1"))
     key = {"dataset": "toy", "frames": "in order", "weights": "chosen"}
     tables = []
     for name, model, changed in (
         ("e1", "t1", {}),
         ("e2", "t2", {}),
         ("e3", "other", {}),
+        ("e6", "disjoint", {}),
         ("e4", "t1", {"dataset": "elsewhere"}),
         ("e5", "t1", {"frames": "shuffled"}),
     ):

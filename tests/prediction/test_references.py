@@ -101,6 +101,19 @@ def test_of_several_folds_and_seeds_the_first_and_that_is_said(config: Path, sta
     assert card["fold"] == 1
 
 
+def test_a_training_on_the_data_sets_own_folds_rather_than_on_disjoint_ones(config: Path, stages: Path) -> None:
+    written = yaml.safe_load(config.read_text())
+    written["pipelines"]["demo"]["experiments"] = {"both": {"title": "Both", "split": "both"}}
+    both = config.with_name("both.yaml")
+    both.write_text(yaml.safe_dump(written))
+    disjoint = finish(stages, "b", {**card_of(config), "split": "disjoint"}, 200)
+    with pytest.raises(InputError, match="no such training"):
+        find("demo/soft", config=config)  # which has no disjoint folds
+    assert find("demo/soft", config=both).folder == disjoint
+    own = finish(stages, "a", card_of(config), 100)
+    assert find("demo/soft", config=both).folder == own
+
+
 def test_trainings_that_cannot_be_read_are_left_out(config: Path, stages: Path) -> None:
     (stages / "x").mkdir()
     (stages / "x" / "model.json").write_text("{")
