@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ROWS = 50  # videos that are listed one by one
 _SILENCE = 15.0  # seconds between lines where there is no bar
+_ENOUGH = 0.02  # of the work, before it is said how long the rest will take
 
 
 @app.command(
@@ -123,8 +124,9 @@ def _bar(videos: int) -> Iterator[Any]:
             bar.update(task, completed=progress.done, total=progress.total, description=text)
             if not err.is_terminal and time.monotonic() - told > _SILENCE:
                 told = time.monotonic()
-                left = duration((progress.total - progress.done) / rate) if rate else "unknown"
-                err.print(f"{progress.done / progress.total:.0%}: {text}, {left} left")
+                share = progress.done / progress.total
+                left = f", {duration(passed * (1 / share - 1))} left" if share > _ENOUGH else ""
+                err.print(f"{share:.0%}: {text}{left}")
 
         yield on_progress
 

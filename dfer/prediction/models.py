@@ -21,7 +21,7 @@ from dfer.config.reading import DEFAULT_CONFIG
 from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSettings, TrackingSettings
 from dfer.evaluation import read_predictions
 from dfer.prediction.onnx_file import card_of
-from dfer.prediction.references import find, split_of, trainings
+from dfer.prediction.references import find, trainings
 from dfer.storage.cards import load_card
 from dfer.storage.file_names import PREDICTIONS
 from dfer.storage.files import sha256
@@ -205,13 +205,11 @@ def _out_of_fold(card: dict[str, Any], folder: Path) -> list[tuple[dict[str, Any
         return [(card, read_predictions(folder / PREDICTIONS))]
     stages = folder.resolve().parents[1]
     with suppress(OSError, ValueError, KeyError, TypeError):
-        own = _without_fold(read_manifest(folder)["key"])
+        own = _but_for_the_fold(read_manifest(folder))
         siblings = {
             trained.folder.name: trained.card
             for trained in trainings(stages)
-            if _without_fold(read_manifest(trained.folder)["key"]) == own
-            and trained.card["dataset"] == card["dataset"]
-            and trained.split == split_of(card)
+            if _but_for_the_fold(read_manifest(trained.folder)) == own
         }
         tables = {}
         for path in sorted(stages.glob(f"evaluate/*/{PREDICTIONS}")):
@@ -224,8 +222,10 @@ def _out_of_fold(card: dict[str, Any], folder: Path) -> list[tuple[dict[str, Any
     return []
 
 
-def _without_fold(key: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in key.items() if name != "fold"}
+def _but_for_the_fold(manifest: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What a training was made of: its settings, and the clip table and aligned faces, of which the key has nothing."""
+    key = {name: value for name, value in manifest["key"].items() if name != "fold"}
+    return key, [upstream["hash"] for upstream in manifest["made_from"]]
 
 
 def _logits(table: pd.DataFrame) -> NDArray[np.float64]:

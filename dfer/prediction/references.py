@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ class _Trained:
 
     @property
     def split(self) -> str:
-        return split_of(self.card)
+        return str(self.card.get("split", "official"))  # cards do not speak of the official ones
 
     @property
     def seed(self) -> int:
@@ -97,11 +97,6 @@ def find(reference: str, *, config: Path = DEFAULT_CONFIG, overrides: Sequence[s
         raise InputError(f"{reference}: {config} is not here, which would say what it is. Expected {FORMS}")
     _, pipelines = read_config(config, overrides)
     return _of_arm(reference, pipelines, config)
-
-
-def split_of(card: Mapping[str, Any]) -> str:
-    """Whose folds a model was trained on (`dfer.config.experiments.Split`): cards do not speak of the official ones."""
-    return str(card.get("split", "official"))
 
 
 def trainings(stages: Path) -> Iterator[_Trained]:

@@ -95,6 +95,9 @@ def test_thresholds_from_out_of_fold_predictions_of_all_folds(older: Path) -> No
     shutil.copytree(older, stages / "train" / "disjoint")
     rewrite_card(stages / "train" / "disjoint", fold=2, split="disjoint")
     manifest(stages / "train" / "disjoint", {"fold": 2, "arm": "x"}, ("split", "s1"), ("index", "i1"))
+    # and the same fold with faces that were aligned in another way is no other fold
+    shutil.copytree(older, stages / "train" / "realigned")
+    manifest(stages / "train" / "realigned", {"fold": 1, "arm": "x"}, ("ingest", "n1"), ("index", "i2"))
     key = {"dataset": "toy", "frames": "in order", "weights": "chosen"}
     tables = []
     for name, model, changed in (
@@ -102,6 +105,7 @@ def test_thresholds_from_out_of_fold_predictions_of_all_folds(older: Path) -> No
         ("e2", "t2", {}),
         ("e3", "other", {}),
         ("e6", "disjoint", {}),
+        ("e7", "realigned", {}),
         ("e4", "t1", {"dataset": "elsewhere"}),
         ("e5", "t1", {"frames": "shuffled"}),
     ):
