@@ -172,7 +172,7 @@ def _of_costs(both: Sequence[Cost], warnings: Sequence[str]) -> Table:
         return [
             score(f"{name}, official folds", metric, False),
             score(f"{name}, disjoint folds", metric, True),
-            Column(f"{name}: difference", lambda cost: difference(cost.differences[metric])),
+            Column(f"{name}: difference", lambda cost: difference(cost.differences[metric], cost.disjoint.url)),
         ]
 
     return table.build(

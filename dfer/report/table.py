@@ -150,13 +150,14 @@ def count(value: int) -> Cell:
     return Cell(str(value), value=value)
 
 
-def difference(interval: Interval) -> Cell:
-    """A difference of shares with its interval, in percentage points."""
+def difference(interval: Interval, url: str = "") -> Cell:
+    """A difference of shares with its interval, in percentage points; `url` is the page of the arm that is compared."""
     if math.isnan(interval.estimate):
         return NO_CLIPS
     return Cell(
         points(interval.estimate),
         small=(f"[{points(interval.low)}, {points(interval.high)}]",),
+        url=url,
         value=interval.estimate,
         low=interval.low,
         high=interval.high,

@@ -503,7 +503,7 @@ def _number(heading: str, value: Callable[[ArmNumbers], float | None]) -> Column
 
 
 def _difference(metric: str) -> Callable[[Pair], Cell]:
-    return lambda pair: difference(pair.comparison.differences[metric])
+    return lambda pair: difference(pair.comparison.differences[metric], pair.second.url)
 
 
 def _score(arm: ArmNumbers, metric: str) -> Cell:

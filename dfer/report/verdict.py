@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from dfer.report.numbers import HEADLINES, Pair, ReportNumbers
 from dfer.report.results import SYNTHETIC
 from dfer.report.table import Cell, Column, Table, difference
 
+_NEGATIVE = re.compile(r"(?<![\w-])-(?=\d)")  # the hyphen before a number below 0
 _TABLES = ("scores", "per-class", "networks", "probabilities", "disagreement")
 
 
@@ -67,11 +69,12 @@ def as_table(one: OverSets, numbers: ReportNumbers) -> Table:
     """A row a data set and one for the mean over them, with the paragraphs of WAR and UAR below."""
     verdicts = _verdicts(one)
     first, second = one.arms
+    words = [verdict.in_words(found, metric.upper(), one.arms, one.clips) for metric, found in verdicts.items()]
 
     def of(metric: str) -> Column[str]:
         def cell(name: str) -> Cell:
             if name in one.pairs:
-                return difference(one.pairs[name].comparison.differences[metric])
+                return difference(one.pairs[name].comparison.differences[metric], one.pairs[name].second.url)
             return difference(verdicts[metric].overall) if metric in verdicts else table.DASH
 
         return Column(metric.upper(), cell)
@@ -86,9 +89,7 @@ def as_table(one: OverSets, numbers: ReportNumbers) -> Table:
         ],
         [*one.pairs, ""],
         warnings=(SYNTHETIC,) if numbers.synthetic_sets.intersection(one.pairs) else (),
-        in_words=" ".join(
-            verdict.in_words(found, metric.upper(), one.arms, one.clips) for metric, found in verdicts.items()
-        ),
+        in_words=_NEGATIVE.sub(table.MINUS, " ".join(words)),
         notes=(
             "Percentage points with 95 % intervals; each arm trained and tested on every set by itself. The mean is "
             "that of a random-effects meta-analysis (Paule and Mandel; Knapp and Hartung, modified).",
