@@ -23,6 +23,7 @@ from dfer.report.names import (
     missing_note,
     other_frames,
     protocol_notes,
+    short_names,
     variant,
     versus,
     where,
@@ -77,7 +78,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
             "Wilson's for the classes; ± is a standard deviation.",
             *([_ALL_LISTED_NOTE] if _all_listed(arms) else []),
             *protocol_notes(arms),
-            *(_NETWORK_NOTES if experiment.result.show == "networks" else ()),
+            *(_NETWORK_NOTES if experiment.result.show == "networks" else _not_converged(arms)),
             *_reconstructions(arms),
         ]
     warnings = _synthetic(experiment.synthetic and bool(arms))
@@ -407,12 +408,14 @@ def _synthetic(synthetic: bool, warning: str = SYNTHETIC) -> tuple[str, ...]:
     return (warning,) if synthetic else ()
 
 
-_CONVERGED = 0.95
+CONVERGED = 0.95
+"""The share of its own training clips that an arm has to recognise before it is compared."""
+
 _NETWORK_NOTES = (
     "GFLOPs: of one clip's forward pass as it was trained here, convolutions and matrix products, a multiplication "
     "with its addition counted as two. Memory: the most that a training's process held, of its GPU or "
     "(libraries included) of RAM. Seconds an epoch: the median over all epochs, on this machine.",
-    f"Not converged: an arm that has learnt less than {100 * _CONVERGED:.0f} % of its own training clips needs a "
+    f"Not converged: an arm that has learnt less than {100 * CONVERGED:.0f} % of its own training clips needs a "
     "longer training before it is compared.",
 )
 
@@ -421,6 +424,15 @@ _ALL_LISTED_NOTE = (
     "All listed: of all clips that the protocol lists, those in which no face was found counted as wrong; the other "
     "scores leave them out."
 )
+
+
+def _not_converged(arms: Sequence[ArmNumbers]) -> list[str]:
+    """Which arms have learnt too little to be compared."""
+    shares = zip(short_names(arms), map(learnt, arms), strict=True)
+    few = [f"{name} ({percent(share)} %)" for name, share in shares if share is not None and share < CONVERGED]
+    return (
+        [f"Not converged, by the share of its own training clips that it has learnt: {', '.join(few)}."] if few else []
+    )
 
 
 def _all_listed(arms: Sequence[ArmNumbers]) -> list[Column[ArmNumbers]]:
@@ -462,20 +474,22 @@ def _of_network() -> list[Column[ArmNumbers]]:
     ]
 
 
-def _learnt(arm: ArmNumbers) -> Cell:
-    """The share of its own training clips that an arm recognises."""
+def learnt(arm: ArmNumbers) -> float | None:
+    """The share of its own training clips that an arm recognises, the mean over its runs; None if it is not known."""
     shares = [run.history[-1].get("training_war") for run in arm.result.runs if run.history]
     known = [share for share in shares if share is not None]
-    if not known:
-        return DASH
-    share = sum(known) / len(known)
-    return Cell(f"{100 * share:.1f}", value=share)
+    return sum(known) / len(known) if known else None
+
+
+def _learnt(arm: ArmNumbers) -> Cell:
+    share = learnt(arm)
+    return DASH if share is None else Cell(f"{100 * share:.1f}", value=share)
 
 
 def _learnt_enough(arm: ArmNumbers) -> Cell:
     """The same, marked where it is too little to compare the arm."""
     cell = _learnt(arm)
-    return replace(cell, small=("not converged",)) if cell.value is not None and cell.value < _CONVERGED else cell
+    return replace(cell, small=("not converged",)) if cell.value is not None and cell.value < CONVERGED else cell
 
 
 def _reconstructions(arms: Sequence[ArmNumbers]) -> list[str]:

@@ -377,6 +377,31 @@ def test_folds_without_leakage_have_their_pairs_and_their_cost(tmp_path):
     assert results.as_text(saved)[2][1] == "leaky, disjoint folds"
 
 
+def test_arms_that_are_not_trained_to_their_end_are_named_wherever_they_are_compared(tmp_path):
+    toy = toy_data(tmp_path, "toy", clips_per_class=12)
+
+    def having_learnt(name, share):
+        made = arm(aligned(toy), f"resnet18_tsm/{name}", skill=2.0)
+        (run,) = made.runs
+        history = [*run.history[:-1], {**run.history[-1], "training_war": share}]
+        return replace(made, runs=(replace(run, history=history),))
+
+    def said(*shares):
+        arms = tuple(having_learnt(name, share) for name, share in zip(("soft", "midas"), shares, strict=True))
+        made = content(tmp_path, ExperimentResult("t", "T", "", "scores", "toy", arms), datasets=(facts(toy),))
+        (part,) = page.assemble(made, compute(made)).experiments
+        assert page_of(made).text.count("not converged") == (1 if part.brief[0].caution else 0)
+        return part.brief[0].caution, [note for note in part.table.notes if note.startswith("Not converged")]
+
+    assert said(0.96, 1.0) == ("", [])
+    assert said(None, 1.0) == ("", [])
+    caution, (note,) = said(0.96, 0.481)
+    assert caution == "not converged: midas has learnt 48.1 % of its own training clips"
+    assert note.endswith("that it has learnt: midas (48.1 %).")
+    caution, _ = said(0.7, 0.5)
+    assert caution == "not converged: midas has learnt 50.0 % of its own training clips, soft 70.0 %"
+
+
 def test_two_data_sets_have_a_verdict_together(tmp_path):
     """Two sets on which the same arms were trained and tested, and a third one that only one arm saw."""
     sets = {name: toy_data(tmp_path, name, clips_per_class=12) for name in ("one", "two", "three")}
