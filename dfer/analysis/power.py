@@ -73,13 +73,13 @@ def pilot(a: pd.DataFrame, b: pd.DataFrame, metric: Metric = "war") -> Pilot:
     `a`, `b`: arm tables (`dfer.analysis.arm_table`); the clips count that both have. Seeds are paired in their order;
     those that only one arm has are left out. Where the models of several folds saw the same clips (a cross-dataset
     evaluation), each of them counts as a seed of one fold. Raises ValueError if the arms share no clip, are right about
-    the same ones, or a class has only one clip in a fold, so that nothing is known about how clips differ.
+    the same ones, or a class has only one clip in every fold, so that nothing is known about how clips differ.
     """
     folds, clips = _differences(a, b)
     components = decompose_folds(folds, metric)["variance"]
     if not np.isfinite(components["clips"]):
         raise ValueError(
-            "a class has a single clip in a fold: expected two or more of each, to say how far its clips differ"
+            "a class has a single clip in every fold: expected two or more of each, to say how far its clips differ"
         )
     if all(not values.any() for _, values in folds):
         raise ValueError(f"the arms are right about the same {clips} clips: nothing is known about where they differ")

@@ -189,6 +189,42 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int 
     return Comparison(differences, p_values, _mcnemar(samples), both.index.unique("clip_id").size, draws)
 
 
+def compare_splits(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 10_000, seed: int = 0) -> dict[str, Interval]:
+    """How much better an arm is on the folds of table b than on the other folds of table a; "war" and "uar".
+
+    The scores are those of `bootstrap`. Clips are resampled together for both tables, whichever fold they are in there,
+    so those that both test are paired. Raises ValueError if the classes differ or no clip of a table has a label.
+    """
+    classes = classes_of(a)
+    if classes_of(b) != classes:
+        raise ValueError(f"expected the same classes in both tables, found {', '.join(classes)} and others")
+    sides = [_clip_scores(table, "the arm").reset_index() for table in (a, b)]
+    ids = pd.Index(pd.unique(pd.concat([side["clip_id"] for side in sides])))
+    values = [
+        _of_folds(sides[1], ids, times) - _of_folds(sides[0], ids, times)
+        for times in (np.ones((1, len(ids))), *resamples(len(ids), draws, seed))
+    ]
+    war, uar = np.concatenate(values, axis=1)
+    return {name: percentile_interval(float(one[0]), one[1:]) for name, one in (("war", war), ("uar", uar))}
+
+
+def _of_folds(side: pd.DataFrame, ids: pd.Index, times: Array) -> Array:
+    """WAR and UAR, float64[2, n], the mean over folds, where the clips `ids` are drawn `times`, float64[n, N].
+
+    A class that is not drawn in a fold is left out of its UAR; a fold that is not drawn at all makes both nan.
+    """
+    scores = []
+    for _, fold in side.groupby("fold"):
+        weights, right = times[:, ids.get_indexer(fold["clip_id"])], fold["right"].to_numpy("float64")
+        parts = [np.full(len(fold), True), *((fold["label"] == label).to_numpy() for label in fold["label"].unique())]
+        with np.errstate(invalid="ignore"):
+            war, *recalls = [weights[:, part] @ right[part] / weights[:, part].sum(axis=1) for part in parts]
+        drawn = ~np.isnan(recalls)
+        uar = np.where(drawn, recalls, 0).sum(axis=0) / np.where(drawn.any(axis=0), drawn.sum(axis=0), np.nan)
+        scores.append([war, uar])
+    return np.asarray(np.mean(scores, axis=0))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for being many (Holm 1979), in their order; nan stays nan and does not count."""
     corrected = np.array(p_values, dtype=np.float64)

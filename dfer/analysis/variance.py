@@ -13,7 +13,7 @@ always right tells from it how the mean would vary with other data (Bengio and G
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -88,12 +88,13 @@ def decompose_folds(folds: Sequence[Fold], metric: Metric = "war") -> pd.DataFra
     if len(seeds) > 1:
         raise ValueError(f"expected as many seeds in every fold, found from {min(seeds)} to {max(seeds)}")
     (s,), f = seeds, len(folds)
-    parts = [_moments(labels, right, metric) for labels, right in folds]
+    pooled = _pooled(folds) if metric == "uar" else {}
+    parts = [_moments(labels, right, metric, pooled) for labels, right in folds]
     scores = np.array([part.scores for part in parts])  # float64[folds, seeds]
     clips = float(np.mean([part.clips for part in parts]))
     by_seed = float(np.mean([part.by_seed for part in parts]))
     known = np.isfinite(clips)
-    lone = "" if known else "a class with a single clip in a fold"
+    lone = "" if known else "a class with a single clip in every fold"
     rows: dict[str, dict[str, Any]] = {}
     if s > 1:
         between_seeds = float(scores.var(axis=1, ddof=1).mean())
@@ -123,7 +124,7 @@ class _Moments:
     """Of one fold: each seed's score, float64[seeds], and what clips add to the variance of a run's score."""
 
     scores: Array
-    clips: float  # nan where a class has a single clip
+    clips: float  # nan where a class has a single clip, and no more in other folds
     by_seed: float  # nan there, and for one seed
 
 
@@ -135,14 +136,29 @@ def _component(mean_square: float, rest: float, df: int, share: float, note: str
     return {"variance": variance, "low": low, "high": high, "df": df, "of_mean": share * variance, "note": note}
 
 
-def _moments(labels: npt.NDArray[np.int64], right: Array, metric: Metric) -> _Moments:
-    """Of one fold's clips: `labels` int64[N], `right` float64[N, seeds]. WAR is the mean of one stratum, UAR of K."""
-    strata = [np.full(len(labels), True)] if metric == "war" else [labels == k for k in np.unique(labels)]
+def _pooled(folds: Sequence[Fold]) -> dict[int, tuple[float, float]]:
+    """Class -> the variances of its clips, the mean over the folds that have two or more; without the others."""
+    variances: dict[int, list[tuple[float, float]]] = {}
+    for labels, right in folds:
+        for label in np.unique(labels).tolist():
+            if (labels == label).sum() > 1:
+                variances.setdefault(label, []).append(_two_way(right[labels == label]))
+    means = {label: np.mean(of, axis=0).tolist() for label, of in variances.items()}
+    return {label: (of_clip, of_both) for label, (of_clip, of_both) in means.items()}
+
+
+def _moments(
+    labels: npt.NDArray[np.int64], right: Array, metric: Metric, pooled: Mapping[int, tuple[float, float]]
+) -> _Moments:
+    """Of one fold's clips: `labels` int64[N], `right` float64[N, seeds]. WAR is the mean of one stratum, UAR of K; one
+    of a single clip has the variances that its class has in other folds (`pooled`)."""
+    names = [-1] if metric == "war" else np.unique(labels).tolist()
+    strata = {name: np.full(len(labels), True) if name < 0 else labels == name for name in names}
     scores, clips, by_seed = np.zeros(right.shape[1]), 0.0, 0.0
-    for stratum in strata:
+    for name, stratum in strata.items():
         mine = right[stratum]
         scores = scores + mine.mean(axis=0) / len(strata)
-        of_clip, of_both = _two_way(mine)
+        of_clip, of_both = _two_way(mine) if len(mine) > 1 else pooled.get(name, (NAN, NAN))
         clips += of_clip / len(mine) / len(strata) ** 2
         by_seed += of_both / len(mine) / len(strata) ** 2
     return _Moments(scores, clips, by_seed)

@@ -40,6 +40,11 @@ def analyse_leakage(
     from tasks.inspection.aligned import find
 
     aligned = find(dataset, pipelines)
+    try:  # before the work that would be lost
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pairs.csv").touch()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
     kept = int((aligned.index["status"] == "ok").sum())
     try:
         with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
@@ -51,9 +56,8 @@ def analyse_leakage(
         raise InputError(f"{dataset}: {error}") from error
     across = pairs[pairs["across"]]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         pairs.to_csv(folder / "pairs.csv", index=False)
-        pages = write_pairs(across, aligned.index, aligned.root, folder, title=f"{dataset}: clips that may leak")
+        pages = write_pairs(pairs, aligned.index, aligned.root, folder, title=f"{dataset}: clips alike")
     except OSError as error:
         raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
     parts = aligned.clips["fold"] if aligned.clips["fold"].notna().any() else aligned.clips["split"]
@@ -68,15 +72,22 @@ def analyse_leakage(
         number, inside = int((across["kind"] == kind).sum()), int(((pairs["kind"] == kind) & ~pairs["across"]).sum())
         out.print(f"  {number:,} {_EACH[kind]}{how}; {inside:,} more across none", soft_wrap=True)
     if without:
-        out.print(f"{without:,} clips are in no {border}; their pairs are counted as across none.", soft_wrap=True)
+        ids = aligned.clips.loc[parts.isna(), "clip_id"]
+        joining = int((pairs["first"].isin(ids) != pairs["second"].isin(ids)).sum())
+        out.print(
+            f"{without:,} clips are in no {border}, and {joining:,} pairs join one of them with a clip that is in one: "
+            "these leak where such clips are trained on (ambiguous: train).",
+            soft_wrap=True,
+        )
     if across.empty:
-        out.print("No clip gives another one away.")
-        return
-    table = new_table("\nThe surest", "clip", "clip of another " + border, "kind", "bits", "likeness", "mirrored")
-    for pair in across.head(_ROWS).itertuples():
-        mirrored = "yes" if pair.mirrored else ""
-        table.add_row(pair.first, pair.second, pair.kind, str(pair.bits), f"{pair.likeness:.2f}", mirrored)
-    out.print(table)
-    first, last = pages[0], pages[-1].name
-    shown = str(first) if len(pages) == 1 else f"{first} to {last}"
-    out.print(f"All pairs: {folder / 'pairs.csv'}; side by side: {shown}", soft_wrap=True)
+        out.print(f"No clip gives away one of another {border}.", soft_wrap=True)
+    else:
+        table = new_table("\nThe surest", "clip", "clip of another " + border, "kind", "bits", "likeness", "mirrored")
+        for pair in across.head(_ROWS).itertuples():
+            mirrored = "yes" if pair.mirrored else ""
+            table.add_row(pair.first, pair.second, pair.kind, str(pair.bits), f"{pair.likeness:.2f}", mirrored)
+        out.print(table)
+    if pages:
+        first, last = pages[0], pages[-1].name
+        shown = str(first) if len(pages) == 1 else f"{first} to {last}"
+        out.print(f"All pairs: {folder / 'pairs.csv'}; side by side: {shown}", soft_wrap=True)

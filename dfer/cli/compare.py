@@ -23,7 +23,10 @@ METRICS: tuple[Literal["war", "uar"], ...] = ("war", "uar")
 )
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two or more: ids of runs in MLflow, PIPELINE/ARM, or PIPELINE/NETWORK/ARM.")
+        list[str],
+        typer.Argument(
+            help="Two or more: ids of runs in MLflow, PIPELINE/ARM or PIPELINE/NETWORK/ARM; @disjoint, @30epochs behind"
+        ),
     ],
     dataset: Annotated[str | None, typer.Option("--on", help="Whose clips; those trained on unless given.")] = None,
     config: Config = DEFAULT_CONFIG,

@@ -23,7 +23,10 @@ SEEDS = (1, 3, 5)
 @app.command(epilog=examples("dfer power demo/soft demo/midas --difference 2", "dfer power paper/hard paper/midas"))
 def power(
     runs: Annotated[
-        list[str], typer.Argument(help="Two: ids of runs in MLflow, PIPELINE/ARM, or PIPELINE/NETWORK/ARM.")
+        list[str],
+        typer.Argument(
+            help="Two: ids of runs in MLflow, PIPELINE/ARM, or PIPELINE/NETWORK/ARM; @disjoint, @30epochs behind."
+        ),
     ],
     difference: Annotated[float, typer.Option("--difference", "-d", help="To be seen, in points.")] = 2.0,
     dataset: Annotated[str | None, typer.Option("--on", help="Whose clips; those trained on unless given.")] = None,

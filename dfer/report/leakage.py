@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib.image
@@ -45,7 +45,10 @@ def costs(numbers: ReportNumbers) -> list[Cost]:
     """Every arm that was trained on both, and tested on the folds that its training left out."""
     own = [arm for arm in numbers.arms if arm.result.trained_on == arm.result.evaluated_on and not arm.is_audit]
     pairs = [(one, other) for one in own for other in own if _differ_in_split(one, other)]
-    return [Cost(one, other, _differences(one, other)) for one, other in pairs]
+    return [
+        Cost(one, other, statistics.compare_splits(one.result.predictions, other.result.predictions))
+        for one, other in pairs
+    ]
 
 
 def as_tables(numbers: ReportNumbers) -> tuple[Table, ...]:
@@ -55,7 +58,8 @@ def as_tables(numbers: ReportNumbers) -> tuple[Table, ...]:
     if not found:
         return ()
     both = costs(numbers)
-    return (_of_pairs(found, warnings), *((_of_costs(both, warnings),) if both else ()))
+    leaky = {facts.name: int(facts.leakage.pairs["across"].sum()) for facts in found if facts.leakage is not None}
+    return (_of_pairs(found, warnings), *((_of_costs(both, leaky, warnings),) if both else ()))
 
 
 def charts(numbers: ReportNumbers) -> Iterator[tuple[str, str, str, Figure]]:
@@ -110,18 +114,6 @@ def _differ_in_split(one: ArmNumbers, other: ArmNumbers) -> bool:
     return same[0] == same[1] and (one.result.split, other.result.split) == ("official", "disjoint")
 
 
-def _differences(official: ArmNumbers, disjoint: ArmNumbers) -> dict[str, Interval]:
-    """The clips of the two are resampled without regard to one another: most are tested by models of other folds."""
-    tables = (official.result.predictions, disjoint.result.predictions)
-    draws = [statistics.bootstrap(table, seed=seed) for seed, table in enumerate(tables)]
-    return {
-        metric: statistics.percentile_interval(
-            draws[1].estimate[metric] - draws[0].estimate[metric], draws[1].values[metric] - draws[0].values[metric]
-        )
-        for metric in HEADLINES
-    }
-
-
 def _of_pairs(found: Sequence[DatasetFacts], warnings: Sequence[str]) -> Table:
     def across(kind: str) -> Column[DatasetFacts]:
         def cell(facts: DatasetFacts) -> Cell:
@@ -157,7 +149,7 @@ def _of_pairs(found: Sequence[DatasetFacts], warnings: Sequence[str]) -> Table:
     )
 
 
-def _of_costs(both: Sequence[Cost], warnings: Sequence[str]) -> Table:
+def _of_costs(both: Sequence[Cost], leaky: Mapping[str, int], warnings: Sequence[str]) -> Table:
     def score(heading: str, metric: str, disjoint: bool) -> Column[Cost]:
         def cell(cost: Cost) -> Cell:
             arm = cost.disjoint if disjoint else cost.official
@@ -185,11 +177,22 @@ def _of_costs(both: Sequence[Cost], warnings: Sequence[str]) -> Table:
         both,
         warnings=warnings,
         notes=(
-            "In percent, and in points of difference, with 95 % intervals of the bootstrap over clips. The clips of "
-            "the two are resampled without regard to one another, since most are tested by models of other folds; "
-            "what another seed or another way to deal the folds would give is not in the intervals.",
+            "In percent, and in points of difference, with 95 % intervals of the bootstrap over clips, which are "
+            "paired where both test them. What another seed or another way to deal the folds would give is not in the "
+            "intervals.",
+            *_nothing_to_remove(both, leaky),
         ),
     )
+
+
+def _nothing_to_remove(both: Sequence[Cost], leaky: Mapping[str, int]) -> list[str]:
+    """Sets whose own folds have no such pair: what differs there is no leak."""
+    names = dict.fromkeys(cost.official.result.trained_on for cost in both)
+    return [
+        f"No pair lies across the official folds of {name}: its differences are of chance and of other folds."
+        for name in names
+        if leaky.get(name) == 0
+    ]
 
 
 def _surest(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -39,22 +39,23 @@ def write_pairs(pairs: pd.DataFrame, index: pd.DataFrame, root: Location, folder
             earlier.unlink()
     place = index.set_index("clip_id")[["shard", "row"]]
     sections = []
-    for kind, of_kind in pairs.groupby("kind", sort=False):
-        clips: list[KeptClip] = []
-        for pair in of_kind.head(MOST).itertuples():
-            how = f"{pair.bits} of 256 bits differ, likeness {pair.likeness:.2f}{', mirrored' if pair.mirrored else ''}"
-            for name, facts in ((pair.first, how), (pair.second, "")):
-                clips.append(KeptClip(name, facts, str(place["shard"][name]), int(place["row"][name])))
-        shown = f"{len(of_kind):,}" if len(of_kind) <= MOST else f"the first {MOST} of {len(of_kind):,}"
-        sections.append(_Pairs(f"{str(kind).capitalize()} ({shown})", ACCENT, clips))
+    for across in (True, False):
+        for kind, of_kind in pairs[pairs["across"] == across].groupby("kind", sort=False):
+            clips: list[KeptClip] = []
+            for pair in of_kind.head(MOST).itertuples():
+                mirrored = ", mirrored" if pair.mirrored else ""
+                how = f"{pair.bits} of 256 bits differ, likeness {pair.likeness:.2f}{mirrored}"
+                for name, facts in ((pair.first, how), (pair.second, "")):
+                    clips.append(KeptClip(name, facts, str(place["shard"][name]), int(place["row"][name])))
+            shown = f"{len(of_kind):,}" if len(of_kind) <= MOST else f"the first {MOST} of {len(of_kind):,}"
+            where = "across a border" if across else "across none"
+            sections.append(_Pairs(f"{str(kind).capitalize()}, {where} ({shown})", ACCENT, clips))
     if not sections:
         return []
     pages, painter, paths = paginate(sections), Painter(root), []
-    counts = ", ".join(f"{len(of_kind):,} {kind}" for kind, of_kind in pairs.groupby("kind", sort=False))
+    counts = f"{int(pairs['across'].sum()):,} pairs across a border, {int((~pairs['across']).sum()):,} across none"
     for number, page in enumerate(pages, 1):
-        picture = painter.drawn(
-            page, [title, f"Pairs across a border: {counts}", _LEGEND], f"page {number} of {len(pages)}"
-        )
+        picture = painter.drawn(page, [title, counts, _LEGEND], f"page {number} of {len(pages)}")
         paths.append(folder / f"pairs-{number:02d}.jpg")
         write_jpeg(paths[-1], picture[..., ::-1], QUALITY)
     return paths

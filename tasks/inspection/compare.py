@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from tasks.tracking.client import client_of, is_missing_file
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
+
+
+_NAME = re.compile(r"(?P<arm>[^@]+/[^@]+)(?:@(?P<split>disjoint))?(?:@(?P<epochs>\d+)epochs)?")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ def find(names: Sequence[str], pipelines: Sequence[Pipeline], dataset: str | Non
     Args:
         names: each the id of a run, or PIPELINE/ARM or PIPELINE/NETWORK/ARM: all folds and seeds of that arm in the
             latest run of the pipeline that has it. Where the pipeline trains it on several data sets, those count that
-            were trained on `dataset`, or else on the pipeline's own.
+            were trained on `dataset`, or else on the pipeline's own. Behind it may stand @disjoint, for the trainings
+            on disjoint folds instead of the data set's own, and the length of the training, such as @30epochs.
         pipelines: the configuration's.
         dataset: whose clips; None for those that the first run was trained on.
 
@@ -93,7 +98,12 @@ def _run_by_id(id: str, pipelines: dict[str, Pipeline]) -> tuple[MlflowClient, l
 
 
 def _runs_of_arm(name: str, pipelines: dict[str, Pipeline], dataset: str | None) -> tuple[MlflowClient, list[Run]]:
-    pipeline, *network, arm = name.split("/")
+    matched = _NAME.fullmatch(name)
+    if matched is None:
+        raise InputError(
+            f"{name}: expected PIPELINE/ARM or PIPELINE/NETWORK/ARM, with @disjoint or @30epochs behind it"
+        )
+    pipeline, *network, arm = matched["arm"].split("/")
     if pipeline not in pipelines:
         raise InputError(f"{name}: no pipeline {pipeline!r}; there are {', '.join(pipelines)}")
     uri = pipelines[pipeline].tracking_uri
@@ -111,16 +121,33 @@ def _runs_of_arm(name: str, pipelines: dict[str, Pipeline], dataset: str | None)
         raise InputError(f"{name}: no finished run of {model} with the arm {arm}; {hint}")
     trained_on = {run.data.tags["dfer.dataset"] for run in runs}
     home = dataset if dataset in trained_on else pipelines[pipeline].dataset
+    if home not in trained_on and len(trained_on) > 1:
+        raise InputError(f"{name}: was trained on {', '.join(sorted(trained_on))}: choose one with --on")
     runs = [run for run in runs if run.data.tags["dfer.dataset"] == home or home not in trained_on]
-    official = [run for run in runs if "dfer.split" not in run.data.tags]
-    runs = official or runs  # of a table with both, those of the data set's own folds
+    runs = [run for run in runs if run.data.tags.get("dfer.split", "official") == (matched["split"] or "official")]
+    if (epochs := matched["epochs"]) is not None:
+        runs = [run for run in runs if run.data.params.get("train.epochs") == epochs]
+    if not runs:
+        raise InputError(f"{name}: the finished trainings of this arm have other folds or lengths")
     latest = runs[0].data.tags["mlflow.parentRunId"]
     chosen = [run for run in runs if run.data.tags["mlflow.parentRunId"] == latest]
     kinds = {(run.data.tags["dfer.dataset"], run.data.tags["dfer.fold"], run.data.tags["dfer.seed"]) for run in chosen}
     if len(kinds) < len(chosen):
-        ids = ", ".join(run.info.run_id for run in chosen)
-        raise InputError(f"{name}: several trainings of this name with different settings; give their ids: {ids}")
+        raise InputError(
+            f"{name}: several trainings of this name with different settings; name their length (@30epochs), or give "
+            f"ids:\n{_what_differs(chosen)}"
+        )
     return client, chosen
+
+
+def _what_differs(runs: Sequence[Run]) -> str:
+    """A line a run: its id, and the settings that are not the same for all."""
+    params = pd.DataFrame([run.data.params for run in runs]).fillna("")
+    differing = params.loc[:, params.nunique() > 1]
+    return "\n".join(
+        f"  {run.info.run_id}  {', '.join(f'{name} {value}' for name, value in row.items())}"
+        for run, (_, row) in zip(runs, differing.iterrows(), strict=True)
+    )
 
 
 def _predictions(name: str, client: MlflowClient, runs: Sequence[Run], dataset: str) -> pd.DataFrame:
@@ -135,7 +162,7 @@ def _predictions(name: str, client: MlflowClient, runs: Sequence[Run], dataset: 
             except (MlflowException, OSError):
                 known = ", ".join(Path(item.path).name for item in client.list_artifacts(run.info.run_id, "evaluation"))
                 raise InputError(
-                    f"{name}: run {run.info.run_id} was not evaluated on {dataset}; it was on {known or 'nothing'}"
+                    f"{name}: run {run.info.run_id} was not evaluated on {dataset}; it was on {known or 'nothing yet'}"
                 ) from None
             table = read_predictions(Path(path))
         fold = None if tags["dfer.fold"] == "None" else int(tags["dfer.fold"])

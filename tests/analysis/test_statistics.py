@@ -30,6 +30,41 @@ from dfer.analysis.statistics import (
 )
 from dfer.labels import EMOTIONS
 
+
+def dealt_anew(arm: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The same predictions with the clips in other folds."""
+    folds = np.random.default_rng(seed).permutation(arm["clip_id"].nunique()) % 3 + 1
+    by_clip = dict(zip(arm["clip_id"].unique(), folds, strict=True))
+    return arm.assign(fold=arm["clip_id"].map(by_clip).astype("Int64"))
+
+
+def test_splits_are_compared_by_the_scores_that_tables_print_and_paired_by_clip() -> None:
+    a, b = toy_arm(240, folds=3, seeds=2), dealt_anew(toy_arm(240, folds=3, seeds=2, strength=1.0))
+    found = statistics.compare_splits(a, b, draws=2000)
+    draws = [statistics.bootstrap(table, draws=2000, seed=seed) for seed, table in enumerate((a, b))]
+    for metric in ("war", "uar"):
+        assert found[metric].estimate == pytest.approx(draws[1].estimate[metric] - draws[0].estimate[metric])
+        apart = draws[1].values[metric] - draws[0].values[metric]
+        assert found[metric].low < found[metric].estimate < found[metric].high
+        # predictions of the same clips go together, so pairing them is worth something
+        assert found[metric].high - found[metric].low < 0.9 * np.subtract(*np.quantile(apart, [0.975, 0.025]))
+
+
+def test_an_arm_that_is_the_same_in_both_splits_differs_by_how_clips_are_dealt_alone() -> None:
+    arm = toy_arm(240, folds=3)
+    same = statistics.compare_splits(arm, arm, draws=200)
+    assert {(one.estimate, one.low, one.high) for one in same.values()} == {(0.0, 0.0, 0.0)}
+    held = [
+        one["war"].low <= 0 <= one["war"].high
+        for world in range(40)
+        for table in [toy_arm(150, folds=3, world=world)]
+        for one in [statistics.compare_splits(table, dealt_anew(table, world), draws=300)]
+    ]
+    assert np.mean(held) >= 0.9
+    part = arm[arm["fold"] == 1]
+    assert statistics.compare_splits(part, dealt_anew(arm), draws=50)["war"].estimate != 0  # of some folds alone
+
+
 NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 
 

@@ -150,9 +150,26 @@ def test_a_class_with_a_single_clip_leaves_uar_unknown() -> None:
     table = arm_of(np.array([[1, 1], [1, 0], [0, 1]]), labels=np.array([0, 0, 1]))
     found = decompose(table, "uar")
     assert found["variance"].isna().all()
-    assert found.loc["clips", "note"] == "a class with a single clip in a fold"
-    assert "clips unknown (a class with a single clip in a fold)" in in_words(found, "UAR")
+    assert found.loc["clips", "note"] == "a class with a single clip in every fold"
+    assert "clips unknown (a class with a single clip in every fold)" in in_words(found, "UAR")
     assert not decompose(table).loc["clips"].isna()["variance"]
+
+
+def test_a_single_clip_of_a_class_varies_as_the_clips_of_its_class_in_other_folds() -> None:
+    generator = np.random.default_rng(7)
+    worlds = []
+    for _ in range(300):
+        folds = []
+        for rare in (6, 5, 1):
+            labels = np.repeat([0, 1], [30, rare])
+            chance = np.where(labels == 0, 0.9, 0.5)[:, None] + generator.normal(0, 0.1, (len(labels), 1))
+            folds.append((labels, (generator.random((len(labels), 2)) < chance).astype(float)))
+        worlds.append(folds)
+    found = [variance.decompose_folds(folds, "uar")["variance"] for folds in worlds]
+    means = pd.DataFrame(found).mean()
+    # a clip of the rare class is right or wrong at even odds: a fold's UAR has the mean of 0.25 / clips / 4
+    expected = np.mean([0.25 / rare / 4 + 0.09 / 30 / 4 for rare in (6, 5, 1)])
+    assert means["clips"] + means["clips by seed"] == pytest.approx(expected, rel=0.1)
 
 
 def test_in_words() -> None:

@@ -36,8 +36,23 @@ def test_pairs_are_counted_listed_and_shown(dfer, demo, tmp_path, monkeypatch):
     monkeypatch.setattr(aligned, "find", lambda *_: Aligned("demo", apart, demo.index, demo.root))
     status, text = dfer("analyse", "leakage", "demo-dfew", "--out", str(tmp_path / "out"))
     assert status == 0
-    assert "No clip gives another one away." in text
-    assert not (tmp_path / "out" / "pairs-01.jpg").exists()
+    assert "No clip gives away one of another fold." in text
+    # what decides disjoint folds can be looked at also where nothing leaks
+    assert (tmp_path / "out" / "pairs-01.jpg").exists()
+
+    loose = demo.clips["clip_id"] == rows[1].split(",")[0]
+    none = demo.clips.assign(fold=demo.clips["fold"].mask(loose))
+    monkeypatch.setattr(aligned, "find", lambda *_: Aligned("demo", none, demo.index, demo.root))
+    status, text = dfer("analyse", "leakage", "demo-dfew", "--out", str(tmp_path / "out"))
+    assert "1 clips are in no fold, and 1 pairs join one of them with a clip that is in one" in " ".join(text.split())
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(dfer, demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(aligned, "find", lambda *_: Aligned("demo", demo.clips, demo.index, demo.root))
+    monkeypatch.setattr("dfer.analysis.signatures.of_clips", lambda *_: pytest.fail("looked at clips"))
+    (tmp_path / "file").write_text("")
+    status, text = dfer("analyse", "leakage", "demo-dfew", "--out", str(tmp_path / "file"))
+    assert status == 2 and "choose another --out" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 from tiny import CONFIG
 
+from dfer.config.problems import InputError
+from dfer.config.reading import load_pipeline
 from dfer.datasets import protocol, table
 from dfer.evaluation import read_predictions
 
@@ -62,6 +64,24 @@ def test_a_longer_training_goes_on_with_the_shorter_one(runs):
         "hard disjoint fold 1 1 epochs": [1],
         "hard disjoint fold 1 2 epochs": [1, 2],
     }
+
+
+def test_trainings_are_named_by_split_and_length(runs):
+    from tasks.inspection.compare import find
+
+    pipeline = load_pipeline("leakage-demo", CONFIG, [f"work_dir={runs[0].report.output.path.parents[2]}"])
+    one, two = find([f"leakage-demo/hard@disjoint@{epochs}epochs" for epochs in (1, 2)], [pipeline], None)
+    assert (one.runs, two.runs) == (1, 1) and not one.predictions["logits"].equals(two.predictions["logits"])
+    for name, message in (
+        ("leakage-demo/hard", "have other folds or lengths"),
+        (
+            "leakage-demo/hard@disjoint",
+            r"name their length \(@30epochs\), or give ids:\n  [0-9a-f]{32}  train.epochs [12]",
+        ),
+        ("leakage-demo/hard@disjont", "expected PIPELINE/ARM"),
+    ):
+        with pytest.raises(InputError, match=message):
+            find([name], [pipeline], None)
 
 
 def test_the_report_shows_the_pairs_and_a_second_run_makes_nothing(runs):
