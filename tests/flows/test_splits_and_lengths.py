@@ -18,16 +18,21 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def runs(demo_of_module):
-    """The same run twice: an arm and a fold, without leakage, after one and two epochs."""
-    from flows.midas import midas
-
+def overrides(demo_of_module):
+    """An arm and a fold, without leakage, after one and two epochs."""
     overrides = [value for value in demo_of_module.overrides if not value.startswith(("pipelines.", "train."))]
     overrides += ["pipelines.leakage-demo.arms=[hard]", "pipelines.leakage-demo.folds=[1]"]
     overrides += [
         f"pipelines.leakage-demo.experiments.disjoint.{value}" for value in ("split=disjoint", "epochs=[2, 1]")
     ]
-    overrides += ["train.schedule=step", "train.monitor_every=1"]
+    return [*overrides, "train.schedule=step", "train.monitor_every=1"]
+
+
+@pytest.fixture(scope="module")
+def runs(overrides):
+    """The same run twice."""
+    from flows.midas import midas
+
     return [midas("leakage-demo", str(CONFIG), overrides) for _ in range(2)]
 
 
@@ -91,3 +96,12 @@ def test_the_report_shows_the_pairs_and_a_second_run_makes_nothing(runs):
     page = (first.report.output.path / "report.html").read_text()
     assert "Pairs of clips across the borders of folds" in page
     assert not any(made.executed for stage in second.stages.values() for made in stage)
+
+
+@pytest.mark.slow
+def test_folds_that_are_made_again_are_trained_on_again(runs, overrides):
+    from flows.midas import midas
+
+    again = midas("leakage-demo", str(CONFIG), overrides, start_from="split")
+    executed = {stage: n for stage, made in again.stages.items() if (n := sum(m.executed for m in made))}
+    assert executed == {"split": 1, "train": 2, "evaluate": 2, "report": 1}
