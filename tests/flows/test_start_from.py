@@ -107,7 +107,7 @@ def test_the_form_in_the_page_has_types_defaults_descriptions_and_choices():
     from flows.midas import midas
 
     form = midas.parameters.properties
-    assert form["start_from"]["anyOf"][0]["enum"] == list(STAGES)
+    assert form["start_from"]["anyOf"][0]["enum"] == list(stages.STAGES)
     assert {name: entry["default"] for name, entry in form.items()} == {
         "pipeline": "demo",
         "config": "pipeline_config.yaml",
