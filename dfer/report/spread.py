@@ -62,7 +62,7 @@ def as_table(every: Sequence[Spread], numbers: ReportNumbers) -> Table:
 
     def of_mean(one: Spread) -> Cell:
         known = one.components["of_mean"].clip(lower=0).dropna().sum()
-        return Cell(f"{_points(known):.1f}", value=_points(known)) if known > 0 else DASH
+        return Cell(f"{_points(known):.1f}", url=one.arm.url, value=_points(known)) if known > 0 else DASH
 
     return table.build(
         "spread",
