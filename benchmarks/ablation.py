@@ -79,9 +79,8 @@ def over_seeds_and_clips(tables: Tables, transform: str, *, draws: int = 10_000,
     for dataset, arms in by_set.items():
         if any(not arm.columns.equals(arms[0].columns) or not arm.index.equals(first.index) for arm in arms):
             raise ValueError(f"{dataset}: expected the same seeds and clips for all arms and alignments")
-    differences = [
-        np.mean([arm.to_numpy() for arm in arms], axis=0) for arms in by_set.values()
-    ]  # float64[seeds, clips]
+    # of each set float64[seeds, clips]
+    differences = [np.mean([arm.to_numpy() for arm in arms], axis=0) for arms in by_set.values()]
     seeds = generator.multinomial(len(first), np.full(len(first), 1 / len(first)), draws) / len(first)
     values = np.zeros(draws)
     for one in differences:

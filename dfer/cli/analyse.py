@@ -75,7 +75,7 @@ def analyse_leakage(
         ids = aligned.clips.loc[parts.isna(), "clip_id"]
         joining = int((pairs["first"].isin(ids) != pairs["second"].isin(ids)).sum())
         out.print(
-            f"{without:,} clips are in no {border}, and {joining:,} pairs join one of them with a clip that is in one: "
+            f"Clips in no {border}: {without:,}; pairs that join one of them with a clip that is in one: {joining:,}; "
             "these leak where such clips are trained on (ambiguous: train).",
             soft_wrap=True,
         )

@@ -169,8 +169,8 @@ def _fit(trained: _Trained, wanted: Sequence[Training]) -> int:
     settings = _sections(card["settings"])
     fits = [0]
     for training in wanted:
-        same_data = card.get("dataset") == training.dataset and trained.fold in (training.fold, None)
-        same_data = same_data and trained.split == training.split
+        same_folds = trained.split == training.split and trained.fold in (training.fold, None)
+        same_data = card.get("dataset") == training.dataset and same_folds
         if not (same_data and card["model"] == training.model and card["settings"]["arm"] == _arm(training)):
             continue
         same_settings = settings == _sections(training.settings.model_dump(mode="json"), training.arm.mixing)

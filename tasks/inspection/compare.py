@@ -124,11 +124,15 @@ def _runs_of_arm(name: str, pipelines: dict[str, Pipeline], dataset: str | None)
     if home not in trained_on and len(trained_on) > 1:
         raise InputError(f"{name}: was trained on {', '.join(sorted(trained_on))}: choose one with --on")
     runs = [run for run in runs if run.data.tags["dfer.dataset"] == home or home not in trained_on]
+    trained = runs
     runs = [run for run in runs if run.data.tags.get("dfer.split", "official") == (matched["split"] or "official")]
     if (epochs := matched["epochs"]) is not None:
         runs = [run for run in runs if run.data.params.get("train.epochs") == epochs]
     if not runs:
-        raise InputError(f"{name}: the finished trainings of this arm have other folds or lengths")
+        suffixes = ", ".join(sorted({_suffix(run) for run in trained}))
+        raise InputError(
+            f"{name}: the finished trainings of this arm have other folds or lengths; name one: {suffixes}"
+        )
     latest = runs[0].data.tags["mlflow.parentRunId"]
     chosen = [run for run in runs if run.data.tags["mlflow.parentRunId"] == latest]
     kinds = {(run.data.tags["dfer.dataset"], run.data.tags["dfer.fold"], run.data.tags["dfer.seed"]) for run in chosen}
@@ -138,6 +142,12 @@ def _runs_of_arm(name: str, pipelines: dict[str, Pipeline], dataset: str | None)
             f"ids:\n{_what_differs(chosen)}"
         )
     return client, chosen
+
+
+def _suffix(run: Run) -> str:
+    """'@disjoint@30epochs': what may stand behind the arm of a run."""
+    split = run.data.tags.get("dfer.split")
+    return f"{f'@{split}' if split else ''}@{run.data.params['train.epochs']}epochs"
 
 
 def _what_differs(runs: Sequence[Run]) -> str:

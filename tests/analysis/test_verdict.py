@@ -124,6 +124,17 @@ def test_chance_is_called_real_no_more_often_than_it_may(sets: int, tau: float) 
     assert binomtest(held, worlds, 0.9, alternative="less").pvalue > 0.001
 
 
+def test_over_many_sets_that_differ_chance_is_called_real_as_often_as_it_may() -> None:
+    """Over few sets the modified interval is careful and calls next to nothing real; here it has its nominal rate."""
+    generator = np.random.default_rng(1)
+    worlds, called = 500, 0
+    for _ in range(worlds):
+        errors = generator.uniform(0.008, 0.02, 10)
+        differences = 0.02 * generator.normal(size=10) + errors * generator.normal(size=10)
+        called += combine(sets_of(differences.tolist(), errors.tolist())).p_value < 0.05
+    assert binomtest(called, worlds, 0.05).pvalue > 0.001
+
+
 def test_so_many_times_the_clips_make_it_real() -> None:
     chance = sets_of([0.02, -0.002, 0.010], [0.015, 0.014, 0.015])
     times = more_clips(combine(chance))

@@ -44,7 +44,9 @@ def test_pairs_are_counted_listed_and_shown(dfer, demo, tmp_path, monkeypatch):
     none = demo.clips.assign(fold=demo.clips["fold"].mask(loose))
     monkeypatch.setattr(aligned, "find", lambda *_: Aligned("demo", none, demo.index, demo.root))
     status, text = dfer("analyse", "leakage", "demo-dfew", "--out", str(tmp_path / "out"))
-    assert "1 clips are in no fold, and 1 pairs join one of them with a clip that is in one" in " ".join(text.split())
+    assert "Clips in no fold: 1; pairs that join one of them with a clip that is in one: 1; these leak" in " ".join(
+        text.split()
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(dfer, demo, tmp_path, monkeypatch):

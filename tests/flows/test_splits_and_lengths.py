@@ -78,7 +78,7 @@ def test_trainings_are_named_by_split_and_length(runs):
     one, two = find([f"leakage-demo/hard@disjoint@{epochs}epochs" for epochs in (1, 2)], [pipeline], None)
     assert (one.runs, two.runs) == (1, 1) and not one.predictions["logits"].equals(two.predictions["logits"])
     for name, message in (
-        ("leakage-demo/hard", "have other folds or lengths"),
+        ("leakage-demo/hard", "name one: @disjoint@1epochs, @disjoint@2epochs"),
         (
             "leakage-demo/hard@disjoint",
             r"name their length \(@30epochs\), or give ids:\n  [0-9a-f]{32}  train.epochs [12]",
