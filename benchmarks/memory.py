@@ -1,4 +1,6 @@
-"""`python -m benchmarks.memory VIDEO`: memory of `dfer align` for longer and longer films, one video repeated."""
+"""`python -m benchmarks.memory VIDEO`: memory of `dfer align`, or `dfer predict`, for longer and longer films.
+
+They are one video repeated."""
 
 from __future__ import annotations
 
@@ -25,32 +27,33 @@ class Film:
     frames: int
     peak: int  # largest sum of resident memory of all processes, bytes
     seconds: float
-    shard: int  # bytes on disk
+    shard: int  # bytes on disk; 0 of a film that is predicted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("video", type=Path, help="with a face, in MP4")
     parser.add_argument("--minutes", type=int, nargs="+", default=MINUTES)
+    parser.add_argument("--model", help="let this model predict the films, instead of aligning them")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value of a setting")
     options = parser.parse_args(arguments)
     films: list[Film] = []
     for minutes in options.minutes:
         with tempfile.TemporaryDirectory(prefix="dfer-memory-") as scratch:
-            films.append(measure(options.video, minutes, Path(scratch), options.set))
+            films.append(measure(options.video, minutes, Path(scratch), options.set, options.model))
         sys.stderr.write(f"{films[-1]}\n")
     sys.stdout.write(as_markdown(films))
     return 0
 
 
-def measure(video: Path, minutes: int, scratch: Path, overrides: Sequence[str]) -> Film:
-    """Align a film of some minutes, in a folder that has room for it."""
+def measure(video: Path, minutes: int, scratch: Path, overrides: Sequence[str], model: str | None = None) -> Film:
+    """Align a film of some minutes in a folder that has room for it, or let a model predict it."""
     film = scratch / "film.mp4"
     frames = repeat(video, film, minutes * 60)
     settings = [part for override in overrides for part in ("--set", override)]
     command = [
         str(Path(sys.executable).with_name("dfer")),
-        "align",
+        *(["align"] if model is None else ["predict", "--model", model]),
         str(film),
         "--out",
         str(scratch / "out"),
@@ -98,8 +101,9 @@ def as_markdown(films: Sequence[Film]) -> str:
         ("frames", [f"{film.frames:,}" for film in films]),
         ("most memory of all processes", [f"{film.peak / 2**20:,.0f} MiB" for film in films]),
         ("time", [f"{film.seconds:,.0f} s" for film in films]),
-        ("shard", [f"{film.shard / 2**20:,.0f} MiB" for film in films]),
     ]
+    if any(film.shard for film in films):
+        rows.append(("shard", [f"{film.shard / 2**20:,.0f} MiB" for film in films]))
     head = ["", *(f"{film.minutes} minute{'s' if film.minutes > 1 else ''}" for film in films)]
     lines = [head, ["---", *("---:" for _ in films)], *([name, *values] for name, values in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -28,13 +28,20 @@ def frame_detector(threads: int) -> SCRFD:
     return detector
 
 
-def largest_face(detector: SCRFD, frame: NDArray[Any]) -> NDArray[np.float32] | None:
-    """The key points [5, 2] of the largest face of a frame, None without a face."""
+class Face(NamedTuple):
+    """A face in pixels of its frame: box float32[4] (left, top, right, bottom), key points float32[5, 2]."""
+
+    box: NDArray[np.float32]
+    keypoints: NDArray[np.float32]
+
+
+def largest_face(detector: SCRFD, frame: NDArray[Any]) -> Face | None:
+    """None without a face."""
     boxes, keypoints = detector.detect(frame)
     if not len(boxes):
         return None
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return np.asarray(keypoints[areas.argmax()], np.float32)
+    largest = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).argmax()
+    return Face(np.asarray(boxes[largest, :4], np.float32), np.asarray(keypoints[largest], np.float32))
 
 
 def crop_every_frame(
@@ -53,10 +60,10 @@ def crop_every_frame(
         ok, frame = capture.read()
         if not ok:
             break
-        keypoints = largest_face(detector, frame)
-        if keypoints is not None:
-            faces[number] = keypoints
-            crop = norm_crop(frame, keypoints, size)
+        face = largest_face(detector, frame)
+        if face is not None:
+            faces[number] = face.keypoints
+            crop = norm_crop(frame, face.keypoints, size)
             cv2.imwrite(str(folder / f"{number:05d}.jpg"), crop, [cv2.IMWRITE_JPEG_QUALITY, quality])
         number += 1
     capture.release()
@@ -72,5 +79,5 @@ def moved_face(detector: SCRFD, frame: NDArray[np.uint8], pixels: int) -> NDArra
     target = canvas[pixels:, pixels:]
     part = picture[: target.shape[0], : target.shape[1]]
     target[: part.shape[0], : part.shape[1]] = part
-    keypoints = largest_face(detector, canvas)
-    return None if keypoints is None else (keypoints - pixels) / np.float32(scale)
+    face = largest_face(detector, canvas)
+    return None if face is None else (face.keypoints - pixels) / np.float32(scale)

@@ -36,12 +36,12 @@ def cut_out(
             times = int((view.frames == frame).sum())
             if times:
                 matrix = view.matrices[len(crops)] if view.matrices is not None else None
-                crops += [_crop(picture, matrix, faces)] * times
+                crops += [crop(picture, matrix, faces)] * times
             if frame == view.frames[-1]:
                 yield number, np.stack(under_way.pop(number))
 
 
-def _crop(picture: NDArray[np.uint8], matrix: NDArray[np.float64] | None, faces: Faces) -> NDArray[np.uint8]:
+def crop(picture: NDArray[np.uint8], matrix: NDArray[np.float64] | None, faces: Faces) -> NDArray[np.uint8]:
     """One face uint8[S, S, 3] RGB, with what JPEG makes of it where the training's faces were stored as JPEG."""
     size = faces.alignment.size
     crop = warp(picture, fit_into_square(picture.shape[:2], size) if matrix is None else matrix, size)
