@@ -538,7 +538,7 @@ class RunSettings(Section):
     """How much runs at a time on this machine."""
 
     workers: int = Field(0, ge=0, description="single-threaded processes; 0: one per core")
-    trainings: int = Field(0, ge=0, description="trainings at a time; 0: one per GPU, or one per core without a GPU")
+    trainings: int = Field(0, ge=0, description="trainings at a time; 0: 1 or 2 per GPU, without one cores + 1")
     task_runner: Literal["threads", "processes", "dask", "ray"] = Field(
         "threads", description="what runs the align tasks; dask and ray need the extra of that name"
     )

@@ -36,6 +36,9 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 LAST = "ends last"
 """Name of a process that `end_all` leaves alone, because it still has work when the others have ended."""
 
+CONTEXT = multiprocessing.get_context("spawn")
+"""How processes are started: with nothing of this one."""
+
 _STOP = b""
 _ending = threading.Event()
 
@@ -93,11 +96,10 @@ class Worker:
         """
         self._ends_last = ends_last
         self._go_on()
-        context = multiprocessing.get_context("spawn")
-        self._connection, child_end = context.Pipe()
+        self._connection, child_end = CONTEXT.Pipe()
         self._calling = False
         arguments = child_end, threads, dict(environment)
-        self._process = context.Process(target=_serve, args=arguments, name=LAST if ends_last else None)
+        self._process = CONTEXT.Process(target=_serve, args=arguments, name=LAST if ends_last else None)
         self._process.start()
         child_end.close()
 
@@ -353,7 +355,7 @@ def die_with_parent() -> None:
 
 def pool(workers: int) -> ProcessPoolExecutor:
     """A pool of fresh processes, one thread of numerical libraries each, that ends with this process even if killed."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker)
+    return ProcessPoolExecutor(workers, mp_context=CONTEXT, initializer=start_worker)
 
 
 def start_worker() -> None:

@@ -16,7 +16,7 @@ from dfer.storage.store import CacheKey, Output, Store
 from tasks.inspection.dry_run import dry_run
 from tasks.inspection.estimate import Trial, Trials
 from tasks.running.graph import ExpectedOutput
-from tasks.running.slots import threads_per_training, trainings_at_a_time
+from tasks.running.slots import slower_than_alone, threads_per_training, trainings_at_a_time
 from tasks.running.stage import store_of
 from tasks.train import model_key
 
@@ -81,10 +81,13 @@ def forecast(pipeline: Pipeline, *, measure: bool = False) -> Forecast:
         existing = store.find(expected.cache_key) if expected.cache_key is not None else None
         exists, seconds = isinstance(existing, Output), measured.seconds(expected)
         tried = _try(expected, tables, trials) if trials and not exists and seconds is None else None
+        if tried is not None and expected.stage in ("train", "evaluate"):
+            tried *= slower
         stages[expected.stage].add(exists, seconds if tried is None else tried, now=tried is not None)
         return existing if isinstance(existing, Output) else None
 
     tables: dict[str, ExpectedOutput] = {}
+    slower = slower_than_alone(pipeline)
     visited = dry_run(pipeline, visit)
     side_by_side = {"align": pipeline.workers, **dict.fromkeys(("train", "evaluate"), trainings_at_a_time(pipeline))}
     seconds = sum(stage.seconds / side_by_side.get(name, 1) for name, stage in stages.items())

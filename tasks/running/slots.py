@@ -13,16 +13,28 @@ from dfer.system.gpus import Gpu, visible_gpus
 
 
 def trainings_at_a_time(pipeline: Pipeline) -> int:
-    """One or two a GPU (`training_places`), or one a core without GPUs, unless the configuration says otherwise. A
-    training of several processes takes as many GPUs or cores."""
-    processes = pipeline.settings.train.processes
-    places = gpus.training_places(_gpus(pipeline), processes) or pipeline.workers
+    """One or two a GPU (`training_places`), unless the configuration says otherwise. A training of several processes
+    takes as many GPUs or cores.
+
+    Without GPUs one more than there are cores, each of one thread: no core idles while another training loads its
+    libraries, writes, or is the last one.
+    """
+    processes, cores = pipeline.settings.train.processes, pipeline.workers
+    one_more = 1 if processes == 1 < cores else 0
+    places = gpus.training_places(_gpus(pipeline), processes) or cores + one_more
     return gpus.trainings_at_a_time(pipeline.run.trainings, processes, places)
 
 
 def threads_per_training(pipeline: Pipeline) -> int:
     """The cores, shared between the trainings that run at a time, unless the configuration says otherwise."""
     return pipeline.settings.train.threads or max(1, pipeline.workers // trainings_at_a_time(pipeline))
+
+
+def slower_than_alone(pipeline: Pipeline) -> float:
+    """How many times as long a training takes beside the others as alone, where they share the cores."""
+    if _gpus(pipeline):
+        return 1.0
+    return max(1.0, trainings_at_a_time(pipeline) * threads_per_training(pipeline) / pipeline.workers)
 
 
 class Slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 from tiny import CONFIG, TINY
+
+from dfer.system import processes
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,17 @@ class Demo:
             if not (self.kept / path.relative_to(self.work)).exists():
                 path.rmdir() if path.is_dir() else path.unlink()
         shutil.copytree(self.kept, self.work, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_processes() -> Iterator[None]:
+    """Processes of stages are forked from one that has loaded their libraries, which takes longer than what they do
+    here. Those of `finished_demo` are started anew, as `dfer run` does."""
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["dfer.training", "dfer.evaluation", "dfer.faces.videos", "tasks.train"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "CONTEXT", forkserver)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from dfer.config.reading import load_pipeline
 from dfer.system import gpus
 from dfer.system.gpu_slots import GpuSlot, GpuSlots, for_aligners
 from dfer.system.processes import run_isolated
-from tasks.running.slots import Slots, threads_per_training, trainings_at_a_time
+from tasks.running.slots import Slots, slower_than_alone, threads_per_training, trainings_at_a_time
 
 CONFIG = Path(__file__).parents[3] / "pipeline_config.yaml"
 
@@ -99,7 +99,8 @@ def test_more_processes_than_gpus_get_all_there_are() -> None:
 @pytest.mark.parametrize(
     ("overrides", "trainings", "threads"),
     [
-        (["train.device=cpu", "run.workers=8"], 8, 1),
+        (["train.device=cpu", "run.workers=8"], 9, 1),
+        (["train.device=cpu", "run.workers=1"], 1, 1),
         (["train.device=cpu", "run.workers=8", "train.processes=2"], 4, 2),
         (["train.device=cuda", "run.workers=8"], 8, 1),
         (["train.device=cuda", "run.workers=8", "train.processes=2"], 2, 4),
@@ -110,6 +111,20 @@ def test_more_processes_than_gpus_get_all_there_are() -> None:
 def test_trainings_at_a_time(four_gpus: None, overrides: list[str], trainings: int, threads: int) -> None:
     pipeline = load_pipeline("demo", CONFIG, overrides, ())
     assert (trainings_at_a_time(pipeline), threads_per_training(pipeline)) == (trainings, threads)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "times"),
+    [
+        (["train.device=cpu", "run.workers=2"], 1.5),
+        (["train.device=cpu", "run.workers=1"], 1.0),
+        (["train.device=cpu", "run.workers=8", "train.processes=2"], 1.0),
+        (["train.device=cpu", "run.workers=8", "run.trainings=2"], 1.0),
+        (["train.device=cuda", "run.workers=2"], 1.0),
+    ],
+)
+def test_trainings_that_share_the_cores_are_slower(four_gpus: None, overrides: list[str], times: float) -> None:
+    assert slower_than_alone(load_pipeline("demo", CONFIG, overrides, ())) == times
 
 
 def test_aligners_are_spread_over_the_gpus_a_few_on_each(four_gpus: None) -> None:
