@@ -195,7 +195,8 @@ def _what_makes_it_real(verdict: Verdict, total: int) -> str:
         said += " no number of clips in these sets"
     if number is None:
         return f"{said}, and not {MOST_SETS} sets like these."
-    return f"{said}, {'or' if in_reach else 'but'} {number - len(verdict.differences)} more sets like these."
+    further = number - len(verdict.differences)
+    return f"{said}, {'or' if in_reach else 'but'} {further} more set{'s' * (further > 1)} like these."
 
 
 def _what_makes_it_chance(verdict: Verdict) -> str:

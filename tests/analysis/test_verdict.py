@@ -203,6 +203,8 @@ def test_chance_in_words() -> None:
     two = in_words(combine(sets_of([0.02, 0.01], [0.01, 0.01])), "WAR", ARMS, clips)
     assert "two sets say little about that." in two
     assert "about 35.9 times as many clips in every set (52,000 more in all), or 3 more sets like these." in two
+    almost = in_words(combine(sets_of([-0.17, -0.11], [0.043, 0.071])), "WAR", ARMS, clips)
+    assert "or 1 more set like these." in almost
 
 
 @pytest.mark.parametrize(

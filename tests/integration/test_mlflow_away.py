@@ -53,6 +53,7 @@ def check(services, work: Path) -> None:
         assert {"demo-dfew/UAR", "demo-afew/UAR"} <= run.data.metrics.keys()
 
 
+@pytest.mark.slow
 def test_killed_during_a_training_and_started_again(services):
     work = services.work / "mlflow-killed"
     process = start(services, work)

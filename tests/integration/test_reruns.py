@@ -212,6 +212,7 @@ def test_a_cancelled_run_leaves_everything_valid_and_the_next_goes_on(services, 
     assert epochs_tracked(work) == [list(range(1, 151))]
 
 
+@pytest.mark.slow
 def test_the_place_of_a_killed_training_is_given_to_the_next(services, tmp_path):
     overrides = overrides_for(tmp_path, "train.epochs=150")
     words = ["run", "demo", *(word for value in overrides for word in ("--set", value))]

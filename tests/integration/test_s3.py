@@ -216,6 +216,7 @@ def test_of_a_clip_no_more_than_its_bytes_is_sent(
     assert 0 < sent[0] < 2 * sizes[name] / len(shard)
 
 
+@pytest.mark.slow
 def test_killed_half_way_another_machine_goes_on(machines: Machines, local: Path) -> None:
     def committed() -> list[str]:
         manifest = re.compile(r"PUT /bucket/killed/stages/align/\w+/manifest-0001\.json")
