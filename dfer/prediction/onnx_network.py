@@ -46,6 +46,10 @@ class OnnxNetwork:
         if inputs != expected or outputs != {name: [len(card["classes"])] for name in (LOGITS, PROBABILITIES)}:
             raise SavedModelError(f"{path} takes {inputs} and gives {outputs}, its card says {expected}")
 
+    @property
+    def on_gpu(self) -> bool:
+        return _GPU in self._session.get_providers()
+
     def logits(self, faces: NDArray[np.uint8]) -> NDArray[np.float64]:
         """float64[B, K], of aligned faces uint8[B, T, H, W, 3] RGB."""
         (logits,) = self._session.run([LOGITS], {FRAMES: resized(faces, self._size)})

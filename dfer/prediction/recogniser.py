@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from dfer.prediction.torch_network import TorchNetwork
 
 BATCH = 16
-"""Views that the network is shown at a time."""
+"""Views that the network is shown at a time, at most."""
+
+_PIXELS = 2**19
+"""Of a batch on a CPU: what a network makes of more leaves the caches, which takes longer than one view at a time."""
 
 
 class Recogniser:
@@ -33,12 +36,20 @@ class Recogniser:
         evaluations of the training do."""
         return read_out.probabilities(self._network.logits(faces), self.model.card)
 
+    @property
+    def _batch(self) -> int:
+        if self._network.on_gpu:
+            return BATCH
+        card = self.model.card
+        pixels = card["num_segments"] * card.get("consecutive", 1) * card["input_size"] ** 2
+        return min(BATCH, max(1, _PIXELS // pixels))
+
     def of_all(
         self, cut_out: Iterable[tuple[int, NDArray[np.uint8]]]
     ) -> Iterator[list[tuple[int, NDArray[np.uint8], NDArray[np.float64]]]]:
         """Of each view its number, its faces uint8[T, S, S, 3] and its probabilities float64[K], a batch at a time."""
         views = iter(cut_out)
-        while batch := list(islice(views, BATCH)):
+        while batch := list(islice(views, self._batch)):
             numbers, faces = zip(*batch, strict=True)
             yield list(zip(numbers, faces, self.probabilities(np.stack(faces)), strict=True))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dfer.storage.files import replacing
 
-_BATCHES = 4  # that are saved at a time: some seconds of work
+_VIEWS = 64  # or more, that are saved at a time: some seconds of work
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,6 @@ class SavedViews:
         self._folder = folder
         self._number = 0
         self._waiting: list[Seen] = []
-        self._batches = 0
 
     def load(self) -> Iterator[Seen]:
         """The views that were saved, up to the first file that is missing or damaged."""
@@ -54,8 +53,7 @@ class SavedViews:
         if self._folder is None:
             return
         self._waiting += batch
-        self._batches += 1
-        if self._batches % _BATCHES:
+        if len(self._waiting) < _VIEWS:
             return
         faces = [seen.face for seen in self._waiting if seen.face is not None]
         arrays = {

@@ -27,6 +27,10 @@ class TorchNetwork:
         self._card, self._device, self._threads = card, choose_device(device), threads
         self._network = network.to(self._device)
 
+    @property
+    def on_gpu(self) -> bool:
+        return self._device.type == "cuda"
+
     def logits(self, faces: NDArray[np.uint8]) -> NDArray[np.float64]:
         """float64[B, K], of aligned faces uint8[B, T, H, W, 3] RGB: whole, resized and normalised as the evaluations of
         the training do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -204,7 +205,7 @@ def test_killed_at_any_place_it_goes_on_to_the_same_table(
 ) -> None:
     """Chapters of 16 frames and batches of two views, and nothing is computed twice."""
     monkeypatch.setattr(film, "Chapters", lambda folder: chapters.Chapters(folder, frames=16))
-    monkeypatch.setattr(saved, "_BATCHES", 1)
+    monkeypatch.setattr(saved, "_VIEWS", 1)
     monkeypatch.setattr("dfer.prediction.recogniser.BATCH", 2)
     request = Request(Sliding(1.0, 0.2))
     expected = predict_film("film", video, recogniser, detector, request)
@@ -270,3 +271,10 @@ def test_a_folder_of_pictures_has_times_of_its_own(
     result = predict_film("folder", tmp_path, recogniser, detector, WHOLE)
     assert (result.table["start"][0], result.table["end"][0]) == (0, 0.8)
     assert "1 of 20 pictures are left out" in result.remarks
+
+
+@pytest.mark.parametrize(("size", "batches"), [(32, [3]), (256, [2, 1])])
+def test_on_a_cpu_only_so_many_large_views_are_shown_at_a_time(trained, size: int, batches: list[int]) -> None:
+    recogniser = Recogniser(replace(trained, card={**trained.card, "input_size": size}), device="cpu", threads=1)
+    faces = np.full((4, 48, 48, 3), 128, np.uint8)
+    assert [len(batch) for batch in recogniser.of_all((number, faces) for number in range(3))] == batches
