@@ -132,7 +132,8 @@ def _print_forecast(pipeline: Pipeline, *, measure: bool) -> None:
     if pipeline.force_rerun is not None and pipeline.force_rerun.stage == "report":
         out.print("The report would be made again.")
     if unknown := sum(stage.unmeasured for stage in result.stages.values()):
-        total = f"at least {duration(result.seconds)}, and {unknown} tasks the like of which was never measured here"
+        least = f"at least {duration(result.seconds)}, and" if result.seconds else "how long is not known:"
+        total = f"{least} {unknown} tasks the like of which was never measured here"
     else:
         now = " and now" if any(stage.measured_now for stage in result.stages.values()) else ""
         total = f"about {duration(result.seconds)}, as measured here before{now}"

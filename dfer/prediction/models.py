@@ -22,7 +22,7 @@ from dfer.config.settings import AlignmentSettings, DetectionSettings, ShardSett
 from dfer.evaluation import read_predictions
 from dfer.prediction.onnx_file import card_of
 from dfer.prediction.references import find, trainings
-from dfer.storage.cards import load_card
+from dfer.storage.cards import SavedModelError, load_card
 from dfer.storage.file_names import PREDICTIONS
 from dfer.storage.files import sha256
 from dfer.storage.manifest import read_manifest
@@ -146,6 +146,11 @@ def _faces(card: dict[str, Any], folder: Path) -> Faces:
             "directory that it was made in, which would, is not here. Train it again with this version, or name it "
             "where it was made"
         )
+    if not isinstance(written, dict):
+        raise SavedModelError(
+            f"{folder}: model.json is damaged: faces is {type(written).__name__}, expected an object with detection, "
+            "tracking, alignment and shards. Fetch or train the model again"
+        )
     try:
         return Faces(
             str(card.get("dataset")),
@@ -154,7 +159,9 @@ def _faces(card: dict[str, Any], folder: Path) -> Faces:
             AlignmentSettings.model_validate(written["alignment"]),
             ShardSettings.model_validate(written["shards"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise SavedModelError(f"{folder}: model.json is damaged: faces lacks {error}") from error
+    except (TypeError, ValueError) as error:
         raise InputError(f"{folder}: model.json describes no faces that this version can make: {error}") from error
 
 

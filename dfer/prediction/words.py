@@ -49,7 +49,8 @@ def about(certainty: Certainty | None) -> str:
     measured = f"measured on {certainty.clips} clips ({certainty.measured_on})"
     covers = f"The classes named cover {COVERED:.0%} of people's answers, as {measured}"
     if certainty.disagree_above is None:
-        return f"{covers}. These do not show when people would disagree, so nothing is said about that."
+        silent = "The model's probabilities do not show when people would disagree, so nothing is said about that."
+        return f"{covers}. {silent}"
     return (
         f"{covers}. Where people would disagree was found by a threshold that marks {certainty.hits:.0%} of the clips "
         f"on which annotators rather differ than agree, and {certainty.false_alarms:.0%} of the others."

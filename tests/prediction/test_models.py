@@ -148,7 +148,8 @@ def test_thresholds_of_the_card_come_first(older: Path) -> None:
     [
         ("{", SavedModelError, "cannot be read"),
         ("[]", SavedModelError, "no card of a trained model"),
-        ({"faces": {"detection": {}}}, InputError, "describes no faces that this version can make"),
+        ({"faces": {"detection": {}}}, SavedModelError, "is damaged: faces lacks 'tracking'"),
+        ({"faces": "as usual"}, SavedModelError, "is damaged: faces is str, expected an object"),
         ({"faces": {**card()["faces"], "alignment": {"size": 3}}}, InputError, "describes no faces"),
         ({"certainty": {"clips": 3}}, InputError, "certainty"),
     ],
