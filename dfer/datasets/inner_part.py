@@ -32,7 +32,8 @@ def _by_subject(subjects: pd.Series, share: float, generator: np.random.Generato
     order = sizes.iloc[generator.permutation(len(sizes))]
     # The subject that reaches the share still belongs to it, but the last one always stays in training.
     before = order.cumsum() - order
-    return subjects.isin(order.index[:-1][before.iloc[:-1] < share * len(subjects)]).to_numpy()
+    # rounded, since 0.28 * 25 is above 7
+    return subjects.isin(order.index[:-1][before.iloc[:-1] < round(share * len(subjects), 6)]).to_numpy()
 
 
 def _by_label(labels: pd.Series, share: float, generator: np.random.Generator) -> np.ndarray:
