@@ -1,8 +1,27 @@
-"""The checks of their input that networks make."""
+"""Clips as networks see them: the checks of their input, and networks that look at each frame alone first."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import Protocol, TypeGuard
+
+from torch import Tensor, nn
+
+
+class FrameByFrame(Protocol):
+    """A network whose logits are `clip_logits` of the `frame_features` of its frames, each computed from it alone."""
+
+    frame_by_frame: bool
+
+    def frame_features(self, frames: Tensor, /) -> Tensor:
+        """float[N, 3, H, W] -> float[N, D]."""
+
+    def clip_logits(self, features: Tensor, /) -> Tensor:
+        """float[B, T, D] -> float32[B, K]."""
+
+
+def is_frame_by_frame(network: nn.Module) -> TypeGuard[FrameByFrame]:
+    """Whether frames that several clips share need be looked at only once. Networks say so themselves."""
+    return bool(getattr(network, "frame_by_frame", False))
 
 
 def check_clips(clips: Tensor, num_segments: int) -> None:

@@ -34,6 +34,8 @@ class FormerDFER(ResNet18Trunk):
     Raises ValueError for clips of another number of frames, or of frames that are not 112 x 112.
     """
 
+    frame_by_frame = True
+
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
         super().__init__(width, BasicBlock)
         self.num_segments = num_segments
@@ -60,9 +62,12 @@ class FormerDFER(ResNet18Trunk):
         """Logits of the class token behind T-Former, in float32."""
         check_clips(clips, self.num_segments)
         check_side(clips, SIDE)
-        features = self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments))
+        return self.clip_logits(self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments)))
+
+    def clip_logits(self, features: Tensor) -> Tensor:
+        """T-Former and the classifier, of the features of a clip's frames, float[B, T, D]."""
         token = self.class_token.expand(features.shape[0], -1, -1)  # `len` would fix the batch of a graph
         states = self.temporal(torch.cat((token, features), dim=1) + self.temporal_positions)
-        with without_autocast(clips.device):
+        with without_autocast(features.device):
             logits: Tensor = self.fc(self.dropout(states[:, 0].to(self.fc.weight.dtype)))
         return logits

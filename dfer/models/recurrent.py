@@ -30,6 +30,7 @@ class ResNet18Recurrent(ResNet18Trunk):
     """
 
     recurrent: ClassVar[tuple[str, type[nn.GRU] | type[nn.LSTM]]]
+    frame_by_frame = True
 
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
         super().__init__(width, BasicBlock)
@@ -44,8 +45,11 @@ class ResNet18Recurrent(ResNet18Trunk):
     def forward(self, clips: Tensor) -> Tensor:
         """Logits of the mean state over the segments; in float32 from the recurrent layer on, whose states add up."""
         check_clips(clips, self.num_segments)
-        features = self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments))
-        with without_autocast(clips.device):
+        return self.clip_logits(self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments)))
+
+    def clip_logits(self, features: Tensor) -> Tensor:
+        """Of the features of a clip's frames, float[B, T, D]."""
+        with without_autocast(features.device):
             states, _ = self.get_submodule(self.recurrent[0])(features.to(self.fc.weight.dtype))
             logits: Tensor = self.fc(self.dropout(states.mean(dim=1)))
         return logits

@@ -52,6 +52,7 @@ class ResNet18(ResNet18Trunk):
     """
 
     block: type[BasicBlock] = BasicBlock
+    frame_by_frame = True
 
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
         super().__init__(width, self.block)
@@ -63,10 +64,14 @@ class ResNet18(ResNet18Trunk):
     def forward(self, clips: Tensor) -> Tensor:
         """Logits of each frame, averaged over the segments (TSN's average consensus), in float32."""
         check_clips(clips, self.num_segments)
-        features = self.dropout(self.frame_features(clips.flatten(0, 1)))
-        with without_autocast(clips.device):
+        return self.clip_logits(self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments)))
+
+    def clip_logits(self, features: Tensor) -> Tensor:
+        """Of the features of a clip's frames, float[B, T, D]."""
+        features = self.dropout(features)
+        with without_autocast(features.device):
             logits: Tensor = self.fc(features.to(self.fc.weight.dtype))
-            return logits.unflatten(0, (-1, self.num_segments)).mean(dim=1)
+            return logits.mean(dim=1)
 
 
 def initialize_convolutions(network: nn.Module) -> None:

@@ -75,6 +75,7 @@ class ResNet18TSM(ResNet18):
     """float[B, T, C, H, W] with C = 3 -> logits float[B, K]: `ResNet18` with shifts between the frames of a clip."""
 
     block = ShiftedBlock
+    frame_by_frame = False  # but for one segment, which gains nothing
 
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
         super().__init__(num_classes, num_segments, width, dropout)

@@ -20,6 +20,8 @@ class VGG13LSTM(nn.Module):
     `classifier`, are those of torchvision's `vgg13`; `dropout` is between the layers of 4096, too.
     """
 
+    frame_by_frame = True
+
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
         super().__init__()
         self.num_segments = num_segments
@@ -41,16 +43,26 @@ class VGG13LSTM(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """Logits of the last state; in float32 from the LSTM on."""
         check_clips(clips, self.num_segments)
-        states = self._last_states(self.features, clips)
-        with without_autocast(clips.device):
-            logits: Tensor = self.fc(self.dropout(states))
+        return self.clip_logits(self.frame_features(clips.flatten(0, 1)).unflatten(0, (-1, self.num_segments)))
+
+    def frame_features(self, frames: Tensor) -> Tensor:
+        """float[N, 3, H, W] -> float[N, 4096]."""
+        return self._of_frames(self.features, frames)
+
+    def clip_logits(self, features: Tensor) -> Tensor:
+        """Of the features of a clip's frames, float[B, T, 4096]."""
+        with without_autocast(features.device):
+            logits: Tensor = self.fc(self.dropout(self._last_states(features)))
         return logits
 
-    def _last_states(self, tower: nn.Module, frames: Tensor) -> Tensor:
-        """float[B, T, 3, H, W] -> float[B, 256]."""
-        features = self.classifier(seven_by_seven(tower(frames.flatten(0, 1))).flatten(1))
-        with without_autocast(frames.device):
-            states, _ = self.lstm(features.unflatten(0, frames.shape[:2]).to(self.fc.weight.dtype))
+    def _of_frames(self, tower: nn.Module, frames: Tensor) -> Tensor:
+        features: Tensor = self.classifier(seven_by_seven(tower(frames)).flatten(1))
+        return features
+
+    def _last_states(self, features: Tensor) -> Tensor:
+        """float[B, T, 4096] -> float[B, 256]."""
+        with without_autocast(features.device):
+            states, _ = self.lstm(features.to(self.fc.weight.dtype))
         last: Tensor = states[:, -1]
         return last
 
@@ -62,6 +74,8 @@ class VGG13LSTMTwoStream(VGG13LSTM):
     the second stream sees the differences of neighbouring frames; each stream has its own convolutions (`features`,
     `motion_features`), the layers of 4096 and the LSTM are shared, and the classifier sees both last states.
     """
+
+    frame_by_frame = False
 
     def __init__(self, num_classes: int, num_segments: int, width: float, dropout: float) -> None:
         """ValueError for fewer than two frames."""
@@ -79,10 +93,13 @@ class VGG13LSTMTwoStream(VGG13LSTM):
     def forward(self, clips: Tensor) -> Tensor:
         """Logits of both last states; in float32 from the LSTM on."""
         check_clips(clips, self.num_segments)
-        appearance = self._last_states(self.features, clips)
-        motion = self._last_states(self.motion_features, clips.diff(dim=1))
+        streams = ((self.features, clips), (self.motion_features, clips.diff(dim=1)))
+        states = [
+            self._last_states(self._of_frames(tower, frames.flatten(0, 1)).unflatten(0, frames.shape[:2]))
+            for tower, frames in streams
+        ]
         with without_autocast(clips.device):
-            logits: Tensor = self.fc(self.dropout(torch.cat((appearance, motion), dim=1)))
+            logits: Tensor = self.fc(self.dropout(torch.cat(states, dim=1)))
         return logits
 
 

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dfer.models import channels_last
+from dfer.models.clips import is_frame_by_frame
 from dfer.models.saved import load_model
+from dfer.prediction.frame_features import SharedFrames
 from dfer.storage.cards import SavedModelError
 from dfer.training.inference import predict_logits
 from dfer.training.optimization import choose_device, torch_state
-from dfer.training.transforms import full_view
+from dfer.training.transforms import full_view, to_float
 
 
 class TorchNetwork:
@@ -25,7 +28,8 @@ class TorchNetwork:
         if its_card["weights_sha256"] != card["weights_sha256"]:
             raise SavedModelError(f"{folder} was written anew meanwhile: start again")
         self._card, self._device, self._threads = card, choose_device(device), threads
-        self._network = network.to(self._device)
+        self._network = channels_last(network).to(self._device)
+        self._shared = SharedFrames(network) if is_frame_by_frame(network) else None
 
     @property
     def on_gpu(self) -> bool:
@@ -38,11 +42,11 @@ class TorchNetwork:
         clips = torch.from_numpy(faces).permute(0, 1, 4, 2, 3)
         frames = full_view(clips.flatten(0, 1), size).unflatten(0, clips.shape[:2]).contiguous()
         deterministic = card.get("settings", {}).get("train", {}).get("deterministic", False)
+        mean, std = card["normalization"]["mean"], card["normalization"]["std"]
         with torch_state(self._threads, self._device, tf32=card.get("tf32", False), deterministic=deterministic):
-            return predict_logits(
-                self._network,
-                [(frames, torch.arange(len(frames)))],
-                mean=card["normalization"]["mean"],
-                std=card["normalization"]["std"],
-                device=self._device,
-            )
+            if self._shared is not None:
+                with torch.inference_mode():
+                    logits = self._shared.logits(frames, lambda new: to_float(new.to(self._device), mean, std))
+                return logits.cpu().numpy().astype(np.float64)
+            batch = [(frames, torch.arange(len(frames)))]
+            return predict_logits(self._network, batch, mean=mean, std=std, device=self._device)

@@ -46,7 +46,7 @@ def card(**more: Any) -> dict[str, Any]:
 def write_model(folder: Path, **more: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    network = build("resnet18_tsm", num_classes=len(CLASSES), num_segments=4, width=0.25)
+    network = build(more.get("model", "resnet18_tsm"), num_classes=len(CLASSES), num_segments=4, width=0.25)
     with torch.no_grad():
         network.fc.weight.mul_(20)  # so that the probabilities differ
     save_model(folder, network.state_dict(), card(**more))
