@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,7 +31,7 @@ def as_table(experiment: ExperimentNumbers) -> Table:
     result = experiment.result
 
     def of(cell: Callable[[Disagreement], Cell]) -> Callable[[Row], Cell]:
-        return lambda row: DASH if row[1] is None else replace(cell(row[1]), url=row[0].url)
+        return lambda row: DASH if row[1] is None else cell(row[1])
 
     def name(row: Row) -> Cell:
         return Cell(full_name(row[0]), small=(where(row[0].result),), url=row[0].url)
@@ -46,8 +45,8 @@ def as_table(experiment: ExperimentNumbers) -> Table:
             Column("entropy, too much by", of(lambda one: _interval(one.entropy.excess))),
             Column("distance to the votes", of(_distance)),
             Column("classwise ECE", of(_classwise)),
-            Column("ECE", lambda row: table.number(row[0].calibration["ece"], url=row[0].url), _published("ece")),
-            Column("AURC", lambda row: table.number(row[0].aurc, url=row[0].url), _published("aurc")),
+            Column("ECE", lambda row: table.number(row[0].calibration["ece"]), _published("ece")),
+            Column("AURC", lambda row: table.number(row[0].aurc), _published("aurc")),
             Column("votes in sets, %", of(_coverage)),
             Column("classes in a set", of(_sizes)),
             Column("worth in votes", of(lambda one: _interval(one.worth, digits=1)), mark_best=True),
@@ -75,6 +74,7 @@ def as_table(experiment: ExperimentNumbers) -> Table:
             *protocol_notes(experiment.arms),
             *filter(None, [missing_note(result.rows)]),
         ),
+        page=lambda row: row[0].url,
     )
 
 

@@ -164,7 +164,7 @@ def _of_costs(both: Sequence[Cost], leaky: Mapping[str, int], warnings: Sequence
         return [
             score(f"{name}, official folds", metric, False),
             score(f"{name}, disjoint folds", metric, True),
-            Column(f"{name}: difference", lambda cost: difference(cost.differences[metric], cost.disjoint.url)),
+            Column(f"{name}: difference", lambda cost: difference(cost.differences[metric])),
         ]
 
     return table.build(
@@ -182,6 +182,7 @@ def _of_costs(both: Sequence[Cost], leaky: Mapping[str, int], warnings: Sequence
             "intervals.",
             *_nothing_to_remove(both, leaky),
         ),
+        page=lambda cost: cost.disjoint.url,
     )
 
 

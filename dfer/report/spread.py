@@ -54,7 +54,6 @@ def as_table(every: Sequence[Spread], numbers: ReportNumbers) -> Table:
             return Cell(
                 f"{_points(row['variance']):.1f}",
                 small=(*small, *filter(None, [row["note"]])),
-                url=one.arm.url,
                 value=_points(row["variance"]),
             )
 
@@ -62,7 +61,7 @@ def as_table(every: Sequence[Spread], numbers: ReportNumbers) -> Table:
 
     def of_mean(one: Spread) -> Cell:
         known = one.components["of_mean"].clip(lower=0).dropna().sum()
-        return Cell(f"{_points(known):.1f}", url=one.arm.url, value=_points(known)) if known > 0 else DASH
+        return Cell(f"{_points(known):.1f}", value=_points(known)) if known > 0 else DASH
 
     return table.build(
         "spread",
@@ -87,6 +86,7 @@ def as_table(every: Sequence[Spread], numbers: ReportNumbers) -> Table:
             "training happens to get right. Of the mean: what they add up to for the number that the tables print, the "
             "mean over folds and seeds, as far as they are known. Method of moments (Searle et al. 1992, chapter 4).",
         ),
+        page=lambda one: one.arm.url,
     )
 
 

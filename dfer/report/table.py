@@ -86,9 +86,13 @@ def build(
     in_words: str = "",
     notes: Iterable[str] = (),
     folded_under: str = "",
+    page: Callable[[T], str] = lambda row: "",
 ) -> Table:
-    """The table with a line for each of `rows` and for each published row; the other arguments are as in `Table`."""
-    by_column = [_cells(column, rows) for column in columns]
+    """The table with a line for each of `rows` and for each published row; the other arguments are as in `Table`.
+
+    `page` gives the URL of the page that a row's numbers come from, empty if there is none; a cell may have its own.
+    """
+    by_column = [_cells(column, rows, page) for column in columns]
     lines = [Line(cells) for cells in zip(*by_column, strict=True)]
     if published:
         lines += [Line(tuple(column.published(row) for column in columns), "published") for row in published.rows]
@@ -106,8 +110,13 @@ def build(
     )
 
 
-def _cells(column: Column[T], rows: Sequence[T]) -> list[Cell]:
+def _cells(column: Column[T], rows: Sequence[T], page: Callable[[T], str]) -> list[Cell]:
     cells = list(map(column.cell, rows))
+    if not column.text:
+        cells = [
+            cell if cell.url or cell.links or cell.text in ("", DASH.text) else replace(cell, url=page(row))
+            for cell, row in zip(cells, rows, strict=True)
+        ]
     values = {cell.value for cell in cells if cell.value is not None}
     if not column.mark_best or len(values) < 2:
         return cells
@@ -139,25 +148,24 @@ def shortened(table: Table) -> Table:
     )
 
 
-def number(value: float | None, *, url: str = "") -> Cell:
+def number(value: float | None) -> Cell:
     """A number with three decimals; a dash for None and nan."""
     if value is None or math.isnan(value):
         return DASH
-    return Cell(f"{value:.3f}".replace("-", MINUS), url=url, value=value)
+    return Cell(f"{value:.3f}".replace("-", MINUS), value=value)
 
 
 def count(value: int) -> Cell:
     return Cell(str(value), value=value)
 
 
-def difference(interval: Interval, url: str = "") -> Cell:
-    """A difference of shares with its interval, in percentage points; `url` is the page of the arm that is compared."""
+def difference(interval: Interval) -> Cell:
+    """A difference of shares with its interval, in percentage points."""
     if math.isnan(interval.estimate):
         return NO_CLIPS
     return Cell(
         points(interval.estimate),
         small=(f"[{points(interval.low)}, {points(interval.high)}]",),
-        url=url,
         value=interval.estimate,
         low=interval.low,
         high=interval.high,

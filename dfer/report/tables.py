@@ -100,6 +100,7 @@ def scores(experiment: ExperimentNumbers) -> Table:
         warnings=warnings,
         in_words=words,
         notes=notes,
+        page=lambda arm: arm.url,
     )
 
 
@@ -129,6 +130,7 @@ def temporal(experiment: ExperimentNumbers) -> Table:
             *protocol_notes(experiment.arms),
             *filter(None, [missing_note(experiment.result.rows)]),
         ),
+        page=lambda arm: arm.url,
     )
 
 
@@ -165,6 +167,7 @@ def confusions(experiment: ExperimentNumbers) -> Table:
             "Scores and differences of these arms are in the tables above.",
             *protocol_notes(experiment.arms),
         ),
+        page=lambda arm: arm.url,
     )
 
 
@@ -200,6 +203,7 @@ def comparisons(experiment: ExperimentNumbers) -> Table:
             "not corrected; below it: clips that only the first arm of the two got right, and only the second.",
             *protocol_notes(experiment.arms),
         ),
+        page=lambda pair: pair.second.url,
     )
 
 
@@ -220,6 +224,7 @@ def recall_differences(experiment: ExperimentNumbers) -> Table:
             *protocol_notes(experiment.arms),
         ),
         folded_under="Differences by class",
+        page=lambda pair: pair.second.url,
     )
 
 
@@ -272,6 +277,7 @@ def _of_probabilities(name: str, title: str, arms: Sequence[ArmNumbers], *, synt
             *_read_out_notes(arms),
             *protocol_notes(arms),
         ),
+        page=lambda arm: arm.url,
     )
 
 
@@ -295,7 +301,7 @@ def by_ambiguity(dataset: str, arms: Sequence[ArmNumbers], *, synthetic: bool) -
             if place >= len(bins[id(arm)]):
                 return DASH
             scores = bins[id(arm)][place]
-            return Cell(percent(scores.war), small=(f"UAR {percent(scores.uar)}",), url=arm.url, value=scores.war)
+            return Cell(percent(scores.war), small=(f"UAR {percent(scores.uar)}",), value=scores.war)
 
         return cell
 
@@ -315,6 +321,7 @@ def by_ambiguity(dataset: str, arms: Sequence[ArmNumbers], *, synthetic: bool) -
         [arm for arm in arms if arm.voters],
         warnings=_synthetic(synthetic),
         notes=("Columns: entropy of a clip's votes in nats, 0 = all agree. In percent.", *protocol_notes(arms)),
+        page=lambda arm: arm.url,
     )
 
 
@@ -357,6 +364,7 @@ def trainings(numbers: ReportNumbers) -> Table:
                 flag_note(numbers.trained_arms),
             ),
         ),
+        page=lambda arm: arm.url,
     )
 
 
@@ -396,6 +404,7 @@ def seldom_seen(numbers: ReportNumbers, clips: Collection[str]) -> Table:
             "Clips of which less than half of the searched frames have the person's face. In percent, of all runs' "
             "predictions taken together.",
         ),
+        page=lambda arm: arm.url,
     )
 
 
@@ -444,7 +453,7 @@ def _all_listed(arms: Sequence[ArmNumbers]) -> list[Column[ArmNumbers]]:
     def score(metric: str) -> Column[ArmNumbers]:
         return Column(
             f"{metric.upper()}, all listed",
-            lambda arm: Cell(percent(arm.all_listed[metric]), url=arm.url, value=arm.all_listed[metric]),
+            lambda arm: Cell(percent(arm.all_listed[metric]), value=arm.all_listed[metric]),
             mark_best=True,
         )
 
@@ -513,11 +522,11 @@ def _clips_scored(arm: ArmNumbers) -> Cell:
 
 
 def _number(heading: str, value: Callable[[ArmNumbers], float | None]) -> Column[ArmNumbers]:
-    return Column(heading, lambda arm: table.number(value(arm), url=arm.url))
+    return Column(heading, lambda arm: table.number(value(arm)))
 
 
 def _difference(metric: str) -> Callable[[Pair], Cell]:
-    return lambda pair: difference(pair.comparison.differences[metric], pair.second.url)
+    return lambda pair: difference(pair.comparison.differences[metric])
 
 
 def _score(arm: ArmNumbers, metric: str) -> Cell:
@@ -531,7 +540,6 @@ def _score(arm: ArmNumbers, metric: str) -> Cell:
     return Cell(
         percent(interval.estimate),
         small=tuple(small),
-        url=arm.url,
         value=interval.estimate,
         low=interval.low,
         high=interval.high,

@@ -16,7 +16,7 @@ from dfer.report.figures import WIDTH
 from dfer.report.names import file_name, variant
 from dfer.report.numbers import HEADLINES, Pair, ReportNumbers
 from dfer.report.results import SYNTHETIC
-from dfer.report.table import Cell, Column, Table, difference
+from dfer.report.table import Cell, Column, Link, Table, difference
 
 _NEGATIVE = re.compile(r"(?<![\w-])-(?=\d)")  # the hyphen before a number below 0
 _TABLES = ("scores", "per-class", "networks", "probabilities", "disagreement")
@@ -69,12 +69,14 @@ def as_table(one: OverSets, numbers: ReportNumbers) -> Table:
     """A row a data set and one for the mean over them, with the paragraphs of WAR and UAR below."""
     verdicts = _verdicts(one)
     first, second = one.arms
+    links = tuple(Link(name, pair.second.url) for name, pair in one.pairs.items())
+    mean = Cell(f"mean over {len(one.pairs)} sets", links=links)
     words = [verdict.in_words(found, metric.upper(), one.arms, one.clips) for metric, found in verdicts.items()]
 
     def of(metric: str) -> Column[str]:
         def cell(name: str) -> Cell:
             if name in one.pairs:
-                return difference(one.pairs[name].comparison.differences[metric], one.pairs[name].second.url)
+                return difference(one.pairs[name].comparison.differences[metric])
             return difference(verdicts[metric].overall) if metric in verdicts else table.DASH
 
         return Column(metric.upper(), cell)
@@ -83,7 +85,7 @@ def as_table(one: OverSets, numbers: ReportNumbers) -> Table:
         f"verdict-{file_name(first)}-{file_name(second)}",
         f"{second} against {first}, over data sets",
         [
-            Column("data set", lambda name: Cell(name or f"mean over {len(one.pairs)} sets"), text=True),
+            Column("data set", lambda name: Cell(name) if name else mean, text=True),
             *map(of, HEADLINES),
             Column("clips", lambda name: table.count(one.clips[name] if name else sum(one.clips.values()))),
         ],
@@ -94,6 +96,7 @@ def as_table(one: OverSets, numbers: ReportNumbers) -> Table:
             "Percentage points with 95 % intervals; each arm trained and tested on every set by itself. The mean is "
             "that of a random-effects meta-analysis (Paule and Mandel; Knapp and Hartung, modified).",
         ),
+        page=lambda name: one.pairs[name].second.url if name else "",
     )
 
 

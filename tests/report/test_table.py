@@ -72,7 +72,7 @@ def test_numbers_in_words():
 
 
 def test_cells_of_numbers():
-    assert number(-0.1234, url="u") == Cell("−0.123", url="u", value=-0.1234)
+    assert number(-0.1234) == Cell("−0.123", value=-0.1234)
     assert number(None) == number(NAN) == DASH
     assert difference(Interval(0.02, -0.01, 0.05)) == Cell("+2.0", ("[−1.0, +5.0]",), value=0.02, low=-0.01, high=0.05)
     assert difference(Interval(NAN, NAN, NAN)) == NO_CLIPS

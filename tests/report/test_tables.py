@@ -38,6 +38,23 @@ def test_cells_are_the_metrics_of_the_predictions_and_lead_to_the_run(written, p
             assert address in [link["href"] for link in page.all("a")]
 
 
+def without_a_page(content) -> dict[str, set[str]]:
+    """Of each table, the columns with numbers of ours that open no page."""
+    found: dict[str, set[str]] = {}
+    for shown in page.assemble(content, compute(content)).tables:
+        for line in shown.lines:
+            for heading, cell in list(zip(shown.columns, line.cells, strict=True))[shown.text_columns :]:
+                alone = line.kind == "own" and re.search(r"\d", cell.text) and not (cell.url or cell.links)
+                if alone and not line.cells[0].links:
+                    found.setdefault(shown.name, set()).add(heading)
+    return found
+
+
+def test_every_number_of_ours_opens_its_run(written):
+    """A pair's, the runs of its second arm."""
+    assert without_a_page(written[0]) == {}
+
+
 def with_all_listed(result, **scores):
     """The arm, of which so much is known about all listed clips."""
     return replace(result, runs=tuple(replace(run, metrics={**run.metrics, **scores}) for run in result.runs))
@@ -415,7 +432,7 @@ def test_two_data_sets_have_a_verdict_together(tmp_path):
     made = content(tmp_path, *experiments, datasets=tuple(facts(toy) for toy in sets.values()))
     report = page_of(made)
     heading, *rows = report.tables["verdict-hard-midas"]
-    assert [row[0] for row in rows] == ["one", "two", "mean over 2 sets"]
+    assert [row[0].split("sets")[0] for row in rows] == ["one", "two", "mean over 2 "]
     assert [row[heading.index("clips")] for row in rows] == [
         *(str(pair.comparison.clips) for e in compute(made).experiments[:2] for pair in e.pairs),
         str(sum(pair.comparison.clips for e in compute(made).experiments[:2] for pair in e.pairs)),
@@ -424,6 +441,10 @@ def test_two_data_sets_have_a_verdict_together(tmp_path):
     assert min(one, two) <= mean <= max(one, two)
     assert min(one, two) > 10
     assert "midas minus hard, the mean over 2 data sets" in report.text
+    assert without_a_page(made) == {}
+    (verdict,) = [one for one in page.assemble(made, compute(made)).tables if one.name == "verdict-hard-midas"]
+    assert [link.text for link in verdict.lines[-1].cells[0].links] == ["one", "two"]
+    assert all(link.url for link in verdict.lines[-1].cells[0].links)
     assert "verdict-soft-midas" not in report.tables
 
 

@@ -28,7 +28,7 @@ KEYS = {
     "train": "9b120aeaaa338efa",
     # of an arm whose targets are normalised by softmax, since its probabilities are read out by the inverse
     "evaluate": "189a70d1888a6d60",
-    "report": "6208469e6069db13",
+    "report": "17cc90090ad26f00",
 }
 
 
