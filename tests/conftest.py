@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +19,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Processes of `pytest -n` share the cores, so each computes in one thread.
     """
-    if config.option.markexpr.strip() != "gpu":
+    if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = "1"

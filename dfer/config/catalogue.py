@@ -39,6 +39,7 @@ class Network:
         feature_map: the module whose output are the last features that still have places.
         classes_of_places: whether its logits are a linear layer of those features' mean, so that it says of each place
             which class it speaks for.
+        recordable: whether its training step can be a CUDA graph, for which nothing may be copied from the CPU.
         class_token: its last attention, torchvision's MultiscaleAttention, whose class token is read.
         recipe: settings that it was published with, by section; over the file's sections, under all else.
         reconstructed: of a network whose publication does not say all that is needed to build it: what is known, and
@@ -61,6 +62,7 @@ class Network:
     stages: tuple[str, ...] = ()
     feature_map: str = ""
     classes_of_places: bool = False
+    recordable: bool = True
     class_token: str = ""
     recipe: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     reconstructed: str = ""
@@ -255,6 +257,7 @@ NETWORKS: dict[str, Network] = {
         mean=(0.45, 0.45, 0.45),
         std=(0.225, 0.225, 0.225),
         recipe=_FINE_TUNED,
+        recordable=False,  # it looks its positions up by numbers that are made on the CPU
         class_token="blocks.15.attn",
     ),
     "swin3d_t": Network(

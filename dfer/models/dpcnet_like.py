@@ -70,11 +70,12 @@ class DPCNetLike(nn.Module):
         check_clips(clips, self.num_segments)
         excited = self._excitation(clips)
         paths = torch.stack((excited, self._aggregation(excited)))
+        paths = paths.to(self.fc.weight.dtype)
         views = torch.stack(
             [paths[:, :, view::VIEWS].mean(dim=2) for view in range(VIEWS)], dim=1
         )  # [path, view, B, D]
         with without_autocast(clips.device):
-            logits = self.fc(self.dropout(views.to(self.fc.weight.dtype))).flatten(0, 1)
+            logits = self.fc(self.dropout(views)).flatten(0, 1)
         mean: Tensor = logits.mean(dim=0)
         return (mean, tuple(logits)) if self.training else mean
 

@@ -68,10 +68,10 @@ class ResNet18(ResNet18Trunk):
 
     def clip_logits(self, features: Tensor) -> Tensor:
         """Of the features of a clip's frames, float[B, T, D]."""
-        features = self.dropout(features)
-        with without_autocast(features.device):
-            logits: Tensor = self.fc(features.to(self.fc.weight.dtype))
-            return logits.mean(dim=1)
+        flat = self.dropout(features.flatten(0, 1))
+        with without_autocast(flat.device):
+            logits: Tensor = self.fc(flat.to(self.fc.weight.dtype))
+            return logits.unflatten(0, features.shape[:2]).mean(dim=1)
 
 
 def initialize_convolutions(network: nn.Module) -> None:

@@ -31,6 +31,8 @@ class OnnxNetwork:
                 "of onnxruntime, or take --device cpu"
             )
         gpu: list[Any] = [(_GPU, {"use_tf32": "0"})] if has_gpu and device != "cpu" else []
+        if gpu:
+            onnxruntime.preload_dlls()  # of CUDA and cuDNN, where pip installed them
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -39,6 +41,11 @@ class OnnxNetwork:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's errors share no other base class
             raise SavedModelError(f"{path} cannot be run by onnxruntime: {error}; export it again") from error
+        if device == "cuda" and not self.on_gpu:
+            raise InputError(
+                f"{path}: device cuda was asked for, but onnxruntime fell back to the CPU: check the CUDA and cuDNN "
+                "versions that this onnxruntime-gpu needs (dfer doctor), or take --device cpu"
+            )
         self._size = int(card["input_size"])
         inputs = [(one.name, one.type, one.shape[1:]) for one in self._session.get_inputs()]
         expected = [(FRAMES, "tensor(uint8)", [card["num_segments"], self._size, self._size, 3])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -103,6 +104,13 @@ class GpuSlot:
 def environment(gpus: Sequence[str]) -> dict[str, str]:
     """On the processor the environment stays as it is: `train.device` keeps torch from using a GPU."""
     return {VISIBLE: ",".join(gpus)} if gpus else {}
+
+
+def alone(provider: str) -> dict[str, str]:
+    """What an aligner needs in its environment that knows nothing of the others, such as a process of a pool: on GPUs
+    one of them, by the process's number, so that neighbours have different ones."""
+    names = [gpu.name for gpu in visible_gpus()] if provider == "cuda" else []
+    return environment(names[os.getpid() % len(names) :][:1]) if names else {}
 
 
 def for_aligners(provider: str, workers: int) -> GpuSlots:

@@ -95,13 +95,19 @@ def choose_precision(precision: str, device: torch.device) -> str:
 
 
 def uses_cuda_graph(
-    settings: TrainSettings, device: torch.device, world: World, *, needs_network: bool = False
+    settings: TrainSettings,
+    device: torch.device,
+    world: World,
+    *,
+    needs_network: bool = False,
+    recordable: bool = True,
 ) -> bool:
     """Whether the steps of a training are recorded as a CUDA graph: on a GPU, by one process, a batch at once.
 
-    Not with a mixing or a method that looks into the network; not in float16, whose scaler looks at every step's
-    gradients before it updates; and not for a training that is to be repeated to the bit, whose first steps, not yet
-    replayed, come at other places after it was stopped. Raises ValueError where one was asked for ("on") and cannot be.
+    Not with a mixing or a method that looks into the network, nor with a network that is not `recordable`; not in
+    float16, whose scaler looks at every step's gradients before it updates; and not for a training that is to be
+    repeated to the bit, whose first steps, not yet replayed, come at other places after it was stopped. Raises
+    ValueError where one was asked for ("on") and cannot be.
     """
     against = {
         "it is on the CPU": device.type != "cuda",
@@ -110,6 +116,7 @@ def uses_cuda_graph(
         f"every batch is computed in {settings.micro_batches} parts": settings.micro_batches > 1,
         "train.deterministic is true": settings.deterministic,
         "its mixing or method looks into the network": needs_network,
+        "its network copies numbers from the CPU": not recordable,
     }
     reasons = [reason for reason, holds in against.items() if holds]
     if settings.cuda_graph == "on" and reasons:

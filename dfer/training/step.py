@@ -121,7 +121,8 @@ class Step:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=train.precision == "float16")
         self._full_batch = train.batch_size
         self._graph: Replayed | None = None
-        if uses_cuda_graph(train, self._device, world, needs_network=bool(needs) or plan.arm.method != "none"):
+        looks_inside = bool(needs) or plan.arm.method != "none"
+        if uses_cuda_graph(train, self._device, world, needs_network=looks_inside, recordable=plan.network.recordable):
             # A graph has its numbers built in, but reads tensors: one that every step fills with its learning rate.
             self._rate = torch.zeros((), device=self._device)
             self._graph = Replayed(self._update, required=train.cuda_graph == "on", record=self._record)

@@ -6,11 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from plain_network import Drawing, Looking, Plain, write_plain
@@ -82,6 +85,42 @@ def test_it_runs_with_onnxruntime_and_numpy_alone(model: TrainedModel, file: Pat
     assert np.ptp(expected, axis=0).max() > 0.001  # the clips differ
     np.testing.assert_allclose(said["probabilities"], expected, atol=1e-4)
     np.testing.assert_allclose(read_out.probabilities(said["logits"], model.card), expected, atol=1e-4)
+
+
+def test_on_a_gpu_nothing_is_rounded_to_tf32_and_falling_back_is_an_error(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU is needed to see what is asked for."""
+    seen: list[object] = []
+
+    def session(*arguments: Any, providers: Sequence[Any], **options: Any) -> onnxruntime.InferenceSession:
+        seen.extend(providers)
+        return onnxruntime_session(*arguments, providers=["CPUExecutionProvider"], **options)
+
+    onnxruntime_session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: seen.append("libraries"))
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    with pytest.raises(InputError, match="fell back to the CPU"):
+        Recogniser(open_model(str(file)), device="cuda")
+    assert seen == ["libraries", ("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"]
+    seen.clear()
+    assert not Recogniser(open_model(str(file)), device="cpu")._network.on_gpu
+    assert seen == ["CPUExecutionProvider"]
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_what_the_cpu_says(model: TrainedModel, file: Path) -> None:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has no CUDA provider: install onnxruntime-gpu in its place")
+    frames = photographed(5, 4, 32)
+    on_gpu = Recogniser(open_model(str(file)), device="cuda")
+    assert on_gpu._network.on_gpu
+    expected = Recogniser(model, device="cpu").probabilities(frames)
+    np.testing.assert_allclose(on_gpu.probabilities(frames), expected, atol=1e-4)
+    np.testing.assert_allclose(Recogniser(model, device="cuda").probabilities(frames), expected, atol=1e-4)
 
 
 def test_its_card_says_all_that_the_folder_s_says(model: TrainedModel, file: Path) -> None:

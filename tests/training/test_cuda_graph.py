@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dfer.config.catalogue import NETWORKS
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.training import Plan
 from dfer.training import step as steps
@@ -152,6 +153,13 @@ def test_no_graph_where_it_would_not_fit(
     assert not uses_cuda_graph(TrainSettings(**settings), device, world)
     with pytest.raises(ValueError, match=reason):
         uses_cuda_graph(TrainSettings(cuda_graph="on", **settings), device, world)
+
+
+def test_no_graph_of_a_network_that_copies_from_the_cpu() -> None:
+    assert not NETWORKS["mvit_v2_s"].recordable
+    assert not uses_cuda_graph(TrainSettings(), CUDA, ALONE, recordable=False)
+    with pytest.raises(ValueError, match="copies numbers from the CPU"):
+        uses_cuda_graph(TrainSettings(cuda_graph="on"), CUDA, ALONE, recordable=False)
 
 
 def test_a_graph_on_a_gpu() -> None:

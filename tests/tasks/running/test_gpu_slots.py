@@ -12,7 +12,7 @@ from seen_gpus import seen as visible_to_it
 
 from dfer.config.reading import load_pipeline
 from dfer.system import gpus
-from dfer.system.gpu_slots import GpuSlot, GpuSlots, for_aligners
+from dfer.system.gpu_slots import GpuSlot, GpuSlots, alone, for_aligners
 from dfer.system.processes import run_isolated
 from tasks.running.slots import Slots, slower_than_alone, threads_per_training, trainings_at_a_time
 
@@ -25,6 +25,16 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "_has_driver", lambda: True)
     monkeypatch.setattr(gpus, "_memory_of_each", lambda visible: (80 * 2**30,) * 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_an_aligner_in_a_pool_takes_a_gpu_by_its_number(four_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours in a pool have numbers one after another."""
+    chosen = []
+    for number in range(100, 108):
+        monkeypatch.setattr("os.getpid", lambda number=number: number)
+        chosen.append(alone("cuda")["CUDA_VISIBLE_DEVICES"])
+    assert sorted(chosen) == ["0", "0", "1", "1", "2", "2", "3", "3"]
+    assert alone("cpu") == {}
 
 
 def slots(*overrides: str) -> Slots:
