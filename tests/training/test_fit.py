@@ -213,6 +213,21 @@ def test_the_card_has_the_precision_that_was_used(toy_set: ToySet, tmp_path: Pat
     run(few(toy_set, 14), tmp_path, settings={"epochs": 1, "device": "cpu", "precision": "float32"})
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_algorithms_are_asked_for_while_it_trains(
+    toy_set: ToySet, tmp_path: Path, deterministic: bool
+) -> None:
+    seen: list[bool] = []
+    run(
+        few(toy_set, 5),
+        tmp_path,
+        settings={"epochs": 1, "deterministic": deterministic},
+        on_epoch=lambda _: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert seen == [deterministic]
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_training_leaves_the_callers_random_state_and_threads_alone(toy_set: ToySet, tmp_path: Path) -> None:
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     seen: list[int] = []
