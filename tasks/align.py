@@ -22,7 +22,7 @@ from dfer.faces.model_files import detector_file, detector_sha256
 from dfer.faces.videos import align_in_process
 from dfer.storage.files import sha256
 from dfer.storage.store import CacheKey, Output, StageResult
-from dfer.system.gpu_slots import GpuSlot, alone
+from dfer.system.gpu_slots import GpuSlot, for_one_aligner
 from tasks.ingest import CLIPS, root_of
 from tasks.running.failures import note_stage
 from tasks.running.graph import ExpectedOutput, Graph, Inputs, Node, Stage
@@ -231,7 +231,7 @@ def _align(
 ) -> dict[str, int]:
     """The shard's counts, from a process that is kept or from this one."""
     if run is None or slot is None:
-        os.environ.update(alone(arguments["settings"].detection.provider))
+        os.environ.update(for_one_aligner(arguments["settings"].detection.provider))
         return align_in_process(send=_ignore, **arguments)
 
     def attempt(crashed: Mapping[str, str], on_message: Callable[[str], None]) -> dict[str, int]:

@@ -106,7 +106,7 @@ def environment(gpus: Sequence[str]) -> dict[str, str]:
     return {VISIBLE: ",".join(gpus)} if gpus else {}
 
 
-def alone(provider: str) -> dict[str, str]:
+def for_one_aligner(provider: str) -> dict[str, str]:
     """What an aligner needs in its environment that knows nothing of the others, such as a process of a pool: on GPUs
     one of them, by the process's number, so that neighbours have different ones."""
     names = [gpu.name for gpu in visible_gpus()] if provider == "cuda" else []

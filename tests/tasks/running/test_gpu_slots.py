@@ -12,7 +12,7 @@ from seen_gpus import seen as visible_to_it
 
 from dfer.config.reading import load_pipeline
 from dfer.system import gpus
-from dfer.system.gpu_slots import GpuSlot, GpuSlots, alone, for_aligners
+from dfer.system.gpu_slots import GpuSlot, GpuSlots, for_aligners, for_one_aligner
 from dfer.system.processes import run_isolated
 from tasks.running.slots import Slots, slower_than_alone, threads_per_training, trainings_at_a_time
 
@@ -32,9 +32,9 @@ def test_an_aligner_in_a_pool_takes_a_gpu_by_its_number(four_gpus: None, monkeyp
     chosen = []
     for number in range(100, 108):
         monkeypatch.setattr("os.getpid", lambda number=number: number)
-        chosen.append(alone("cuda")["CUDA_VISIBLE_DEVICES"])
+        chosen.append(for_one_aligner("cuda")["CUDA_VISIBLE_DEVICES"])
     assert sorted(chosen) == ["0", "0", "1", "1", "2", "2", "3", "3"]
-    assert alone("cpu") == {}
+    assert for_one_aligner("cpu") == {}
 
 
 def slots(*overrides: str) -> Slots:
