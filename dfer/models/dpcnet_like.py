@@ -69,8 +69,7 @@ class DPCNetLike(nn.Module):
         """Logits of the four, averaged, and in training mode each; in float32."""
         check_clips(clips, self.num_segments)
         excited = self._excitation(clips)
-        paths = torch.stack((excited, self._aggregation(excited)))
-        paths = paths.to(self.fc.weight.dtype)
+        paths = torch.stack((excited, self._aggregation(excited))).to(self.fc.weight.dtype)
         views = torch.stack(
             [paths[:, :, view::VIEWS].mean(dim=2) for view in range(VIEWS)], dim=1
         )  # [path, view, B, D]

@@ -37,7 +37,7 @@ class SharedFrames:
     def logits(self, frames: Tensor, to_float: Callable[[Tensor], Tensor]) -> Tensor:
         """float32[B, K] of frames uint8[B, T, 3, S, S], of which `to_float` makes what the network is shown."""
         flat = frames.flatten(0, 1)
-        keys = [hashlib.blake2b(frame.numpy().tobytes(), digest_size=16).digest() for frame in flat]
+        keys = [hashlib.blake2b(frame.numpy(), digest_size=16).digest() for frame in flat]
         new = {key: place for place, key in enumerate(keys) if key not in self._features}
         missing = list(new.items())
         for first in range(0, len(missing), _TOGETHER):

@@ -59,7 +59,9 @@ def _network(model: TrainedModel, device: str, threads: int) -> TorchNetwork | O
     if model.onnx is None:
         from dfer.prediction.torch_network import TorchNetwork
 
-        return TorchNetwork(model.folder, model.card, device=device, threads=threads)
+        # aligned faces are not the same in two windows
+        as_it_is = model.faces.alignment.transform == "none"
+        return TorchNetwork(model.folder, model.card, device=device, threads=threads, frames_are_shared=as_it_is)
     from dfer.prediction.onnx_network import OnnxNetwork
 
     return OnnxNetwork(model.onnx, model.card, device=device, threads=threads)

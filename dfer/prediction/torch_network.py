@@ -22,14 +22,17 @@ from dfer.training.transforms import full_view, to_float
 class TorchNetwork:
     """The network of a model's folder on a device. Raises SavedModelError if its weights cannot be used."""
 
-    def __init__(self, folder: Path, card: dict[str, Any], *, device: str, threads: int) -> None:
-        """`threads` of the CPU; 0 leaves torch's number."""
+    def __init__(
+        self, folder: Path, card: dict[str, Any], *, device: str, threads: int, frames_are_shared: bool = False
+    ) -> None:
+        """`threads` of the CPU; 0 leaves torch's number. `frames_are_shared`: whether the same frame comes in several
+        clips, so that a network which looks at each frame alone had better keep what it saw."""
         network, its_card = load_model(folder)
         if its_card["weights_sha256"] != card["weights_sha256"]:
             raise SavedModelError(f"{folder} was written anew meanwhile: start again")
         self._card, self._device, self._threads = card, choose_device(device), threads
         self._network = channels_last(network).to(self._device)
-        self._shared = SharedFrames(network) if is_frame_by_frame(network) else None
+        self._shared = SharedFrames(network) if frames_are_shared and is_frame_by_frame(network) else None
 
     @property
     def on_gpu(self) -> bool:

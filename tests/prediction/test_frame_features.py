@@ -125,3 +125,10 @@ def test_windows_over_whole_pictures_share_their_frames(
     assert len(alone) == 12
     assert sum(looked_at) == 4 * len(alone)
     assert seen == 16  # the first window has four frames and each other one a new one; shown in fours
+
+
+def test_aligned_faces_are_not_looked_for_among_others(tmp_path: Path) -> None:
+    """No two windows have the same crop, so all frames of a batch are looked at together."""
+    network: Any = Recogniser(open_model(str(write_model(tmp_path, model="resnet18_gru"))), device="cpu")._network
+    assert is_frame_by_frame(network._network)
+    assert network._shared is None
