@@ -44,6 +44,9 @@ _ALTERNATIVES = (
     ("onnxruntime", "onnxruntime-gpu"),
     ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
 )
+LEAST_DRIVER = {"12": 525, "13": 580}
+"""Major version of CUDA -> the first branch of NVIDIA's driver that runs all its minor versions (NVIDIA, CUDA
+Compatibility, table 1)."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +179,24 @@ def accelerator(devices: set[str]) -> CheckResult:
         return ok(subject, f"{names}; CUDA {torch.version.cuda}, driver {driver}")
     if gpus:
         message = f"{gpus} GPU{'s' if gpus > 1 else ''} (driver {driver}), which torch {torch.__version__} cannot use"
-        cuda = torch.version.cuda
-        advice = f"a driver for CUDA {cuda}" if cuda else "install a build of torch for CUDA"
+        advice = _what_a_gpu_lacks(driver, torch.version.cuda)
         return (problem if "cuda" in devices else warning)(subject, message, advice)
     if "cuda" in devices:
         advice = "install NVIDIA's driver (nvidia-smi shows the GPU then), or set train.device: cpu"
         return problem(subject, "cuda is asked for, and there is no GPU", advice)
     return ok(subject, f"CPU, {os.cpu_count()} cores")
+
+
+def _what_a_gpu_lacks(driver: str, cuda: str | None) -> str:
+    """What to do about a GPU that a torch for this CUDA cannot use."""
+    if not cuda:
+        return "install a build of torch for CUDA"
+    least, has = LEAST_DRIVER.get(cuda.split(".")[0]), driver.split(".")[0]
+    if least is None:
+        return f"install a driver for CUDA {cuda}"
+    if has.isdecimal() and int(has) >= least:
+        return f"the driver is new enough for CUDA {cuda}: see whether CUDA_VISIBLE_DEVICES hides the GPU"
+    return f"install NVIDIA's driver {least} or newer, which CUDA {cuda} needs"
 
 
 def _gpus() -> tuple[str, int]:

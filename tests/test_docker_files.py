@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import dfer
+from dfer.doctor import LEAST_DRIVER
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
@@ -165,6 +166,20 @@ def test_the_builds_find_their_versions_in_the_constraints():
     pinned = (ROOT / "constraints.txt").read_text()
     for package in ("torch", "torchvision", "onnxruntime"):
         assert len(re.findall(rf"^{package}==[\d.]+$", pinned, re.MULTILINE)) == 1
+
+
+def test_the_page_names_the_versions_that_fit_a_gpu():
+    """The table in docs/docker.md, against the pinned packages and what `dfer doctor` asks of a driver."""
+    pinned = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    page = (ROOT / "docs" / "docker.md").read_text()
+    cuda = ".".join(pinned["nvidia-cuda-runtime"].split(".")[:2])
+    major = cuda.split(".")[0]
+    cudnn = pinned[f"nvidia-cudnn-cu{major}"].split(".")[0]
+    torch = rf"\| torch, torchvision \| {pinned['torch']}, {pinned['torchvision']} \| CUDA {cuda}; .* cuDNN {cudnn} \|"
+    runtime = rf"\| onnxruntime-gpu \| {pinned['onnxruntime']}, .*\| CUDA {cuda} and cuDNN {cudnn}, .*\|"
+    driver = rf"\| NVIDIA's driver \| {LEAST_DRIVER[major]} or newer \| CUDA {major} \|"
+    for row in (torch, runtime, driver):
+        assert re.search(f"^{row}$", page, re.MULTILINE), row
 
 
 def test_the_scripts_can_be_run():

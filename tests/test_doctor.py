@@ -139,6 +139,25 @@ def test_gpus_asked_for_against_those_that_are_there(monkeypatch, gpus, usable, 
     assert bool(result.advice) == (level != "ok")
 
 
+@pytest.mark.parametrize(
+    ("driver", "cuda", "advice"),
+    [
+        ("550.54.15", "13.0", "driver 580 or newer, which CUDA 13.0 needs"),
+        ("580.65.06", "13.0", "whether CUDA_VISIBLE_DEVICES hides the GPU"),
+        ("470.57", "12.8", "driver 525 or newer, which CUDA 12.8 needs"),
+        ("580.65", "14.1", "a driver for CUDA 14.1"),
+        ("580.65", None, "a build of torch for CUDA"),
+    ],
+)
+def test_a_driver_is_compared_with_what_torchs_cuda_needs(monkeypatch, driver, cuda, advice):
+    import torch
+
+    monkeypatch.setattr(doctor, "_gpus", lambda: (driver, 1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    assert advice in doctor.accelerator({"cuda"}).advice
+
+
 def test_the_detector_is_checked_and_not_fetched(monkeypatch, tmp_path):
     monkeypatch.setenv("DFER_CACHE", str(tmp_path))
     assert "fetched at the first use" in doctor.detector("scrfd-2.5g").message

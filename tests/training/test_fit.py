@@ -25,6 +25,7 @@ from dfer.labels import EMOTIONS
 from dfer.metrics import uar
 from dfer.models.saved import SavedModelError, load_model
 from dfer.training import Plan, Resources, TrainingData, TrainingError, TrainResult
+from dfer.training import run as run_module
 from dfer.training.fit import fit
 from dfer.training.step import Step
 
@@ -45,6 +46,7 @@ def run(
     card: dict | None = None,
     clips: pd.DataFrame | None = None,
     monitored: bool = True,
+    threads: int = 1,
     **options: Any,
 ) -> TrainResult:
     quick = {"epochs": 2, "optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.02, "schedule": "onecycle"}
@@ -56,7 +58,7 @@ def run(
         train=TrainSettings(**{**quick, **(settings or {})}),
     )
     data = TrainingData(toy.clips if clips is None else clips, toy.clips if monitored else None, toy.index, toy.root)
-    return fit(plan, data, folder, card=card or {}, resources=Resources(threads=1), **options)
+    return fit(plan, data, folder, card=card or {}, resources=Resources(threads=threads), **options)
 
 
 def numbers(history: list[dict]) -> list[dict]:
@@ -435,3 +437,17 @@ def test_a_frozen_trunk_stays_as_it_was_and_its_last_layers_learn(toy_set: ToySe
     assert changed == {"fc.weight", "fc.bias"}
     with pytest.raises(ValueError, match="pretrained is null"):
         ModelSettings(pretrained=None, freeze=True)
+
+
+def test_frames_are_decoded_in_the_threads_of_the_training(
+    toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, fill = [], run_module.fill_cache
+
+    def fill_cache(*arguments: Any, threads: int) -> None:
+        seen.append(threads)
+        fill(*arguments, threads=threads)
+
+    monkeypatch.setattr(run_module, "fill_cache", fill_cache)
+    run(toy_set, tmp_path, settings={"epochs": 1, "cache": "host"}, threads=2)
+    assert seen == [2]

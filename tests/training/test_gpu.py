@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gloo_step import step_in_bfloat16
 from safetensors.torch import load_file
-from torch import Tensor
+from small_networks import ONE_SIZE
+from torch import Tensor, nn
 from toy_set import ToySet
 
+from dfer.config.catalogue import NETWORKS as CATALOGUE
 from dfer.config.settings import ArmSettings, AugmentSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.evaluation import predict
 from dfer.labels import EMOTIONS
@@ -20,10 +23,12 @@ from dfer.losses import LOSSES
 from dfer.mixing import midas
 from dfer.mixing.midas import mix_at_once, mix_rows
 from dfer.system.gpus import visible_gpus
+from dfer.system.processes import run_together
 from dfer.training import Plan, Resources, TrainingData, TrainResult, train
 from dfer.training.optimization import torch_state
 from dfer.training.step import Step, make_network
 from dfer.training.transforms import random_views
+from dfer.training.world import World
 
 pytestmark = pytest.mark.gpu
 
@@ -47,10 +52,10 @@ def run(toy: ToySet, folder: Path, plan: Plan, *, resources: Resources | None = 
     return train(plan, data, folder, card={}, resources=resources or Resources(threads=1), **options)
 
 
-def batch(count: int = 8, size: int = 64) -> tuple[Tensor, Tensor]:
+def batch(count: int = 8, size: int = 64, frames: int = 8) -> tuple[Tensor, Tensor]:
     data = torch.Generator().manual_seed(0)
-    frames = torch.randint(0, 256, (count, 8, 3, size, size), dtype=torch.uint8, generator=data)
-    return frames, torch.rand(count, 7, generator=data).softmax(dim=1)
+    clips = torch.randint(0, 256, (count, frames, 3, size, size), dtype=torch.uint8, generator=data)
+    return clips, torch.rand(count, 7, generator=data).softmax(dim=1)
 
 
 def losses_of(plan: Plan, sizes: list[int]) -> list[float]:
@@ -89,6 +94,24 @@ def test_dropout_is_drawn_anew_in_every_replay() -> None:
             _, logits = step(frames.to(CUDA), targets, torch.Generator().manual_seed(1), count=8)
             seen.append(logits.cpu())
     assert all((seen[-1] - other).abs().max() > 1e-3 for other in seen[:-1])
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_every_network_is_recorded_or_says_that_it_cannot_be(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """As `train.cuda_graph: auto` decides; a recording that fails after all is a warning."""
+    frames = 16 if CATALOGUE[name].fewest > 8 else 8
+    plan = plan_of(name, size=ONE_SIZE.get(name, 64), batch_size=2, learning_rate=1e-3)
+    plan = replace(plan, sampling=SamplingSettings(num_segments=frames))
+    with torch_state(0, CUDA, tf32=True):
+        torch.manual_seed(0)
+        step = Step(make_network(plan).to(CUDA).train(), plan, steps=10)
+        assert step.is_recorded == CATALOGUE[name].recordable
+        clips, targets = batch(2, plan.model.input_size, frames)
+        losses = torch.stack(
+            [step(clips.to(CUDA), targets, torch.Generator().manual_seed(1))[0].clone() for _ in range(6)]
+        )
+    assert losses.isfinite().all()
+    assert "cannot be recorded" not in caplog.text
 
 
 def looks_at_a_number(logits: Tensor, targets: Tensor) -> Tensor:
@@ -153,6 +176,34 @@ def test_gradients_in_bfloat16_keep_what_midas_asks_for(name: str) -> None:
     exact = (logits.softmax(dim=1) - targets) / 8
     error = float((seen["gradient"] - exact).norm() / exact.norm())
     assert error < 0.02
+
+
+@pytest.mark.parametrize("name", ["resnet18_gru", "resnet18_lstm", "vgg13_lstm"])
+def test_recurrent_layers_compute_in_float32_in_a_step_in_bfloat16(name: str) -> None:
+    """Their states add up over time, and cuDNN's layer would round each of them."""
+    plan = plan_of(name, cuda_graph="off")
+    network = make_network(plan).to(CUDA)
+    (layer,) = (module for module in network.modules() if isinstance(module, nn.GRU | nn.LSTM))
+    seen: set[torch.dtype] = set()
+    layer.register_forward_hook(lambda _, inputs, outputs: seen.update((inputs[0].dtype, outputs[0].dtype)))
+    frames, targets = batch()
+    _, logits = Step(network, plan, steps=10)(frames.to(CUDA), targets, torch.Generator().manual_seed(1))
+    assert seen == {torch.float32}
+    assert logits.dtype == torch.float32
+
+
+@pytest.mark.timeout(300)  # where a process sends bytes that the other does not expect, both wait
+@pytest.mark.parametrize("name", ["resnet18_tsm", "resnet18_gru", "r3d_18"])
+def test_a_process_without_clips_keeps_up(name: str, tmp_path: Path) -> None:
+    """Two processes on one GPU: gloo, since NCCL wants one each, with the SyncBatchNorm of several GPUs. The second one
+    has none of three clips."""
+    jobs = [
+        {"store": tmp_path / "store", "world": World(rank, 2), "network": name, "count": 3, "device": "cuda"}
+        for rank in (0, 1)
+    ]
+    first, second = run_together(step_in_bfloat16, jobs, threads=1)
+    assert first == pytest.approx(second)
+    assert np.isfinite(first).all()
 
 
 def test_a_first_step_that_overflows_leaves_no_trace() -> None:

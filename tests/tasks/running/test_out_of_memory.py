@@ -15,7 +15,8 @@ from toy_set import ToySet
 
 from dfer.config.settings import ArmSettings, ModelSettings, SamplingSettings, TrainSettings
 from dfer.system.processes import run_isolated
-from dfer.training import Plan, Resources, TrainingData, train
+from dfer.training import Plan, Resources, TrainingData, TrainResult, run, train
+from dfer.training.cache import CacheChoice, FrameCache
 from dfer.training.gpu_memory import noting_what_could_go
 from tasks.running.out_of_memory import with_less_memory
 
@@ -142,6 +143,39 @@ def test_the_note_comes_through_from_the_trainings_process(monkeypatch: pytest.M
     assert seen == [True, False]
 
 
+def test_a_trainings_own_frames_leave_a_gpu_that_is_full(
+    toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way, with the CPU in the place of a GPU that has no room for frames."""
+    places: list[str] = []
+    fill = FrameCache.fill
+
+    def choose(asked: str, num_bytes: int, device: torch.device, resources: Resources) -> CacheChoice:
+        places.append("device" if resources.frames_on_gpu else "host")
+        return CacheChoice(places[-1], num_bytes, "")  # type: ignore[arg-type]
+
+    def fill_what_fits(cache: FrameCache, clips: Any) -> None:
+        if places[-1] == "device":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 60.00 GiB")
+        fill(cache, clips)
+
+    monkeypatch.setattr(run, "choose_cache", choose)
+    monkeypatch.setattr(FrameCache, "fill", fill_what_fits)
+    chosen = TrainSettings(epochs=2, batch_size=8, device="cpu")
+
+    def training(settings: TrainSettings, frames_on_gpu: bool) -> TrainResult:
+        model = ModelSettings(name="smooth_network:Smooth", pretrained=None, input_size=32)
+        sampling = SamplingSettings(num_segments=4)
+        plan = Plan(arm=ArmSettings(labels="soft"), model=model, sampling=sampling, train=settings)
+        data = TrainingData(toy_set.clips[:30], toy_set.clips[30:41], toy_set.index, toy_set.root)
+        resources = Resources(threads=1, frames_on_gpu=frames_on_gpu)
+        return train(plan, data, tmp_path, card={}, resources=resources)
+
+    result = with_less_memory(training, chosen, tmp_path, title="midas", sleep=lambda _: None)
+    assert places == ["device", "host"]
+    assert (result.summary["cache"]["where"], result.summary["micro_batches"]) == ("host", 1)
+
+
 def test_what_fits_is_not_tried_twice(tmp_path: Path) -> None:
     training = Training(room=16)
     assert training.run(tmp_path, batch_size=16) == "done"
@@ -207,3 +241,45 @@ def test_a_gpu_whose_memory_really_runs_out(
         assert with_less_memory(in_a_process, settings, tmp_path, title="soft", sleep=lambda _: None) == 2
     assert "the GPU's memory ran out" in caplog.text
     assert json.loads((tmp_path / "history.json").read_text())["summary"]["micro_batches"] > 1
+
+
+def train_beside_frames(*, toy: ToySet, settings: TrainSettings, frames_on_gpu: bool, folder: Path, send: Any) -> dict:
+    """In one GiB of a GPU, of which frames take all but 32 MiB where they are kept there."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(2**30 / total)
+    fill, beside = FrameCache.fill, []
+
+    def fill_and_more(cache: FrameCache, clips: Any) -> None:
+        fill(cache, clips)
+        if cache.device.type == "cuda":
+            beside.append(torch.empty(2**30 - 2**25, dtype=torch.uint8, device=cache.device))
+
+    FrameCache.fill = fill_and_more  # type: ignore[method-assign]
+    plan = Plan(
+        arm=ArmSettings(labels="soft"),
+        model=ModelSettings(width=0.5, pretrained=None, input_size=64),
+        sampling=SamplingSettings(num_segments=8),
+        train=settings,
+    )
+    data = TrainingData(toy.clips, toy.clips, toy.index, toy.root)
+    resources = Resources(threads=1, frames_on_gpu=frames_on_gpu)
+    return train(plan, data, folder, card={}, resources=resources).summary
+
+
+@pytest.mark.gpu
+def test_frames_leave_a_gpu_whose_memory_really_runs_out(
+    toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2] / "support"), *sys.path]))
+    tried: list[bool] = []
+
+    def in_a_process(settings: TrainSettings, frames_on_gpu: bool) -> dict:
+        tried.append(frames_on_gpu)
+        return run_isolated(
+            train_beside_frames, toy=toy_set, settings=settings, frames_on_gpu=frames_on_gpu, folder=tmp_path
+        )
+
+    chosen = TrainSettings(epochs=2, batch_size=4, device="cuda", precision="float32")
+    summary = with_less_memory(in_a_process, chosen, tmp_path, title="soft", sleep=lambda _: None)
+    assert tried == [True, False]
+    assert (summary["cache"]["where"], summary["micro_batches"]) == ("host", 1)
