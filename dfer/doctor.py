@@ -38,6 +38,8 @@ from dfer.system.units import size
 PACKAGE = "dfer"
 _LITTLE_SPACE = 10**9  # bytes that a run needs at least for its logs, checkpoints and database
 _FETCH_AGAIN = "rm {}; it is fetched again at the next use"
+_NO_GPU = "cuda is asked for, and there is no GPU"
+_GET_DRIVER = "install NVIDIA's driver (nvidia-smi shows the GPU then), or set {}: cpu"
 _TIMEOUT = 5.0  # seconds that a server has to answer
 # Packages that bring the same module: one can stand in for another, and two overwrite each other's files.
 _ALTERNATIVES = (
@@ -121,7 +123,8 @@ def _installed(package: str) -> str | None:
 
 
 def provider(wanted: Literal["cpu", "cuda"]) -> CheckResult:
-    """Whether ONNX Runtime has the provider of `detection.provider`, for the CUDA whose libraries torch brings."""
+    """Whether ONNX Runtime has the provider of `detection.provider`: for a GPU that is there, and built for the CUDA
+    whose libraries torch brings."""
     subject = "detection.provider"
     try:
         import onnxruntime
@@ -132,6 +135,8 @@ def provider(wanted: Literal["cpu", "cuda"]) -> CheckResult:
         built_for = str(getattr(onnxruntime, "cuda_version", "") or "")
         if wanted == "cuda" and (mismatch := _other_cuda(built_for)):
             return problem(subject, mismatch, "pip install torch torchvision onnxruntime-gpu -c constraints.txt")
+        if wanted == "cuda" and importlib.util.find_spec("pynvml") and not _gpus()[1]:
+            return problem(subject, _NO_GPU, _GET_DRIVER.format("detection.provider"))
         return ok(subject, f"{wanted}; there are {', '.join(available)}")
     advice = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu; or set detection.provider: cpu"
     return problem(subject, f"{wanted} is asked for, there are {', '.join(available)}", advice)
@@ -182,8 +187,7 @@ def accelerator(devices: set[str]) -> CheckResult:
         advice = _what_a_gpu_lacks(driver, torch.version.cuda)
         return (problem if "cuda" in devices else warning)(subject, message, advice)
     if "cuda" in devices:
-        advice = "install NVIDIA's driver (nvidia-smi shows the GPU then), or set train.device: cpu"
-        return problem(subject, "cuda is asked for, and there is no GPU", advice)
+        return problem(subject, _NO_GPU, _GET_DRIVER.format("train.device"))
     return ok(subject, f"CPU, {os.cpu_count()} cores")
 
 

@@ -111,9 +111,20 @@ def test_onnxruntime_and_torch_are_for_one_cuda(monkeypatch, runtime, brought, l
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "cuda_version", runtime, raising=False)
     monkeypatch.setattr(torch.version, "cuda", brought)
+    monkeypatch.setattr(doctor, "_gpus", lambda: ("580.65", 1))
     result = doctor.provider("cuda")
     assert (result.level, bool(result.advice)) == (level, level != "ok")
     assert message in result.message
+
+
+def test_onnxruntime_for_cuda_is_no_use_without_a_gpu(monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(doctor, "_gpus", lambda: ("", 0))
+    result = doctor.provider("cuda")
+    assert (result.level, result.message) == ("problem", "cuda is asked for, and there is no GPU")
+    assert "detection.provider: cpu" in result.advice
 
 
 @pytest.mark.parametrize(

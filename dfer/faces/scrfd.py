@@ -159,6 +159,6 @@ def _session(model: onnx.ModelProto, provider: str, threads: int) -> onnxruntime
     if session.get_providers()[0] != name:
         raise DetectorError(
             f"detection.provider {provider} was asked for, but onnxruntime fell back to {session.get_providers()[0]}; "
-            "check the CUDA and cuDNN versions that this onnxruntime-gpu needs."
+            "dfer doctor --set detection.provider=cuda says what does not fit, a GPU, its driver or a version of CUDA."
         )
     return session
