@@ -124,7 +124,8 @@ def machine() -> Iterator[Machine]:
         yield made
     finally:
         for process in reversed(made.running.values()):
-            children = psutil.Process(process.pid).children(recursive=True)
+            alive = process.poll() is None  # one that ended by itself must not keep the others running
+            children = psutil.Process(process.pid).children(recursive=True) if alive else []
             process.terminate()
             try:
                 process.wait(60)
