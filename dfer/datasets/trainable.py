@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pandas as pd
 
+from dfer.config.catalogue import loss
 from dfer.config.experiments import Experiment, Training, evaluations_of, trainings_of
 from dfer.datasets import protocol
 from dfer.datasets.groups import without_clear_clips
@@ -32,6 +33,10 @@ TRAINING_RULES: Rules = {
         "classes that are tested on, but of which no clip is trained on: none can be recognised. Add clips, of other "
         "people where folds are made by person, or leave the class out",
     ),
+    "without_votes": (
+        "warning",
+        "training clips without votes: arms with soft labels leave them out, those with hard labels train on them",
+    ),
     "one_tested": ("warning", "a single clip to test on, so that scores are 0 % or 100 %: add clips"),
 }
 
@@ -47,12 +52,14 @@ def findings_on_trainings(experiments: Iterable[Experiment], tables: Mapping[str
 
 
 def check_votes(experiment: Experiment, clips: pd.DataFrame) -> None:
-    """Raise ValueError if an arm needs votes that the data set does not have; shares will do for a soft label."""
+    """Raise ValueError if an arm needs votes that the data set does not have; shares will do for a soft label, but not
+    for a loss of the counts of votes."""
     votes = clips["votes"].dropna()
     has_shares = SHARES.name in clips and bool(clips[SHARES.name].notna().any())
     fewest = min((sum(counts) for counts in votes), default=0)
     for name, arm in experiment.arms.items():
-        if votes.empty and ((arm.labels != "hard" and not has_shares) or arm.clips != "all"):
+        shares_do = has_shares and not loss(arm.loss).counts
+        if votes.empty and ((arm.labels != "hard" and not shares_do) or arm.clips != "all"):
             raise ValueError(
                 f"{experiment.name}: {experiment.dataset} has no votes, which {name} needs; choose arms with "
                 "labels: hard for it"
@@ -92,9 +99,17 @@ def _without_clear_clips(training: Training, clips: pd.DataFrame, aligned: Colle
     if aligned is not None:
         trained = trained[trained["clip_id"].isin(aligned)]
         if train.selection == "validation":  # these are drawn from the aligned ones
-            usable = trained[trained["label"].notna()] if training.arm.labels == "hard" else trained
+            usable = trained[trained["label" if training.arm.labels == "hard" else "votes"].notna()]
             trained = usable[~validation_rows(usable, train.validation_share, train.seed)]
     return without_clear_clips(trained, groups.clear_above)
+
+
+def _without_votes(experiment: Experiment, trained: pd.DataFrame) -> int:
+    """How many training clips some arm leaves out for want of votes; 0 where no clip has any, which is an error."""
+    if all(arm.labels == "hard" for arm in experiment.arms.values()) or trained["votes"].isna().all():
+        return 0
+    lacking = trained[trained["votes"].isna()]
+    return int(lacking[SHARES.name].isna().sum()) if SHARES.name in lacking else len(lacking)
 
 
 def _where(dataset: str, fold: int | None) -> str:
@@ -125,6 +140,8 @@ def _check(experiment: Experiment, tables: Mapping[str, pd.DataFrame], problems:
         where = _where(dataset, fold)
         if len(trained) < 2:
             problems["too_few_clips"].append(f"{where}: {len(trained)}")
+        if missing := _without_votes(experiment, trained):
+            problems["without_votes"].append(f"{where}: {missing} of {len(trained)}")
         if across != dataset:
             continue
         if len(tested) == 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from dfer.config.catalogue import loss
 from dfer.datasets.groups import expression_group
 from dfer.datasets.inner_part import validation_rows
 from dfer.training.data import ClipSource
@@ -45,12 +46,15 @@ def split_clips(plan: Plan, data: TrainingData) -> Splits:
     clips = clips.reset_index(drop=True)
     every = pd.Series(True, index=clips.index)
     aligned = clips["clip_id"].isin(index["clip_id"][index["status"] == "ok"])
-    # Without votes there is no soft label of any clip: that is an error later on, not a clip to leave out.
-    labelled = has_target(clips, plan.arm) if plan.arm.labels == "hard" else every
-    left_out = {
-        "without aligned face": int((~aligned).sum()),
-        "without single label": int((aligned & ~labelled).sum()),
-    }
+    labelled = has_target(clips, plan.arm)
+    if loss(plan.arm.loss).counts:
+        labelled &= clips["votes"].notna()
+    if plan.arm.labels != "hard" and not labelled.any():
+        labelled = every  # a data set without votes is an error later on, and no clip to leave out
+    hard, lacking = plan.arm.labels == "hard", int((aligned & ~labelled).sum())
+    left_out = {"without aligned face": int((~aligned).sum()), "without single label": lacking if hard else 0}
+    if lacking and not hard:
+        left_out["without votes"] = lacking
     for reason, count in left_out.items():
         if count:
             _log.warning("%d of %d training clips are left out: %s", count, len(clips), reason)

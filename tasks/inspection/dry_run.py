@@ -77,7 +77,8 @@ class _DryRun:
 
     def _aligned(self, faces: Faces) -> set[str] | None:
         index = self._results[self._graph["index"][faces]]
-        return None if index is None else aligned_clips(index)
+        # `visit` may name an output without a build: one that would be made, and cannot be read
+        return aligned_clips(index) if index is not None and index.build else None
 
     def _result(self, node: Node) -> Any:
         """The node's output, the outputs of an align task, or a plain value; None for what does not exist yet."""

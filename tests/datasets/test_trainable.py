@@ -1,4 +1,4 @@
-"""Arms that are trained on groups of clear or mixed clips, of data sets in which a class has no clear one."""
+"""Arms whose training clips lack something: a clear one of a class, for groups of clear or mixed clips, or votes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from tiny import CONFIG
 from dfer.config.experiments import Training, evaluations_of, trainings_of
 from dfer.config.pipeline import Pipeline
 from dfer.config.reading import load_pipeline
-from dfer.datasets.table import ClipRow, from_rows
-from dfer.datasets.trainable import check_group, findings_on_trainings
+from dfer.config.settings import ArmSettings
+from dfer.datasets.table import SHARES, ClipRow, from_rows
+from dfer.datasets.trainable import check_group, check_votes, findings_on_trainings
 from tasks.stages import graph_of
 
 DISGUST = 5
@@ -91,6 +92,25 @@ def test_the_check_of_the_configuration_finds_it_by_the_lists_alone(pipeline) ->
     assert (finding.code, finding.severity, finding.count) == ("no_clear_clips", "error", 1)
     assert "lower groups.clear_above" in finding.message
     assert finding.examples == ("demo-dfew, fold 1: disgust (none above 0.7)",)
+
+
+def test_clips_that_soft_labels_leave_out_are_counted(pipeline) -> None:
+    table = clips(1)
+    train = table.index[table["fold"] != 1]
+    table["votes"] = table["votes"].where(~table.index.isin(train[:2]), None)
+    (finding,) = findings_on_trainings(pipeline.experiments, {"demo-dfew": table})
+    assert (finding.code, finding.severity) == ("without_votes", "warning")
+    assert finding.examples == (f"demo-dfew, fold 1: 2 of {len(train)}",)
+
+
+def test_a_loss_of_counts_is_not_trained_on_shares(pipeline) -> None:
+    (experiment,) = pipeline.experiments
+    table = clips(1).assign(votes=None)
+    table[SHARES.name] = [(0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)] * len(table)
+    soft, counts = ArmSettings(labels="soft"), ArmSettings(labels="soft", loss="dirichlet_multinomial")
+    check_votes(replace(experiment, arms={"soft": soft}), table)
+    with pytest.raises(ValueError, match="has no votes, which counts needs"):
+        check_votes(replace(experiment, arms={"counts": counts}), table)
 
 
 def test_a_run_stops_before_faces_are_aligned(pipeline) -> None:

@@ -439,6 +439,23 @@ def test_a_frozen_trunk_stays_as_it_was_and_its_last_layers_learn(toy_set: ToySe
         ModelSettings(pretrained=None, freeze=True)
 
 
+@pytest.mark.parametrize("arm", [SOFT, MIDAS, ArmSettings(labels="soft", loss="dirichlet_multinomial")])
+def test_clips_without_votes_are_left_out_of_soft_labels_and_trained_on_with_hard_ones(
+    arm: ArmSettings, toy_set: ToySet, tmp_path: Path
+) -> None:
+    """A clip that is on the fold lists and not in the file of votes."""
+    clips = toy_set.clips[:20].copy()
+    clips["votes"] = [None if number < 3 else votes for number, votes in enumerate(clips["votes"])]
+    toy = replace(toy_set, clips=clips)
+    soft = run(toy, tmp_path / "soft", arm, monitored=False, settings={"epochs": 1})
+    hard = run(toy, tmp_path / "hard", HARD, monitored=False, settings={"epochs": 1})
+    assert (soft.summary["clips"]["training"], soft.summary["left_out"]["without votes"]) == (17, 3)
+    assert (hard.summary["clips"]["training"], hard.summary["left_out"].get("without votes")) == (20, None)
+    none = toy_set.clips[:6].assign(votes=None)
+    with pytest.raises(ValueError, match=r"6 of 6 clips of .* have no votes"):
+        run(replace(toy_set, clips=none), tmp_path / "none", arm, monitored=False, settings={"epochs": 1})
+
+
 def test_frames_are_decoded_in_the_threads_of_the_training(
     toy_set: ToySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -330,3 +330,23 @@ def test_what_lies_in_an_object_store_is_left_alone(clean):
 def test_a_server_that_is_down_is_found_out_soon():
     with pytest.raises(RegistryError, match="cannot be asked"):
         registered_runs("http://127.0.0.1:1")
+
+
+def test_arms_on_a_group_of_clips_need_no_faces_yet(config, clean):
+    """Which clips have a face decides whether a group can be made, and is not known before they are aligned."""
+    make(config, "on-a")
+    own = config.parent / "data" / "own"
+    own.mkdir()
+    emotions = ("happy", "sad", "neutral", "angry", "surprise", "disgust", "fear")
+    rows = ["path,fold," + ",".join(f"votes_{emotion}" for emotion in emotions)]
+    for fold in (1, 2):
+        for number, emotion in enumerate(emotions):
+            (own / f"{emotion}{fold}.avi").write_text(f"{emotion}{fold}")
+            votes = ["10" if other == number else "0" for other in range(7)]
+            rows.append(f"{emotion}{fold}.avi,{fold}," + ",".join(votes))
+    (own / "clips.csv").write_text("\n".join(rows) + "\n")
+    text = config.read_text().replace("\nshards:", "\n  own: {layout: table, root: data/own}\nshards:")
+    text = text.replace("\npipelines:", "\n  mixed: {labels: soft, clips: mixed}\npipelines:")
+    config.write_text(text + "  on-own: {description: One's own, dataset: own, folds: [1], arms: [mixed]}\n")
+    code, text = clean()
+    assert code == 0, text
