@@ -46,8 +46,9 @@ def check_names(source: Source, name: str, pipeline: Tree) -> None:
     if pipeline.get("dataset") in names(pipeline.get("cross_datasets")):
         message = f"{pipeline['dataset']} is what is trained on: it is evaluated on anyway, on the fold left out"
         source.complain((*here, "cross_datasets"), message)
-    for seed in _twice(names(pipeline.get("seeds"))):
-        source.complain((*here, "seeds"), f"{seed} is named twice")
+    for key in ("folds", "seeds"):
+        for number in _twice(names(pipeline.get(key))):
+            source.complain((*here, key), f"{number} is named twice")
 
     stand_ins, experiments = mapping(pipeline.get("stand_ins")), mapping(pipeline.get("experiments"))
     in_experiments = {str(mapping(e).get(key)) for e in experiments.values() for key in ("dataset", "evaluate_on")}
@@ -61,6 +62,9 @@ def check_names(source: Source, name: str, pipeline: Tree) -> None:
             used = mapping(entry).get(key)
             if used is not None and used not in list(stand_ins):
                 look_up((*here, "experiments", str(experiment), key), used, section)
+        for key in ("models", "epochs"):
+            for value in _twice(names(mapping(entry).get(key))):
+                source.complain((*here, "experiments", str(experiment), key), f"{value} is named twice")
 
 
 def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] = ()) -> list[Problem]:
@@ -92,6 +96,8 @@ def missing_resources(pipeline: Pipeline, path: Path, overrides: Sequence[str] =
         ("model", "name"): [_problem_with_module(one.model.name) for one in settings],
         ("sampling",): [_problem_with_frames(one) for one in trained],
         ("train", "schedule"): [one.train.problem_with_schedule() for one in trained],
+        ("train", "precision"): [one.train.problem_with_precision() for one in trained],
+        ("train", "cuda_graph"): [one.train.problem_with_cuda_graph() for one in trained],
         ("train", "calibrate"): [
             evaluation.training.settings.train.problem_with_calibration()
             for experiment in pipeline.experiments

@@ -61,6 +61,11 @@ Protocol = Literal["last", "validation", "paper"]
 """The epoch that counts: the last, the best on an inner part of the training folds, or the best on the test fold."""
 
 
+def _on_or_off(written: object) -> object:
+    """YAML reads a bare `on` or `off` as true or false."""
+    return {True: "on", False: "off"}[written] if isinstance(written, bool) else written
+
+
 def _one_of(known: Iterable[str]) -> AfterValidator:
     def check(name: str) -> str:
         if problem := problem_with_name(name, known):
@@ -317,7 +322,7 @@ class TrainSettings(Section):
     deterministic: bool = Field(
         False, description="the same numbers from the same seed on one GPU, too; slower (a CPU needs nothing for it)"
     )
-    cuda_graph: Literal["auto", "on", "off"] = Field(
+    cuda_graph: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         "auto", description="record a step of a training on a GPU and replay it; 'auto': where that is possible"
     )
     processes: Count = Field(
@@ -341,6 +346,37 @@ class TrainSettings(Section):
             f"calibrate: {self.calibrate} is fitted on clips that no weight is fitted to, and there are none: set "
             "train.selection to validation"
         )
+
+    def problem_with_precision(self) -> str:
+        """Why the device that is named does not compute in this precision, and the way out; empty if it may. Asked like
+        `problem_with_schedule`."""
+        if self.device != "cpu" or self.precision in ("auto", "float32"):
+            return ""
+        return (
+            f"precision {self.precision!r} is for CUDA devices; on a CPU it is far slower: set train.precision to "
+            "'auto' or 'float32'"
+        )
+
+    def problem_with_cuda_graph(self) -> str:
+        """Why no step can be recorded although it is asked for, and the way out; empty if one may. Asked like
+        `problem_with_schedule`."""
+        reasons = [*(["it is on the CPU"] if self.device == "cpu" else []), *self.reasons_against_cuda_graph()]
+        if self.cuda_graph != "on" or not reasons:
+            return ""
+        return (
+            f"train.cuda_graph is 'on', but the training cannot be recorded, since {' and '.join(reasons)}: set it to "
+            "'auto'"
+        )
+
+    def reasons_against_cuda_graph(self) -> list[str]:
+        """Why the steps of a training with these settings are not recorded as a CUDA graph, on any device."""
+        against = {
+            f"{self.processes} processes share it": self.processes > 1,
+            "its precision is float16": self.precision == "float16",
+            f"every batch is computed in {self.micro_batches} parts": self.micro_batches > 1,
+            "train.deterministic is true": self.deterministic,
+        }
+        return [reason for reason, holds in against.items() if holds]
 
     def problem_with_schedule(self) -> str:
         """Why no learning rate can follow these settings, and the way out; empty if one can. Asked for a pipeline that

@@ -112,13 +112,11 @@ def uses_cuda_graph(
     against = {
         "it is on the CPU": device.type != "cuda",
         f"{world.size} processes share it": world.size > 1,
-        "its precision is float16": settings.precision == "float16",
-        f"every batch is computed in {settings.micro_batches} parts": settings.micro_batches > 1,
-        "train.deterministic is true": settings.deterministic,
         "its mixing or method looks into the network": needs_network,
         "its network copies numbers from the CPU": not recordable,
     }
     reasons = [reason for reason, holds in against.items() if holds]
+    reasons += [reason for reason in settings.reasons_against_cuda_graph() if reason not in reasons]
     if settings.cuda_graph == "on" and reasons:
         raise ValueError(
             f"train.cuda_graph is 'on', but the training cannot be recorded, since {' and '.join(reasons)}: set it to "

@@ -84,6 +84,9 @@ def test_a_url_that_mlflow_cannot_write_to_needs_a_server(tmp_path, monkeypatch)
         (["model.name=gca", "sampling.num_segments=1"], "needs at least 2 frames of a clip, found 1"),
         (["model.name=stt_like", "model.input_size=64"], "112 pixels alone, found 64: set model.input_size to 112"),
         (["train.warmup_epochs=3"], "fewer than the 3 epochs, .*: set train.warmup_epochs to 0"),
+        (["train.precision=float16", "train.device=cpu"], "far slower: set train.precision to 'auto' or 'float32'"),
+        (["train.cuda_graph=on", "train.device=cpu"], "cannot be recorded, since it is on the CPU: set it to 'auto'"),
+        (["train.cuda_graph=on", "train.deterministic=true", "train.micro_batches=2"], "parts and train.deterministic"),
     ],
 )
 def test_what_a_network_cannot_be_given_is_said_before_anything_starts(tmp_path, overrides, message):

@@ -30,6 +30,16 @@ def test_a_cluster_is_for_runners_that_have_one(tmp_path):
     assert pipeline.run.cluster == "tcp://127.0.0.1:8786"
 
 
+@pytest.mark.parametrize("written", ["auto", "on", "off"])
+def test_on_and_off_are_what_they_say_also_without_quotes(tmp_path, written: str) -> None:
+    """YAML reads them as true and false."""
+    path = tmp_path / "c.yaml"
+    path.write_text(VALID.replace("train:\n", f"train:\n  cuda_graph: {written}\n", 1))
+    assert read_config(path)[0].train.cuda_graph == written
+    path.write_text(VALID)
+    assert read_config(path, [f"train.cuda_graph={written}"])[0].train.cuda_graph == written
+
+
 @pytest.mark.parametrize(
     ("arm", "message"),
     [
