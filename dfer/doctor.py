@@ -38,6 +38,7 @@ from dfer.system.units import size
 PACKAGE = "dfer"
 _LITTLE_SPACE = 10**9  # bytes that a run needs at least for its logs, checkpoints and database
 _FETCH_AGAIN = "rm {}; it is fetched again at the next use"
+_FITTING = "docs/docker.md names versions of torch, onnxruntime-gpu and NVIDIA's driver that fit each other"
 _NO_GPU = "cuda is asked for, and there is no GPU"
 _GET_DRIVER = "install NVIDIA's driver (nvidia-smi shows the GPU then), or set {}: cpu"
 _TIMEOUT = 5.0  # seconds that a server has to answer
@@ -134,12 +135,31 @@ def provider(wanted: Literal["cpu", "cuda"]) -> CheckResult:
     if wanted in available:
         built_for = str(getattr(onnxruntime, "cuda_version", "") or "")
         if wanted == "cuda" and (mismatch := _other_cuda(built_for)):
-            return problem(subject, mismatch, "pip install torch torchvision onnxruntime-gpu -c constraints.txt")
+            return problem(subject, mismatch, _FITTING)
         if wanted == "cuda" and importlib.util.find_spec("pynvml") and not _gpus()[1]:
             return problem(subject, _NO_GPU, _GET_DRIVER.format("detection.provider"))
+        if wanted == "cuda" and (used := _provider_used()) != "cuda":
+            return problem(subject, f"cuda is asked for, and onnxruntime falls back to {used}", _FITTING)
         return ok(subject, f"{wanted}; there are {', '.join(available)}")
-    advice = "pip uninstall -y onnxruntime && pip install onnxruntime-gpu; or set detection.provider: cpu"
+    gpu_version = f"onnxruntime-gpu=={onnxruntime.__version__}"
+    advice = f"pip uninstall -y onnxruntime && pip install {gpu_version}; or set detection.provider: cpu"
     return problem(subject, f"{wanted} is asked for, there are {', '.join(available)}", advice)
+
+
+def _provider_used() -> str:
+    """The provider that runs a model of one addition where CUDA's is asked for: its libraries load with the model."""
+    import onnx
+    import onnxruntime
+
+    number = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    twice = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "x"], ["y"])], "twice", [number], [twice])
+    model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    onnxruntime.preload_dlls()  # of CUDA and cuDNN, where pip installed them
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    return str(session.get_providers()[0]).removesuffix("ExecutionProvider").lower()
 
 
 def _other_cuda(built_for: str) -> str:

@@ -112,9 +112,21 @@ def test_onnxruntime_and_torch_are_for_one_cuda(monkeypatch, runtime, brought, l
     monkeypatch.setattr(onnxruntime, "cuda_version", runtime, raising=False)
     monkeypatch.setattr(torch.version, "cuda", brought)
     monkeypatch.setattr(doctor, "_gpus", lambda: ("580.65", 1))
+    monkeypatch.setattr(doctor, "_provider_used", lambda: "cuda")
     result = doctor.provider("cuda")
     assert (result.level, bool(result.advice)) == (level, level != "ok")
     assert message in result.message
+
+
+def test_onnxruntime_that_falls_back_is_seen_by_a_model_of_one_addition(monkeypatch):
+    """As where a library of CUDA or cuDNN is missing: it is listed, and does not load."""
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(doctor, "_gpus", lambda: ("580.65", 1))
+    result = doctor.provider("cuda")
+    assert (result.level, result.message) == ("problem", "cuda is asked for, and onnxruntime falls back to cpu")
+    assert "docs/docker.md" in result.advice
 
 
 def test_onnxruntime_for_cuda_is_no_use_without_a_gpu(monkeypatch):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -80,9 +81,22 @@ def resized_crops(clips: Tensor, size: int, boxes: Sequence[CropBox]) -> Tensor:
     across = _triangles(left, side, width, size, flipped)
     # the products want every frame's rows one after another: converted and laid out in one pass
     pixels = clips.to(torch.float32, memory_format=torch.contiguous_format)
-    lower = down[:, None, None] @ pixels
-    resized = lower.flatten(1, 3) @ across.transpose(1, 2)
+    with _whole_products():
+        lower = down[:, None, None] @ pixels
+        resized = lower.flatten(1, 3) @ across.transpose(1, 2)
     return resized.round_().clamp_(0, 255).to(torch.uint8).view(*clips.shape[:3], size, size)
+
+
+@contextmanager
+def _whole_products() -> Iterator[None]:
+    """Products of all bits of float32: in TF32, which a training may use, shares of pixels have ten, and views would be
+    darker by a tenth of a grey level."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _triangles(start: Tensor, side: Tensor, length: int, size: int, flipped: Tensor) -> Tensor:
@@ -112,7 +126,7 @@ def normalize_(frames: Tensor, mean: Sequence[float], std: Sequence[float]) -> T
     return frames.mul_(scale).add_(shift)
 
 
-@lru_cache(maxsize=8)
+@cache  # a recorded graph reads them from where they are, so none may be dropped
 def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Kept on their device: a GPU would be sent them in every step, and a CUDA graph could not."""
     with torch.inference_mode(False):

@@ -204,7 +204,7 @@ def test_where_it_cannot_be_written(model: TrainedModel, file: Path, tmp_path: P
         export_onnx(open_model(str(file)), tmp_path / "again.onnx")
 
 
-def test_files_that_are_no_models(file: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_models(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="does not exist"):
         open_model(str(tmp_path / "none.onnx"))
     broken = tmp_path / "broken.onnx"
@@ -222,6 +222,7 @@ def test_files_that_are_no_models(file: Path, tmp_path: Path) -> None:
     onnx.save(wrong, tmp_path / "wrong.onnx")
     with pytest.raises(SavedModelError, match="its card says"):
         Recogniser(open_model(str(tmp_path / "wrong.onnx")))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(InputError, match="no CUDAExecutionProvider"):
         Recogniser(open_model(str(file)), device="cuda")
 

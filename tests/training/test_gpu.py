@@ -228,8 +228,11 @@ def test_mixing_has_the_bits_of_the_cpu_and_views_are_at_most_a_rounding_away() 
     weight = torch.from_numpy(generator.beta(0.4, 0.4, 8)).to(torch.float32)
     assert torch.equal(mix_at_once(frames.to(CUDA), partner, weight).cpu(), mix_rows(frames, partner, weight))
     params = torch.from_numpy(generator.random((8, 4)))
-    views = [random_views(where, 64, AugmentSettings(), params).cpu().int() for where in (frames, frames.to(CUDA))]
-    assert (views[0] - views[1]).abs().max() <= 1
+    with torch_state(0, CUDA, tf32=True):  # which is not for pixels
+        views = [random_views(where, 64, AugmentSettings(), params).cpu().int() for where in (frames, frames.to(CUDA))]
+    difference = views[0] - views[1]
+    assert difference.abs().max() <= 1
+    assert difference.double().mean().abs() < 0.01
 
 
 def test_the_second_training_on_a_gpu_keeps_its_frames_there(toy_set: ToySet, tmp_path: Path) -> None:

@@ -115,6 +115,26 @@ def test_all_views_at_once_are_those_of_one_clip_after_the_other(
     assert (views.float() - expected.float()).abs().mean() < 0.3
 
 
+def test_views_are_made_of_whole_products_where_a_training_may_round_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In TF32 a GPU's views would be darker; that of the training is as it was afterwards."""
+    seen: list[str] = []
+    product = Tensor.__matmul__
+
+    def watched(first: Tensor, second: Tensor) -> Tensor:
+        seen.append(torch.get_float32_matmul_precision())
+        return product(first, second)
+
+    monkeypatch.setattr(Tensor, "__matmul__", watched)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        resized_crops(gradient()[None], 16, [random_box(64, 64, AugmentSettings(), [0.5] * 4)])
+        assert seen == ["highest", "highest"]
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def test_constants_made_while_predicting_serve_a_training() -> None:
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     with torch.inference_mode():
