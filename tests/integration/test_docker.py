@@ -233,7 +233,8 @@ def test_prefect_asks_who_one_is(machine):
     assert requests.get(asked, timeout=60).status_code == 401
     assert requests.get(asked, auth=("dfer", "wrong"), timeout=60).status_code == 401
     assert requests.get(asked, headers={"Host": "evil.example"}, timeout=60).status_code == 401
-    assert requests.get(asked, auth=machine.person, timeout=60).status_code == 200
+    answer = requests.get(asked, auth=machine.person, timeout=60)
+    assert answer.status_code == 200, f"{answer.headers} {answer.text} {machine.log('prefect').read_text()[-3000:]}"
 
 
 def test_prefect_does_nothing_that_another_page_asks_for(machine):
