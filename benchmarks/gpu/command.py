@@ -87,7 +87,7 @@ def main(
             conditions = conditions.quick() if options.quick else conditions
             for row in _rows(chosen, lacking, conditions, deadline, clock, call):
                 when = datetime.now(UTC).isoformat(timespec="seconds")
-                row = replace(row, when=when, commit=commit, machine=machine)
+                row = replace(row, when=when, commit=commit, machine=machine, quick=options.quick)
                 results.append(options.out, row)
                 results.write_page(options.out)
                 if not lacking[row.part]:  # which was said before
@@ -198,6 +198,8 @@ def _print_start(
     options: argparse.Namespace, machine: str, chosen: Sequence[str], lacking: dict[str, list[str]]
 ) -> None:
     _print(machine)
+    if options.quick:
+        _print(results.QUICK)
     measured = [f"{name} ({PARTS[name].seconds:.0f} s)" for name in chosen if not lacking[name]]
     _print(f"at most {options.minutes:g} minutes, into {options.out}: {', '.join(measured) or 'nothing'}")
     for name in chosen:

@@ -14,6 +14,7 @@ class Conditions:
     """On which device, with how much work, and for how long."""
 
     device: str = "cuda"
+    is_quick: bool = False  # small sizes, not the paper's
     scratch: str = ""  # a folder for stored clips, which the measurements of a run share
     batch: int = 8  # clips of a step
     size: int = 224  # side of the frames, pixels
@@ -30,6 +31,7 @@ class Conditions:
         """A little of everything, to try it."""
         return Conditions(
             device=self.device,
+            is_quick=True,
             scratch=self.scratch,
             batch=2,
             size=32,

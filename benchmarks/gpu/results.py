@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from benchmarks.gpu.parts import PARTS
 FILE_NAME = "results.jsonl"
 PAGE_NAME = "README.md"
 NOT_MEASURED = "not measured"
+QUICK = "quick: small sizes, not the paper's"
+
+Key = tuple[str, str, bool, str]
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,12 @@ class Row:
     when: str = ""  # UTC
     commit: str = ""
     machine: str = ""
+    quick: bool = False
 
     @property
-    def key(self) -> tuple[str, str]:
-        """A later row of the same key replaces this one."""
-        return self.part, self.name
+    def key(self) -> Key:
+        """What it is a measurement of. Only rows of the same key replace each other."""
+        return self.part, self.name, self.quick, self.machine
 
 
 def append(folder: Path, row: Row) -> None:
@@ -50,24 +54,30 @@ def append(folder: Path, row: Row) -> None:
 def read(folder: Path) -> list[Row]:
     """All rows of a folder, each as it was measured last, in the order of the parts.
 
-    A line that was not written to its end is passed over. What was left out later does not replace a figure.
+    A line that was not written to its end is passed over. A figure is replaced by another one alone: a later error is a
+    row beside it, and what was left out later none.
     """
-    rows: dict[tuple[str, str], Row] = {}
+    figures: dict[Key, Row] = {}
+    others: dict[Key, Row] = {}
     path = folder / FILE_NAME
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             row = Row(**json.loads(line))
         except (ValueError, TypeError):
             continue
-        if not (row.left_out and row.key in rows and rows[row.key].values):
-            rows[row.key] = row
+        if row.values:
+            figures[row.key] = row
+            others.pop(row.key, None)
+        elif row.error or row.key not in figures:
+            others[row.key] = row
     order = {
         (part, measurement.name): number
         for number, (part, measurement) in enumerate(
             (part, measurement) for part, of_part in PARTS.items() for measurement in of_part.measurements
         )
     }
-    return sorted(rows.values(), key=lambda row: order.get(row.key, len(order)))
+    rows = [*figures.values(), *others.values()]
+    return sorted(rows, key=lambda row: order.get((row.part, row.name), len(order)))
 
 
 def write_page(folder: Path) -> str:
@@ -81,30 +91,37 @@ def write_page(folder: Path) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The page: machine, table, remarks, and what has no figures."""
-    measured = [row for row in rows if row.values]
-    lines = ["# The training on a GPU", ""]
-    for machine, commit in dict.fromkeys((row.machine, row.commit) for row in rows if not row.left_out):
-        parts = dict.fromkeys(row.part for row in rows if (row.machine, row.commit) == (machine, commit))
-        lines += [f"{machine}; commit {commit}: {', '.join(parts)}.", ""]
-    if measured:
-        lines += _table(measured, rows)
-    lines += [
-        "",
+    """The page: what was measured on each machine, in the paper's sizes first."""
+    blocks = ["# The training on a GPU"]
+    for quick, machine in sorted({(row.quick, row.machine) for row in rows}):
+        blocks += _section([row for row in rows if (row.quick, row.machine) == (quick, machine)])
+    legend = (
         "Times are medians over rounds, after a warm-up. A ratio is how many times as fast as the other side. The "
         "share of the peak is of the speed of large matrix products in the same precision. Host: until a step's call "
-        "returns while the GPU has nothing else to do; GPU: how long it is busy for a step. 450 epochs: the paper's "
-        "training on 9,356 clips, without its evaluations.",
-        "",
-    ]
-    lines += [f"- {row.part}, {row.name}: {row.values['remark']}." for row in measured if row.values.get("remark")]
-    if failed := [row for row in rows if row.error]:
-        lines += ["", "Failed:", "", *(f"- {row.part}, {row.name}: {row.error}" for row in failed)]
-    if left_out := [row for row in rows if row.left_out]:
-        lines += ["", "Left out:", ""]
-        for (part, why), some in groupby(left_out, key=lambda row: (row.part, row.left_out)):
-            lines.append(f"- {part}, {'; '.join(row.name for row in some)}: {why}")
-    return "\n".join(lines) + "\n"
+        "returns while the GPU has nothing else to do; GPU: how long it is busy for a step."
+    )
+    if any("hours" in row.values for row in rows):
+        legend += " 450 epochs: the paper's training on 9,356 clips, without its evaluations."
+    return "\n\n".join([*blocks, legend]) + "\n"
+
+
+def _section(rows: Sequence[Row]) -> list[str]:
+    """Of one machine, quick or not: what was measured at which commit, table, remarks, and what has no figures."""
+    blocks = [f"## {rows[0].machine}"]
+    if rows[0].quick:
+        blocks.append(f"{QUICK.capitalize()}.")
+    for commit in dict.fromkeys(row.commit for row in rows if not row.left_out):
+        parts = dict.fromkeys(row.part for row in rows if row.commit == commit and not row.left_out)
+        blocks.append(f"Commit {commit}: {', '.join(parts)}.")
+    measured = [row for row in rows if row.values]
+    failed = [f"- {row.part}, {row.name}: {row.error}" for row in rows if row.error]
+    reasons = groupby((row for row in rows if row.left_out), key=lambda row: (row.part, row.left_out))
+    left_out = [f"- {part}, {'; '.join(row.name for row in some)}: {why}" for (part, why), some in reasons]
+    remarks = [f"- {row.part}, {row.name}: {row.values['remark']}." for row in measured if row.values.get("remark")]
+    for title, lines in (("", _table(measured)), ("", remarks), ("Failed:", failed), ("Left out:", left_out)):
+        if lines:
+            blocks += [*filter(None, [title]), "\n".join(lines)]
+    return blocks
 
 
 def line(row: Row, rows: Iterable[Row]) -> str:
@@ -141,7 +158,8 @@ def _ratio(row: Row, rows: Sequence[Row]) -> str:
     """To the other side of the same measurement, or to another row."""
     if "ratio" in row.values:
         return f"{row.values['ratio']:.2f}"
-    others = [other for other in rows if other.key == (row.part, row.against) and "ms" in other.values]
+    base = replace(row, name=row.against).key
+    others = [other for other in rows if other.key == base and "ms" in other.values]
     return f"{others[0].values['ms'] / row.values['ms']:.2f} to {row.against}" if others else ""
 
 
@@ -164,7 +182,12 @@ COLUMNS: dict[str, Callable[[Row, Sequence[Row]], str]] = {
 }
 
 
-def _table(measured: Sequence[Row], rows: Sequence[Row]) -> list[str]:
-    header = ["part", "what", *COLUMNS]
-    cells = [[row.part, row.name, *(cell(row, rows) for cell in COLUMNS.values())] for row in measured]
+def _table(measured: Sequence[Row]) -> list[str]:
+    """With the columns that say something of a row; none without rows."""
+    if not measured:
+        return []
+    columns = {header: [cell(row, measured) for row in measured] for header, cell in COLUMNS.items()}
+    columns = {header: cells for header, cells in columns.items() if any(cells)}
+    header = ["part", "what", *columns]
+    cells = [[row.part, row.name, *texts] for row, *texts in zip(measured, *columns.values(), strict=True)]
     return [f"| {' | '.join(texts)} |" for texts in (header, ["---"] * len(header), *cells)]

@@ -186,12 +186,11 @@ def made(
 
 
 def figures(conditions: Conditions, mode: str, ms: float, *, frames: int = SEGMENTS) -> Values:
-    """What a step of so many milliseconds means: `share_of_peak`, in its own precision, and the training's `hours`."""
+    """What a step of so many milliseconds means: `share_of_peak`, in its own precision, and the training's `hours` if
+    sizes are the paper's."""
     reached = conditions.batch * _flops(conditions.size, frames, conditions.width) / (ms / 1000)
-    return {
-        "share_of_peak": reached / _peak(mode, conditions.device, conditions.peak_side),
-        "hours": training_hours(ms / 1000, conditions.batch),
-    }
+    values: Values = {"share_of_peak": reached / _peak(mode, conditions.device, conditions.peak_side)}
+    return values if conditions.is_quick else values | {"hours": training_hours(ms / 1000, conditions.batch)}
 
 
 def training_hours(seconds: float, batch: int) -> float:
