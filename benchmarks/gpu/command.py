@@ -34,7 +34,7 @@ _LAST_SECONDS = 10.0
 
 _PATIENCE = 3
 _START_PATIENCE = 30.0
-"""A measurement is ended after so many times the seconds that it takes on an H200, and these for its process."""
+"""A measurement on a GPU is ended after so many times the seconds that an H200 takes, and these for its process."""
 
 
 class Call(Protocol):
@@ -109,7 +109,7 @@ def _rows(
     clock: Callable[[], float],
     call: Call | None,
 ) -> Iterator[Row]:
-    """One row for each measurement, and one more when its launches are counted."""
+    """One row for each measurement, and one more when its launches are counted on a GPU."""
     for part in chosen:
         process = Process()
         timed: list[tuple[Measurement, Row]] = []
@@ -123,7 +123,10 @@ def _rows(
                 began = clock()
                 try:
                     values = (call or process)(
-                        measurement.target, conditions, dict(measurement.arguments), _limit(measurement, left)
+                        measurement.target,
+                        conditions,
+                        dict(measurement.arguments),
+                        _limit(measurement, conditions.device, left),
                     )
                     row = replace(row, values=values, took=clock() - began)
                     timed.append((measurement, row))
@@ -132,15 +135,16 @@ def _rows(
                 yield row
             for measurement, row in timed:
                 left = deadline - clock()
-                # what it needs is in this process already
-                if not measurement.launches or left < measurement.seconds / 2:
+                if not measurement.launches or conditions.device == "cpu":  # which starts no kernels
+                    continue
+                if left < measurement.seconds / 2:  # what it needs is in this process already
                     continue
                 try:
                     counted = (call or process)(
                         measurement.target,
                         conditions,
                         {**measurement.arguments, "launches": True},
-                        _limit(measurement, left),
+                        _limit(measurement, conditions.device, left),
                     )
                     yield replace(row, values=row.values | counted)
                 except Exception as error:
@@ -149,8 +153,10 @@ def _rows(
             process.close()
 
 
-def _limit(measurement: Measurement, left: float) -> float:
-    """Seconds after which it is ended."""
+def _limit(measurement: Measurement, device: str, left: float) -> float:
+    """Seconds after which it is ended: on a CPU those that are left, since what it takes there is not known."""
+    if device == "cpu":
+        return left
     return min(left, _START_PATIENCE + _PATIENCE * measurement.seconds)
 
 
@@ -162,8 +168,10 @@ def _left_out(measurement: Measurement, lacking: Sequence[str], device: str, lef
     """Why it cannot be measured, or ""."""
     if lacking:
         return f"missing: {', '.join(lacking)}"
-    if measurement.needs_cuda and device == "cpu":
-        return "needs a CUDA device"
+    if device == "cpu":
+        if measurement.needs_cuda:
+            return "needs a CUDA device"
+        return "no time was left" if left <= 0 else ""
     if measurement.seconds > left:
         return f"takes up to {measurement.seconds:.0f} s, and {max(0.0, left):.0f} s were left"
     return ""
@@ -200,7 +208,8 @@ def _print_start(
     _print(machine)
     if options.quick:
         _print(results.QUICK)
-    measured = [f"{name} ({PARTS[name].seconds:.0f} s)" for name in chosen if not lacking[name]]
+    expected = {name: f" ({PARTS[name].seconds:.0f} s)" if options.device == "cuda" else "" for name in chosen}
+    measured = [f"{name}{expected[name]}" for name in chosen if not lacking[name]]
     _print(f"at most {options.minutes:g} minutes, into {options.out}: {', '.join(measured) or 'nothing'}")
     for name in chosen:
         if lacking[name]:

@@ -53,7 +53,7 @@ class Measurement:
     Attributes:
         target: "module:function", called with the conditions and the arguments.
         unit: of work, that times are of.
-        seconds: that it takes on an H200, at most; it is left out where less time is left.
+        seconds: that it takes on an H200, at most; on a GPU it is left out where less time is left.
         against: the name of another measurement of the part that the ratio is to.
         needs_cuda: whether it means nothing on a CPU.
         launches: whether `target` can count them, with an argument of that name. They are counted when all times of the

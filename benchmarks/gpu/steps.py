@@ -97,11 +97,14 @@ def compiled(conditions: Conditions, *, mode: str, how: str, cuda_graph: str, la
 
 
 def network(conditions: Conditions, *, name: str, launches: bool = False) -> Values:
-    """Steps of a network of the catalogue in its own frames and size, as trainings run by default."""
+    """Steps of a network of the catalogue in its own frames and size, as trainings run by default.
+
+    Quick: in small frames, unless its own size is the only one.
+    """
     device, own = torch.device(conditions.device), NETWORKS[name]
     mode = usual_mode(device)
     plan = paper_plan(
-        own.input_size,
+        conditions.size if conditions.is_quick and not own.one_size else own.input_size,
         segments=own.num_segments,
         width=conditions.width,
         name=name,

@@ -20,6 +20,7 @@ from benchmarks.gpu.conditions import Conditions, Values
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.results import Row
 from benchmarks.gpu.running import Process, here
+from dfer.training.plan import Plan
 
 CPU = torch.device("cpu")
 QUICK = Conditions(device="cpu").quick()
@@ -80,13 +81,15 @@ def test_a_quick_run_on_a_cpu_measures_what_makes_sense_there(
     assert step["ms"] * step["rate"] == pytest.approx(1000)
     assert 0 < step["share_of_peak"] < 2
     assert "hours" not in step
-    assert step["launches"] is None
+    assert "launches" not in step
+    lines = (tmp_path / results.FILE_NAME).read_text().splitlines()
+    assert len(lines) == len(rows), "each is measured and printed once"
     assert "CUDA" in rows["steps", "bfloat16, channels last, 8 frames"].left_out
     assert 0 <= rows["epochs", "clips decoded by one thread"].values["waited"] < 1
     assert "equal" in rows["cache", "mixing a batch, at once against row by row"].values["remark"]
     assert "by 1 of 255" in rows["cache", "views of a batch, all clips at once against one by one"].values["remark"]
     page = (tmp_path / "README.md").read_text()
-    for column in ("ratio", "share of peak", "launches", "wait for data"):
+    for column in ("ratio", "share of peak", "host ms", "wait for data"):
         assert column in page
     assert "Quick: small sizes, not the paper's." in page
     assert "450 epochs" not in page
@@ -307,6 +310,32 @@ def test_the_run_ends_before_its_minutes_are_over(tmp_path: Path, with_gpu: None
     assert rows[0].error.startswith("TimeoutError: ended after")
     assert sum(bool(row.error) for row in rows) == 5
     assert all("were left" in row.left_out for row in rows[5:])
+
+
+def test_a_cpu_has_the_minutes_and_no_limits_of_a_gpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    call = measuring({"step": 60.0, "two_at_once": 1e6}, clock)  # 7 and 25 seconds on a GPU
+    arguments = ["--device", "cpu", "--quick", "--minutes", "4", "--out", str(tmp_path)]
+    assert main([*arguments, "--only", "steps", "two-at-once", "detect"], call=call, clock=clock) == 1
+    rows = {(row.part, row.name): row for row in results.read(tmp_path)}
+    assert rows["steps", "float32, channels last, 16 frames"].took == 60
+    assert "ended after" in rows["two-at-once", "two processes against one, as trainings run"].error
+    assert [row.left_out for (part, _), row in rows.items() if part == "detect"] == ["no time was left"]
+    assert clock.now - 1000 <= 240
+    assert "steps, two-at-once, detect\n" in capsys.readouterr().out  # without a GPU's seconds
+
+
+@pytest.mark.parametrize(("name", "size", "quick"), [("swin3d_t", 224, 32), ("gca", 112, 112)])
+def test_quick_networks_see_small_frames_where_they_can(
+    name: str, size: int, quick: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[Plan] = []
+    monkeypatch.setattr(steps, "_steps_of", lambda plan, device: plans.append(plan) or (lambda: torch.zeros(())))
+    monkeypatch.setattr(steps, "flops_per_clip", lambda plan: 1.0)
+    monkeypatch.setattr(steps, "_peak", lambda *_: 1e12)
+    for conditions in (replace(QUICK, is_quick=False), QUICK):
+        steps.network(conditions, name=name)
+    assert [(plan.model.input_size, plan.sampling.num_segments) for plan in plans] == [(size, 16), (quick, 16)]
 
 
 def test_all_parts_fit_into_the_minutes() -> None:
