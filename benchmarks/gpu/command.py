@@ -51,7 +51,8 @@ def main(
     clock: Callable[[], float] = time.monotonic,
     call: Call | None = None,
 ) -> int:
-    """Measure. 1 if the device is missing or a measurement has failed, 130 after Ctrl-C, else 0.
+    """Measure. 1 if the device is missing or a measurement has failed, 130 after Ctrl-C, else 0. Raises SystemExit(2)
+    for options that cannot be measured with.
 
     `call` measures in place of a process for each part; `folder` is the default for --out.
     """
@@ -64,8 +65,10 @@ def main(
     )
     parser.add_argument("--minutes", type=float, default=MINUTES, help="ends before they are over (%(default)g)")
     parser.add_argument("--quick", action="store_true", help="measure little of everything, to try it")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: with --quick, to try it")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="cpu: only with --quick, to try it")
     options = parser.parse_args(arguments)
+    if problem := _problem(options):
+        parser.error(problem)
     if find_spec("torch") is None:
         _print("gpu: not measured, torch is not installed.")
         return 1
@@ -75,7 +78,10 @@ def main(
         _print("gpu: not measured, this machine has no CUDA device.")
         return 1
     deadline = started + 60 * options.minutes - _LAST_SECONDS
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {options.out}: expected a folder or a place for one ({error.strerror}); choose another")
     machine = _machine(options.device)
     chosen = [name for name in PARTS if name in (options.only or PARTS)]
     lacking = {name: PARTS[name].missing(options.device) for name in chosen}
@@ -99,6 +105,15 @@ def main(
         _print("\n" + results.write_page(options.out))
         _print(f"written: {options.out / results.PAGE_NAME}, in {clock() - started:.0f} s")
     return status
+
+
+def _problem(options: argparse.Namespace) -> str:
+    """Why these options cannot be measured with, or ""."""
+    if options.device == "cpu" and not options.quick:
+        return "--device cpu: a trial, only with --quick; without a GPU use `python -m benchmarks`"
+    if not 60 * options.minutes > _LAST_SECONDS:
+        return f"--minutes {options.minutes:g}: expected more than the {_LAST_SECONDS:.0f} seconds kept for the page"
+    return ""
 
 
 def _rows(

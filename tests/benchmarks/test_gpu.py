@@ -415,6 +415,34 @@ def test_a_machine_without_a_gpu_is_said_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--out", "file"], "--out file: expected a folder"),
+        (["--out", "file/folder"], "--out file/folder: expected a folder"),
+        (["--out", "out", "--minutes", "0"], "--minutes 0: expected more than the 10 seconds"),
+        (["--out", "out", "--minutes", "-1"], "--minutes -1: expected more than the 10 seconds"),
+        (["--out", "out", "--minutes", "nan"], "--minutes nan: expected more than the 10 seconds"),
+        (["--out", "out", "--device", "cpu"], "--device cpu: a trial, only with --quick"),
+    ],
+)
+def test_options_that_cannot_be_measured_with_are_refused(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    with_gpu: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--only", "graph"], call=measuring({}))
+    assert ended.value.code == 2
+    assert f"error: {sentence}" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 MODULES = {
     *("PIL", "av", "cv2", "insightface", "jinja2", "matplotlib", "mlflow", "onnx", "onnxruntime", "openpyxl", "pandas"),
     *("prefect", "psutil", "pyarrow", "pydantic", "pynvml", "requests", "rich", "safetensors", "scipy", "simplejpeg"),
