@@ -44,9 +44,11 @@ class Row:
 
 
 def append(folder: Path, row: Row) -> None:
-    """Add a row to the file, and have it on the disk."""
-    with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+    """Add a row to the file, on a line of its own, and have it on the disk."""
+    path = folder / FILE_NAME
+    torn = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n" * torn + json.dumps(asdict(row), ensure_ascii=False) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -60,7 +62,7 @@ def read(folder: Path) -> list[Row]:
     figures: dict[Key, Row] = {}
     others: dict[Key, Row] = {}
     path = folder / FILE_NAME
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             row = Row(**json.loads(line))
         except (ValueError, TypeError):

@@ -391,9 +391,13 @@ def test_an_error_is_listed_beside_an_earlier_figure(tmp_path: Path) -> None:
 
 def test_a_line_that_was_not_finished_is_passed_over(tmp_path: Path) -> None:
     results.append(tmp_path, Row("graph", "a", "step", values={"ms": 1.0}))
-    with (tmp_path / results.FILE_NAME).open("a") as file:
-        file.write('{"part": "graph", "na')
+    with (tmp_path / results.FILE_NAME).open("ab") as file:
+        file.write('{"part": "graph", "name": "é'.encode()[:-1])
     assert [row.name for row in results.read(tmp_path)] == ["a"]
+    for name in ("b", "c"):  # the next run's, which do not go on with that line
+        results.append(tmp_path, Row("graph", name, "step", values={"ms": 1.0}))
+    assert [row.name for row in results.read(tmp_path)] == ["a", "b", "c"]
+    assert len((tmp_path / results.FILE_NAME).read_bytes().splitlines()) == 4
 
 
 def test_a_ratio_is_to_the_row_that_it_names() -> None:
