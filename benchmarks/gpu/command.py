@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -87,14 +87,16 @@ def main(
     lacking = {name: PARTS[name].missing(options.device) for name in chosen}
     _print_start(options, machine, chosen, lacking)
     status = 0
+    always = {"commit": commit, "machine": machine, "quick": options.quick}
+    kept: set[tuple[str, str]] = set()
     try:
         with tempfile.TemporaryDirectory() as scratch, _terminating():
             conditions = Conditions(device=options.device, scratch=scratch)
             conditions = conditions.quick() if options.quick else conditions
             for row in _rows(chosen, lacking, conditions, deadline, clock, call):
-                when = datetime.now(UTC).isoformat(timespec="seconds")
-                row = replace(row, when=when, commit=commit, machine=machine, quick=options.quick)
+                row = replace(row, when=_now(), **always)
                 results.append(options.out, row)
+                kept.add((row.part, row.name))
                 results.write_page(options.out)
                 if not lacking[row.part]:  # which was said before
                     _print(results.line(row, results.read(options.out)))
@@ -102,6 +104,8 @@ def main(
     except KeyboardInterrupt:
         status = 130
     finally:
+        for row in _not_begun(chosen, kept):
+            results.append(options.out, replace(row, when=_now(), **always))
         _print("\n" + results.write_page(options.out))
         _print(f"written: {options.out / results.PAGE_NAME}, in {clock() - started:.0f} s")
     return status
@@ -147,6 +151,9 @@ def _rows(
                     timed.append((measurement, row))
                 except Exception as error:
                     row = replace(row, error=_first_line(error), took=clock() - began)
+                except (KeyboardInterrupt, SystemExit):
+                    yield replace(row, left_out=f"interrupted after {clock() - began:.0f} s")
+                    raise
                 yield row
             for measurement, row in timed:
                 left = deadline - clock()
@@ -166,6 +173,20 @@ def _rows(
                     yield replace(row, values={**row.values, "launches": None}, error=f"launches: {_first_line(error)}")
         finally:
             process.close()
+
+
+def _not_begun(chosen: Sequence[str], kept: Collection[tuple[str, str]]) -> list[Row]:
+    """The measurements of which no row was kept, since the run was ended."""
+    return [
+        Row(part, measurement.name, measurement.unit, measurement.against, left_out="not begun when the run was ended")
+        for part in chosen
+        for measurement in PARTS[part].measurements
+        if (part, measurement.name) not in kept
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _limit(measurement: Measurement, device: str, left: float) -> float:

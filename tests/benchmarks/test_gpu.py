@@ -267,12 +267,24 @@ def test_an_error_leaves_the_other_rows(tmp_path: Path, with_gpu: None, capsys: 
     assert "unspecified launch failure" in capsys.readouterr().out
 
 
-def test_what_was_measured_is_kept_when_the_run_is_broken_off(tmp_path: Path, with_gpu: None) -> None:
-    call = measuring({"two_at_once": KeyboardInterrupt()})
-    assert main(["--only", "graph", "two-at-once", "--out", str(tmp_path)], call=call) == 130
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), SystemExit(143)])
+def test_what_was_measured_is_kept_when_the_run_is_broken_off(
+    ending: BaseException, tmp_path: Path, with_gpu: None
+) -> None:
+    call = measuring({"two_at_once": ending})
+    arguments = ["--only", "graph", "two-at-once", "detect", "--out", str(tmp_path)]
+    if isinstance(ending, KeyboardInterrupt):
+        assert main(arguments, call=call) == 130
+    else:
+        with pytest.raises(SystemExit, match="143"):
+            main(arguments, call=call)
     lines = [json.loads(text) for text in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert {line["part"] for line in lines} == {"graph"}
-    assert "| graph | bfloat16, with the CUDA graph | 4 ms a step |" in (tmp_path / "README.md").read_text()
+    assert {line["part"] for line in lines if line["values"]} == {"graph"}
+    page = (tmp_path / "README.md").read_text()
+    assert "| graph | bfloat16, with the CUDA graph | 4 ms a step |" in page
+    assert "- two-at-once, two processes against one, as trainings run: interrupted after 0 s\n" in page
+    assert "two processes against one, without the CUDA graph: not begun when the run was ended\n" in page
+    assert "- detect, on the GPU, 16 frames at once, against one thread of the processor: not begun" in page
 
 
 def test_a_missing_package_is_named_and_its_part_left_out(
