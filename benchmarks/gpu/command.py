@@ -9,16 +9,19 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -28,6 +31,8 @@ from benchmarks.gpu.conditions import Conditions, Values
 from benchmarks.gpu.parts import MINUTES, PARTS, Measurement
 from benchmarks.gpu.results import Row
 from benchmarks.gpu.running import Process
+
+_PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
 _LAST_SECONDS = 10.0
 """Kept of the minutes, for the page and for processes to end."""
@@ -242,6 +247,8 @@ def _print_start(
     options: argparse.Namespace, machine: str, chosen: Sequence[str], lacking: dict[str, list[str]]
 ) -> None:
     _print(machine)
+    if warning := _old_torch():
+        _print(warning)
     if options.quick:
         _print(results.QUICK)
     expected = {name: f" ({PARTS[name].seconds:.0f} s)" if options.device == "cuda" else "" for name in chosen}
@@ -250,6 +257,26 @@ def _print_start(
     for name in chosen:
         if lacking[name]:
             _print(f"left out: {name}, for want of {', '.join(lacking[name])}")
+
+
+def _old_torch() -> str:
+    """That torch is older than this project asks for, or ""."""
+    import torch
+
+    try:
+        requirements = metadata.requires("dfer") or []
+    except metadata.PackageNotFoundError:  # run from a copy of the files
+        text = _PROJECT.read_text(encoding="utf-8") if _PROJECT.exists() else ""
+        requirements = tomllib.loads(text).get("project", {}).get("dependencies", [])
+    asked = next((line.removeprefix("torch>=") for line in requirements if line.startswith("torch>=")), "0")
+    if _numbers(torch.__version__) >= _numbers(asked):
+        return ""
+    return f"warning: torch {torch.__version__} is older than {asked}, which this project asks for; parts may fail"
+
+
+def _numbers(version: str) -> list[int]:
+    """Of a release: [2, 14, 0] of 2.14.0+cu130."""
+    return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])]
 
 
 def _print(text: str) -> None:

@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ import torch
 
 from benchmarks import __main__ as benchmarks
 from benchmarks.gpu import parts, results, side_by_side, steps, timing
-from benchmarks.gpu.command import main
+from benchmarks.gpu.command import _PROJECT, main
 from benchmarks.gpu.conditions import Conditions, Values
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.results import Row
@@ -457,6 +459,40 @@ def test_options_that_cannot_be_measured_with_are_refused(
     assert ended.value.code == 2
     assert f"error: {sentence}" in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_an_older_torch_than_asked_for_is_said_in_one_line(
+    installed: bool,
+    tmp_path: Path,
+    with_gpu: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def requires(name: str) -> list[str]:
+        if installed:
+            return ["torchvision>=0.29", "torch>=2.14"]
+        raise PackageNotFoundError(name)
+
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["torchvision>=0.29", "torch>=2.14"]\n')
+    monkeypatch.setattr("benchmarks.gpu.command._PROJECT", tmp_path / "pyproject.toml")
+    monkeypatch.setattr("benchmarks.gpu.command.metadata.requires", requires)
+    warned = {}
+    for version in ("2.9.1+cu128", "2.13.0", "2.14.0+cu130", "2.15.0a0+git1", "3.0.0"):
+        monkeypatch.setattr(torch, "__version__", version)
+        main(["--only", "graph", "--out", str(tmp_path)], call=measuring({}))
+        warned[version] = [text for text in capsys.readouterr().out.splitlines() if text.startswith("warning")]
+    assert warned.pop("2.9.1+cu128") == [
+        "warning: torch 2.9.1+cu128 is older than 2.14, which this project asks for; parts may fail"
+    ]
+    assert [len(some) for some in warned.values()] == [1, 0, 0, 0]
+    (tmp_path / "pyproject.toml").unlink()  # a copy of the code alone
+    assert main(["--only", "graph", "--out", str(tmp_path)], call=measuring({})) == 0
+
+
+def test_the_project_says_which_torch_it_asks_for() -> None:
+    asked = [line for line in tomllib.loads(_PROJECT.read_text())["project"]["dependencies"] if line[:7] == "torch>="]
+    assert len(asked) == 1
 
 
 MODULES = {
