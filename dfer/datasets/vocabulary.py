@@ -31,8 +31,9 @@ def in_classes(
 
     Classes are matched by name, after `merge`. A clip whose label is a class that the pipeline does not have is left
     out; so is one without a label of which no vote is left. Votes for such classes are left out, and of published
-    shares the rest is scaled to sum to 1. A label that was the winner of its votes is the winner of the merged votes.
-    It is an error of the data set if no label is left.
+    shares the rest is scaled to sum to 1. A label that was the winner of its votes is the winner of the merged votes:
+    with another class ahead it changes, with several level it is lost; the report counts both. It is an error of the
+    data set if no label is left.
 
     Args:
         own_names: the user has named the data set's classes, so that other names than the pipeline's may be mistakes:
@@ -74,6 +75,7 @@ def in_classes(
             *report.findings,
             *([_no_label_left(own, labels)] if result["label"].isna().all() and table["label"].notna().any() else []),
             *_notes(report, own, names, labels, clips, table[~kept], own_names=own_names),
+            *_other_labels(table[kept], target, result),
         ),
     )
 
@@ -116,6 +118,29 @@ def _no_label_left(own: Sequence[str], labels: LabelSettings) -> Finding:
         "name them in labels.classes"
     )
     return Finding("no_label_left", "error", message, len(own), tuple(own[:EXAMPLES]))
+
+
+def _other_labels(table: pd.DataFrame, target: np.ndarray, result: pd.DataFrame) -> Iterable[Finding]:
+    """Labels that merged votes take away or change; `target`: own class -> the pipeline's, `result`: the same clips."""
+    classes = classes_of(result)
+    lost, changed = [], []
+    for clip, old, new in zip(table["clip_id"], table["label"], result["label"], strict=True):
+        if pd.isna(old):
+            continue
+        by_name = classes[target[old]]
+        if pd.isna(new):
+            lost.append(f"{clip}: {by_name}")
+        elif classes[new] != by_name:
+            changed.append(f"{clip}: {by_name} to {classes[new]}")
+    if lost:
+        message = (
+            "clips that lose their label, since several classes have most of the merged votes (labels.merge): no arm "
+            "is tested on them"
+        )
+        yield Finding("lost_labels", "warning", message, len(lost), tuple(lost[:EXAMPLES]))
+    if changed:
+        message = "clips whose label changes, since another class has most of the merged votes (labels.merge)"
+        yield Finding("changed_labels", "warning", message, len(changed), tuple(changed[:EXAMPLES]))
 
 
 def _notes(

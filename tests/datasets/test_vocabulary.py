@@ -77,6 +77,27 @@ def test_merged_classes_count_together_and_may_win() -> None:
     assert not examples(report, "left_out_classes")
 
 
+def test_labels_that_merged_votes_take_away_or_change_are_counted() -> None:
+    rows = [
+        {"label": 0, "votes": (4, 0, 0, 2, 0, 2, 2)},  # angry has 4 then, too
+        {"label": 0, "votes": (4, 0, 0, 3, 0, 3, 0)},
+        {"label": 1, "votes": (0, 4, 0, 3, 0, 3, 0)},
+        {"label": 0, "votes": (7, 0, 0, 2, 0, 2, 0)},
+        {"label": 5, "votes": (0, 0, 0, 2, 0, 4, 0)},
+        {"label": 1, "votes": (0, 1, 0, 3, 0, 3, 0)},  # not the winner before either: stays by its name
+        {"votes": (3, 3, 0, 0, 0, 0, 0)},
+    ]
+    classes = [name for name in EMOTIONS if name != "disgust"]
+    table, report = converted(rows, EMOTIONS, classes=classes, merge={"disgust": "angry"})
+    labels = [None if pd.isna(label) else classes[label] for label in table["label"]]
+    assert labels == [None, "angry", "angry", "happy", "angry", "sad", None]
+    found = {finding.code: (finding.severity, finding.count, finding.examples) for finding in report.findings}
+    assert found["lost_labels"] == ("warning", 1, ("set/0: happy",))
+    assert found["changed_labels"] == ("warning", 2, ("set/1: happy to angry", "set/2: sad to angry"))
+    _, report = converted(rows, EMOTIONS, classes=classes)
+    assert {finding.code for finding in report.findings} == {"left_out_classes"}
+
+
 def test_a_label_that_was_not_the_winner_of_its_votes_stays_by_name() -> None:
     table, _ = converted([{"label": 3, "votes": (0, 9, 0, 1, 0, 0, 0, 0)}], EIGHT)
     assert table["label"].tolist() == [EMOTIONS.index("sad")]
