@@ -2,9 +2,10 @@
 
 The hash tells whether two pictures are the same one, encoded or scaled in another way: imagehash's pHash (the signs of
 the lowest 16 by 16 frequencies of the cosine transform). The features tell whether two faces are the same person under
-the same light. Both are also made of the mirror image. They are the first of these that is on this machine:
-InsightFace's recognition (a `w600k_*.onnx` of a pack in ~/.insightface/models), torchvision's ResNet-18 with ImageNet's
-weights (in torch's cache), or this project's own description of a face's edges (`dfer.faces.appearance`).
+the same light; a picture that was taken as it is (`alignment.transform: none`) is a face as a whole. Both are also made
+of the mirror image. They are the first of these that is on this machine: InsightFace's recognition (a `w600k_*.onnx` of
+a pack in ~/.insightface/models), torchvision's ResNet-18 with ImageNet's weights (in torch's cache), or this project's
+own description of a face's edges (`dfer.faces.appearance`).
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def of_clips(index: pd.DataFrame, root: Location, on_clip: Callable[[], None] = 
             length = shard.num_frames(int(row))
             clip = shard.read(int(row), segment_indices(length, FRAMES, train=False))
             views = [(clip.frames, clip.keypoints), _mirrored(clip.frames, clip.keypoints)]
-            faces, middle = [describe_faces(*view) for view in views], FRAMES // 2
+            faces, middle = [describe_faces(frames, _or_whole(points, frames)) for frames, points in views], FRAMES // 2
             halves = _unit(faces[0][:middle].sum(axis=0)) @ _unit(faces[0][middle:].sum(axis=0))
             made[place] = (
                 np.stack([_hashes(frames) for frames, _ in views]),
@@ -93,6 +94,11 @@ def _mirrored(
     points = keypoints[:, [1, 0, 2, 4, 3]]
     points[..., 0] = frames.shape[2] - 1 - points[..., 0]
     return frames[:, :, ::-1], points
+
+
+def _or_whole(keypoints: NDArray[np.float32], frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The key points; those of a face that fills the frame where there are none: ready crops (`transform: none`)."""
+    return np.where(np.isfinite(keypoints), keypoints, template(frames.shape[1], 0.0))
 
 
 def _hashes(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from dfer.analysis.signatures import Signatures
 from dfer.datasets import table
 from dfer.datasets.table import ClipRow, from_rows
 from dfer.faces.index import write_index
+from dfer.shards import open_shard
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +144,36 @@ def test_better_features_are_taken_where_their_weights_are(demo, tmp_path, monke
     assert made.by == "ImageNet features (ResNet-18, resnet18-f37072fd.pth)"
     assert made.features.shape == (2, 2, 512)
     np.testing.assert_allclose(np.linalg.norm(made.features, axis=2), 1, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory) -> planted.Planted:
+    return planted.make(tmp_path_factory.mktemp("ready"), most=3, each=1, transform="none")
+
+
+def test_what_was_planted_among_ready_crops_is_found(ready) -> None:
+    looks = signatures.of_clips(ready.index, ready.root)
+    assert looks.by.startswith("the edges of the face")
+    assert pairs_of(leakage.pairs(looks, ready.clips)) == set().union(*ready.pairs.values())
+
+
+def test_of_ready_crops_the_recognition_sees_the_whole(ready, tmp_path, monkeypatch) -> None:
+    pack = tmp_path / ".insightface" / "models" / "pack"
+    pack.mkdir(parents=True)
+    (pack / "w600k_r50.onnx").write_bytes(b"")
+    seen: list[np.ndarray] = []
+
+    def run(_, inputs) -> list[np.ndarray]:
+        seen.append(inputs["faces"])
+        return [np.ones((len(inputs["faces"]), 3), np.float32)]
+
+    session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name="faces")], run=run)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: session)
+    assert signatures.of_clips(ready.index[:1], ready.root).by.startswith("InsightFace's recognition")
+    frames = open_shard(ready.root / planted.SHARD).read(0).frames
+    pixels = (seen[0].transpose(0, 2, 3, 1) * 127.5 + 127.5).round()
+    assert pixels.shape == (signatures.FRAMES, 112, 112, 3)
+    # crops of this size are shown as they are
+    assert all((frames == picture).all(axis=(1, 2, 3)).any() for picture in pixels)
+    np.testing.assert_array_equal(seen[1], seen[0][..., ::-1])

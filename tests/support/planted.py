@@ -34,7 +34,7 @@ class Planted:
     pairs: dict[str, set[tuple[str, str]]]
 
 
-def make(root: Path, *, most: int = 10, each: int = 2) -> Planted:
+def make(root: Path, *, most: int = 10, each: int = 2, transform: str = "clip-affine") -> Planted:
     """So many clips of demo data, each of another person, and `each` copies, mirrored copies and takes of theirs."""
     plans = [plan for plan in plan_clips(70, SEED) if plan.dataset == "dfew" and not plan.oddity and plan.fold]
     chosen = [plan for _, plan in sorted(zip(_turns(plans), plans, strict=True), key=lambda one: one[0])][:most]
@@ -65,7 +65,7 @@ def make(root: Path, *, most: int = 10, each: int = 2) -> Planted:
         root / SHARD,
         detection=defaults.detection,
         tracking=defaults.tracking,
-        alignment=defaults.alignment.model_copy(update={"size": 112}),
+        alignment=defaults.alignment.model_copy(update={"size": 112, "transform": transform}),
         shards=defaults.shards,
         num_segments=8,
     )
