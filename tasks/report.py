@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 # below `dfer`, whose messages appear in Prefect's page
 logger = logging.getLogger(f"dfer.{__name__}")
 
-VERSION = 11
+VERSION = 12
 
 MODEL_CARDS = "model-cards"
 """In the report's folder: a card for people of each model."""

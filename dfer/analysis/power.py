@@ -149,8 +149,8 @@ def clips_needed(
     """How many test clips of all folds together it takes to see a difference with a power of 80 %.
 
     For the arguments and errors see `power`, whose simulations it agrees with where clips are many; it takes the means
-    over clips for normal. None if no number of clips, or more than ten million, would be enough: the difference between
-    trainings stays, and only more seeds make it smaller.
+    over clips for normal. None if no number of clips would be enough: the difference between trainings stays, and only
+    more seeds make it smaller.
     """
     folds, seeds = folds or pilot.folds, seeds or pilot.seeds
     _check(pilot, difference, 2 * len(pilot.strata), seeds)
@@ -163,7 +163,7 @@ def clips_needed(
     square = reach**2 - beyond**2
     error = rest / (difference * reach + np.sqrt(difference**2 * reach**2 - square * rest))
     clips = int(np.ceil(pilot.variance(seeds) / error**2))
-    return max(2 * len(pilot.strata), clips) if clips <= MOST_CLIPS else None
+    return max(2 * len(pilot.strata), clips)
 
 
 def smallest_seen(pilot: Pilot, *, clips: int, seeds: int | None = None) -> float:
@@ -179,11 +179,17 @@ def in_words(difference: float, clips: int | None) -> str:
 
     `difference`: a share; `clips`: what `clips_needed` says.
     """
-    start = f"a difference of {100 * difference:.1f} points would need"
+    start = f"a difference of {points(difference)} points would need"
     end = f"to be seen with {100 * POWER:.0f} % power"
     if clips is None:
         return f"{start} other trainings than these, with more seeds, {end}: no number of clips is enough"
-    return f"{start} about {rounded(clips):,} clips {end}"
+    number = f"about {rounded(clips):,}" if clips <= MOST_CLIPS else f"more than {MOST_CLIPS:,}"
+    return f"{start} {number} clips {end}"
+
+
+def points(difference: float) -> str:
+    """A difference to be seen, a share, in points to three digits that count: '2.0', '0.01'."""
+    return np.format_float_positional(100 * difference, precision=3, fractional=False, trim="0")
 
 
 def would_need(a: pd.DataFrame, b: pd.DataFrame, metric: Metric, difference: float, *, comparisons: int = 1) -> str:

@@ -52,12 +52,12 @@ def power(
 
 
 def _print(pilot: Pilot, difference: float, first: Compared, second: Compared) -> None:
-    from dfer.analysis.power import clips_needed, in_words, power, smallest_seen
+    from dfer.analysis.power import clips_needed, in_words, points, power, smallest_seen
 
     name, known = pilot.metric.upper(), [seeds for seeds in SEEDS if seeds == 1 or pilot.seeds > 1]
     at_hand = f"{pilot.clips:,} clips, {_number(pilot.folds, 'fold')}, {_number(pilot.seeds, 'seed')}"
     out.print(Text.assemble((second.name, "bold"), f" against {first.name}, {name}, on {at_hand}"), soft_wrap=True)
-    out.print(f"Share of experiments that would see a difference of {100 * difference:.1f} points:", soft_wrap=True)
+    out.print(f"Share of experiments that would see a difference of {points(difference)} points:", soft_wrap=True)
     table = new_table("", "clips", "folds", *(_number(seeds, "seed") for seeds in known))
     for folds in FOLDS:
         clips = round(folds * pilot.clips / pilot.folds)

@@ -8,7 +8,18 @@ import pytest
 from arm_factory import toy_arm
 from scipy.stats import binomtest
 
-from dfer.analysis.power import POWER, Pilot, clips_needed, in_words, pilot, power, rounded, smallest_seen
+from dfer.analysis.power import (
+    MOST_CLIPS,
+    POWER,
+    Pilot,
+    clips_needed,
+    in_words,
+    pilot,
+    points,
+    power,
+    rounded,
+    smallest_seen,
+)
 from dfer.analysis.statistics import compare, percentile_interval, resamples
 from dfer.analysis.variance import Metric
 
@@ -127,6 +138,14 @@ def test_trainings_that_differ_by_more_than_the_difference_cannot_be_outdone_by_
     assert clips_needed(found, 1e-6, seeds=3) is None
 
 
+def test_with_one_seed_clips_are_enough_for_the_smallest_difference() -> None:
+    found = pilot(*experiment(np.random.default_rng(6), 4000, 0.0))
+    fewer, needed = (clips_needed(found, difference) for difference in (1e-3, 1e-4))
+    assert fewer is not None and needed is not None
+    assert needed == pytest.approx(100 * fewer, rel=1e-3)
+    assert needed > MOST_CLIPS
+
+
 def test_models_of_several_folds_on_the_same_clips_count_as_seeds() -> None:
     found = pilot(toy_arm(200, folds=3, across=True), toy_arm(200, folds=3, across=True, model=1))
     assert (found.folds, found.seeds) == (1, 3)
@@ -164,5 +183,9 @@ def test_in_words() -> None:
         "a difference of 0.1 points would need other trainings than these, with more seeds, to be seen with 80 % "
         "power: no number of clips is enough"
     )
+    assert in_words(0.0001, 10_000_001) == (
+        "a difference of 0.01 points would need more than 10,000,000 clips to be seen with 80 % power"
+    )
+    assert [points(one) for one in (0.02, 0.029, 0.0025, 0.12, 1e-6)] == ["2.0", "2.9", "0.25", "12.0", "0.0001"]
     assert rounded(94) == 94
     assert rounded(123456) == 120000

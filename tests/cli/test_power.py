@@ -54,6 +54,16 @@ def test_one_seed_says_nothing_about_others(dfer, finished):
     assert "Train with two seeds or more" in text
 
 
+def test_a_difference_that_too_many_clips_would_show_is_not_blamed_on_trainings(dfer, finished):
+    finished(1)
+    status, text = dfer("power", "demo/soft", "demo/midas", "--difference", "0.01")
+    text = " ".join(text.split())
+    assert status == 0, text
+    assert "would see a difference of 0.01 points" in text
+    assert "With 1 seed, a difference of 0.01 points would need more than 10,000,000 clips to be seen" in text
+    assert "no number of clips" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

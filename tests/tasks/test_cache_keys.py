@@ -28,7 +28,7 @@ KEYS = {
     "train": "9b120aeaaa338efa",
     # of an arm whose targets are normalised by softmax, since its probabilities are read out by the inverse
     "evaluate": "189a70d1888a6d60",
-    "report": "17cc90090ad26f00",
+    "report": "52b0353bec3f73c9",
 }
 
 
