@@ -112,8 +112,12 @@ def _runs_of_arm(name: str, pipelines: dict[str, Pipeline], dataset: str | None)
     client = client_of(uri)
     experiment = client.get_experiment_by_name(pipeline)
     model = network[0] if network else pipelines[pipeline].settings.model.name
-    tags = f"tags.`dfer.kind` = 'arm' and tags.`dfer.arm` = '{arm}' and tags.`dfer.model` = '{model}'"
-    runs = client.search_runs([experiment.experiment_id], f"{tags} and status = 'FINISHED'") if experiment else []
+    wanted = {"dfer.arm": arm, "dfer.model": model}
+    # MLflow's filters have no way to write a quote in a quoted value
+    plain = [f"tags.`{tag}` = '{value}'" for tag, value in wanted.items() if not set(value) & set("'\\")]
+    filter = " and ".join(["tags.`dfer.kind` = 'arm'", "status = 'FINISHED'", *plain])
+    runs = client.search_runs([experiment.experiment_id], filter) if experiment else []
+    runs = [run for run in runs if all(run.data.tags[tag] == value for tag, value in wanted.items())]
     if not runs:
         every = client.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'") if experiment else []
         known = sorted({f"{run.data.tags['dfer.model']}/{run.data.tags['dfer.arm']}" for run in every})
