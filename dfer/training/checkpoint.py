@@ -25,7 +25,7 @@ from dfer.storage.file_names import CHECKPOINT
 from dfer.storage.files import replacing
 from dfer.training.plan import Plan
 from dfer.training.split import Splits
-from dfer.training.targets import single_labels
+from dfer.training.targets import shares_of, single_labels
 
 if TYPE_CHECKING:
     from dfer.training.run import EpochRow
@@ -147,5 +147,9 @@ def check_fingerprint(folder: Path, stored: Mapping[str, Any], current: Mapping[
 def _digest(clips: pd.DataFrame) -> str:
     known = clips["votes"].notna()
     votes = [[int(count) for count in row] if has else None for row, has in zip(clips["votes"], known, strict=True)]
-    text = json.dumps([clips["clip_id"].tolist(), single_labels(clips).tolist(), votes])
+    facts = [clips["clip_id"].tolist(), single_labels(clips).tolist(), votes]
+    shares = shares_of(clips)
+    if (known := shares.notna()).any():  # unknown to earlier checkpoints
+        facts.append([list(row) if has else None for row, has in zip(shares, known, strict=True)])
+    text = json.dumps(facts)
     return f"{len(clips)} ({hashlib.sha256(text.encode()).hexdigest()[:12]})"

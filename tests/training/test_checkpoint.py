@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from toy_set import ToySet
@@ -124,6 +125,24 @@ def test_the_fingerprint_is_that_of_earlier_versions(toy_set: ToySet) -> None:
     assert identity["arm.mixing"] == "midas"
     assert identity["monitor clips"] == "none"
     assert hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16] == "54abdcc6e81ad22e"
+
+
+def test_other_published_shares_are_another_training(toy_set: ToySet) -> None:
+    toy, plan = few(toy_set, 10), plan_of(HARD)
+    without = toy.clips.assign(votes=None)
+
+    def digest(clips: pd.DataFrame) -> str:
+        splits = split_clips(plan, data_of(replace(toy, clips=clips)))
+        return fingerprint(plan, splits, "cpu", tf32=True)["training clips"]
+
+    def with_shares(*first: tuple[float, ...] | None) -> pd.DataFrame:
+        rows = [*first, *[None] * (len(without) - len(first))]
+        return without.assign(shares=pd.Series(rows, index=without.index, dtype=object))
+
+    one, other = (0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0), (0.4, 0.6, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert digest(with_shares(one)) == digest(with_shares(one))
+    assert len({digest(clips) for clips in (without, with_shares(one), with_shares(other))}) == 3
+    assert digest(with_shares()) == digest(without)
 
 
 def test_a_loss_of_ones_own_is_part_of_the_fingerprint(toy_set: ToySet) -> None:
