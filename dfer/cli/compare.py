@@ -116,5 +116,7 @@ def analyse_votes(
         summary = analyse(clips, folder, title=dataset)
     except OSError as error:
         raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
+    except ValueError as error:
+        raise InputError(f"{dataset}: {error}") from error
     out.print((folder / PAGE).read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
     out.print(f"{summary['clips']} clips; the pictures are in {folder}")

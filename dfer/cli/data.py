@@ -156,6 +156,10 @@ def demo_data(
 
     if folder.is_file() or (folder.is_dir() and any(path.name != ".partial" for path in folder.iterdir())):
         raise InputError(f"{folder} is {'a file' if folder.is_file() else 'not empty'}: choose another --out")
+    try:  # before the work that would be lost
+        (folder / ".partial").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
     with Progress(console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("drawing clips")
         summary = generate(

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from dfer.config.catalogue import LAYOUTS, load
-from dfer.datasets.report import Finding, IngestError, IngestReport
+from dfer.datasets.report import Finding, IngestError, IngestReport, SourceError
 from dfer.datasets.table import from_rows
 
-__all__ = ["LAYOUTS", "Finding", "IngestError", "IngestReport", "inspect", "load_clips"]
+__all__ = ["LAYOUTS", "Finding", "IngestError", "IngestReport", "SourceError", "inspect", "load_clips"]
 
 
 def load_clips(name: str, root: Path | str, *, dataset: str | None = None, source: str | None = None) -> pd.DataFrame:
@@ -25,8 +25,8 @@ def load_clips(name: str, root: Path | str, *, dataset: str | None = None, sourc
             `module:function`, and for a second set of the same layout.
         source: which of the layout's kinds of clips to use (the adapter's `SOURCES`).
 
-    Raises IngestError, which has the report, if the data cannot be used as it is; ValueError for an unknown name or
-    source.
+    Raises IngestError, which has the report, if the data cannot be used as it is; ValueError for an unknown name,
+    SourceError, which is one, for an unknown source.
     """
     table, report = inspect(name, root, dataset=dataset, source=source)
     if report.fatal:
@@ -39,8 +39,8 @@ def inspect(
 ) -> tuple[pd.DataFrame, IngestReport]:
     """Read the clip table as far as possible, and report all problems of the data; arguments as for `load_clips`.
 
-    Problems of the data are findings of the report; ValueError for an unknown name or source, or a `dataset` that is no
-    plain word.
+    Problems of the data are findings of the report; ValueError for an unknown name, or a `dataset` that is no plain
+    word; SourceError, which is one, for an unknown source.
     """
     if name not in LAYOUTS and ":" not in name:
         raise ValueError(

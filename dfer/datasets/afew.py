@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
+from dfer.datasets.report import Counts, IngestReport, Problems, Rules, SourceError, findings
 from dfer.datasets.scan import OUTSIDE_ROOT, Scan, Source, root_finding, scan_frame_folders, scan_videos, subfolders
 from dfer.datasets.table import SPLITS, ClipRow, count_labels, from_rows
 from dfer.labels import EMOTIONS, emotion_index
@@ -55,10 +55,10 @@ def inspect(root: Path, *, dataset: str = "afew", source: str = "videos") -> tup
 
     One row for every video in a folder of an emotion. With `source="faces"` the row's source is the folder of faces
     with the clip's name.
-    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
+    Raises SourceError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
-        raise ValueError(f"AFEW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+        raise SourceError(f"AFEW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
     wrong = root_finding(root, "AFEW's folders Train_AFEW and Val_AFEW", lambda folder: bool(_split_folders(folder)))
     if wrong:
         return from_rows([]), IngestReport(dataset, str(root), (wrong,))

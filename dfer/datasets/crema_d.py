@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from dfer.datasets.crema_d_votes import CLIP_NAME, VOTES, VOTES_RULES, read_votes
-from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
+from dfer.datasets.report import Counts, IngestReport, Problems, Rules, SourceError, findings
 from dfer.datasets.scan import OUTSIDE_ROOT, Source, by_key, root_finding, scan_videos
 from dfer.datasets.table import NUM_FOLDS, ClipRow, count_labels, from_rows
 from dfer.labels import class_name, majority
@@ -69,13 +69,13 @@ def inspect(root: Path, *, dataset: str = "crema-d", source: str = "face-votes")
     actor is both trained and tested on in the same fold.
     With the source `ACTED`, one row for every video: `label` is the acted emotion, in the order of `ACTED_CLASSES`,
     `fold` that of `acted_fold`, and the table of votes is not read.
-    Raises ValueError for a `source` that is neither one of `SOURCES` nor `ACTED`. Problems of the data are in the
+    Raises SourceError for a `source` that is neither one of `SOURCES` nor `ACTED`. Problems of the data are in the
     report.
     """
     if source == ACTED:
         return _inspect_acted(root, dataset)
     if source not in SOURCES:
-        raise ValueError(f"CREMA-D has no labels of the kind {source!r}; choose one of {', '.join((*SOURCES, ACTED))}")
+        raise SourceError(f"CREMA-D has no labels of the kind {source!r}; choose one of {', '.join((*SOURCES, ACTED))}")
     wrong = root_finding(root, f"CREMA-D's {VOTES} and {VIDEOS}", _is_root)
     if wrong:
         return from_rows([]), IngestReport(dataset, str(root), (wrong,))

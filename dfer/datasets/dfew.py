@@ -21,7 +21,7 @@ from dfer.datasets.dfew_lists import (
     read_folds,
 )
 from dfer.datasets.folds import Folds
-from dfer.datasets.report import Counts, Finding, IngestReport, Problems, Rules, findings
+from dfer.datasets.report import Counts, Finding, IngestReport, Problems, Rules, SourceError, findings
 from dfer.datasets.scan import (
     OUTSIDE_ROOT,
     Source,
@@ -72,10 +72,10 @@ def inspect(root: Path, *, dataset: str = "dfew", source: str = "original") -> t
 
     One row for every clip in the annotation or a fold list, even without a file. `label` is the annotation's single
     label (the fold lists' without an annotation), `fold` the fold that tests on the clip.
-    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
+    Raises SourceError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
-        raise ValueError(f"DFEW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+        raise SourceError(f"DFEW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
     expected = f"DFEW's folders Clip, {SPLIT_FOLDER} and Annotation"
     wrong = root_finding(root, expected, _is_root) or _source_finding(root, source)
     if wrong:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from dfer.datasets.ferplus_votes import CLASSES, VOTES_RULES, Votes, read_list
 from dfer.datasets.pixels import digest
-from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
+from dfer.datasets.report import Counts, IngestReport, Problems, Rules, SourceError, findings
 from dfer.datasets.scan import OUTSIDE_ROOT, Scan, Source, by_key, is_inside, root_finding, scan_pictures
 from dfer.datasets.table import ClipRow, count_labels, from_rows
 from dfer.storage.files import sha256
@@ -86,10 +86,10 @@ def inspect(root: Path, *, dataset: str = "ferplus", source: str = "most-votes")
     decided which choice has the most votes, so a picture where they win or share the first place has no label; where
     they win, it has no votes either.
     Every picture is read, some seconds for the whole set.
-    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
+    Raises SourceError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
-        raise ValueError(f"FER+ has no labels of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+        raise SourceError(f"FER+ has no labels of the kind {source!r}; choose one of {', '.join(SOURCES)}")
     expected = f"FER+'s folders {', '.join(PARTS.values())}, or {PICTURES_AS_TEXT}"
     wrong = root_finding(root, expected, _is_root)
     if wrong:

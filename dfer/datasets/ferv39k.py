@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
+from dfer.datasets.report import Counts, IngestReport, Problems, Rules, SourceError, findings
 from dfer.datasets.scan import OUTSIDE_ROOT, Source, is_inside, root_finding, scan_frame_folders, subfolders
 from dfer.datasets.table import ClipRow, count_labels, from_rows
 from dfer.labels import EMOTIONS, emotion_index
@@ -71,10 +71,10 @@ def inspect(root: Path, *, dataset: str = "ferv39k", source: str = "faces") -> t
 
     One row for every clip of a list, even without a file; `split` is "train" or "test", `label` the listed emotion, and
     no clip has votes. The two parts of the download may be one folder deeper.
-    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
+    Raises SourceError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
-        raise ValueError(f"FERV39k has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+        raise SourceError(f"FERV39k has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
     base = _base(root)
     wrong = root_finding(base, f"FERV39k's folders {CLIPS_FOLDER} and {SETUPS_FOLDER}", _is_root)
     if wrong:

@@ -26,7 +26,7 @@ from dfer.datasets.mafw_lists import (
     read_annotation,
     read_folds,
 )
-from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
+from dfer.datasets.report import Counts, IngestReport, Problems, Rules, SourceError, findings
 from dfer.datasets.scan import (
     OUTSIDE_ROOT,
     Scan,
@@ -92,10 +92,10 @@ def inspect(root: Path, *, dataset: str = "mafw", source: str = "clips") -> tupl
     lists' (None in no list), `shares` are the confidences over their sum (None if all are 0), in the order of
     `CLASSES`. With compound labels, one row for every clip of their lists, without `shares`, in the order of
     `COMPOUND_CLASSES`. `fold` is the fold that tests on the clip; the folds of the two kinds of lists differ.
-    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
+    Raises SourceError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
-        raise ValueError(f"MAFW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+        raise SourceError(f"MAFW has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
     kind = SOURCES[source]
     classes = LIST_CLASSES[kind.labels]
     wrong = root_finding(root, f"MAFW's folders data, {LISTS_FOLDER} and Labels", _is_root)

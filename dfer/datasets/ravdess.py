@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dfer.datasets.report import Counts, IngestReport, Problems, Rules, findings
+from dfer.datasets.report import Counts, IngestReport, Problems, Rules, SourceError, findings
 from dfer.datasets.scan import OUTSIDE_ROOT, Source, root_finding, scan_videos, subfolders
 from dfer.datasets.table import ClipRow, count_labels, from_rows
 
@@ -63,10 +63,10 @@ def inspect(root: Path, *, dataset: str = "ravdess", source: str = "video-only")
     """The clip table of RAVDESS in `root`, and the report on it; classes in the order of `CLASSES`.
 
     One row for every spoken clip of the chosen kind. `subject` is the actor and `fold` the actor's (`actor_fold`).
-    Raises ValueError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
+    Raises SourceError for a `source` that is not one of `SOURCES`. Problems of the data are in the report.
     """
     if source not in SOURCES:
-        raise ValueError(f"RAVDESS has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
+        raise SourceError(f"RAVDESS has no clips of the kind {source!r}; choose one of {', '.join(SOURCES)}")
     wrong = root_finding(root, "RAVDESS's folders Actor_01 to Actor_24", lambda folder: any(_actor_folders(folder)))
     if wrong:
         return from_rows([]), IngestReport(dataset, str(root), (wrong,), classes=CLASSES)

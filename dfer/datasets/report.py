@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from dfer.config.problems import InputError
 from dfer.labels import EMOTIONS
 
 Severity = Literal["error", "warning", "note"]
@@ -107,6 +108,10 @@ class IngestError(ValueError):
     def __init__(self, report: IngestReport) -> None:
         super().__init__(f"the data set cannot be used as it is\n{report.as_text()}")
         self.report = report
+
+
+class SourceError(InputError, ValueError):
+    """A layout has no clips or labels of the kind that a data set's `source` names."""
 
 
 def lines_of(found: Iterable[Finding]) -> list[str]:

@@ -33,6 +33,16 @@ def test_a_set_without_votes_has_none_to_analyse(dfer, tmp_path):
         (tmp_path / "AFEW" / split / "Happy" / f"{split}.avi").write_bytes(b"")
     where = f"datasets.afew.root={tmp_path / 'AFEW'}"
     status, text = dfer("analyse", "votes", "afew", "--out", str(tmp_path / "x"), "--set", where)
-    assert status == 1
-    assert "votes" in text
+    assert status == 2
+    assert "afew: " in text and "votes" in text
     assert not (tmp_path / "x").exists()
+
+
+def test_a_source_that_the_layout_does_not_have_is_a_wrong_argument(dfer, tmp_path):
+    where = ["--out", str(tmp_path / "x"), "--set", "datasets.dfew.source=clip_224"]
+    status, text = dfer("analyse", "votes", "dfew", *where)
+    assert status == 2
+    assert text == (
+        "DFEW has no clips of the kind 'clip_224'; choose one of original, clip_224x224, clip_224x224_16f, "
+        "clip_224x224_avi\n"
+    )

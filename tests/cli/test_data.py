@@ -109,6 +109,13 @@ def test_demo_data_is_not_mixed_with_other_files(dfer, tmp_path):
     assert "is not empty" in text
 
 
+def test_a_folder_that_demo_data_cannot_be_written_to_is_said(dfer, tmp_path):
+    (tmp_path / "file").touch()
+    status, text = dfer("demo-data", "--out", str(tmp_path / "file" / "demo"), "--clips", "7")
+    assert status == 2
+    assert "demo cannot be written to (Not a directory): choose another --out" in " ".join(text.split())
+
+
 def test_too_few_demo_clips(dfer, tmp_path):
     status, _ = dfer("demo-data", "--out", str(tmp_path), "--clips", "3")
     assert status == 2
