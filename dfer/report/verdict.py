@@ -66,11 +66,12 @@ def over_sets(numbers: ReportNumbers) -> list[OverSets]:
 
 
 def as_table(one: OverSets, numbers: ReportNumbers) -> Table:
-    """A row a data set and one for the mean over them, with the paragraphs of WAR and UAR below."""
+    """A row a data set and one for the mean over those that tell the arms apart, if there is one, with the paragraphs
+    of WAR and UAR below."""
     verdicts = _verdicts(one)
     first, second = one.arms
-    links = tuple(Link(name, pair.second.url) for name, pair in one.pairs.items())
-    mean = Cell(f"mean over {len(one.pairs)} sets", links=links)
+    clips = {name: one.clips[name] for name in one.pairs if any(name in of.differences for of in verdicts.values())}
+    mean = Cell(f"mean over {len(clips)} sets", links=tuple(Link(name, one.pairs[name].second.url) for name in clips))
     words = [verdict.in_words(found, metric.upper(), one.arms, one.clips) for metric, found in verdicts.items()]
 
     def of(metric: str) -> Column[str]:
@@ -87,14 +88,15 @@ def as_table(one: OverSets, numbers: ReportNumbers) -> Table:
         [
             Column("data set", lambda name: Cell(name) if name else mean, text=True),
             *map(of, HEADLINES),
-            Column("clips", lambda name: table.count(one.clips[name] if name else sum(one.clips.values()))),
+            Column("clips", lambda name: table.count(one.clips[name] if name else sum(clips.values()))),
         ],
-        [*one.pairs, ""],
+        [*one.pairs, *([""] if clips else [])],
         warnings=(SYNTHETIC,) if numbers.synthetic_sets.intersection(one.pairs) else (),
         in_words=_NEGATIVE.sub(table.MINUS, " ".join(words)),
         notes=(
             "Percentage points with 95 % intervals; each arm trained and tested on every set by itself. The mean is "
-            "that of a random-effects meta-analysis (Paule and Mandel; Knapp and Hartung, modified).",
+            "that of a random-effects meta-analysis (Paule and Mandel; Knapp and Hartung, modified), over the sets in "
+            "which the arms differ on a clip.",
         ),
         page=lambda name: one.pairs[name].second.url if name else "",
     )

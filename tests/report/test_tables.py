@@ -448,6 +448,29 @@ def test_two_data_sets_have_a_verdict_together(tmp_path):
     assert "verdict-soft-midas" not in report.tables
 
 
+def test_sets_that_do_not_tell_the_arms_apart_are_not_counted_in_the_mean(tmp_path):
+    names = ("one", "two", "same")
+    sets = {name: toy_data(tmp_path, name, clips_per_class=12) for name in names}
+    arms = {
+        name: tuple(arm(aligned(toy), f"resnet18_tsm/{label}", skill=skill) for label, skill in (("a", 0.4), ("b", 2)))
+        for name, toy in sets.items()
+    }
+
+    def rows_of(*alike: str) -> list[list[str]]:
+        pairs = {name: (a, replace(b, runs=a.runs) if name in alike else b) for name, (a, b) in arms.items()}
+        experiments = [ExperimentResult(name, name, "", "scores", name, pair) for name, pair in pairs.items()]
+        made = content(tmp_path, *experiments, datasets=tuple(facts(toy) for toy in sets.values()))
+        heading, *rows = page_of(made).tables["verdict-a-b"]
+        return [[row[0], row[heading.index("clips")]] for row in rows]
+
+    *each, (mean, clips) = rows_of("same")
+    assert [row[0] for row in each] == list(names)
+    assert mean.startswith("mean over 2 sets") and "same" not in mean
+    assert int(clips) == int(each[0][1]) + int(each[1][1])
+    # no mean over fewer than two
+    assert [row[0] for row in rows_of("two", "same")] == list(names)
+
+
 def test_the_spread_of_several_seeds_is_taken_apart(tmp_path):
     toy = toy_data(tmp_path, "toy", clips_per_class=12)
     several = arm(aligned(toy), "resnet18_tsm/midas", skill=1.0, folds=(1, 2), seeds=(0, 1, 2))
