@@ -52,18 +52,19 @@ def predict_folders(
     """Predict on all videos of some folders into `out`. Of an earlier call, what is the same stays.
 
     Where nothing had to be done, the task's state in Prefect is `Cached`. Raises InputError if there is no video, or
-    `out` has other content.
+    `out` has other content, or another prediction writes to it.
     """
     from dfer.faces.listing import find_videos
-    from dfer.prediction.folder import INDEX, finished, forget_changed
+    from dfer.prediction.folder import INDEX, alone, finished, forget_changed
     from dfer.prediction.run import predict_videos, settings_of
 
     if not videos:
         raise InputError("videos: expected files or folders to predict on, found none")
     found = find_videos(list(videos)).videos
-    forget_changed(out, settings_of(model, request), found)
-    waiting = [name for name in found if finished(out, name, annotate=annotate) is None]
-    index = predict_videos(found, out, model, request, annotate=annotate, device=device, on_progress=_teller())
+    with alone(out):
+        forget_changed(out, settings_of(model, request), found)
+        waiting = [name for name in found if finished(out, name, annotate=annotate) is None]
+        index = predict_videos(found, out, model, request, annotate=annotate, device=device, on_progress=_teller())
     result = Predicted(out / INDEX, len(index), int((index["status"] == "ok").sum()), len(waiting))
     logger.info("%d of %d videos with a result, %d predicted now: %s", result.ok, result.videos, result.made, out)
     create_link_artifact(

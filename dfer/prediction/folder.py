@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from dfer.config.problems import InputError
 from dfer.faces.index import REASONS
@@ -24,6 +26,9 @@ PREDICTION_VERSION = 1
 
 CALL = "predict.json"
 """The file by which a folder is known that predictions were written into."""
+
+LOCK = ".predict.lock"
+"""Locked while a call works on the folder."""
 
 INDEX, SUMMARY = "index.parquet", "summary.json"
 TABLE, TABLE_AS_TEXT = "predictions.parquet", "predictions.csv"
@@ -75,20 +80,38 @@ def name_of(video: str) -> str:
     return cut if cut == video else f"{cut}-{hashlib.sha256(video.encode()).hexdigest()[:_LONGEST_DIGITS]}"
 
 
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other calls out of the folder during the block; may be nested in a thread.
+
+    Raises InputError if another call works on it, or it has other content or cannot be written to.
+    """
+    if not (out / LOCK).exists():
+        _earlier(out)  # nothing is written into a folder that is not ours
+    # one lock for all that ask in a thread: `tasks.predict` holds it around `predict_videos`
+    lock = FileLock(out / LOCK, is_singleton=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InputError(
+            f"another prediction writes to {out}: wait until it has ended, or choose another --out"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{out} cannot be written to: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def claim(out: Path, settings: Mapping[str, Any], videos: Mapping[str, Path]) -> None:
     """Note what is asked for in the folder, which must be empty or hold what an earlier call with the same settings
-    made of no other videos than these.
+    made of no other videos than these. To be called within `alone`.
 
     Raises InputError if it holds anything else, or cannot be written to.
     """
-    if problem := problem_with_path(out):
-        raise InputError(f"{problem}. Choose another --out")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file, expected a folder to write into")
-    note, files = out / CALL, {name: fingerprint(path) for name, path in videos.items()}
-    earlier = _read(note) if note.exists() else {}
-    if not earlier and out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty: choose another --out")
+    note, files, earlier = out / CALL, {name: fingerprint(path) for name, path in videos.items()}, _earlier(out)
     difference = _difference(earlier, settings, files) if earlier else ""
     if difference and any((out / VIDEOS).glob("*")):
         raise InputError(
@@ -105,7 +128,8 @@ def claim(out: Path, settings: Mapping[str, Any], videos: Mapping[str, Path]) ->
 
 def forget_changed(out: Path, settings: Mapping[str, Any], videos: Mapping[str, Path]) -> None:
     """Remove what an earlier call left of videos that have changed since or are not named now, and of all of them if it
-    was asked for something else; so `claim` takes the folder, and what is the same is not done again."""
+    was asked for something else; so `claim` takes the folder, and what is the same is not done again. To be called
+    within `alone`."""
     note = out / CALL
     earlier = _read(note) if note.is_file() else {}
     if not earlier:
@@ -147,6 +171,20 @@ def fingerprint(path: Path) -> list[Any]:
     stats = [one.stat() for one in files]
     newest = max((status.st_mtime_ns for status in stats), default=0)
     return [spelled(path.absolute()), sum(status.st_size for status in stats), newest, len(files)]
+
+
+def _earlier(out: Path) -> dict[str, Any]:
+    """What an earlier call has noted in the folder; empty if there was none. Raises InputError if it has other content,
+    or cannot be such a folder."""
+    if problem := problem_with_path(out):
+        raise InputError(f"{problem}. Choose another --out")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file, expected a folder to write into")
+    note = out / CALL
+    earlier = _read(note) if note.exists() else {}
+    if not earlier and out.exists() and any(one.name != LOCK for one in out.iterdir()):
+        raise InputError(f"{out} is not empty: choose another --out")
+    return earlier
 
 
 def _difference(earlier: Mapping[str, Any], settings: Mapping[str, Any], files: Mapping[str, list[Any]]) -> str:

@@ -23,6 +23,7 @@ from dfer.prediction.folder import (
     SUMMARY,
     TABLE,
     TABLE_AS_TEXT,
+    alone,
     claim,
     failed,
     fingerprint,
@@ -76,22 +77,39 @@ def predict_videos(
         workers: processes side by side; 0: one a core, or a few on a GPU.
         device: 'auto' (a GPU if there is one), 'cpu' or 'cuda'.
 
-    Raises InputError if `out` has other content, ModelFileError or DetectorError if the detector cannot run,
-    SavedModelError if the model's weights are damaged.
+    Raises InputError if `out` has other content or another call writes to it, ModelFileError or DetectorError if the
+    detector cannot run, SavedModelError if the model's weights are damaged.
     """
-    detection = model.detection
-    if detection is not None:
+    if model.detection is not None:
         from dfer.faces.detector import FaceDetector
 
-        FaceDetector(detection)  # fetched and tested once, before anything is written
-    claim(out, settings_of(model, request), videos)
-    rows = {name: row for name in videos if (row := finished(out, name, annotate=annotate)) is not None}
-    waiting = [name for name in videos if name not in rows]
-    sizes = {name: max(1, fingerprint(videos[name])[1]) for name in waiting}
-    progress, lock = Progress(sum(sizes.values()), len(waiting)), threading.Lock()
+        FaceDetector(model.detection)  # fetched and tested once, before anything is written
+    with alone(out):
+        claim(out, settings_of(model, request), videos)
+        rows = {name: row for name in videos if (row := finished(out, name, annotate=annotate)) is not None}
+        rows |= _side_by_side(
+            {name: path for name, path in videos.items() if name not in rows},
+            workers=workers,
+            on_progress=on_progress,
+            out=out,
+            model=model,
+            detection=model.detection,
+            request=request,
+            annotate=annotate,
+            device=device,
+        )
+        return _write(out, [rows[name] for name in videos], model, request)
+
+
+def _side_by_side(
+    videos: Mapping[str, Path], *, workers: int, on_progress: Callable[[Progress], None], device: str, **call: Any
+) -> dict[str, dict[str, Any]]:
+    """The index rows of videos, each predicted by a call of `predict_in_process`."""
+    sizes = {name: max(1, fingerprint(path)[1]) for name, path in videos.items()}
+    progress, lock = Progress(sum(sizes.values()), len(videos)), threading.Lock()
     on_gpu = device != "cpu" and bool(visible_gpus())
     cores = os.cpu_count() or 1
-    side_by_side = max(1, min(workers or cores, len(waiting)))
+    side_by_side = max(1, min(workers or cores, len(videos)))
     slots = for_aligners("cuda" if on_gpu else "cpu", side_by_side)
     slots.threads = max(1, cores // side_by_side)
 
@@ -111,13 +129,9 @@ def predict_videos(
                 on_share,
                 video=name,
                 source=videos[name],
-                out=out,
-                model=model,
-                detection=detection,
-                request=request,
-                annotate=annotate,
                 device=device,
                 threads=slots.threads,
+                **call,
             )
         with lock:
             progress.videos += 1
@@ -126,12 +140,11 @@ def predict_videos(
 
     try:
         # the largest first, so that none of them is left alone at the end
-        in_order = sorted(waiting, key=lambda name: -sizes[name])
+        in_order = sorted(videos, key=lambda name: -sizes[name])
         with ThreadPoolExecutor(side_by_side) as threads:
-            rows |= zip(in_order, threads.map(predict, in_order), strict=True)
+            return dict(zip(in_order, threads.map(predict, in_order), strict=True))
     finally:
         slots.close()
-    return _write(out, [rows[name] for name in videos], model, request)
 
 
 def abstain_below(model: TrainedModel, risk: float | None) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from in_process import predict_here
 from small_model import portrait, rewrite_card, write_model
 from videos import write_video
@@ -51,6 +52,18 @@ def test_what_was_predicted_is_shown(dfer, here: None, model: Path, videos: Path
     again, text = dfer("predict", str(videos), "--model", str(model), "--out", str(out), "--window", "2")
     assert again == 2
     assert "an earlier call with another sliding" in text.replace("\n", " ")
+
+
+def test_a_folder_that_another_prediction_writes_to(
+    dfer, here: None, model: Path, videos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with FileLock(out / ".predict.lock"):
+        status, text = dfer("predict", str(videos), "--model", str(model), "--out", str(out))
+    assert status == 2
+    assert "another prediction writes to" in text and "wait until it has ended" in " ".join(text.split())
+    assert [path.name for path in out.iterdir()] == [".predict.lock"]
 
 
 def test_where_it_abstains_is_said(dfer, here: None, videos: Path, tmp_path: Path) -> None:
@@ -120,7 +133,7 @@ def test_a_damaged_model_is_a_sentence(
     assert message in " ".join(text.split())
     assert "Traceback" not in text
     written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()] if (tmp_path / "out").exists() else []
-    assert {path.name for path in written} <= {"predict.json"}
+    assert {path.name for path in written} <= {"predict.json", ".predict.lock"}
 
 
 def test_people_and_device_are_checked(dfer, model: Path, videos: Path, tmp_path: Path) -> None:

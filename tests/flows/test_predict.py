@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 from in_process import predict_here
 from prefect.client.orchestration import get_client
 from small_model import portrait, write_model
@@ -66,6 +67,9 @@ def test_only_what_has_changed_is_done_again(prefect_server: None, done: list[st
     assert pd.read_parquet(first.index)["video"].tolist() == ["a.mp4", "b.mp4", "d.mp4"]
     assert sorted(path.name for path in (out / "videos").iterdir()) == ["a.mp4", "b.mp4", "d.mp4"]
     done.clear()
+    with FileLock(out / ".predict.lock"), pytest.raises(InputError, match="another prediction writes to"):
+        said(people="main")
+    assert len(list((out / "videos").iterdir())) == 3  # nothing was forgotten
     assert said(people="main").made == 3  # another question
     with pytest.raises(InputError, match="does not exist"):
         predict([str(tmp_path / "nowhere")], str(model), str(out))

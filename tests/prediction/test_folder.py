@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +15,8 @@ from dfer.config.problems import InputError
 from dfer.faces.listing import find_videos
 from dfer.prediction.folder import (
     INDEX_SCHEMA,
+    LOCK,
+    alone,
     claim,
     failed,
     fingerprint,
@@ -99,6 +103,28 @@ def test_other_content_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written to"):
         claim(tmp_path / "mine.txt" / "below", {}, {})
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_one_call_at_a_time_works_on_a_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with alone(out), alone(out):
+        claim(out, {}, {})
+        with ThreadPoolExecutor(1) as other, pytest.raises(InputError, match=r"another prediction writes to .*: wait"):
+            other.submit(alone(out).__enter__).result()
+    with FileLock(out / LOCK), pytest.raises(InputError, match="another prediction writes to"), alone(out):
+        pass
+    with alone(out):
+        claim(out, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("place", "message"), [("", "is not empty"), ("a.txt", "is a file"), ("a.txt/b", "written to")]
+)
+def test_no_lock_is_left_in_a_folder_of_others(tmp_path: Path, place: str, message: str) -> None:
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(InputError, match=message), alone(tmp_path / place):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_what_is_finished(tmp_path: Path) -> None:

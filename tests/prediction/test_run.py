@@ -129,6 +129,25 @@ def test_the_same_call_does_nothing_twice_and_another_one_adds(
         predict_videos({"a.mp4": video}, tmp_path / "out", trained, Request(Sliding(1.0, 0.5), "main"), device="cpu")
 
 
+def test_a_second_call_meanwhile_is_refused_and_changes_nothing(
+    here: None, video: Path, trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict, out = work.predict_film, tmp_path / "out"
+
+    def meanwhile(name: str, *arguments: Any, **more: Any) -> Any:
+        if name == "a.mp4":
+            before = (out / "predict.json").read_bytes()
+            with pytest.raises(InputError, match="another prediction writes to"):
+                predict_videos({"b.mp4": tmp_path / "b.mp4"}, out, trained, REQUEST, device="cpu")
+            assert (out / "predict.json").read_bytes() == before
+        return predict(name, *arguments, **more)
+
+    monkeypatch.setattr(work, "predict_film", meanwhile)
+    index = predict_videos({"a.mp4": video}, out, trained, REQUEST, device="cpu")
+    assert index["status"].tolist() == ["ok"]
+    assert pd.read_parquet(out / "index.parquet")["video"].tolist() == ["a.mp4"]
+
+
 def test_what_goes_wrong_with_one_does_not_stop_the_others(
     here: None, video: Path, trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
