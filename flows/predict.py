@@ -49,9 +49,9 @@ def predict(
         out: the folder to write.
         config, overrides: the configuration file, and KEY.PATH=VALUE pairs that win over it.
         people: everybody, or the most prominent person of each video.
-        window, every: seconds that the model sees as one clip, and from one such window to the next.
+        window, every: seconds that the model sees as one clip, and from one such window to the next; at least 0.04.
         annotate: also write a copy of each video with boxes and bars.
-        abstain: give no answer where the risk of a wrong one is above this share.
+        abstain: give no answer where the risk of a wrong one is above this share, 0 to 1.
         device: a GPU if there is one, or what is asked for.
     """
     from dfer.prediction.film import Request

@@ -12,6 +12,7 @@ import typer
 
 from dfer.cli.app import app
 from dfer.cli.common import PATH, Config, Overrides, err, examples, new_table, out, print_model, user_path
+from dfer.config.problems import InputError
 from dfer.config.reading import DEFAULT_CONFIG
 from dfer.system.paths import printable, spelled
 
@@ -50,14 +51,14 @@ def predict(
     people: Annotated[
         Literal["all", "main"], typer.Option(help="Everybody, or the most prominent person of each video.")
     ] = "all",
-    window: Annotated[float, typer.Option(min=0.04, help="Seconds that the model sees as one clip.")] = 2.0,
-    every: Annotated[float, typer.Option(min=0.04, help="Seconds from one window to the next.")] = 0.5,
+    window: Annotated[float, typer.Option(help="Seconds that the model sees as one clip, at least 0.04.")] = 2.0,
+    every: Annotated[float, typer.Option(help="Seconds from one window to the next, at least 0.04.")] = 0.5,
     annotate: Annotated[
         bool, typer.Option("--video", help="Also write a copy of each video with boxes and bars, and its sound.")
     ] = False,
     abstain: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Give no answer where the risk of a wrong one is above this share."),
+        typer.Option(help="Give no answer where the risk of a wrong one is above this share, 0 to 1."),
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Videos side by side; 0: one a core.")] = 0,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU if there is one.")] = "auto",
@@ -78,7 +79,10 @@ def predict(
     from dfer.prediction.words import about
 
     trained = open_model(model, config=config, overrides=overrides)
-    request = Request(Sliding(window, every), people, abstain_below(trained, abstain))
+    try:
+        request = Request(Sliding(window, every), people, abstain_below(trained, abstain))
+    except ValueError as error:
+        raise InputError(str(error)) from error
     print_model(trained)
     with _bar(len(listing.videos)) as on_progress:
         index = predict_videos(

@@ -93,11 +93,11 @@ class Model:
         Args:
             video: a file, a folder of pictures, or a picture.
             people: everybody, or the most prominent person.
-            window, every: seconds that the model sees as one clip, and from one such window to the next.
-            abstain: give no answer where the risk of a wrong one is above this share.
+            window, every: seconds that the model sees as one clip, and from one such window to the next; at least 0.04.
+            abstain: give no answer where the risk of a wrong one is above this share, 0 to 1.
 
-        Raises VideoError if the video cannot be decoded, NobodyError if nobody is in it for long enough, InputError if
-        nothing is known about the risk.
+        Raises ValueError if an argument is none of these, VideoError if the video cannot be decoded, NobodyError if
+        nobody is in it for long enough, InputError if nothing is known about the risk.
         """
         source = Path(video)
         request = Request(Sliding(window, every), people, abstain_below(self.trained, abstain))

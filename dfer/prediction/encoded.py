@@ -12,8 +12,10 @@ import pandas as pd
 
 from dfer.config.problems import InputError
 from dfer.prediction.api import Model, NobodyError, VideoError
+from dfer.prediction.film import Request
 from dfer.prediction.models import SYNTHETIC
 from dfer.prediction.people import People
+from dfer.prediction.windows import Sliding
 
 WARNING = "warning"
 """The column behind those of `dfer.prediction.table.schema`: what has to be said beside each number."""
@@ -24,14 +26,13 @@ def predict_encoded(
 ) -> pd.DataFrame:
     """The rows of the predictions table, of video files in base64, with `WARNING`; `video` is the number in the list.
 
-    Nothing of a video outlives the call. Raises InputError, with a sentence that names the video, if one is no base64,
-    cannot be decoded, or has nobody in it.
+    Nothing of a video outlives the call. Raises InputError if `Request` takes no such question, and, with a sentence
+    that names the video, if one is no base64, cannot be decoded, or has nobody in it.
     """
-    if people not in ("all", "main") or not (window >= 0.04 and every >= 0.04):
-        raise InputError(
-            f"expected people 'all' or 'main', window and every of at least 0.04 seconds, found people {people!r}, "
-            f"window {window:g}, every {every:g}"
-        )
+    try:
+        Request(Sliding(window, every), people)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     tables = []
     with tempfile.TemporaryDirectory(prefix="dfer-") as folder:
         for number, video in enumerate(videos):

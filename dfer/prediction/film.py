@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -73,11 +73,17 @@ class Request:
 
     Attributes:
         abstain_below: the largest probability below which no answer is given; 0 answers always.
+
+    Raises ValueError if `people` is neither 'all' nor 'main'.
     """
 
     sliding: Sliding = field(default_factory=Sliding)
     people: People = "all"
     abstain_below: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.people not in get_args(People):
+            raise ValueError(f"expected people 'all' or 'main', found {self.people!r}")
 
 
 def predict_film(

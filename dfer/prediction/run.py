@@ -150,10 +150,13 @@ def _side_by_side(
 def abstain_below(model: TrainedModel, risk: float | None) -> float:
     """The largest probability below which the risk of a wrong class is above `risk`; 0 if nobody asks for one.
 
-    Raises InputError if no risk was measured for the model, or it is above that everywhere.
+    Raises ValueError if `risk` is no share, InputError if none was measured for the model, or it is above that
+    everywhere.
     """
     if risk is None:
         return 0.0
+    if not 0 <= risk <= 1:
+        raise ValueError(f"expected abstain to be a share from 0 to 1, found {risk:g}")
     certainty = model.certainty
     if certainty is None or not certainty.confidence:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from dfer.config.settings import ShardSettings
 from dfer.sampling import kept_indices
+
+SHORTEST = 0.04
+"""Seconds that a window takes at least, and the next one begins after."""
 
 _SAME = 1e-4  # seconds between times that are meant to be equal
 
@@ -24,10 +28,16 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Sliding:
-    """Windows of `window` seconds, a new one every `every` seconds."""
+    """Windows of `window` seconds, a new one every `every` seconds. Raises ValueError if either is below `SHORTEST` or
+    not finite."""
 
     window: float = 2.0
     every: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, seconds in (("window", self.window), ("every", self.every)):
+            if not SHORTEST <= seconds < math.inf:
+                raise ValueError(f"expected {name} to be finite and at least {SHORTEST} seconds, found {seconds:g}")
 
     def over(self, times: NDArray[np.float64]) -> list[Window]:
         """The windows of a video whose frames are shown at `times` float64[N] (seconds, never decreasing).

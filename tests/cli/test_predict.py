@@ -94,7 +94,9 @@ def test_no_result_at_all_is_a_failure(dfer, here: None, model: Path, tmp_path: 
         (["{videos}", "--model", "dmo/soft"], "did you mean demo?"),
         (["{tmp}/none.mp4", "--model", "{model}"], "none.mp4 does not exist"),
         (["{videos}", "--model", "{model}", "--abstain", "0.3"], "nothing is known about its risk"),
-        (["{videos}", "--model", "{model}", "--window", "0"], "0.04"),
+        (["{videos}", "--model", "{model}", "--window", "0"], "expected window to be finite and at least 0.04 seconds"),
+        (["{videos}", "--model", "{model}", "--every", "nan"], "expected every to be finite and at least 0.04 seconds"),
+        (["{videos}", "--model", "{model}", "--abstain", "2"], "expected abstain to be a share from 0 to 1, found 2"),
         (["{videos}", "--model", "{model}", "--out", "{videos}"], "is not empty: choose another --out"),
     ],
 )

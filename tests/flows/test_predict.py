@@ -71,6 +71,9 @@ def test_only_what_has_changed_is_done_again(prefect_server: None, done: list[st
         said(people="main")
     assert len(list((out / "videos").iterdir())) == 3  # nothing was forgotten
     assert said(people="main").made == 3  # another question
+    for wrong in ({"every": 0.0}, {"window": float("nan")}, {"abstain": 2.0}):
+        with pytest.raises(ValueError, match=f"expected {next(iter(wrong))}"):
+            predict([str(films)], str(model), str(out), **wrong)
     with pytest.raises(InputError, match="does not exist"):
         predict([str(tmp_path / "nowhere")], str(model), str(out))
     with pytest.raises(InputError, match="expected files or folders"):

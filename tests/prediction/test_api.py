@@ -62,6 +62,23 @@ def test_what_cannot_be_predicted_says_why(model: Model, tmp_path: Path) -> None
     assert issubclass(NobodyError, Exception)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"every": 0}, "expected every to be finite and at least 0.04 seconds, found 0"),
+        ({"every": -0.1}, "found -0.1"),
+        ({"window": -1}, "expected window to be finite and at least 0.04 seconds, found -1"),
+        ({"window": float("nan")}, "found nan"),
+        ({"people": "nobody"}, "expected people 'all' or 'main', found 'nobody'"),
+        ({"abstain": 2}, "expected abstain to be a share from 0 to 1, found 2"),
+        ({"abstain": float("nan")}, "found nan"),
+    ],
+)
+def test_what_cannot_be_asked_for(model: Model, video: Path, arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.predict(video, **arguments)
+
+
 def test_the_package_loads_nothing_heavy() -> None:
     script = "import sys, dfer; print([n for n in ('torch', 'numpy', 'pandas', 'matplotlib') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

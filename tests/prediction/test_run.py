@@ -188,6 +188,12 @@ def test_a_model_with_damaged_weights_is_one_sentence(here: None, video: Path, t
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
+@pytest.mark.parametrize("risk", [-0.1, 1.1, float("nan")])
+def test_a_risk_that_is_no_share(trained: TrainedModel, risk: float) -> None:
+    with pytest.raises(ValueError, match=f"expected abstain to be a share from 0 to 1, found {risk:g}"):
+        abstain_below(trained, risk)
+
+
 def test_risk_is_only_known_where_it_was_measured(trained: TrainedModel) -> None:
     assert abstain_below(trained, None) == 0.0
     with pytest.raises(InputError, match="nothing is known about its risk"):

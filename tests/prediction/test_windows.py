@@ -28,6 +28,15 @@ def test_a_rate_that_is_no_whole_number_loses_no_frame_to_rounding() -> None:
     assert windows == [(first, first + 30) for first in range(0, 300, 30)]
 
 
+@pytest.mark.parametrize("seconds", [0, 0.039, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["window", "every"])
+def test_seconds_that_make_no_windows(name: str, seconds: float) -> None:
+    message = f"expected {name} to be finite and at least 0.04 seconds, found {seconds:g}"
+    with pytest.raises(ValueError, match=message):
+        Sliding(**{name: seconds})
+    Sliding(0.04, 0.04)
+
+
 def test_windows_without_frames_are_left_out() -> None:
     times = np.concatenate([np.arange(25) / 25, 10 + np.arange(25) / 25])
     assert Sliding(1.0, 1.0).over(times) == [(0, 25), (25, 50)]
