@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dfer.config.problems import InputError
 from dfer.system.file_types import FRAME_SUFFIXES, VIDEO_SUFFIXES
@@ -74,6 +75,23 @@ def find_videos(paths: Sequence[Path]) -> Listing:
         {name: videos[name] for name in sorted(videos, key=natural_key)},
         {why: sorted(grouped[why], key=natural_key) for why in sorted(grouped)},
     )
+
+
+def named_anew(earlier: Mapping[str, Sequence[Any]], files: Mapping[str, Sequence[Any]]) -> str:
+    """Why a clip of an earlier call has another id of `find_videos` now; empty if none has.
+
+    Args:
+        earlier, files: clip id -> what is known of its file, of which the first is its path, `spelled`.
+    """
+    names = {seen[0]: name for name, seen in files.items()}
+    for before, (path, *_) in earlier.items():
+        now = names.get(path, "")
+        if now and files.get(before, [""])[0] != path and path.endswith(f"/{before}") and path.endswith(f"/{now}"):
+            return (
+                "other names for its videos: names are relative to the folder that all videos share, which was "
+                f"{path.removesuffix(before)} and is {path.removesuffix(now)} now, so that {before} is named {now}"
+            )
+    return ""
 
 
 def _entries(top: Path) -> Iterator[tuple[Path, str]]:

@@ -14,7 +14,7 @@ from dfer.config.problems import InputError
 from dfer.config.settings import StageSettings
 from dfer.faces.crashes import without_crashing_clips
 from dfer.faces.index import FACES_VERSION, FILE_NAME, merge_indices, read_index, write_index
-from dfer.faces.listing import CALL
+from dfer.faces.listing import CALL, named_anew
 from dfer.storage.files import write_atomically
 from dfer.storage.manifest import MANIFEST
 from dfer.storage.store import CacheKey, StageResult, Store
@@ -37,7 +37,7 @@ def align_videos(
     """Detect, track and align the face of each video (clip id -> path); write shards and `index.parquet` into `out`.
 
     The same call on the same videos continues where an earlier one stopped, and does nothing if that one was finished;
-    of more videos it aligns the new ones.
+    of more videos it aligns the new ones, if those from before still have their ids.
     `workers` is the number of processes, fewer on a few GPUs (`for_aligners`). Returns the align index, a row for every
     video.
 
@@ -172,6 +172,8 @@ def _difference(earlier: dict[str, Any], settings: dict[str, Any], files: dict[s
     before = earlier["settings"]
     if sections := [name for name in settings if settings[name] != before.get(name)]:
         return f"other settings ({', '.join(sections)})"
+    if renamed := named_anew(earlier["videos"], files):
+        return renamed
     changed = [name for name, seen in earlier["videos"].items() if files.get(name) != seen]
     if changed:
         return f"other videos ({len(changed)} of them have changed or are not listed now, the first is {changed[0]})"

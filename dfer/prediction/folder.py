@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from dfer.config.problems import InputError
 from dfer.faces.index import REASONS
+from dfer.faces.listing import named_anew
 from dfer.storage.files import replacing, write_atomically
 from dfer.system.file_types import FRAME_SUFFIXES
 from dfer.system.paths import problem_with_path, spelled
@@ -194,6 +195,8 @@ def _difference(earlier: Mapping[str, Any], settings: Mapping[str, Any], files: 
     before = earlier["settings"]
     if differing := [name for name in settings if settings[name] != before.get(name)]:
         return f"another {', another '.join(differing)}"
+    if renamed := named_anew(earlier["videos"], files):
+        return renamed
     changed = [name for name, seen in earlier["videos"].items() if files.get(name) != seen]
     if changed:
         return f"other videos ({len(changed)} of them have changed or are not named now, the first is {changed[0]})"

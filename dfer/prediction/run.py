@@ -70,7 +70,8 @@ def predict_videos(
 ) -> pd.DataFrame:
     """Predict on videos (name -> file) and write all results into `out`; returns the index, a row for each video.
 
-    The same call goes on where an earlier one stopped; with more videos it does those that are new.
+    The same call goes on where an earlier one stopped; with more videos it does those that are new, if those from
+    before still have their names.
 
     Args:
         annotate: also write an annotated copy of each video.

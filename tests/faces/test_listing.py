@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dfer.config.problems import InputError
-from dfer.faces.listing import find_videos
+from dfer.faces.listing import find_videos, named_anew
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +125,23 @@ def test_names_are_spelled_alike_in_every_locale(tmp_path: Path, environment: di
     run = subprocess.run(command, env=kept | environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=True)
     expected = [[r"caf\xe9.mp4", "café.mp4", r"sl\ash.mp4"], {".txt files": [r"b\xff.txt", "日本.txt"]}]
     assert json.loads(run.stdout) == expected
+
+
+def test_videos_outside_of_the_shared_folder_give_all_other_names(tmp_path: Path) -> None:
+    for name in ("va/1.avi", "va/2.avi", "va/deep/1.avi", "vb/1.avi"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def seen(*names: str) -> dict[str, list[str]]:
+        videos = find_videos([tmp_path / name for name in names]).videos
+        return {name: [str(path)] for name, path in videos.items()}
+
+    why = f"which was {tmp_path}/va/ and is {tmp_path}/ now, so that 1.avi is named va/1.avi"
+    assert why in named_anew(seen("va"), seen("va", "vb"))
+    assert "deep/1.avi" in named_anew(seen("va/deep"), seen("va"))  # though there is a 1.avi in both
+    assert named_anew(seen("va/1.avi"), seen("va")) == ""
+    assert named_anew(seen("va"), seen("va/1.avi", "va/2.avi")) == ""  # gone, but not named anew
+    assert named_anew(seen("va"), seen("vb")) == ""
 
 
 def test_two_names_that_are_spelled_alike(tmp_path: Path) -> None:

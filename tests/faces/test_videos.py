@@ -77,6 +77,15 @@ def test_a_folder_that_has_grown(videos: dict[str, Path], detector: FaceDetector
         )
 
 
+def test_videos_of_another_folder_that_change_the_names_of_all(
+    videos: dict[str, Path], detector: FaceDetector, tmp_path: Path
+) -> None:
+    out, name = tmp_path / "faces", "deep/a.MP4"
+    align_videos({"a.MP4": videos[name]}, out, settings=SMALL, workers=1)
+    with pytest.raises(InputError, match=r"other names for its videos: .* a\.MP4 is named deep/a\.MP4, see"):
+        align_videos(videos, out, settings=SMALL, workers=1)
+
+
 def test_faces_of_another_version_are_not_mixed_with_these(
     videos: dict[str, Path], detector: FaceDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,22 @@ def test_the_same_call_and_one_with_more_videos_may_go_on(tmp_path: Path) -> Non
         claim(out, {"window": 2.0}, videos)
 
 
+def test_videos_of_another_folder_that_change_the_names_of_all(tmp_path: Path) -> None:
+    for folder in ("va", "vb"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.avi").write_bytes(b"x")
+    out = tmp_path / "out"
+    claim(out, {}, find_videos([tmp_path / "va"]).videos)
+    (out / "videos" / "1.avi").mkdir()
+    both = find_videos([tmp_path / "va", tmp_path / "vb"]).videos
+    message = r"other names for its videos: .* 1\.avi is named va/1\.avi, see .*: choose another --out, or delete it"
+    with pytest.raises(InputError, match=message):
+        claim(out, {}, both)
+    assert (out / "videos" / "1.avi").exists()
+    forget_changed(out, {}, both)
+    claim(out, {}, both)
+
+
 def test_what_has_changed_is_forgotten(tmp_path: Path) -> None:
     videos = {name: tmp_path / name for name in ("a.mp4", "b.mp4", "c.mp4")}
     out = tmp_path / "out"
