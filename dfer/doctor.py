@@ -138,28 +138,35 @@ def provider(wanted: Literal["cpu", "cuda"]) -> CheckResult:
             return problem(subject, mismatch, _FITTING)
         if wanted == "cuda" and importlib.util.find_spec("pynvml") and not _gpus()[1]:
             return problem(subject, _NO_GPU, _GET_DRIVER.format("detection.provider"))
-        if wanted == "cuda" and (used := _provider_used()) != "cuda":
-            return problem(subject, f"cuda is asked for, and onnxruntime falls back to {used}", _FITTING)
+        if wanted == "cuda" and (failure := _failure_on_cuda()):
+            return problem(subject, f"cuda is asked for, and {failure}", _FITTING)
         return ok(subject, f"{wanted}; there are {', '.join(available)}")
     gpu_version = f"onnxruntime-gpu=={onnxruntime.__version__}"
     advice = f"pip uninstall -y onnxruntime && pip install {gpu_version}; or set detection.provider: cpu"
     return problem(subject, f"{wanted} is asked for, there are {', '.join(available)}", advice)
 
 
-def _provider_used() -> str:
-    """The provider that runs a model of one addition where CUDA's is asked for: its libraries load with the model."""
+def _failure_on_cuda() -> str:
+    """What is wrong when a model of one addition is run with CUDA's provider, whose libraries load with a model; empty
+    if it gives the right number."""
+    import numpy as np
     import onnx
     import onnxruntime
 
-    number = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    twice = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    number, twice = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
     graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "x"], ["y"])], "twice", [number], [twice])
     model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)])
     onnxruntime.preload_dlls()  # of CUDA and cuDNN, where pip installed them
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
-    return str(session.get_providers()[0]).removesuffix("ExecutionProvider").lower()
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CUDAExecutionProvider", "CPUExecutionProvider"]
+        )
+        (result,) = session.run(None, {"x": np.ones(1, np.float32)})
+    except Exception as error:  # onnxruntime's errors share no other base class
+        return f"onnxruntime cannot use it: {str(error).splitlines()[0]}"
+    if (used := session.get_providers()[0]) != "CUDAExecutionProvider":
+        return f"onnxruntime falls back to {used}"
+    return "" if float(result[0]) == 2 else f"onnxruntime says that 1 + 1 is {float(result[0]):g}"
 
 
 def _other_cuda(built_for: str) -> str:

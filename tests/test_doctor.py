@@ -112,21 +112,46 @@ def test_onnxruntime_and_torch_are_for_one_cuda(monkeypatch, runtime, brought, l
     monkeypatch.setattr(onnxruntime, "cuda_version", runtime, raising=False)
     monkeypatch.setattr(torch.version, "cuda", brought)
     monkeypatch.setattr(doctor, "_gpus", lambda: ("580.65", 1))
-    monkeypatch.setattr(doctor, "_provider_used", lambda: "cuda")
+    monkeypatch.setattr(doctor, "_failure_on_cuda", lambda: "")
     result = doctor.provider("cuda")
     assert (result.level, bool(result.advice)) == (level, level != "ok")
     assert message in result.message
 
 
-def test_onnxruntime_that_falls_back_is_seen_by_a_model_of_one_addition(monkeypatch):
-    """As where a library of CUDA or cuDNN is missing: it is listed, and does not load."""
+@pytest.mark.parametrize(
+    ("used", "message"),
+    [
+        ("CPUExecutionProvider", "falls back to CPUExecutionProvider"),
+        (RuntimeError("no kernel image is available\nmore"), "cannot use it: no kernel image is available"),
+        ("CUDAExecutionProvider", ""),
+    ],
+)
+def test_a_model_of_one_addition_shows_whether_onnxruntime_can_use_a_gpu(monkeypatch, used, message):
+    """Where a library of CUDA or cuDNN is missing, its provider is listed and does not load."""
     import onnxruntime
 
+    class Session:
+        def __init__(self, model: bytes, providers: list[str]) -> None:
+            assert providers[0] == "CUDAExecutionProvider"
+            self._session = plain(model, providers=["CPUExecutionProvider"])
+
+        def run(self, names, inputs):
+            if isinstance(used, Exception):
+                raise used
+            return self._session.run(names, inputs)
+
+        def get_providers(self):
+            return [used]
+
+    plain = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(doctor, "_gpus", lambda: ("580.65", 1))
+    monkeypatch.setattr(doctor, "_other_cuda", lambda built_for: "")
     result = doctor.provider("cuda")
-    assert (result.level, result.message) == ("problem", "cuda is asked for, and onnxruntime falls back to cpu")
-    assert "docs/docker.md" in result.advice
+    assert result.level == ("problem" if message else "ok")
+    assert message in result.message
+    assert ("docs/docker.md" in result.advice) == bool(message)
 
 
 def test_onnxruntime_for_cuda_is_no_use_without_a_gpu(monkeypatch):

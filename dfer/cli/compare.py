@@ -111,12 +111,12 @@ def analyse_votes(
 
     root = config.resolve().parent / settings.root
     clips = load_clips(settings.layout, root, dataset=dataset, source=settings.source)
+    if clips["votes"].isna().all():
+        raise InputError(f"{dataset}: no clip has votes, so nothing can be said of its annotators")
     clips = in_order(clips, [file.labels, *(one.settings.labels for one in pipelines if dataset in one.datasets)])
     try:
         summary = analyse(clips, folder, title=dataset)
     except OSError as error:
         raise InputError(f"{folder} cannot be written to ({error.strerror}): choose another --out") from error
-    except ValueError as error:
-        raise InputError(f"{dataset}: {error}") from error
     out.print((folder / PAGE).read_text(encoding="utf-8"), highlight=False, soft_wrap=True)
     out.print(f"{summary['clips']} clips; the pictures are in {folder}")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from dfer.config.catalogue import loss
 from dfer.config.experiments import Experiment, Training, evaluations_of, trainings_of
+from dfer.config.settings import ArmSettings
 from dfer.datasets import protocol
 from dfer.datasets.groups import without_clear_clips
 from dfer.datasets.inner_part import validation_rows
@@ -35,7 +36,8 @@ TRAINING_RULES: Rules = {
     ),
     "without_votes": (
         "warning",
-        "training clips without votes: arms with soft labels leave them out, those with hard labels train on them",
+        "training clips without votes, or without shares where these are published instead: arms with soft labels "
+        "leave them out, those with hard labels train on them",
     ),
     "one_tested": ("warning", "a single clip to test on, so that scores are 0 % or 100 %: add clips"),
 }
@@ -71,6 +73,20 @@ def check_votes(experiment: Experiment, clips: pd.DataFrame) -> None:
             )
 
 
+def can_be_trained_on(clips: pd.DataFrame, arm: ArmSettings) -> pd.Series:
+    """Which clips an arm is trained on, bool[N]; it leaves out the others.
+
+    Hard labels need a single label, soft ones votes or published shares of the classes, a loss of the counts of votes
+    those. Where no clip has what soft labels need, that is an error (`check_votes`), and all of them are.
+    """
+    if arm.labels == "hard":
+        return clips["label"].notna()
+    has = clips["votes"].notna()
+    if SHARES.name in clips and not loss(arm.loss).counts:
+        has |= clips[SHARES.name].notna()
+    return has | (not has.any())
+
+
 def check_group(training: Training, clips: pd.DataFrame, aligned: Collection[str] | None = None) -> None:
     """Raise ValueError, in one sentence, if an arm is to be trained on a group of clear or mixed clips, and some class
     of its training clips has no clear one.
@@ -96,20 +112,18 @@ def _without_clear_clips(training: Training, clips: pd.DataFrame, aligned: Colle
     if training.arm.clips == "all":
         return []
     trained = protocol.part(clips, fold=training.fold, part="train", ambiguous=train.ambiguous)
+    trained = trained[can_be_trained_on(trained, training.arm)]
     if aligned is not None:
         trained = trained[trained["clip_id"].isin(aligned)]
         if train.selection == "validation":  # these are drawn from the aligned ones
-            usable = trained[trained["label" if training.arm.labels == "hard" else "votes"].notna()]
-            trained = usable[~validation_rows(usable, train.validation_share, train.seed)]
+            trained = trained[~validation_rows(trained, train.validation_share, train.seed)]
     return without_clear_clips(trained, groups.clear_above)
 
 
-def _without_votes(experiment: Experiment, trained: pd.DataFrame) -> int:
-    """How many training clips some arm leaves out for want of votes; 0 where no clip has any, which is an error."""
-    if all(arm.labels == "hard" for arm in experiment.arms.values()) or trained["votes"].isna().all():
-        return 0
-    lacking = trained[trained["votes"].isna()]
-    return int(lacking[SHARES.name].isna().sum()) if SHARES.name in lacking else len(lacking)
+def _left_out(experiment: Experiment, trained: pd.DataFrame) -> int:
+    """The most training clips that one of the arms with soft labels leaves out."""
+    soft = [arm for arm in experiment.arms.values() if arm.labels != "hard"]
+    return max((int((~can_be_trained_on(trained, arm)).sum()) for arm in soft), default=0)
 
 
 def _where(dataset: str, fold: int | None) -> str:
@@ -140,8 +154,8 @@ def _check(experiment: Experiment, tables: Mapping[str, pd.DataFrame], problems:
         where = _where(dataset, fold)
         if len(trained) < 2:
             problems["too_few_clips"].append(f"{where}: {len(trained)}")
-        if missing := _without_votes(experiment, trained):
-            problems["without_votes"].append(f"{where}: {missing} of {len(trained)}")
+        if left_out := _left_out(experiment, trained):
+            problems["without_votes"].append(f"{where}: {left_out} of {len(trained)}")
         if across != dataset:
             continue
         if len(tested) == 1:

@@ -87,11 +87,11 @@ def alone(out: Path) -> Iterator[None]:
 
     Raises InputError if another call works on it, or it has other content or cannot be written to.
     """
-    if not (out / LOCK).exists():
-        _earlier(out)  # nothing is written into a folder that is not ours
     # one lock for all that ask in a thread: `tasks.predict` holds it around `predict_videos`
     lock = FileLock(out / LOCK, is_singleton=True)
     try:
+        if not (out / LOCK).exists():
+            _earlier(out)  # nothing is written into a folder that is not ours
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:

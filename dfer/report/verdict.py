@@ -19,6 +19,10 @@ from dfer.report.results import SYNTHETIC
 from dfer.report.table import Cell, Column, Link, Table, difference
 
 _NEGATIVE = re.compile(r"(?<![\w-])-(?=\d)")  # the hyphen before a number below 0
+_ABOUT_THE_MEAN = (
+    " The mean is that of a random-effects meta-analysis (Paule and Mandel; Knapp and Hartung, modified), over the "
+    "sets in which the arms differ on a clip."
+)
 _TABLES = ("scores", "per-class", "networks", "probabilities", "disagreement")
 
 
@@ -94,9 +98,8 @@ def as_table(one: OverSets, numbers: ReportNumbers) -> Table:
         warnings=(SYNTHETIC,) if numbers.synthetic_sets.intersection(one.pairs) else (),
         in_words=_NEGATIVE.sub(table.MINUS, " ".join(words)),
         notes=(
-            "Percentage points with 95 % intervals; each arm trained and tested on every set by itself. The mean is "
-            "that of a random-effects meta-analysis (Paule and Mandel; Knapp and Hartung, modified), over the sets in "
-            "which the arms differ on a clip.",
+            "Percentage points with 95 % intervals; each arm trained and tested on every set by itself."
+            + (_ABOUT_THE_MEAN if clips else ""),
         ),
         page=lambda name: one.pairs[name].second.url if name else "",
     )

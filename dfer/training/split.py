@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from dfer.config.catalogue import loss
 from dfer.datasets.groups import expression_group
 from dfer.datasets.inner_part import validation_rows
+from dfer.datasets.trainable import can_be_trained_on
 from dfer.training.data import ClipSource
 from dfer.training.plan import Plan, TrainingData
-from dfer.training.targets import has_target
 
 _log = logging.getLogger(__name__)
 
@@ -46,11 +45,7 @@ def split_clips(plan: Plan, data: TrainingData) -> Splits:
     clips = clips.reset_index(drop=True)
     every = pd.Series(True, index=clips.index)
     aligned = clips["clip_id"].isin(index["clip_id"][index["status"] == "ok"])
-    labelled = has_target(clips, plan.arm)
-    if loss(plan.arm.loss).counts:
-        labelled &= clips["votes"].notna()
-    if plan.arm.labels != "hard" and not labelled.any():
-        labelled = every  # a data set without votes is an error later on, and no clip to leave out
+    labelled = can_be_trained_on(clips, plan.arm)
     hard, lacking = plan.arm.labels == "hard", int((aligned & ~labelled).sum())
     left_out = {"without aligned face": int((~aligned).sum()), "without single label": lacking if hard else 0}
     if lacking and not hard:

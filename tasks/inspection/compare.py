@@ -115,9 +115,9 @@ def _runs_of_arm(name: str, pipelines: dict[str, Pipeline], dataset: str | None)
     wanted = {"dfer.arm": arm, "dfer.model": model}
     # MLflow's filters have no way to write a quote in a quoted value
     plain = [f"tags.`{tag}` = '{value}'" for tag, value in wanted.items() if not set(value) & set("'\\")]
-    filter = " and ".join(["tags.`dfer.kind` = 'arm'", "status = 'FINISHED'", *plain])
-    runs = client.search_runs([experiment.experiment_id], filter) if experiment else []
-    runs = [run for run in runs if all(run.data.tags[tag] == value for tag, value in wanted.items())]
+    finished = " and ".join(["tags.`dfer.kind` = 'arm'", "status = 'FINISHED'", *plain])
+    runs = client.search_runs([experiment.experiment_id], finished) if experiment else []
+    runs = [run for run in runs if all(run.data.tags.get(tag) == value for tag, value in wanted.items())]
     if not runs:
         every = client.search_runs([experiment.experiment_id], "tags.`dfer.kind` = 'arm'") if experiment else []
         known = sorted({f"{run.data.tags['dfer.model']}/{run.data.tags['dfer.arm']}" for run in every})

@@ -13,7 +13,7 @@ from dfer.config.pipeline import Pipeline
 from dfer.config.reading import load_pipeline
 from dfer.config.settings import ArmSettings
 from dfer.datasets.table import SHARES, ClipRow, from_rows
-from dfer.datasets.trainable import check_group, check_votes, findings_on_trainings
+from dfer.datasets.trainable import can_be_trained_on, check_group, check_votes, findings_on_trainings
 from tasks.stages import graph_of
 
 DISGUST = 5
@@ -101,6 +101,24 @@ def test_clips_that_soft_labels_leave_out_are_counted(pipeline) -> None:
     (finding,) = findings_on_trainings(pipeline.experiments, {"demo-dfew": table})
     assert (finding.code, finding.severity) == ("without_votes", "warning")
     assert finding.examples == (f"demo-dfew, fold 1: 2 of {len(train)}",)
+
+
+@pytest.mark.parametrize(("loss", "left_out"), [("cross_entropy", 2), ("dirichlet_multinomial", 4)])
+def test_shares_stand_in_for_votes_where_the_loss_takes_them(pipeline, loss: str, left_out: int) -> None:
+    """As of MAFW, whose clips have confidences, and some of them none; here a few clips have votes as well."""
+    (experiment,) = pipeline.experiments
+    arm = ArmSettings(labels="soft", loss=loss)
+    table = clips(1)
+    train = table.index[table["fold"] != 1]
+    table["votes"] = table["votes"].where(~table.index.isin(train[:4]), None)
+    shares = [None if row in train[:2] else (0.4, *[0.1] * 6) for row in table.index]
+    table[SHARES.name] = pd.Series(shares, index=table.index, dtype=object)
+    found = findings_on_trainings([replace(experiment, arms={"soft": arm})], {"demo-dfew": table})
+    assert [one.examples for one in found if one.code == "without_votes"] == [
+        (f"demo-dfew, fold 1: {left_out} of {len(train)}",)
+    ]
+    assert int((~can_be_trained_on(table, arm)).sum()) == left_out
+    assert can_be_trained_on(table.assign(votes=None, **{SHARES.name: None}), arm).all()
 
 
 def test_a_loss_of_counts_is_not_trained_on_shares(pipeline) -> None:
