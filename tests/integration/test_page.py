@@ -150,6 +150,11 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
     return condition()
 
 
+def wait_for_video(page: Any) -> None:
+    """Until the page has taken it: while it is being uploaded there are two buttons to clear it."""
+    sync_api.expect(page.get_by_role("button", name="Clear")).to_have_count(1, timeout=30_000)
+
+
 def check(opened: Opened, served: Served) -> None:
     """Nothing went wrong or out, and nothing is wider than the screen."""
     assert opened.errors == []
@@ -212,7 +217,7 @@ def test_a_recording_of_the_camera_is_predicted(opened: Opened, served: Served) 
     page.get_by_text("Record", exact=True).click()
     page.wait_for_timeout(1500)
     page.get_by_text("Stop", exact=True).click()
-    page.get_by_role("button", name="Clear").wait_for()
+    wait_for_video(page)
     opened.analyse()
     assert page.locator(".dfer-person").count() == 1
     assert page.locator(".dfer-table tbody tr").count() >= 1
@@ -232,7 +237,7 @@ def test_what_cannot_be_used_is_a_sentence_and_the_next_video_is_predicted(
             ("wall.mp4", "wall.mp4: No face was found."),
         ):
             page.set_input_files("input[type=file]", videos / name)
-            page.get_by_role("button", name="Clear").wait_for()
+            wait_for_video(page)
             page.get_by_role("button", name="Analyse").click()
             page.locator(".dfer-wrong", has_text=sentence).wait_for(timeout=60_000)
             page.get_by_role("button", name="Clear").click()
