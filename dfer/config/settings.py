@@ -357,10 +357,11 @@ class TrainSettings(Section):
             "'auto' or 'float32'"
         )
 
-    def problem_with_cuda_graph(self) -> str:
+    def problem_with_cuda_graph(self, *more: str) -> str:
         """Why no step can be recorded although it is asked for, and the way out; empty if one may. Asked like
-        `problem_with_schedule`."""
-        reasons = [*(["it is on the CPU"] if self.device == "cpu" else []), *self.reasons_against_cuda_graph()]
+        `problem_with_schedule`, and with `more` reasons where device and network are known."""
+        on_cpu = ["it is on the CPU"] if self.device == "cpu" else []
+        reasons = list(dict.fromkeys([*more, *on_cpu, *self.reasons_against_cuda_graph()]))
         if self.cuda_graph != "on" or not reasons:
             return ""
         return (

@@ -116,12 +116,9 @@ def uses_cuda_graph(
         "its network copies numbers from the CPU": not recordable,
     }
     reasons = [reason for reason, holds in against.items() if holds]
-    reasons += [reason for reason in settings.reasons_against_cuda_graph() if reason not in reasons]
-    if settings.cuda_graph == "on" and reasons:
-        raise ValueError(
-            f"train.cuda_graph is 'on', but the training cannot be recorded, since {' and '.join(reasons)}: set it to "
-            "'auto'"
-        )
+    if problem := settings.problem_with_cuda_graph(*reasons):
+        raise ValueError(problem)
+    reasons += settings.reasons_against_cuda_graph()
     return settings.cuda_graph != "off" and not reasons
 
 
